@@ -1,0 +1,99 @@
+"""What a planner is: it sees a view of the investigation and proposes the next calls. It never runs anything."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from experiments_db.records import Measurement
+
+
+class PlannerError(RuntimeError):
+    """The planner cannot go on (no key, refused, too many useless turns): the run ends with a report."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call as the planner wrote it: `arguments` is the raw JSON text, which may be wrong."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one turn cost: tokens, and dollars where the price is known."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a planner proposes: its thought in words and any number of calls (none is a useless turn)."""
+
+    calls: tuple[ToolCall, ...]
+    text: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one call came to. `handle` is E7 for an experiment, N1/H1/C1 for a record, None where nothing was written.
+
+    status: ok | refused | failed | rejected (arguments that could not be used) | budget (not run: a budget was spent).
+    """
+
+    call_id: str
+    text: str
+    status: str = "ok"
+    handle: str | None = None
+    measurements: tuple[Measurement, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One turn and its answers, one for each call, in the same order."""
+
+    turn: Turn
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class ToolInfo:
+    """A tool as a planner sees it."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a planner sees.
+
+    goal: the user's words. subject: name of the model. tools: schemas. exchanges: the whole history, oldest first.
+    tasks: specs of the user's own tasks. notebook: hypotheses, notes and a line per experiment. budget: what is left.
+    """
+
+    goal: str
+    subject: str
+    tools: Sequence[ToolInfo]
+    exchanges: Sequence[Exchange]
+    tasks: Sequence[str] = ()
+    notebook: str = ""
+    budget: str = ""
+
+
+class Planner(Protocol):
+    """Chooses what to do next from what is on record; must not keep state that a resumed run would miss."""
+
+    @property
+    def name(self) -> str:
+        """How the run names it, for example openai:gpt-5."""
+        ...
+
+    async def propose(self, view: View) -> Turn:
+        """The next turn. Raises PlannerError when it cannot go on."""
+        ...

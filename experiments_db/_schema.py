@@ -1,0 +1,90 @@
+"""Tables, indices and readable views, as migrations: each is applied together with its record in one transaction."""
+
+import sqlite_utils
+from sqlite_utils.migrations import Migrations
+
+migrations = Migrations("locus")
+
+_TABLES = """
+CREATE TABLE runs (
+    name TEXT PRIMARY KEY, goal TEXT NOT NULL, subject TEXT NOT NULL, planner TEXT NOT NULL, settings TEXT NOT NULL,
+    status TEXT NOT NULL, reason TEXT NOT NULL, created TEXT NOT NULL, ended TEXT);
+CREATE TABLE experiments (
+    id TEXT PRIMARY KEY, tool TEXT NOT NULL, args TEXT NOT NULL, subject TEXT NOT NULL, tasks TEXT NOT NULL,
+    seed INTEGER NOT NULL, dtype TEXT NOT NULL, code TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE results (
+    id INTEGER PRIMARY KEY, experiment TEXT NOT NULL REFERENCES experiments(id), status TEXT NOT NULL,
+    text TEXT NOT NULL, wall_seconds REAL NOT NULL, peak_memory_bytes INTEGER NOT NULL, provenance TEXT,
+    sha TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE measurements (
+    id INTEGER PRIMARY KEY, result INTEGER NOT NULL REFERENCES results(id), name TEXT NOT NULL, value REAL NOT NULL,
+    unit TEXT NOT NULL, n INTEGER NOT NULL, low REAL, high REAL,
+    control_kind TEXT, control_value REAL, control_low REAL, control_high REAL, control_n INTEGER,
+    task TEXT, split TEXT, program TEXT, site TEXT, layer INTEGER, head INTEGER, position TEXT, token TEXT,
+    variant TEXT, key TEXT NOT NULL);
+CREATE TABLE arrays (sha TEXT PRIMARY KEY, dtype TEXT NOT NULL, shape TEXT NOT NULL, data BLOB NOT NULL);
+CREATE TABLE result_arrays (
+    result INTEGER NOT NULL REFERENCES results(id), position INTEGER NOT NULL, name TEXT NOT NULL,
+    array TEXT NOT NULL REFERENCES arrays(sha), axes TEXT NOT NULL, unit TEXT NOT NULL,
+    PRIMARY KEY (result, position));
+CREATE TABLE run_experiments (
+    run TEXT NOT NULL REFERENCES runs(name), number INTEGER NOT NULL, experiment TEXT NOT NULL REFERENCES experiments(id),
+    result INTEGER NOT NULL REFERENCES results(id), cached INTEGER NOT NULL, seq INTEGER NOT NULL, why TEXT NOT NULL,
+    PRIMARY KEY (run, number));
+CREATE TABLE events (
+    run TEXT NOT NULL REFERENCES runs(name), seq INTEGER NOT NULL, kind TEXT NOT NULL, payload TEXT NOT NULL,
+    time TEXT NOT NULL, PRIMARY KEY (run, seq));
+CREATE TABLE notes (
+    run TEXT NOT NULL REFERENCES runs(name), number INTEGER NOT NULL, text TEXT NOT NULL, experiments TEXT NOT NULL,
+    seq INTEGER NOT NULL, PRIMARY KEY (run, number));
+CREATE TABLE hypotheses (
+    run TEXT NOT NULL REFERENCES runs(name), handle TEXT NOT NULL, revision INTEGER NOT NULL, statement TEXT NOT NULL,
+    status TEXT NOT NULL, evidence_for TEXT NOT NULL, evidence_against TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (run, handle, revision));
+CREATE TABLE predictions (
+    run TEXT NOT NULL REFERENCES runs(name), handle TEXT NOT NULL, revision INTEGER NOT NULL, hypothesis TEXT NOT NULL,
+    metric TEXT NOT NULL, comparison TEXT NOT NULL, threshold REAL NOT NULL, probability REAL NOT NULL,
+    experiment TEXT, observed REAL, outcome INTEGER, seq INTEGER NOT NULL, PRIMARY KEY (run, handle, revision));
+CREATE TABLE claims (
+    run TEXT NOT NULL REFERENCES runs(name), number INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL,
+    sites TEXT NOT NULL, experiments TEXT NOT NULL, confidence REAL NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (run, number));
+CREATE TABLE task_data (
+    sha TEXT PRIMARY KEY, name TEXT NOT NULL, description TEXT NOT NULL, origin TEXT NOT NULL, examples TEXT NOT NULL);
+CREATE TABLE run_tasks (
+    run TEXT NOT NULL REFERENCES runs(name), name TEXT NOT NULL, sha TEXT NOT NULL REFERENCES task_data(sha),
+    PRIMARY KEY (run, name));
+CREATE INDEX measurements_result ON measurements(result);
+CREATE INDEX measurements_name_task ON measurements(name, task);
+CREATE INDEX results_experiment ON results(experiment);
+CREATE INDEX run_experiments_result ON run_experiments(result);
+CREATE VIEW measurements_view AS
+    SELECT r.run, 'E' || r.number AS experiment, x.tool, m.name, m.value, m.low, m.high, m.n, m.unit, m.task, m.split,
+        m.program, m.site, m.layer, m.head, m.position, m.token, m.variant, m.control_kind, m.control_value,
+        m.control_low, m.control_high, m.control_n, m.key, m.id
+    FROM run_experiments r JOIN experiments x ON x.id = r.experiment JOIN measurements m ON m.result = r.result;
+CREATE VIEW experiments_view AS
+    SELECT r.run, 'E' || r.number AS experiment, x.tool, x.args, s.status, r.cached, r.why,
+        substr(s.text, 1, instr(s.text || char(10), char(10)) - 1) AS summary,
+        (SELECT count(*) FROM measurements m WHERE m.result = r.result) AS measurements, s.wall_seconds, s.created
+    FROM run_experiments r JOIN experiments x ON x.id = r.experiment JOIN results s ON s.id = r.result;
+CREATE VIEW hypotheses_latest AS
+    SELECT h.* FROM hypotheses h WHERE h.revision =
+        (SELECT max(revision) FROM hypotheses o WHERE o.run = h.run AND o.handle = h.handle);
+CREATE VIEW predictions_latest AS
+    SELECT p.* FROM predictions p WHERE p.revision =
+        (SELECT max(revision) FROM predictions o WHERE o.run = p.run AND o.handle = p.handle);
+CREATE VIEW runs_view AS
+    SELECT r.name, r.goal, r.subject, r.planner, r.status, r.reason, r.created, r.ended,
+        (SELECT count(*) FROM run_experiments e WHERE e.run = r.name) AS experiments,
+        (SELECT count(*) FROM claims c WHERE c.run = r.name) AS claims
+    FROM runs r;
+"""
+
+
+@migrations()
+def m001_first(db: sqlite_utils.Database) -> None:
+    """Everything the first version keeps."""
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

@@ -1,0 +1,451 @@
+"""The append-only store: one SQLite file, readable by any SQLite browser, also while a run is writing to it."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlite_utils
+
+from experiments_db import _select
+from experiments_db._schema import migrations
+from experiments_db.records import (
+    COORDINATES,
+    Array,
+    Axis,
+    Claim,
+    Control,
+    Entry,
+    Event,
+    Experiment,
+    Hypothesis,
+    Measurement,
+    Note,
+    Prediction,
+    Provenance,
+    Result,
+    Run,
+    TaskData,
+    canonical_json,
+    tagged_hash,
+)
+
+
+class StoreError(ValueError):
+    """The store cannot be opened, or does not hold what was asked for; the message says what there is."""
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """One experiment as a run refers to it: its handle (E7), what was asked, and which result answers it."""
+
+    handle: str
+    experiment: Experiment
+    result_id: int
+    cached: bool
+    seq: int
+    why: str
+
+
+MEASUREMENT_COLUMNS = (
+    "result", "name", "value", "unit", "n", "low", "high", "control_kind", "control_value", "control_low",
+    "control_high", "control_n", *COORDINATES, "key",
+)  # fmt: skip
+
+
+def now() -> str:
+    """The present time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def result_sha(result: Result, arrays: Sequence[tuple[str, str]]) -> str:
+    """Hash of what a result says: status, text, measurements and the contents of its arrays; not time or place."""
+    said = [m.model_dump() for m in result.measurements]
+    return tagged_hash("result", [result.status, result.text, said, [list(a) for a in arrays]])
+
+
+class Store:
+    """An experiments database. Safe to use from several threads; other processes may read at the same time."""
+
+    def __init__(self, path: Path | str, *, create: bool = True) -> None:
+        """Open (or create) the file and bring it up to date. StoreError in one line if that cannot be done."""
+        self.path = Path(path)
+        if not create and not self.path.is_file():
+            raise StoreError(f"there is no experiments database {self.path}; agent.run makes one, --db names another")
+        self._lock = threading.RLock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
+            self.db = sqlite_utils.Database(connection)
+            self.db.execute("PRAGMA foreign_keys = ON")
+            self.db.execute("PRAGMA synchronous = NORMAL")
+            self.db.enable_wal()
+            known = {m.name for m in migrations.pending(self.db)} | {m.name for m in migrations.applied(self.db)}
+            newer = {m.name for m in migrations.applied(self.db)} - {m.name for m in migrations._migrations}
+            if newer:
+                raise StoreError(f"{self.path} was made by a newer version ({', '.join(sorted(newer))}): update locus-agent")
+            if known - {m.name for m in migrations.applied(self.db)}:
+                migrations.apply(self.db)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"experiments database {self.path} cannot be used: {error}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; may be nested. Other threads wait."""
+        with self._lock, self.db.atomic():
+            yield
+
+    # -- runs and events ----------------------------------------------------------------------------------------------
+
+    def put_run(self, run: Run) -> None:
+        """Begin a run; its name must be new."""
+        values = (run.name, run.goal, run.subject, run.planner, canonical_json(run.settings), run.status, run.reason)
+        with self.transaction():
+            if self._one("SELECT 1 FROM runs WHERE name = ?", run.name):
+                raise StoreError(f"there is a run {run.name!r} already")
+            self._write("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)", *values, run.created or now())
+
+    def update_run(self, name: str, status: str, reason: str = "") -> None:
+        """Set how a run stands; `ended` is set unless it is running."""
+        ended = None if status == "running" else now()
+        with self.transaction():
+            self._write("UPDATE runs SET status = ?, reason = ?, ended = ? WHERE name = ?", status, reason, ended, name)
+
+    def run(self, name: str) -> Run:
+        """A run by its name."""
+        row = self._one("SELECT name, goal, subject, planner, settings, status, reason, created FROM runs WHERE name = ?", name)
+        if row is None:
+            raise StoreError(f"there is no run {name!r} in {self.path}")
+        return Run.model_validate({**row, "settings": json.loads(row["settings"])})
+
+    def runs(self) -> list[str]:
+        """Names of all runs, oldest first."""
+        return [r["name"] for r in self._all("SELECT name FROM runs ORDER BY created, rowid")]
+
+    def resolve_run(self, word: str) -> str:
+        """The name of the run that `word` means: a name, an unambiguous prefix, or `latest`."""
+        names = self.runs()
+        if word == "latest" and names:
+            return names[-1]
+        found = [n for n in names if n == word] or [n for n in names if n.startswith(word)]
+        if len(found) != 1:
+            what = "is ambiguous" if found else "is unknown"
+            raise StoreError(f"run {word!r} {what}; runs are {', '.join((found or names)[-12:]) or 'none yet'}")
+        return found[0]
+
+    def put_event(self, run: str, kind: str, payload: Mapping[str, Any]) -> int:
+        """Append to a run's timeline; returns its number, counted from 1."""
+        with self.transaction():
+            row = self._one("SELECT coalesce(max(seq), 0) + 1 AS seq FROM events WHERE run = ?", run)
+            assert row is not None
+            self._write("INSERT INTO events VALUES (?, ?, ?, ?, ?)", run, row["seq"], kind, canonical_json(payload), now())
+            return int(row["seq"])
+
+    def events(self, run: str, after: int = 0) -> list[Event]:
+        """A run's timeline beyond a number."""
+        rows = self._all("SELECT seq, kind, payload, time FROM events WHERE run = ? AND seq > ? ORDER BY seq", run, after)
+        return [Event.model_validate({**r, "payload": json.loads(r["payload"])}) for r in rows]
+
+    # -- experiments --------------------------------------------------------------------------------------------------
+
+    def put_result(self, experiment: Experiment, result: Result) -> int:
+        """Keep what one execution gave; returns the result's number."""
+        with self.transaction():
+            x = experiment
+            self._write(
+                "INSERT OR IGNORE INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                x.id, x.tool, canonical_json(x.args), x.subject, canonical_json(x.tasks), x.seed, x.dtype, x.code, now(),
+            )  # fmt: skip
+            arrays = [(a.name, a.sha) for a in result.arrays]
+            provenance = canonical_json(result.provenance.model_dump()) if result.provenance else None
+            cursor = self.db.execute(
+                "INSERT INTO results (experiment, status, text, wall_seconds, peak_memory_bytes, provenance, sha, created) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (x.id, result.status, result.text, result.wall_seconds, result.peak_memory_bytes, provenance,
+                 result_sha(result, arrays), now()),
+            )  # fmt: skip
+            number = int(cursor.lastrowid or 0)
+            marks = ", ".join("?" * len(MEASUREMENT_COLUMNS))
+            self.db.conn.executemany(
+                f"INSERT INTO measurements ({', '.join(MEASUREMENT_COLUMNS)}) VALUES ({marks})",
+                [_measurement_row(number, m) for m in result.measurements],
+            )
+            for position, a in enumerate(result.arrays):
+                shape = canonical_json(list(a.shape))
+                self._write("INSERT OR IGNORE INTO arrays VALUES (?, ?, ?, ?)", a.sha, a.dtype, shape, a.data)
+                axes = canonical_json([x.model_dump() for x in a.axes])
+                self._write("INSERT INTO result_arrays VALUES (?, ?, ?, ?, ?, ?)", number, position, a.name, a.sha, axes, a.unit)
+            return number
+
+    def cached(self, experiment_id: str) -> tuple[int, Result] | None:
+        """The last usable result of an experiment; a failed one is never used again."""
+        row = self._one(
+            "SELECT id FROM results WHERE experiment = ? AND status != 'failed' ORDER BY id DESC LIMIT 1", experiment_id
+        )
+        return (row["id"], self.result(row["id"])) if row else None
+
+    def link_experiment(
+        self, run: str, experiment_id: str, result_id: int, *, cached: bool, seq: int, why: str = ""
+    ) -> str:
+        """Give an experiment its handle in a run: E1, E2 ..."""
+        with self.transaction():
+            number = self._next(run, "run_experiments")
+            self._write(
+                "INSERT INTO run_experiments VALUES (?, ?, ?, ?, ?, ?, ?)", run, number, experiment_id, result_id, int(cached), seq, why
+            )
+            return f"E{number}"
+
+    def experiments(self, run: str) -> list[ExperimentRow]:
+        """A run's experiments in order."""
+        rows = self._all(
+            "SELECT r.number, r.result, r.cached, r.seq, r.why, x.tool, x.args, x.subject, x.tasks, x.seed, x.dtype, x.code "
+            "FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ? ORDER BY r.number",
+            run,
+        )
+        return [
+            ExperimentRow(f"E{r['number']}", _experiment(r), r["result"], bool(r["cached"]), r["seq"], r["why"]) for r in rows
+        ]
+
+    def experiment(self, run: str, handle: str) -> ExperimentRow:
+        """One experiment by its handle."""
+        rows = self.experiments(run)
+        for row in rows:
+            if row.handle == handle:
+                return row
+        raise StoreError(f"run {run} has no experiment {handle!r}; it has {_span([r.handle for r in rows])}")
+
+    def result(self, result_id: int, *, arrays: bool = True) -> Result:
+        """A result by its number."""
+        row = self._one("SELECT * FROM results WHERE id = ?", result_id)
+        if row is None:
+            raise StoreError(f"there is no result {result_id}")
+        provenance = Provenance.model_validate_json(row["provenance"]) if row["provenance"] else None
+        return Result(
+            status=row["status"],
+            text=row["text"],
+            measurements=tuple(self.measurements(result_id)),
+            arrays=tuple(self._arrays(result_id)) if arrays else (),
+            wall_seconds=row["wall_seconds"],
+            peak_memory_bytes=row["peak_memory_bytes"],
+            provenance=provenance,
+        )
+
+    def measurements(self, result_id: int) -> list[Measurement]:
+        """The measurements of a result, in the order in which they were taken."""
+        return [_measurement(r) for r in self._all("SELECT * FROM measurements WHERE result = ? ORDER BY id", result_id)]
+
+    def select(
+        self,
+        where: Mapping[str, Mapping[str, Any]] | None = None,
+        group_by: Sequence[str] = (),
+        aggregate: str = "mean",
+        order_by: str | None = None,
+        *,
+        descending: bool = False,
+        limit: int = 1000,
+        run: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Measurements filtered, grouped and aggregated. where: {column: {operator: value}}. StoreError on bad names."""
+        try:
+            sql, values = _select.build(where or {}, group_by, aggregate, order_by, descending, limit, run)
+        except _select.SelectError as error:
+            raise StoreError(str(error)) from None
+        return self._all(sql, *values)
+
+    # -- what the researcher writes -----------------------------------------------------------------------------------
+
+    def put_entry(self, run: str, seq: int, entry: Entry) -> str:
+        """Keep a note, hypothesis, prediction, claim or task; returns its handle."""
+        dumped = entry.model_dump()
+        as_json = {k: canonical_json(list(v)) for k, v in dumped.items() if isinstance(v, tuple)}
+        with self.transaction():
+            match entry:
+                case Note():
+                    number = self._next(run, "notes")
+                    self._write("INSERT INTO notes VALUES (?, ?, ?, ?, ?)", run, number, entry.text, as_json["experiments"], seq)
+                    return f"N{number}"
+                case Claim():
+                    number = self._next(run, "claims")
+                    self._write(
+                        "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?)", run, number, entry.kind, entry.text,
+                        as_json["sites"], as_json["experiments"], entry.confidence, seq,
+                    )  # fmt: skip
+                    return f"C{number}"
+                case Hypothesis():
+                    self._write(
+                        "INSERT INTO hypotheses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", run, entry.handle,
+                        self._revision(run, "hypotheses", entry.handle), entry.statement, entry.status,
+                        as_json["evidence_for"], as_json["evidence_against"], seq,
+                    )  # fmt: skip
+                    return entry.handle
+                case Prediction():
+                    self._write(
+                        "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", run, entry.handle,
+                        self._revision(run, "predictions", entry.handle), entry.hypothesis, entry.metric,
+                        entry.comparison, entry.threshold, entry.probability, entry.experiment, entry.observed,
+                        None if entry.outcome is None else int(entry.outcome), seq,
+                    )  # fmt: skip
+                    return entry.handle
+                case TaskData():
+                    self._write(
+                        "INSERT OR IGNORE INTO task_data VALUES (?, ?, ?, ?, ?)", entry.sha, entry.name, entry.description,
+                        entry.origin, canonical_json([dict(e) for e in entry.examples]),
+                    )  # fmt: skip
+                    self._write("INSERT INTO run_tasks VALUES (?, ?, ?)", run, entry.name, entry.sha)
+                    return entry.name
+
+    def notes(self, run: str) -> list[Note]:
+        """A run's notes in order: N1, N2 ..."""
+        rows = self._all("SELECT text, experiments FROM notes WHERE run = ? ORDER BY number", run)
+        return [Note.model_validate(_lists(r, "experiments")) for r in rows]
+
+    def claims(self, run: str) -> list[Claim]:
+        """A run's claims in order: C1, C2 ..."""
+        rows = self._all("SELECT kind, text, sites, experiments, confidence FROM claims WHERE run = ? ORDER BY number", run)
+        return [Claim.model_validate(_lists(r, "sites", "experiments")) for r in rows]
+
+    def hypotheses(self, run: str) -> list[Hypothesis]:
+        """The latest state of each hypothesis."""
+        rows = self._all(
+            "SELECT handle, statement, status, evidence_for, evidence_against FROM hypotheses_latest WHERE run = ? "
+            "ORDER BY CAST(substr(handle, 2) AS INTEGER)",
+            run,
+        )
+        return [Hypothesis.model_validate(_lists(r, "evidence_for", "evidence_against")) for r in rows]
+
+    def predictions(self, run: str) -> list[Prediction]:
+        """The latest state of each prediction."""
+        rows = self._all(
+            "SELECT handle, hypothesis, metric, comparison, threshold, probability, experiment, observed, outcome "
+            "FROM predictions_latest WHERE run = ? ORDER BY CAST(substr(handle, 2) AS INTEGER)",
+            run,
+        )
+        return [
+            Prediction.model_validate({**r, "outcome": None if r["outcome"] is None else bool(r["outcome"])}) for r in rows
+        ]
+
+    def task_data(self, run: str) -> list[TaskData]:
+        """Tasks that belong to a run and not to the program."""
+        rows = self._all(
+            "SELECT t.name, t.description, t.examples, t.origin FROM run_tasks r JOIN task_data t ON t.sha = r.sha "
+            "WHERE r.run = ? ORDER BY r.rowid",
+            run,
+        )
+        return [TaskData.model_validate(_lists(r, "examples")) for r in rows]
+
+    # -- checks -------------------------------------------------------------------------------------------------------
+
+    def verify(self) -> list[str]:
+        """Everything whose content does not fit its hash, or that refers to nothing; one line each."""
+        problems: list[str] = []
+        for r in self._all("SELECT * FROM experiments"):
+            if _experiment(r).id != r["id"]:
+                problems.append(f"experiment {r['id'][:12]}: its content does not fit its id")
+        for r in self._all("SELECT * FROM arrays"):
+            try:
+                sound = Array(name="", dtype=r["dtype"], shape=tuple(json.loads(r["shape"])), data=r["data"]).sha == r["sha"]
+            except ValueError:
+                sound = False
+            if not sound:
+                problems.append(f"array {r['sha'][:12]}: its bytes do not fit its hash")
+        for r in self._all("SELECT id, sha FROM results"):
+            try:
+                result = self.result(r["id"], arrays=False)
+                named = self._all("SELECT name, array FROM result_arrays WHERE result = ? ORDER BY position", r["id"])
+                sound = result_sha(result, [(a["name"], a["array"]) for a in named]) == r["sha"]
+            except ValueError:
+                sound = False
+            if not sound:
+                problems.append(f"result {r['id']}: its content does not fit its hash")
+        keys = self._all("SELECT id, key, * FROM measurements")
+        problems += [f"measurement {r['id']}: its key does not fit its columns" for r in keys if _measurement(r).key != r["key"]]
+        problems += [f"{r['table']} row {r['rowid']}: refers to a missing {r['parent']}" for r in self._all("PRAGMA foreign_key_check")]
+        for table in ("run_experiments", "notes", "claims"):
+            rows = self._all(f"SELECT run, max(number) AS last, count(*) AS n FROM {table} GROUP BY run")
+            problems += [f"{table} of {r['run']}: numbers have gaps" for r in rows if r["last"] != r["n"]]
+        return problems
+
+    def counts(self) -> dict[str, int]:
+        """Rows of the main tables."""
+        tables = ("runs", "experiments", "results", "measurements", "arrays", "events")
+        return {t: self.db.table(t).count for t in tables}
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _arrays(self, result_id: int) -> list[Array]:
+        rows = self._all(
+            "SELECT r.name, r.axes, r.unit, a.dtype, a.shape, a.data FROM result_arrays r JOIN arrays a ON a.sha = r.array "
+            "WHERE r.result = ? ORDER BY r.position",
+            result_id,
+        )
+        return [
+            Array(
+                name=r["name"], dtype=r["dtype"], shape=tuple(json.loads(r["shape"])), data=r["data"], unit=r["unit"],
+                axes=tuple(Axis.model_validate(x) for x in json.loads(r["axes"])),
+            )
+            for r in rows
+        ]  # fmt: skip
+
+    def _next(self, run: str, table: str) -> int:
+        row = self._one(f"SELECT coalesce(max(number), 0) + 1 AS n FROM {table} WHERE run = ?", run)
+        assert row is not None
+        return int(row["n"])
+
+    def _revision(self, run: str, table: str, handle: str) -> int:
+        row = self._one(f"SELECT coalesce(max(revision), 0) + 1 AS n FROM {table} WHERE run = ? AND handle = ?", run, handle)
+        assert row is not None
+        return int(row["n"])
+
+    def _write(self, sql: str, *values: Any) -> None:
+        self.db.execute(sql, values)
+
+    def _all(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        with self._lock:
+            cursor = self.db.execute(sql, values)
+            names = [d[0] for d in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _one(self, sql: str, *values: Any) -> dict[str, Any] | None:
+        rows = self._all(sql, *values)
+        return rows[0] if rows else None
+
+
+def _measurement_row(result: int, m: Measurement) -> tuple[Any, ...]:
+    c = m.control
+    control = (c.kind, c.value, c.low, c.high, c.n) if c else (None,) * 5
+    coordinates = tuple(getattr(m, name) for name in COORDINATES)
+    return (result, m.name, m.value, m.unit, m.n, m.low, m.high, *control, *coordinates, m.key)
+
+
+def _measurement(r: Mapping[str, Any]) -> Measurement:
+    control = None
+    if r["control_kind"] is not None:
+        control = Control(
+            kind=r["control_kind"], value=r["control_value"], low=r["control_low"], high=r["control_high"], n=r["control_n"]
+        )
+    plain = {k: r[k] for k in ("name", "value", "unit", "n", "low", "high", *COORDINATES)}
+    return Measurement(**plain, control=control)
+
+
+def _experiment(r: Mapping[str, Any]) -> Experiment:
+    return Experiment(
+        tool=r["tool"], args=json.loads(r["args"]), subject=r["subject"], tasks=json.loads(r["tasks"]), seed=r["seed"],
+        dtype=r["dtype"], code=r["code"],
+    )  # fmt: skip
+
+
+def _lists(r: Mapping[str, Any], *columns: str) -> dict[str, Any]:
+    return {**r, **{c: json.loads(r[c]) for c in columns}}
+
+
+def _span(handles: Sequence[str]) -> str:
+    return f"{handles[0]} to {handles[-1]}" if handles else "none"

@@ -1,0 +1,198 @@
+"""Shared by all tests: no network, checked array shapes, and a tiny random model for every class that is supported.
+
+Array shapes are checked because pytest runs with `--jaxtyping-packages=...`: jaxtyping hooks the imports of our packages
+before this file is read.
+"""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported, so it has to come first
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+import transformers as hf
+
+from tools.subjects import Inputs, Subject, wrap
+
+# torch's first call of a kind is slow, so a deadline would fail at random.
+hypothesis.settings.register_profile("project", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("project")
+torch.set_num_threads(2)
+
+N_BLOCKS = 4
+VOCABULARY = 61  # no other dimension has this length, nor the ones below, so that mixed up axes cannot fit
+WIDTH, HEADS, MLP_WIDTH, POSITIONS = 32, 4, 56, 40
+COMMON: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": N_BLOCKS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": MLP_WIDTH,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": POSITIONS,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def _opt(**kind: Any) -> Any:
+    config: dict[str, Any] = {k: v for k, v in COMMON.items() if k != "intermediate_size"}
+    return hf.OPTForCausalLM(hf.OPTConfig(**config, ffn_dim=MLP_WIDTH, **kind))
+
+
+def _whisper() -> Any:
+    config = hf.WhisperConfig(
+        d_model=WIDTH,
+        encoder_layers=N_BLOCKS,
+        decoder_layers=N_BLOCKS,
+        encoder_attention_heads=HEADS,
+        decoder_attention_heads=HEADS,
+        encoder_ffn_dim=MLP_WIDTH,
+        decoder_ffn_dim=MLP_WIDTH,
+        vocab_size=VOCABULARY,
+        num_mel_bins=8,
+        max_source_positions=9,
+        max_target_positions=POSITIONS,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    return hf.WhisperForConditionalGeneration(config)
+
+
+# The kinds that differ in what an adapter could get wrong: windows of attention that depend on the block, a head width
+# that is not width / heads, fewer key heads, parallel residuals, post-norm, projections around the stack, an encoder.
+MODELS: dict[str, Callable[[], Any]] = {
+    "bert": lambda: hf.BertForMaskedLM(hf.BertConfig(**COMMON)),
+    "gpt2": lambda: hf.GPT2LMHeadModel(
+        hf.GPT2Config(
+            n_embd=WIDTH,
+            n_layer=N_BLOCKS,
+            n_head=HEADS,
+            n_inner=MLP_WIDTH,
+            n_positions=POSITIONS,
+            vocab_size=VOCABULARY,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    ),
+    "gpt_neox_parallel": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**COMMON, use_parallel_residual=True)),
+    "gpt_neox_sequential": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**COMMON, use_parallel_residual=False)),
+    "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**COMMON, num_key_value_heads=2)),
+    "llama_eager": lambda: hf.LlamaForCausalLM._from_config(
+        hf.LlamaConfig(**COMMON, num_key_value_heads=1, attention_bias=True, mlp_bias=True), attn_implementation="eager"
+    ),
+    "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**COMMON, num_key_value_heads=2, sliding_window=3)),
+    "opt": lambda: _opt(word_embed_proj_dim=WIDTH),
+    "opt_350m_kind": lambda: _opt(word_embed_proj_dim=16, do_layer_norm_before=False),
+    "qwen2": lambda: hf.Qwen2ForCausalLM(
+        hf.Qwen2Config(
+            **COMMON, num_key_value_heads=2, use_sliding_window=True, sliding_window=3, max_window_layers=N_BLOCKS // 2
+        )
+    ),
+    "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**COMMON, num_key_value_heads=2, head_dim=12)),
+    "whisper": _whisper,
+}
+TEXT_MODELS = [name for name in MODELS if name not in {"bert", "whisper"}]  # those that predict the next token
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Connections to anything but this machine are an error, so that no test depends on the world."""
+    connect, lookup = socket.socket.connect, socket.getaddrinfo
+
+    def is_local(host: object) -> bool:
+        try:
+            return host in {None, "", "localhost"} or ipaddress.ip_address(str(host)).is_loopback
+        except ValueError:
+            return False
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and not is_local(address[0]):
+            raise PermissionError(f"a test tried to reach {address}: tests run without a network")
+        connect(self, address)
+
+    def guarded_lookup(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_local(host.decode() if isinstance(host, bytes) else host):
+            raise PermissionError(f"a test tried to look up {host}: tests run without a network")
+        return lookup(host, *args, **kwargs)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        guarded_connect(self, address)
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        patch.setattr(socket, "getaddrinfo", guarded_lookup)
+        yield
+
+
+def random_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """A tiny model of one kind with random weights; norms and biases are random too, so that leaving one out shows."""
+    torch.manual_seed(sorted(MODELS).index(name))
+    model = MODELS[name]().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.to(dtype)
+
+
+@pytest.fixture(scope="session")
+def model_named() -> Callable[..., Any]:
+    """A new random model by the name of its kind."""
+    return random_model
+
+
+@pytest.fixture(scope="session")
+def subject_named() -> Callable[[str], Subject]:
+    """The subject of a kind; the same object each time, since subjects are never changed."""
+    made: dict[str, Subject] = {}
+
+    def get(name: str) -> Subject:
+        if name not in made:
+            made[name] = wrap(random_model(name), name=name)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session", params=sorted(MODELS))
+def subject(request: pytest.FixtureRequest, subject_named: Callable[[str], Subject]) -> Subject:
+    """A subject of every kind in turn."""
+    return subject_named(request.param)
+
+
+@pytest.fixture(scope="session", params=sorted(TEXT_MODELS))
+def text_subject(request: pytest.FixtureRequest, subject_named: Callable[[str], Subject]) -> Subject:
+    """A subject of every kind that predicts the next token."""
+    return subject_named(request.param)
+
+
+@pytest.fixture(scope="session")
+def batch() -> Callable[[Subject, Sequence[Sequence[int]]], Inputs]:
+    """Inputs of any subject from rows of tokens; where the model hears, each row's sound follows from its first token."""
+
+    def make(subject: Subject, rows: Sequence[Sequence[int]]) -> Inputs:
+        if "encoder" not in subject.stacks or len(subject.stacks) == 1:
+            return subject.inputs(rows)
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+        sound = [torch.randn(8, 18, generator=torch.Generator().manual_seed(row[0])) for row in rows]
+        fields = {"input_features": torch.stack(sound).to(subject.dtype), "decoder_input_ids": ids}
+        return Inputs(fields, tuple(map(len, rows)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[list[int]]:
+    """Three rows of seven tokens, none special."""
+    return torch.randint(3, VOCABULARY, (3, 7), generator=torch.Generator().manual_seed(5)).tolist()

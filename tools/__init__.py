@@ -1,0 +1,1 @@
+"""What the researcher can do: one file a tool."""

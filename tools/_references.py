@@ -1,0 +1,39 @@
+"""Checks that tools make on texts and handles before anything is written."""
+
+import re
+
+from tools._base import Context, ToolInputError
+
+REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+# A decimal fraction or a percentage outside a reference and outside quotes is a measurement that was typed by hand.
+TYPED = re.compile(r"(?<![\w.{])\d+\.\d+\b|\b\d+(?:\.\d+)?\s?%")
+QUOTED = re.compile(r"`[^`]*`|'[^'\n]*'|\"[^\"\n]*\"")
+
+
+def check_handles(ctx: Context, handles: list[str], letter: str) -> None:
+    """Raise ToolInputError for a handle that does not exist."""
+    known = ctx.history.handles(letter)
+    bad = [h for h in handles if h not in known]
+    if bad:
+        raise ToolInputError(f"there is no {bad[0]!r}; there are {', '.join(known[-20:]) or 'none yet'}")
+
+
+def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
+    """Raise ToolInputError for a reference that names no measurement and, if asked, for a measurement typed as digits."""
+    problems = ctx.history.unresolved(text)
+    if problems:
+        raise ToolInputError("; ".join(problems))
+    if digits:
+        typed = TYPED.search(QUOTED.sub("", REFERENCE.sub("", text)))
+        if typed:
+            raise ToolInputError(
+                f"{typed.group()!r} is typed by hand: write the measurement's reference instead, such as "
+                "{{E1.accuracy[task=addition]}}, so that its value comes from the record (recall E1 lists its names)"
+            )
+
+
+def measured_already(ctx: Context, key: str) -> str | None:
+    """The experiment of this run that has measured the key, if any."""
+    name = key.partition("[")[0]
+    rows = ctx.history.select({"name": {"=": name}, "key": {"=": key}}, [], "mean", None, False, 1, True)
+    return str(rows[0]["experiment"]) if rows else None

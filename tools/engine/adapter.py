@@ -1,0 +1,244 @@
+"""Adapter by capture: run a model's embedding and mask code once, then call its blocks directly, in any order.
+
+A transformers model computes masks, rotary embeddings and position ids before its loop over blocks. `record` runs that
+code with every block replaced by a recorder, so it costs no block at all and yields what each block would have been
+given. Blocks are then called with THEIR OWN arguments. Nothing about the loop itself has to be imitated, which is what
+goes wrong when a library edits `model.layers` in place.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tools.engine.sites import Edit, Kind, Site, SiteError
+
+
+@dataclass(frozen=True)
+class StackSpec:
+    """What a family tells about one stack of blocks; module paths are relative to a block.
+
+    o_proj: the attention output projection (its input is attn.z, its output attn.out); likewise cross_o_proj.
+    down_proj: the last linear map of the MLP (its input is mlp.act, its output mlp.out).
+    causal: whether a token is never influenced by a later one.
+    lock: held while blocks are called or replaced, so that threads do not run into each other's hooks.
+    """
+
+    name: str
+    blocks: nn.ModuleList
+    width: int
+    n_heads: int
+    o_proj: str
+    down_proj: str
+    cross_o_proj: str | None = None
+    causal: bool = True
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of site that this stack has."""
+        cross: tuple[Kind, ...] = ("cross.z", "cross.out") if self.cross_o_proj else ()
+        return ("resid_pre", "attn.z", "attn.out", *cross, "mlp.act", "mlp.out", "resid_post")
+
+    def check(self, site: Site) -> None:
+        """Raise SiteError unless the site is one of this stack's."""
+        if site.stack != self.name or not 0 <= site.block < len(self.blocks) or site.kind not in self.kinds:
+            raise SiteError(
+                f"{site} does not exist here: stack {self.name!r} has blocks 0 to {len(self.blocks) - 1} "
+                f"and kinds {', '.join(self.kinds)}"
+            )
+
+    def check_edit(self, edit: Edit) -> None:
+        """Raise SiteError unless the edit's site, and its head if it names one, are this stack's."""
+        self.check(edit.site)
+        if edit.head is None:
+            return
+        if not edit.site.kind.endswith(".z"):
+            raise SiteError(f"{edit.site} has no heads: a head can be named at attn.z and cross.z only")
+        if not 0 <= edit.head < self.n_heads:
+            raise SiteError(f"head {edit.head} does not exist: {edit.site} has heads 0 to {self.n_heads - 1}")
+
+
+def tree_map(value: Any, f: Callable[[Tensor], Any]) -> Any:
+    """`f` on every tensor inside nested tuples, lists and dicts; everything else is kept."""
+    if isinstance(value, Tensor):
+        return f(value)
+    if isinstance(value, tuple | list):
+        return type(value)(tree_map(v, f) for v in value)
+    if isinstance(value, Mapping):
+        return {k: tree_map(v, f) for k, v in value.items()}
+    return value
+
+
+def tree_leaves(value: Any) -> list[Tensor]:
+    """The tensors inside nested tuples, lists and dicts, in order."""
+    leaves: list[Tensor] = []
+    tree_map(value, leaves.append)
+    return leaves
+
+
+@dataclass
+class Call:
+    """One captured call of a stack: the residual stream that enters it and each block's own arguments.
+
+    start: (batch, seq, width). arguments: per block (positional, keyword) without the residual stream.
+    batched: per block, for each tensor among the arguments, whether its first axis is the batch.
+    """
+
+    spec: StackSpec
+    start: Float[Tensor, "batch seq width"]
+    arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    batched: list[list[bool]]
+    _expanded: dict[int, Tensor] = field(default_factory=dict)
+
+    def arguments_for(self, block: int, copies: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The block's arguments for a batch that holds the captured batch `copies` times over."""
+        if copies == 1:
+            return self.arguments[block]
+        flags = iter(self.batched[block])
+        return tree_map(self.arguments[block], lambda t: self._expand(t, copies) if next(flags) else t)
+
+    def _expand(self, tensor: Tensor, copies: int) -> Tensor:
+        # Blocks share masks and encoder states, which can be large: one expansion of each is kept, the latest.
+        known = self._expanded.get(id(tensor))
+        if known is None or known.shape[0] != copies * tensor.shape[0]:
+            known = self._expanded[id(tensor)] = tensor.repeat(copies, *[1] * (tensor.dim() - 1))
+        return known
+
+
+def record(spec: StackSpec, forward: Callable[[], object]) -> Call:
+    """Capture a stack call: `forward` runs the model around the blocks, while the blocks only pass their input on."""
+    calls: dict[int, tuple[Tensor, tuple[Any, ...], dict[str, Any]]] = {}
+
+    def recorder(index: int) -> Callable[..., Any]:
+        def forward_of_block(*args: Any, **kwargs: Any) -> Any:
+            if args:
+                hidden, args = args[0], args[1:]
+            else:
+                hidden = kwargs.pop("hidden_states")
+            calls[index] = (hidden, args, kwargs)
+            return hidden
+
+        return forward_of_block
+
+    with spec.lock, _replaced(spec.blocks, recorder):
+        forward()
+    missing = [i for i in range(len(spec.blocks)) if i not in calls]
+    if missing:
+        raise RuntimeError(f"stack {spec.name!r}: blocks {missing} were not called by the model's own forward pass")
+    return Call(
+        spec,
+        calls[0][0],
+        [(calls[i][1], calls[i][2]) for i in range(len(spec.blocks))],
+        [[False] * len(tree_leaves((calls[i][1], calls[i][2]))) for i in range(len(spec.blocks))],
+    )
+
+
+def mark_batched(call: Call, other: Call) -> None:
+    """Find out which arguments carry the batch axis by comparing with a call at another batch size.
+
+    `shape[0] == batch` alone is ambiguous whenever another axis happens to have that length.
+    """
+    for block, (mine, theirs) in enumerate(zip(call.arguments, other.arguments, strict=True)):
+        call.batched[block] = [
+            a.dim() > 0 and a.shape[0] != b.shape[0]
+            for a, b in zip(tree_leaves(mine), tree_leaves(theirs), strict=True)
+        ]
+
+
+@contextmanager
+def _replaced(blocks: nn.ModuleList, make: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
+    """Give every block another `forward` for the time of the context."""
+    before = [block.__dict__.get("forward") for block in blocks]
+    try:
+        for i, block in enumerate(blocks):
+            block.forward = make(i)
+        yield
+    finally:
+        for block, old in zip(blocks, before, strict=True):
+            if old is None:
+                block.__dict__.pop("forward", None)
+            else:
+                block.forward = old
+
+
+def run_block(
+    call: Call,
+    index: int,
+    h: Float[Tensor, "rows seq width"],
+    edits: Sequence[Sequence[Edit]] = ((),),
+    capture: Mapping[Kind, Site] | None = None,
+    captured: dict[Site, Tensor] | None = None,
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+) -> Float[Tensor, "rows seq width"]:
+    """Run one block on `len(edits)` copies of the captured batch, each copy with its own edits at this block.
+
+    capture: kinds to read while the block runs, stored in `captured` under their sites, after the edits.
+    arguments: used in place of the captured ones (generation with a cache).
+    """
+    spec = call.spec
+    args, kwargs = arguments or call.arguments_for(index, len(edits))
+    size = h.shape[0] // len(edits)
+    active = any(edits) or bool(capture)
+    if not active:
+        with spec.lock:
+            return _tensor(spec.blocks[index](h, *args, **kwargs))
+
+    def touch(kind: Kind, value: Tensor) -> Tensor:
+        # OPT flattens (batch, seq) before its MLP; seen from outside every site is (batch, seq, channels).
+        flat = value.dim() == 2
+        full = value.view(h.shape[0], -1, value.shape[-1]) if flat else value
+        for copy, chunk in enumerate(edits):
+            for edit in chunk:
+                if edit.site.kind == kind:
+                    heads = spec.n_heads if kind.endswith(".z") else 1
+                    rows = slice(copy * size, (copy + 1) * size)
+                    part = edit.apply(full[rows], heads)
+                    full = torch.cat([full[: rows.start], part, full[rows.stop :]]) if len(edits) > 1 else part
+        if capture and captured is not None and kind in capture:
+            captured[capture[kind]] = full
+        return full.view(value.shape) if flat else full
+
+    wanted = {e.site.kind for chunk in edits for e in chunk} | set(capture or ())
+    with spec.lock, _hooks(spec, index, wanted, touch):
+        if "resid_pre" in wanted:
+            h = touch("resid_pre", h)
+        out = _tensor(spec.blocks[index](h, *args, **kwargs))
+        return touch("resid_post", out) if "resid_post" in wanted else out
+
+
+@contextmanager
+def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind, Tensor], Tensor]) -> Iterator[None]:
+    """Hooks on the projections of one block, for the kinds that are wanted, for the time of the context."""
+    block = spec.blocks[index]
+    paths: list[tuple[str | None, Kind, Kind]] = [
+        (spec.o_proj, "attn.z", "attn.out"),
+        (spec.cross_o_proj, "cross.z", "cross.out"),
+        (spec.down_proj, "mlp.act", "mlp.out"),
+    ]
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+    try:
+        for path, before, after in paths:
+            if path is None:
+                continue
+            module = block.get_submodule(path)
+            if before in wanted:
+                handles.append(
+                    module.register_forward_pre_hook(lambda _m, args, k=before: (touch(k, args[0]), *args[1:]))
+                )
+            if after in wanted:
+                handles.append(module.register_forward_hook(lambda _m, _a, out, k=after: touch(k, out)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensor(out: Any) -> Tensor:
+    """Some blocks return a tuple whose first entry is the residual stream."""
+    return out[0] if isinstance(out, tuple) else out

@@ -1,0 +1,131 @@
+"""Run many variants of one stack call, computing whatever they share only once.
+
+A variant is a layer program with edits. The set of variants forms a trie over (block, edits at that block); each
+distinct edge is computed once, edges that need the same block run as one batch, and a state is freed when its last
+child is done. The cost of a sweep is therefore (distinct edges) x (time of one block at its best batch size).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tools.engine.adapter import Call, run_block
+from tools.engine.sites import Edit, Kind, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """Blocks to run, in order, and edits that apply every time their block runs."""
+
+    blocks: tuple[int, ...]
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass
+class SweepCost:
+    """What a sweep cost: block calls, block x batch units computed, and units that separate runs would have needed."""
+
+    calls: int = 0
+    edges: int = 0
+    naive_edges: int = 0
+    peak_live_states: int = 0
+
+
+@dataclass(eq=False)
+class _Node:
+    children: dict[tuple[int, tuple[int, ...]], "_Node"] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
+    leaves: list[int] = field(default_factory=list)
+
+
+def _trie(call: Call, variants: Sequence[Variant]) -> _Node:
+    root = _Node()
+    for index, variant in enumerate(variants):
+        for edit in variant.edits:
+            call.spec.check_edit(edit)
+        node = root
+        for block in variant.blocks:
+            here = tuple(e for e in variant.edits if e.site.block == block)
+            key = (block, tuple(id(e) for e in here))
+            if key not in node.children:
+                node.children[key] = _Node(edits=here)
+            node = node.children[key]
+        node.leaves.append(index)
+    return root
+
+
+def sweep(
+    call: Call,
+    variants: Sequence[Variant],
+    read: Callable[[Float[Tensor, "batch seq width"], int], Tensor],
+    *,
+    max_tokens: int = 4096,
+    max_state_bytes: int = 2**30,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[list[Tensor], SweepCost]:
+    """Run every variant from the captured start and return `read(final state, variant index)` for each.
+
+    max_tokens: batched tokens per block call (at least one copy of the captured batch always runs).
+    max_state_bytes: when waiting states exceed this, the deepest are finished first instead of the widest batch.
+    """
+    values: list[Tensor | None] = [None] * len(variants)
+    cost = SweepCost(naive_edges=sum(len(v.blocks) for v in variants))
+    batch, seq = call.start.shape[:2]
+    width = max(1, max_tokens // (batch * seq))
+    state_bytes = call.start.numel() * call.start.element_size()
+    waiting: dict[int, list[tuple[int, _Node, Tensor]]] = defaultdict(list)
+
+    def settle(node: _Node, h: Tensor, depth: int) -> None:
+        for leaf in node.leaves:
+            values[leaf] = read(h, leaf)
+            if on_progress:
+                on_progress(1)
+        for (block, _), child in node.children.items():
+            waiting[block].append((depth + 1, child, h))
+
+    settle(_trie(call, variants), call.start, 0)
+    while waiting:
+        # Counted by distinct tensors: siblings that wait on the same parent share its state.
+        live = len({id(h) for todo in waiting.values() for _, _, h in todo})
+        cost.peak_live_states = max(cost.peak_live_states, live)
+        if live * state_bytes <= max_state_bytes:
+            block = min(waiting)  # lowest block first batches monotone programs perfectly
+        else:
+            block = max(waiting, key=lambda b: max(depth for depth, _, _ in waiting[b]))
+            waiting[block].sort(key=lambda item: item[0])
+        todo = waiting[block]
+        part = todo[-width:]
+        del todo[-width:]
+        if not todo:
+            del waiting[block]
+        h = part[0][2] if len(part) == 1 else torch.cat([state for _, _, state in part])
+        out = run_block(call, block, h, [node.edits for _, node, _ in part])
+        cost.calls += 1
+        cost.edges += len(part)
+        pieces = out.chunk(len(part)) if len(part) > 1 else (out,)
+        for (depth, node, _), piece in zip(part, pieces, strict=True):
+            # A state that has to wait is copied out, so that it does not keep the whole batch alive.
+            settle(node, piece.clone() if node.children and len(part) > 1 else piece, depth)
+        del h, out, pieces, part
+    return [v for v in values if v is not None], cost
+
+
+def trace(
+    call: Call, blocks: Sequence[int], edits: Iterable[Edit] = (), capture: Iterable[Site] = ()
+) -> tuple[Float[Tensor, "batch seq width"], dict[Site, Tensor]]:
+    """Run one variant and read activations on the way; where a block runs twice, the last reading is kept."""
+    edits, sites = tuple(edits), tuple(capture)
+    for site in sites:
+        call.spec.check(site)
+    for edit in edits:
+        call.spec.check_edit(edit)
+    captured: dict[Site, Tensor] = {}
+    h = call.start
+    for block in blocks:
+        here: dict[Kind, Site] = {s.kind: s for s in sites if s.block == block}
+        h = run_block(call, block, h, [[e for e in edits if e.site.block == block]], here, captured)
+    return h, captured

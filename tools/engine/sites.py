@@ -1,0 +1,98 @@
+"""Where in a model an activation is read or changed, and how it is changed.
+
+A site is written `stack.block.kind`: `decoder.3.resid_pre`, `decoder.3.attn.z`, `decoder.0.mlp.out`. Kinds follow the
+residual-stream picture (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits):
+
+    resid_pre   what enters the block                              width
+    attn.z      the heads' outputs, before the output projection   heads x head width
+    attn.out    what attention adds to the residual stream         width
+    cross.z     as attn.z, of cross-attention                      heads x head width
+    cross.out   as attn.out, of cross-attention                    width
+    mlp.act     the hidden activations of the MLP                  MLP width
+    mlp.out     what the MLP adds to the residual stream           width
+    resid_post  what leaves the block                              width
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Kind = Literal["resid_pre", "attn.z", "attn.out", "cross.z", "cross.out", "mlp.act", "mlp.out", "resid_post"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class SiteError(ValueError):
+    """A site that does not exist; the message says what would be valid."""
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """One place in one block of one stack."""
+
+    stack: str
+    block: int
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.stack}.{self.block}.{self.kind}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Site":
+        """`decoder.3.attn.z` as a Site; SiteError says what the form is."""
+        stack, _, rest = text.partition(".")
+        block, _, kind = rest.partition(".")
+        if not (stack and block.isdecimal() and kind in KINDS):
+            raise SiteError(
+                f"{text!r} is not a site: write stack.block.kind, for example decoder.3.mlp.out; "
+                f"kinds are {', '.join(KINDS)}"
+            )
+        return cls(stack, int(block), kind)  # type: ignore[arg-type]  # membership was just checked
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """A change of the activation at a site, made while the block runs.
+
+    value: broadcasts to the selection, (batch, positions, channels); for `scale` a factor, for `project_out` the
+        direction to remove (any length), for `set` and `add` the activation.
+    positions: (batch, n) token indices of each row, or None for all positions.
+    head: one head of a `z` site, or None for all channels.
+    """
+
+    site: Site
+    op: Literal["set", "add", "scale", "project_out"]
+    value: Float[Tensor, "..."]
+    positions: Int[Tensor, "batch n"] | None = None
+    head: int | None = None
+
+    def apply(self, h: Float[Tensor, "batch seq channels"], n_heads: int) -> Float[Tensor, "batch seq channels"]:
+        """A changed copy of `h`; `h` itself stays as it is."""
+        out = h.clone()
+        width = h.shape[-1] // n_heads
+        channels = slice(None) if self.head is None else slice(self.head * width, (self.head + 1) * width)
+        rows = torch.arange(h.shape[0], device=h.device)[:, None]
+        old = h[..., channels] if self.positions is None else h[rows, self.positions][..., channels]
+        new = self._changed(old).to(h.dtype).expand_as(old)
+        if self.positions is None:
+            out[..., channels] = new
+        else:
+            picked = h[rows, self.positions].clone()
+            picked[..., channels] = new
+            out[rows, self.positions] = picked
+        return out
+
+    def _changed(self, old: Tensor) -> Tensor:
+        value = self.value.to(device=old.device)
+        match self.op:
+            case "set":
+                return value
+            case "add":
+                return old + value
+            case "scale":
+                return old * value
+            case "project_out":
+                unit = value / value.norm(dim=-1, keepdim=True)
+                return old - (old * unit).sum(-1, keepdim=True) * unit

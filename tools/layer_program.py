@@ -1,0 +1,71 @@
+"""Run the model with blocks skipped, kept, repeated, swapped, reversed or permuted, one program or a whole sweep
+(drop_last n, drop_first n, skip_each block, skip_ranges: every contiguous range, repeat_each, swap_adjacent), and
+score tasks under every program; computation shared by the programs is done once.
+
+A block that breaks every task when skipped says little about any one of them: always give control tasks beside the task
+of interest.
+"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from experiments_db.records import Array, Measurement, Outcome
+from tools._arguments import EXAMPLES, SPLIT, ProgramArgs, SplitName
+from tools._base import Context, ToolInputError
+from tools._measure import delta_measurements, load_examples, score_measurements
+from tools._scoring import score
+from tools._tables import as_array, grid, text_table
+from tools.engine.executor import Variant
+from tools.engine.programs import SWEEPS, identity
+
+KIND: Literal["experiment"] = "experiment"
+EXAMPLE = {"tasks": ["addition", "agreement"], "sweep": "skip_each"}
+
+
+class Args(ProgramArgs):
+    """Arguments of layer_program."""
+
+    tasks: list[str] = Field(min_length=1, max_length=16, description="task specs; see list_tasks")
+    sweep: Literal["drop_last", "drop_first", "skip_each", "skip_ranges", "repeat_each", "swap_adjacent"] | None = (
+        Field(default=None, description="a family of programs to run together; give either this or operation")
+    )
+    split: SplitName = SPLIT
+    examples: int = EXAMPLES
+
+
+def run(args: Args, ctx: Context) -> Outcome:
+    """Score every task under every program of the sweep."""
+    if (args.sweep is None) == (args.operation is None):
+        raise ToolInputError(f"give either operation and blocks, or sweep (one of {', '.join(SWEEPS)})")
+    n_blocks = len(ctx.subject.spec().blocks)
+    programs = SWEEPS[args.sweep](n_blocks) if args.sweep else [args.program(ctx)]
+    variants = [Variant(p.blocks) for p in [identity(n_blocks), *programs]]
+    measurements: list[Measurement] = []
+    edges = naive = 0
+    for name in dict.fromkeys(args.tasks):
+        task, examples = load_examples(ctx, name, args.split, args.examples)
+        ctx.progress(f"{task.name}: {len(programs)} programs x {len(examples)} examples")
+        scores, cost = score(
+            ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens
+        )
+        edges, naive = edges + cost.edges, naive + cost.naive_edges
+        where = {"task": task.name, "split": args.split}
+        measurements += score_measurements(scores[0], seed=ctx.seed, program="intact", **where)
+        for program, own in zip(programs, scores[1:], strict=True):
+            measurements += score_measurements(own, seed=ctx.seed, program=program.label, **where)
+            measurements += delta_measurements(own, scores[0], seed=ctx.seed, program=program.label, **where)
+    tables = [_table(measurements, "accuracy", "share of examples"), _table(measurements, "nll", "nats per answer")]
+    rows, columns, values = grid(measurements, "accuracy", "program", "task")
+    return Outcome(
+        text=f"accuracy on {args.split}, programs x tasks; computed {edges} block runs where separate runs need "
+        f"{naive}\n" + text_table(rows, columns, values),
+        measurements=tuple(measurements),
+        arrays=tuple(tables),
+    )
+
+
+def _table(measurements: list[Measurement], name: str, unit: str) -> Array:
+    rows, columns, values = grid(measurements, name, "task", "program")
+    return as_array(name, np.asarray(values), [("task", rows), ("program", columns)], unit)

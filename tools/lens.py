@@ -1,0 +1,143 @@
+"""Read the residual stream after every block as if it were the last: top tokens, the rank and probability of watched
+tokens, at the last or at every position of a prompt; or, over a task's examples, how well each depth already answers.
+
+Depth d is the state after d blocks: depth 0 is the embedding and the last depth is the model itself. With `norm` the
+final norm is applied first (the logit lens, nostalgebraist 2020), without it the head reads the raw state (Alammar 2021).
+A late reading is no proof that nothing is computed earlier: the state may hold the answer in a form the head cannot read.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from experiments_db.records import Array, Measurement, Outcome
+from tools._arguments import EXAMPLES, SPLIT, SplitName
+from tools._base import Context, ToolArgs, ToolInputError
+from tools._measure import load_examples, score_measurements
+from tools._scoring import encode, score
+from tools._tables import as_array, text_table
+from tools.engine.executor import Variant
+from tools.engine.sites import Site
+from tools.subjects import Subject
+
+KIND: Literal["experiment"] = "experiment"
+EXAMPLE = {"prompt": "The keys to the cabinet", "watch": [" is", " are"]}
+
+
+class Args(ToolArgs):
+    """Arguments of lens."""
+
+    prompt: str | None = Field(default=None, description="a text to read; give either prompt or task")
+    task: str | None = Field(default=None, description="a task spec: the answer's rank and probability at every depth")
+    watch: list[str] = Field(default=[], max_length=8, description="for a prompt: texts whose first token to follow")
+    top_k: int = Field(default=5, ge=1, le=50, description="for a prompt: how many top tokens at each place")
+    positions: Literal["last", "all"] = Field(default="last", description="for a prompt: which positions to read")
+    norm: bool = Field(default=True, description="apply the final norm before the head")
+    split: SplitName = SPLIT
+    examples: int = EXAMPLES
+
+
+def run(args: Args, ctx: Context) -> Outcome:
+    """Read a prompt or a task at every depth."""
+    if (args.prompt is None) == (args.task is None):
+        raise ToolInputError("give either prompt or task, for example " + str(EXAMPLE))
+    ctx.subject.require("next_token")
+    return _task(args, ctx, args.task) if args.task is not None else _prompt(args, ctx, args.prompt or "")
+
+
+def _task(args: Args, ctx: Context, name: str) -> Outcome:
+    task, examples = load_examples(ctx, name, args.split, args.examples)
+    n = len(ctx.subject.spec().blocks)
+    if not args.norm:
+        raise ToolInputError("norm=false is for prompts; tasks are read through the final norm")
+    # Stopping after d blocks and reading out IS the lens at depth d.
+    variants = [Variant(tuple(range(d))) for d in range(n + 1)]
+    scores, _ = score(ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens)
+    measurements: list[Measurement] = []
+    for depth, own in enumerate(scores):
+        measurements += score_measurements(
+            own, seed=ctx.seed, task=task.name, split=args.split, layer=depth, variant="logit lens"
+        )
+    values = np.array([[s.correct.mean(), np.median(s.rank), s.nll.mean()] for s in scores])
+    ranks = np.array([s.rank for s in scores], dtype=np.int64)
+    axes = [("depth", range(n + 1)), ("example", [e.prompt[-30:] + e.answer for e in examples])]
+    return Outcome(
+        text=f"lens on {task.name} ({args.split}, n={len(examples)}), by depth (blocks passed)\n"
+        + text_table(range(n + 1), ["accuracy", "median rank", "nll"], values),
+        measurements=tuple(measurements),
+        arrays=(as_array("rank", ranks, axes, "rank, 1 is top"),),
+    )
+
+
+def _prompt(args: Args, ctx: Context, prompt: str) -> Outcome:
+    subject = ctx.subject
+    ids = subject.tokens(prompt) if prompt else []
+    if not ids:
+        raise ToolInputError("the prompt has no tokens: give some text")
+    watched = {w: encode(subject, prompt, w)[1][0] for w in args.watch}
+    with subject.evaluating():
+        logits = _depths(subject, ids, args)
+        logprob = logits.float().log_softmax(-1)
+    positions = range(len(ids)) if args.positions == "all" else [len(ids) - 1]
+    top = logprob.topk(min(args.top_k, logprob.shape[-1]), dim=-1)
+    measurements: list[Measurement] = []
+    for depth in range(logprob.shape[0]):
+        for column, position in enumerate(positions):
+            place = {"layer": depth, "position": str(position - len(ids)), "variant": "norm" if args.norm else "no norm"}
+            row = logprob[depth, column]
+            for text, token in watched.items():
+                rank = int((row > row[token]).sum()) + 1
+                measurements += [
+                    Measurement(name="rank", unit="rank, 1 is top", value=rank, n=1, token=text, **place),
+                    Measurement(name="logprob", unit="nats", value=float(row[token]), n=1, token=text, **place),
+                ]
+            entropy = float(-(row.exp() * row).nan_to_num().sum())
+            measurements.append(Measurement(name="entropy", unit="nats", value=entropy, n=1, **place))
+    labels = [f"{i - len(ids)} {subject.token_label(ids[i])}" for i in positions]
+    axes = [("depth", range(logprob.shape[0])), ("position", labels)]
+    arrays: list[Array] = [
+        as_array("top_token", top.indices.cpu().numpy().astype(np.int64), [*axes, ("place", range(top.indices.shape[-1]))]),
+        as_array("top_logprob", top.values.double().cpu().numpy(), [*axes, ("place", range(top.values.shape[-1]))], "nats"),
+    ]
+    return Outcome(
+        text=_grid_text(subject, prompt, logprob, top.indices, top.values, watched, labels),
+        measurements=tuple(measurements),
+        arrays=tuple(arrays),
+    )
+
+
+def _depths(subject: Subject, ids: list[int], args: Args) -> Tensor:
+    """Logits at every depth, (depths, positions, vocab)."""
+    spec = subject.spec()
+    sites = [Site(spec.name, b, "resid_pre") for b in range(len(spec.blocks))]
+    run = subject.run(subject.inputs([ids]), capture=sites)
+    states = torch.cat([*(run.captured[s] for s in sites), run.final])
+    if args.positions == "last":
+        states = states[:, -1:]
+    return torch.cat([subject.unembed(h[None], norm=args.norm) for h in states])
+
+
+def _grid_text(
+    subject: Subject,
+    prompt: str,
+    logprob: Tensor,
+    top: Tensor,
+    values: Tensor,
+    watched: dict[str, int],
+    labels: list[str],
+) -> str:
+    lines = [f"lens on {prompt!r}: depth, position, top tokens with probability"]
+    for depth in range(logprob.shape[0]):
+        for column, label in enumerate(labels):
+            tops = ", ".join(
+                f"{subject.token_label(int(t))!r} {float(v.exp()):.2f}"
+                for t, v in zip(top[depth, column], values[depth, column], strict=True)
+            )
+            row = logprob[depth, column]
+            ranks = "".join(f"; {w!r} rank {int((row > row[t]).sum()) + 1}" for w, t in watched.items())
+            where = "" if len(labels) == 1 else f" {label!r}"
+            lines.append(f"{depth}{where}: {tops}{ranks}")
+    return "\n".join(lines)

@@ -1,0 +1,29 @@
+"""The behaviours that can be studied: built-in task families with their options, and the tasks made for this run."""
+
+from typing import Literal, get_args
+
+from experiments_db.records import Outcome
+from tools._base import Context, ToolArgs
+from tools.tasks import families, get_task
+
+KIND: Literal["notebook"] = "notebook"
+EXAMPLE: dict[str, object] = {}
+
+
+class Args(ToolArgs):
+    """list_tasks takes no arguments."""
+
+
+def run(args: Args, ctx: Context) -> Outcome:
+    """List families, options and an example of each."""
+    lines: list[str] = []
+    for name, family in families().items():
+        example = get_task(name).examples("explore", 1, ctx.seed)[0]
+        lines.append(f"{name}: {family.description} e.g. {example.prompt!r} -> {example.answer!r}")
+        for option, field in family.options.model_fields.items():
+            values = "|".join(map(str, get_args(field.annotation)))
+            lines.append(f"    {option}={values} (default {field.default}): {field.description}")
+    for data in ctx.tasks.made():
+        lines.append(f"{data.name}: {data.description} ({len(data.examples)} examples, from {data.origin})")
+    lines.append("Write options after a colon: addition:digits=2x2,format=compact")
+    return Outcome(text="\n".join(lines))

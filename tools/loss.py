@@ -1,0 +1,65 @@
+"""Score a task's answers under one layer program: NLL over ALL answer tokens, accuracy against the chance level, rank of
+the answer, margin over the foil, and the change of each against the intact model on the same examples.
+
+Use it first: whether the intact model can do the task at all comes before any question about where.
+"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from experiments_db.records import Measurement, Outcome
+from tools._arguments import EXAMPLES, SPLIT, ProgramArgs, SplitName
+from tools._base import Context
+from tools._measure import delta_measurements, load_examples, percent, score_measurements
+from tools._scoring import score
+from tools._tables import as_array
+from tools.engine.executor import Variant
+from tools.tasks import chance_level
+
+KIND: Literal["experiment"] = "experiment"
+EXAMPLE = {"tasks": ["addition", "agreement"], "operation": "skip", "blocks": [2]}
+
+
+class Args(ProgramArgs):
+    """Arguments of loss."""
+
+    tasks: list[str] = Field(min_length=1, max_length=16, description="task specs; see list_tasks")
+    split: SplitName = SPLIT
+    examples: int = EXAMPLES
+
+
+def run(args: Args, ctx: Context) -> Outcome:
+    """Score each task, intact and under the program."""
+    program = args.program(ctx)
+    measurements: list[Measurement] = []
+    lines: list[str] = []
+    arrays = []
+    for name in dict.fromkeys(args.tasks):
+        task, examples = load_examples(ctx, name, args.split, args.examples)
+        n_blocks = len(ctx.subject.spec().blocks)
+        variants = [Variant(tuple(range(n_blocks)))] + ([] if program.is_identity else [Variant(program.blocks)])
+        scores, _ = score(
+            ctx.subject, examples, lambda _, v=variants: v, choices=task.choices, max_tokens=ctx.max_tokens
+        )
+        where = {"task": task.name, "split": args.split, "program": program.label}
+        measurements += score_measurements(scores[-1], seed=ctx.seed, **where)
+        chance = chance_level(examples, task.choices)
+        measurements.append(
+            Measurement(name="chance", value=chance, unit="share of examples", n=len(examples), **where)
+        )
+        accuracy = next(m for m in measurements if m.name == "accuracy" and m.task == task.name)
+        line = f"{task.name}: accuracy {percent(accuracy)} (n={len(examples)}, chance {100 * chance:.0f}%)"
+        if not program.is_identity:
+            measurements += delta_measurements(scores[-1], scores[0], seed=ctx.seed, **where)
+            line += f", intact {100 * scores[0].correct.mean():.0f}%"
+        line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
+        lines.append(line)
+        labels = [e.prompt[-40:] + e.answer for e in examples]
+        arrays.append(as_array(f"nll:{task.name}", scores[-1].nll, [("example", labels)], "nats per answer"))
+    return Outcome(
+        text=f"program {program.label}, split {args.split}\n" + "\n".join(lines),
+        measurements=tuple(measurements),
+        arrays=tuple(arrays),
+    )

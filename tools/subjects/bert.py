@@ -1,0 +1,28 @@
+"""BERT (Devlin et al. 2019): one bidirectional stack, read out by a masked-language-model head."""
+
+from typing import Any
+
+from tools.subjects._family import Family, Fields, StackPaths
+
+
+def _arguments(fields: Fields, _: Fields) -> dict[str, Any]:
+    return {"input_ids": fields["input_ids"], "attention_mask": fields["attention_mask"]}
+
+
+FAMILY = Family(
+    name="bert",
+    architectures=("BertForMaskedLM",),
+    stacks=(
+        StackPaths(
+            "encoder",
+            body="bert",
+            blocks="encoder.layer",
+            o_proj="attention.output.dense",
+            down_proj="output.dense",
+            arguments=_arguments,
+            causal=False,
+        ),
+    ),
+    head="cls",
+    refusals=(("next_token", "BERT fills masked tokens; it does not predict the next one"),),
+)

@@ -1,0 +1,13 @@
+"""GPT-NeoX (Black et al. 2022) and Pythia (Biderman et al. 2023): attention and MLP may read the same residual."""
+
+from tools.subjects._family import decoder
+
+FAMILY = decoder(
+    "gpt_neox",
+    ("GPTNeoXForCausalLM",),
+    body="gpt_neox",
+    blocks="layers",
+    after_blocks=("final_layer_norm",),
+    o_proj="attention.dense",
+    down_proj="mlp.dense_4h_to_h",
+)

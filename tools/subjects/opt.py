@@ -1,0 +1,13 @@
+"""OPT (Zhang et al. 2022); the 350M model has no final norm and projects its states before the head."""
+
+from tools.subjects._family import decoder
+
+FAMILY = decoder(
+    "opt",
+    ("OPTForCausalLM",),
+    body="model.decoder",
+    blocks="layers",
+    after_blocks=("final_layer_norm", "project_out"),
+    o_proj="self_attn.out_proj",
+    down_proj="fc2",
+)

@@ -1,0 +1,49 @@
+"""Whisper (Radford et al. 2022): an audio encoder and a text decoder that attends to it."""
+
+from typing import Any
+
+from tools.subjects._family import Family, Fields, StackPaths
+
+
+def _encoder(fields: Fields, _: Fields) -> dict[str, Any]:
+    return {"input_features": fields["input_features"]}
+
+
+def _decoder(fields: Fields, upstream: Fields) -> dict[str, Any]:
+    return {
+        "input_ids": fields["decoder_input_ids"],
+        "encoder_hidden_states": upstream["encoder"],
+        "use_cache": False,
+    }
+
+
+FAMILY = Family(
+    name="whisper",
+    architectures=("WhisperForConditionalGeneration",),
+    stacks=(
+        StackPaths(
+            "encoder",
+            body="model.encoder",
+            blocks="layers",
+            o_proj="self_attn.out_proj",
+            down_proj="fc2",
+            arguments=_encoder,
+            after_blocks=("layer_norm",),
+            heads="encoder_attention_heads",
+            causal=False,
+        ),
+        StackPaths(
+            "decoder",
+            body="model.decoder",
+            blocks="layers",
+            o_proj="self_attn.out_proj",
+            down_proj="fc2",
+            cross_o_proj="encoder_attn.out_proj",
+            arguments=_decoder,
+            after_blocks=("layer_norm",),
+            heads="decoder_attention_heads",
+        ),
+    ),
+    head="proj_out",
+    refusals=(("next_token", "Whisper's decoder needs audio: prompt and answer tasks have none"),),
+)

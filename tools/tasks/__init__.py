@@ -1,0 +1,55 @@
+"""Behaviours to study: families found in this folder, `get_task` to get one from a spec, the user's own files."""
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+from tools.tasks._base import SPLITS, Example, Family, Options, Split, Task, TaskError, chance_level, split_of
+from tools.tasks._user import from_records, read_jsonl, to_records
+
+__all__ = [
+    "SPLITS",
+    "Example",
+    "Family",
+    "Options",
+    "Split",
+    "Task",
+    "TaskError",
+    "chance_level",
+    "families",
+    "from_records",
+    "get_task",
+    "read_jsonl",
+    "split_of",
+    "to_records",
+]
+
+
+@cache
+def _families() -> tuple[Family, ...]:
+    names = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.name.startswith("_"))
+    return tuple(f for name in names for f in importlib.import_module(f"{__name__}.{name}").FAMILIES)
+
+
+def families() -> dict[str, Family]:
+    """Every task family by name."""
+    return {f.name: f for f in _families()}
+
+
+def get_task(spec: str) -> Task:
+    """A task from a spec: `addition`, `addition:digits=2x1,format=compact`. TaskError says what there is."""
+    name, _, rest = spec.strip().partition(":")
+    known = families()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise TaskError(f"there is no task {name!r}{hint}; tasks are {', '.join(known)}")
+    given: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in rest.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise TaskError(f"task {name}: write options as option=value, not {part!r}, for example addition:digits=2x2")
+        given[key.strip()] = value.strip()
+    return known[name].task(given)

@@ -1,0 +1,53 @@
+"""Subject-verb agreement across an attractor: 'The keys to the cabinet' -> ' are' (Linzen et al. 2016)."""
+
+import random
+from collections.abc import Iterator
+
+from tools.tasks._base import Example, Family, Options, Split, split_of
+from tools.tasks._words import NOUNS, PREPOSITIONS
+
+CHOICES = (" is", " are")
+
+
+def phrase(subject: str, plural: bool, preposition: str, attractor: str, attractor_plural: bool) -> str:
+    """'The keys to the cabinet'."""
+    return f"The {subject}{'s' * plural} {preposition} the {attractor}{'s' * attractor_plural}"
+
+
+def side(subject: str, attractor: str) -> str:
+    """Which split a pair of nouns belongs to."""
+    return split_of("agreement", subject, attractor)
+
+
+def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+    while True:
+        subject, attractor = rng.sample(NOUNS, 2)
+        if side(subject, attractor) != split:
+            continue
+        plural, other = rng.random() < 0.5, rng.random() < 0.5
+        preposition = rng.choice(PREPOSITIONS)
+        yield Example(
+            phrase(subject, plural, preposition, attractor, other),
+            CHOICES[plural],
+            foil=CHOICES[not plural],
+            twin=phrase(subject, not plural, preposition, attractor, other),
+            candidates=CHOICES,
+            metadata={
+                "subject": subject,
+                "attractor": attractor,
+                "subject_number": "plural" if plural else "singular",
+                "attractor_number": "plural" if other else "singular",
+                "conflict": plural != other,
+            },
+        )
+
+
+FAMILIES = (
+    Family(
+        "agreement",
+        "Choose 'is' or 'are' for a subject with another noun in between.",
+        Options,
+        lambda o: lambda s, r: _draw(o, s, r),
+        CHOICES,
+    ),
+)

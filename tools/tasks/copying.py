@@ -1,0 +1,36 @@
+"""Copy a list of letters: 'k f q | k f' -> ' q'. Position in the list is enough to solve it; induction is not needed."""
+
+import random
+from collections.abc import Iterator
+
+from tools.tasks._base import Example, Family, Options, Split, split_of
+from tools.tasks._words import LETTERS
+
+
+def letters(rng: random.Random) -> list[str]:
+    """3 to 12 different letters in random order."""
+    return rng.sample(LETTERS, rng.randint(3, 12))
+
+
+def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+    while True:
+        items = letters(rng)
+        if split_of("copying", tuple(items)) != split:
+            continue
+        at = rng.randrange(len(items))
+        new = rng.choice([c for c in LETTERS if c not in items])
+        changed = [new if i == at else c for i, c in enumerate(items)]
+        if split_of("copying", tuple(changed)) not in (split, "train"):
+            continue
+        shown = " ".join(["|", *items[:at]])
+        yield Example(
+            f"{' '.join(items)} {shown}",
+            f" {items[at]}",
+            foil=f" {new}",
+            twin=f"{' '.join(changed)} {shown}",
+            candidates=tuple(f" {c}" for c in items),
+            metadata={"length": len(items), "index": at},
+        )
+
+
+FAMILIES = (Family("copying", "Copy a list of letters after a bar.", Options, lambda o: lambda s, r: _draw(o, s, r)),)

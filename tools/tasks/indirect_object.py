@@ -1,0 +1,53 @@
+"""Indirect object identification (Wang et al. 2022): 'When Mary and John went to the store, John gave a drink to' ->
+' Mary'.
+"""
+
+import random
+from collections.abc import Iterator
+
+from tools.tasks._base import Example, Family, Options, Split, split_of
+from tools.tasks._words import NAMES, OBJECTS, PLACES
+
+TEMPLATES = (
+    "When {a} and {b} went to the {place}, {s} gave a {object} to",
+    "Then, {a} and {b} had a {object} in the {place}. {s} gave the {object} to",
+)
+GIVEN = OBJECTS[:8]
+
+
+def side(a: str, b: str) -> str:
+    """Which split a pair of names belongs to, whatever their order."""
+    return split_of("indirect_object", *sorted((a, b)))
+
+
+def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+    while True:
+        a, b = rng.sample(NAMES, 2)
+        if side(a, b) != split:
+            continue
+        subject, indirect = (a, b) if rng.random() < 0.5 else (b, a)
+        number = rng.randrange(len(TEMPLATES))
+        words = {"a": a, "b": b, "place": rng.choice(PLACES), "object": rng.choice(GIVEN)}
+        yield Example(
+            TEMPLATES[number].format(**words, s=subject),
+            f" {indirect}",
+            foil=f" {subject}",
+            twin=TEMPLATES[number].format(**words, s=indirect),
+            candidates=(f" {a}", f" {b}"),
+            metadata={
+                "subject": subject,
+                "indirect_object": indirect,
+                "template": number,
+                "order": "subject first" if subject == a else "subject second",
+            },
+        )
+
+
+FAMILIES = (
+    Family(
+        "indirect_object",
+        "Name the person who receives something: the one of two names that is not the giver.",
+        Options,
+        lambda o: lambda s, r: _draw(o, s, r),
+    ),
+)
