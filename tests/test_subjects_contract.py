@@ -86,6 +86,8 @@ def test_a_program_is_the_model_with_its_list_of_blocks_replaced(
         old = getattr(owner, attribute)
         setattr(owner, attribute, nn.ModuleList([old[b] for b in blocks]))
         model.config.num_hidden_layers = len(blocks)  # some families run only that many blocks
+        if hasattr(model.config, "layer_types"):  # one entry for each; all are alike here
+            model.config.layer_types = model.config.layer_types[:1] * len(blocks)
         assert_close(subject.run(inputs, {paths.name: blocks}).logits, plain(model, inputs), atol=1e-5, rtol=1e-5)
 
 
@@ -261,10 +263,9 @@ def test_edits_that_do_nothing_change_nothing(subject: Subject, batch: Batch, ro
 def test_an_edit_at_every_site_changes_the_logits(subject: Subject, batch: Batch, rows: list[list[int]]) -> None:
     inputs = batch(subject, rows)
     clean = subject.run(inputs).logits
-    for site in sites(subject):
-        if (site.stack, site.block, site.kind) == ("encoder", LAST, "resid_pre"):
-            continue
-        edited = subject.run(inputs, edits=[Edit(site, "scale", torch.tensor(0.5))]).logits
+    for site, value in subject.run(inputs, capture=sites(subject)).captured.items():
+        # Not a multiple of the activation nor the same for all channels: norms would take that out again.
+        edited = subject.run(inputs, edits=[Edit(site, "add", torch.linspace(-1, 1, value.shape[-1]))]).logits
         assert (edited - clean).abs().max() > 1e-4, site
 
 
@@ -311,11 +312,12 @@ def test_an_edit_at_positions_changes_those_and_in_causal_stacks_nothing_before(
     at = torch.tensor([[3], [5], [6]])
     for site in (s for s in sites(subject, [1]) if s.stack == subject.readout):
         clean = subject.run(inputs, capture=[site])
-        edited = subject.run(inputs, edits=[Edit(site, "add", torch.tensor(1.5), at)], capture=[site])
+        change = torch.linspace(-1, 1, clean.captured[site].shape[-1])
+        edited = subject.run(inputs, edits=[Edit(site, "add", change, at)], capture=[site])
         for row, position in enumerate(at[:, 0].tolist()):
             difference = edited.captured[site][row] - clean.captured[site][row]
             expected = torch.zeros_like(difference)
-            expected[position] = 1.5
+            expected[position] = change
             assert_close(difference, expected, atol=1e-5, rtol=0)
             moved = (edited.logits[row] - clean.logits[row]).abs().amax(-1)
             assert moved[position] > 1e-4, site
@@ -386,7 +388,7 @@ def test_text_that_names_no_site_is_refused_with_the_form_of_one(text: str) -> N
 
 
 def test_the_gradient_of_a_logit_is_its_slope(model_named: Any, batch: Batch) -> None:
-    subject = wrap(model_named("llama", torch.float64), name="llama")
+    subject = wrap(model_named("gpt2", torch.float64), name="gpt2")
     inputs, site = batch(subject, [[5, 6, 7]]), Site("decoder", 1, "resid_pre")
     direction = torch.linspace(-1, 1, 32, dtype=torch.float64)
 

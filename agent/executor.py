@@ -1,0 +1,188 @@
+"""Run one tool call: from raw arguments to a result on record, with the cache and the measure of time and memory."""
+
+import hashlib
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tools
+from agent.record import RunRecord, RunTasks
+from experiments_db.records import Entry, Experiment, Outcome, Prediction, Provenance, Result
+from tools._base import Context, Tool, ToolArgs, ToolInputError
+from tools.subjects import Subject, SubjectError
+from tools.tasks import TaskError
+
+LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
+
+
+class UnknownSplitError(ToolInputError):
+    """The confirm split was asked for without a prediction."""
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What one call came to. `experiment` is None for notebook tools; `result_id` is set for a cache hit."""
+
+    outcome: Outcome
+    experiment: Experiment | None = None
+    result: Result | None = None
+    result_id: int | None = None
+
+
+@cache
+def code_version() -> str:
+    """Hash of the source of everything that computes: the tools package."""
+    digest = hashlib.sha256()
+    root = Path(tools.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if "demo" not in path.relative_to(root).parts:
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def provenance(subject: Subject) -> Provenance:
+    """Where and with what this process computes."""
+    return Provenance(
+        device=str(subject.device),
+        threads=torch.get_num_threads(),
+        versions={"python": platform.python_version(), **{p: metadata.version(p) for p in LIBRARIES}},
+        platform=f"{platform.system()} {platform.machine()}",
+    )
+
+
+class ToolRunner:
+    """Executes tool calls on one subject; holds no state that a resumed run would miss."""
+
+    def __init__(self, subject: Subject, record: RunRecord, tasks: RunTasks, seed: int, max_tokens: int = 4096) -> None:
+        self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
+        self.max_tokens = max_tokens
+
+    def experiment(self, tool: Tool, args: ToolArgs) -> Experiment:
+        """The identity of a call: everything that determines its answer."""
+        hashes: dict[str, str] = {}
+        for spec, split, n in tool.task_specs(args):
+            try:
+                hashes[f"{spec} {split}"] = self.tasks.get(spec).sha(split, n, self.seed)  # type: ignore[arg-type]
+            except TaskError as error:
+                raise ToolInputError(str(error)) from None
+        return Experiment(
+            tool=tool.name,
+            args=args.model_dump(mode="json"),
+            subject=self.subject.fingerprint,
+            tasks=hashes,
+            seed=self.seed,
+            dtype=str(self.subject.dtype).removeprefix("torch."),
+            code=code_version(),
+        )
+
+    def run(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Executed:
+        """Run a call, or find it in the cache. ToolInputError goes back to the planner; anything else is a bug."""
+        if tool.kind == "notebook":
+            return Executed(tool.run(args, self._context(self.max_tokens, progress)))
+        experiment = self.experiment(tool, args)
+        self._guard_confirm(args)
+        found = self.record.store.cached(experiment.id)
+        if found is not None:
+            number, result = found
+            return Executed(Outcome(status=result.status, text=result.text), experiment, result, number)
+        started, outcome = time.perf_counter(), self._measured(tool, args, progress)
+        result = Result(
+            status=outcome.status,
+            text=outcome.text,
+            measurements=outcome.measurements,
+            arrays=outcome.arrays,
+            wall_seconds=time.perf_counter() - started,
+            peak_memory_bytes=_peak_memory(self.subject.device),
+            provenance=provenance(self.subject),
+        )
+        return Executed(outcome, experiment, result)
+
+    def score_predictions(self, handle: str, result: Result) -> list[Prediction]:
+        """Predictions that this result settles, with their outcome filled in: decided by code, once."""
+        values = {m.key: m.value for m in result.measurements}
+        return [
+            p.model_copy(update={"experiment": handle, "observed": values[p.metric], "outcome": _holds(p, values[p.metric])})
+            for p in self.record.predictions()
+            if p.outcome is None and p.metric in values
+        ]
+
+    def _measured(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None]) -> Outcome:
+        """Run the tool; out of memory halves the batch, and below one example's worth is a failed result."""
+        max_tokens = self.max_tokens
+        while True:
+            torch.manual_seed(self.seed)
+            try:
+                return tool.run(args, self._context(max_tokens, progress))
+            except SubjectError as error:
+                raise ToolInputError(str(error)) from None
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if max_tokens <= 64:
+                    return Outcome(status="failed", text=f"out of memory at {max_tokens} tokens a batch: {error}")
+                max_tokens //= 2
+                if self.subject.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def _guard_confirm(self, args: ToolArgs) -> None:
+        """The confirm split is for predictions: one of them must be open, or it would be looked at for free."""
+        if getattr(args, "split", "explore") != "confirm":
+            return
+        if not any(p.outcome is None and "split=confirm" in p.metric for p in self.record.predictions()):
+            raise UnknownSplitError(
+                "the confirm split is only for a prediction on record: use predict first, with a metric that has "
+                "split=confirm in its key; to look around use split explore"
+            )
+
+    def _context(self, max_tokens: int, progress: Callable[[str], None]) -> Context:
+        return Context(
+            subject=self.subject,
+            tasks=self.tasks,
+            history=self.record,
+            seed=self.seed,
+            max_tokens=max_tokens,
+            progress=progress,
+        )
+
+
+def entry_handle_kind(entry: Entry) -> str:
+    """'note', 'hypothesis', 'prediction', 'claim' or 'taskdata'."""
+    return type(entry).__name__.lower()
+
+
+def _holds(p: Prediction, value: float) -> bool:
+    tests: dict[str, bool] = {
+        "<": value < p.threshold,
+        "<=": value <= p.threshold,
+        ">": value > p.threshold,
+        ">=": value >= p.threshold,
+    }
+    return tests[p.comparison]
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes at the peak: of the process on CPU, allocated on CUDA."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+def tool_arguments(raw: str) -> Any:
+    """Parsed JSON of a call's raw arguments; ToolInputError for text that is no JSON object."""
+    import json
+
+    try:
+        value = json.loads(raw or "{}")
+    except json.JSONDecodeError as error:
+        raise ToolInputError(f"the arguments are not JSON: {error.msg} at character {error.pos}") from None
+    if not isinstance(value, dict):
+        raise ToolInputError(f"the arguments must be a JSON object, not {type(value).__name__}")
+    return value

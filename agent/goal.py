@@ -1,0 +1,65 @@
+"""What a goal asks: which model, which behaviour. For the systematic planner; an LLM reads the goal itself."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KEYWORDS: dict[str, tuple[str, ...]] = {
+    "addition": ("addition", "adding", "adds", "add ", "sums", "sum of two"),
+    "subtraction": ("subtraction", "subtract", "minus"),
+    "arithmetic": ("arithmetic", "three numbers", "three terms"),
+    "facts": ("fact", "capital", "countr", "knowledge"),
+    "agreement": ("agreement", "agree", "grammar", "plural", "singular", "verb"),
+    "brackets": ("bracket", "parenthes", "nesting"),
+    "copying": ("copy", "copies", "induction"),
+    "indirect_object": ("indirect object", "indirect_object", "ioi", "giver", "receiver"),
+    "key_value": ("key-value", "key value", "key_value", "recall", "lookup", "look up"),
+    "json": ("json",),
+}
+MODEL = re.compile(
+    r"\b(?:in|of|inside|within|for|on|does|do|can|how)\s+(?:the\s+)?(?:model\s+)?[`'\"]?"
+    r"((?:[\w.-]+/[\w.-]+)|(?:~?/[\w./-]+)|(?:\./[\w./-]+)|demo|(?:distil)?gpt-?2[\w-]*|"
+    r"(?:pythia|llama|opt|qwen|mistral|tinyllama|smollm|gpt-neox?|gemma|phi|bloom)[\w.-]*)[`'\"]?(?=$|[\s,.?!;:])",
+    re.IGNORECASE,
+)
+
+
+class GoalError(ValueError):
+    """A goal that the systematic planner does not understand; the message says which it does."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal in parts: the user's words and the task specs they are about, the first one the main one."""
+
+    text: str
+    tasks: tuple[str, ...]
+
+
+def model_named_in(goal: str) -> str | None:
+    """The model that a goal names ('... in gpt2', '... of EleutherAI/pythia-70m', '... in ./folder'), if it does."""
+    found = MODEL.search(goal)
+    if found:
+        name = found[1].rstrip(".")
+        return "gpt2" + name[5:] if name.lower().startswith("gpt-2") else name
+    last = goal.split()[-1].strip("'\"`.,?!") if goal.split() else ""
+    return last if "/" in last and Path(last).is_dir() else None
+
+
+def understand(goal: str, own_tasks: Sequence[str] = ()) -> Goal:
+    """Which tasks a goal is about: the user's own first, then those whose words it uses."""
+    text = goal.lower()
+    specs = list(own_tasks)
+    specs += [task for task, words in KEYWORDS.items() if any(w in f"{text} " for w in words)]
+    if re.search(r"\d+\s*-?\s*digit", text) and "addition" in specs:
+        digits = re.search(r"(\d)\s*-?\s*digit", text)
+        if digits and digits[1] in "123":
+            specs[specs.index("addition")] = f"addition:digits={digits[1]}x{digits[1]}"
+    if not specs:
+        raise GoalError(
+            f"the systematic planner does not understand the goal {goal!r}. It looks for one of: "
+            f"{', '.join(k.replace('_', ' ') for k in KEYWORDS)}; or give your own prompts and answers with "
+            "--task FILE.jsonl; or an LLM planner with --planner openai:MODEL"
+        )
+    return Goal(goal, tuple(dict.fromkeys(specs)))

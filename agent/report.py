@@ -1,0 +1,280 @@
+"""`python -m agent.report RUN`: build report.md and its figures from the database alone."""
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.record import RunRecord
+from agent.references import UnresolvedReference, resolve, substitute
+from agent.report_text import reference_text
+from agent.text import code, inert, markdown
+from experiments_db.records import Prediction, Result, Run
+from experiments_db.store import ExperimentRow, Store, StoreError
+
+VERDICTS = {
+    "found": "Found",
+    "not_found": "Not found",
+    "cannot": "The model cannot do it",
+    "unclear": "Unclear",
+}
+
+
+def write_report(store: Store, run: str, folder: Path) -> Path:
+    """Write report.md and figures/ below the folder; returns the report's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = render(store, run, folder / "figures")
+    part = folder / "report.md.part"
+    part.write_text(text, encoding="utf-8")
+    part.replace(folder / "report.md")
+    return folder / "report.md"
+
+
+def render(store: Store, name: str, figures: Path | None) -> str:
+    """The report as markdown; figures are drawn into a folder, or not at all where it is None."""
+    run, record = store.run(name), RunRecord(store, name)
+    rows = record.experiments()
+    results = {r.handle: store.result(r.result_id) for r in rows}
+    drawn = {r.handle: d for r in rows if (d := _draw(r, results[r.handle], figures))}
+    sections = [
+        _head(run, record),
+        _claims(record),
+        _evidence(rows, drawn, results),
+        _hypotheses(record),
+        _notes(run, record),
+        _tried(record, rows, results),
+        _limits(run, rows, results),
+        _replay(run, store),
+    ]
+    return "\n\n".join(s for s in sections if s) + "\n"
+
+
+def _draw(row: ExperimentRow, result: Result, figures: Path | None) -> tuple[str, str] | None:
+    from agent.figures import draw
+
+    if figures is not None:
+        return draw(row, result, figures)
+    with tempfile.TemporaryDirectory() as scratch:
+        return draw(row, result, Path(scratch))
+
+
+def _text(text: str, record: RunRecord) -> str:
+    """A planner's text: markup made inert, each reference filled in from the record and linked to its experiment."""
+    parts: list[str] = []
+
+    def keep(inside: str) -> str:
+        try:
+            found = resolve(inside, record.measurements_of)
+            parts.append(f"[{reference_text(found)}](#{found.handle.lower()})")
+        except (UnresolvedReference, StoreError):
+            parts.append(code("{{" + inside + "}}") + " (names no measurement)")
+        return f"\0{len(parts) - 1}\0"
+
+    kept = substitute(text.replace("\0", ""), keep).split("\0")
+    return "".join(parts[int(p)] if i % 2 else markdown(p) for i, p in enumerate(kept))
+
+
+def _head(run: Run, record: RunRecord) -> str:
+    notes = record.notes()
+    finished = run.status == "finished"
+    verdict = VERDICTS.get(run.reason, "Finished") if finished else "No conclusion"
+    conclusion = _text(notes[-1].text, record) if finished and notes else f"The run ended before its end: {markdown(run.reason)}"
+    settings = run.settings
+    provenance = settings.get("provenance", {})
+    versions = ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items())
+    return "\n".join(
+        [
+            f"# {markdown(run.goal)}",
+            "",
+            f"**{verdict}.** {conclusion}",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| subject | {code(run.subject)}, fingerprint {code(str(settings.get('fingerprint', ''))[:16])} |",
+            f"| planner | {code(run.planner)} |",
+            f"| run | {code(run.name)}, begun {run.created} |",
+            f"| experiments | {len(record.experiments())} |",
+            f"| computed on | {provenance.get('device', '?')}, {settings.get('dtype')}, {provenance.get('threads', '?')} threads, "
+            f"{versions} |",
+        ]
+    )
+
+
+def _claims(record: RunRecord) -> str:
+    claims = record.claims()
+    if not claims:
+        return "## Claims\n\nNone."
+    lines = ["## Claims", "", "| | kind | claim | sites | rests on | confidence |", "|---|---|---|---|---|---|"]
+    for i, c in enumerate(claims, 1):
+        rests = ", ".join(f"[{h}](#{h.lower()})" for h in c.experiments)
+        sites = ", ".join(code(s) for s in c.sites)
+        lines.append(f"| C{i} | {c.kind} | {_text(c.text, record)} | {sites} | {rests} | {c.confidence:.2f} |")
+    return "\n".join(lines)
+
+
+def _evidence(rows: Sequence[ExperimentRow], drawn: dict[str, tuple[str, str]], results: dict[str, Result]) -> str:
+    lines = ["## Evidence"]
+    for row in rows:
+        result = results[row.handle]
+        known = " (known from an earlier run)" if row.cached else ""
+        lines += ["", f'<a id="{row.handle.lower()}"></a>', f"### {row.handle} · {row.experiment.tool}{known}", ""]
+        if row.why:
+            lines += [f"*{markdown(row.why)}*", ""]
+        if row.handle in drawn:
+            stem, caption = drawn[row.handle]
+            lines += [f"![{markdown(caption)}](figures/{stem}.png)", "", f"{markdown(caption)} [vector](figures/{stem}.svg)", ""]
+        fence = "`" * max(3, 1 + max((len(r) for r in re.findall(r"`+", result.text)), default=0))
+        lines += [fence + "text", inert(result.text), fence]
+    return "\n".join(lines)
+
+
+def _hypotheses(record: RunRecord) -> str:
+    hypotheses, predictions = record.hypotheses(), record.predictions()
+    lines = ["## Hypotheses and predictions", ""]
+    if not hypotheses:
+        return lines[0] + "\n\nNone were stated."
+    lines += ["| | hypothesis | fate | for | against |", "|---|---|---|---|---|"]
+    for h in hypotheses:
+        lines.append(
+            f"| {h.handle} | {_text(h.statement, record)} | {h.status} | {', '.join(h.evidence_for)} | "
+            f"{', '.join(h.evidence_against)} |"
+        )
+    if predictions:
+        lines += ["", "| | about | prediction | probability | observed | outcome |", "|---|---|---|---|---|---|"]
+        for p in predictions:
+            observed = "" if p.observed is None else f"{p.observed:.3g} in {p.experiment}"
+            outcome = "not tested" if p.outcome is None else "came true" if p.outcome else "**did not come true**"
+            lines.append(
+                f"| {p.handle} | {p.hypothesis} | {code(p.metric)} {markdown(p.comparison)} {p.threshold:g} | {p.probability:g} "
+                f"| {observed} | {outcome} |"
+            )
+        lines += ["", _calibration(predictions)]
+    return "\n".join(lines)
+
+
+def _calibration(predictions: Sequence[Prediction]) -> str:
+    scored = [p for p in predictions if p.outcome is not None]
+    if not scored:
+        return "No prediction was tested."
+    hits = sum(bool(p.outcome) for p in scored)
+    brier = sum((p.probability - float(bool(p.outcome))) ** 2 for p in scored) / len(scored)
+    return (
+        f"{hits} of {len(scored)} tested predictions came true; Brier score {brier:.3f} (0 is best, 0.25 is a coin). Each was "
+        "written down before its experiment and scored by code."
+    )
+
+
+def _notes(run: Run, record: RunRecord) -> str:
+    notes = record.notes()
+    shown = notes[:-1] if run.status == "finished" else notes
+    if not shown:
+        return ""
+    return "\n".join(["## Notes", "", *(f"- N{i} {_text(n.text, record)}" for i, n in enumerate(shown, 1))])
+
+
+def _tried(record: RunRecord, rows: Sequence[ExperimentRow], results: dict[str, Result]) -> str:
+    lines = ["## What was tried", "", "| | tool | arguments | status | seconds |", "|---|---|---|---|---|"]
+    for row in rows:
+        result = results[row.handle]
+        given = {k: v for k, v in row.experiment.args.items() if v not in (None, [], "")}
+        args = ", ".join(f"{k}={v}" for k, v in given.items())
+        lines.append(
+            f"| [{row.handle}](#{row.handle.lower()}) | {row.experiment.tool} | {code(args[:160])} | {result.status} "
+            f"| {result.wall_seconds:.2f} |"
+        )
+    count = sum(len(r.measurements) for r in results.values())
+    compared = sum(1 for r in results.values() for m in r.measurements if m.name.endswith(".delta") or m.control)
+    lines += [
+        "",
+        f"{len(rows)} experiments gave {count} measurements, {compared} of them comparisons with the intact model or a control. "
+        "Intervals are for single comparisons and are not corrected for their number; what is claimed as a localisation was "
+        "confirmed on unseen examples.",
+    ]
+    rejected = [e.payload for e in record.store.events(record.run) if e.kind == "answer" and e.payload["status"] not in ("ok",)]
+    if rejected:
+        lines += ["", "Calls that were not answered with a result:", ""]
+        lines += [f"- {p['status']}: {markdown(str(p['text'])[:300])}" for p in rejected]
+    return "\n".join(lines)
+
+
+def _limits(run: Run, rows: Sequence[ExperimentRow], results: dict[str, Result]) -> str:
+    ablations = sorted({str(r.experiment.args["ablation"]) for r in rows if "ablation" in r.experiment.args})
+    lines = ["## Limits", ""]
+    lines.append(f"- Examples were drawn with seed {run.settings.get('seed')}; other examples may give other numbers within the intervals.")
+    if ablations:
+        lines.append(
+            f"- Ablation types used: {', '.join(ablations)}. Zero ablation takes the model off its distribution; resample ablation "
+            "only removes information about the example."
+        )
+    if any(r.experiment.tool == "lens" for r in rows):
+        lines.append("- The logit lens shows what the head can read, not all that is there.")
+    if any(r.experiment.tool == "patch" for r in rows):
+        lines.append("- Patching shows where information that differs between twins lies, not where it was computed.")
+    if run.subject == "demo":
+        lines.append(
+            "- The demo model's number embeddings started as Fourier features: how it represents numbers says little about others."
+        )
+    failed = [h for h, r in results.items() if r.status != "ok"]
+    if failed:
+        lines.append(f"- Without a usable result: {', '.join(failed)}.")
+    return "\n".join(lines)
+
+
+def _replay(run: Run, store: Store) -> str:
+    where = f" --db {store.path.name}" if store.path.name != "experiments.db" else ""
+    return "\n".join(
+        [
+            "## Replay",
+            "",
+            "```sh",
+            f"python -m agent.replay {run.name}{where}    # runs every experiment again and compares",
+            f"python -m agent.report {run.name}{where}    # builds this file again from the database",
+            "```",
+            "",
+            "Every number above was read from the experiments database when this file was built; none was typed.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 written (or, with --check, equal), 1 different, 2 bad input."""
+    p = argparse.ArgumentParser(prog="python -m agent.report", description="Build a run's report from the database.")
+    p.add_argument("run", help="a run's name, a prefix, or latest")
+    p.add_argument("--db", type=Path, default=Path("experiments.db"), help="experiments database")
+    p.add_argument("--out", type=Path, help="folder of transcripts; default: where the run wrote")
+    p.add_argument("--check", action="store_true", help="compare the file with what the database says; write nothing")
+    args = p.parse_args(argv)
+    try:
+        store = Store(args.db, create=False)
+        name = store.resolve_run(args.run)
+    except StoreError as error:
+        print(f"agent.report: {error}", file=sys.stderr)
+        return 2
+    base = args.out or Path(store.run(name).settings.get("out", "transcripts"))
+    folder = base / name
+    if not args.check:
+        print(write_report(store, name, folder))
+        return 0
+    file = folder / "report.md"
+    if not file.is_file():
+        print(f"agent.report: there is no {file}", file=sys.stderr)
+        return 2
+    return _check(file.read_text(encoding="utf-8"), render(store, name, None), file)
+
+
+def _check(written: str, derived: str, file: Path) -> int:
+    for number, (a, b) in enumerate(zip(written.splitlines(), derived.splitlines(), strict=False), 1):
+        if a != b:
+            print(f"{file}, line {number} differs\n  file:     {inert(a)[:300]}\n  database: {inert(b)[:300]}")
+            return 1
+    if written != derived:
+        print(f"{file} has another length than what the database gives")
+        return 1
+    print(f"{file} is what the database says")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

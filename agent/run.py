@@ -1,0 +1,70 @@
+"""`python -m agent.run --goal "..."`: one investigation from question to report. Heavy imports wait until it is needed."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of agent.run."""
+    p = argparse.ArgumentParser(
+        prog="python -m agent.run",
+        description="Investigate a transformer: choose experiments, run them, record them, report.",
+        epilog="Without OPENAI_API_KEY or OPENAI_BASE_URL the systematic planner is used; it needs no key and no network.",
+    )
+    p.add_argument("--goal", help='the question, for example "find where addition happens in gpt2"')
+    p.add_argument("--subject", help="model to study: demo, a folder, or a hub name; default: the one the goal names, or demo")
+    p.add_argument("--planner", help="systematic, openai:MODEL, or scripted:FILE.jsonl")
+    p.add_argument("--task", type=Path, action="append", default=[], metavar="FILE.jsonl",
+                   help='your own task: one {"prompt": ..., "answer": ...} a line; may be given again')  # fmt: skip
+    p.add_argument("--max-experiments", type=int, metavar="N", help="stop after N experiments (default 60)", default=60)
+    p.add_argument("--max-minutes", type=float, metavar="M", help="stop after M minutes")
+    p.add_argument("--max-tokens", type=int, metavar="N", help="stop after N planner tokens")
+    p.add_argument("--max-cost", type=float, metavar="DOLLARS", help="stop after this much; needs a known price")
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
+    p.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16")
+    p.add_argument("--seed", type=int, default=0, help="decides which examples are drawn (default 0)")
+    p.add_argument("--db", type=Path, default=Path("experiments.db"), help="experiments database (default experiments.db)")
+    p.add_argument("--out", type=Path, default=Path("transcripts"), help="folder for transcripts (default transcripts)")
+    p.add_argument("--resume", metavar="RUN", help="continue a run: its name, a prefix, or latest")
+    p.add_argument("--quiet", action="store_true", help="print only the conclusion and where to look")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 a report was written, 2 bad input (one line says what would be valid), 130 interrupted."""
+    args = parser().parse_args(argv)
+    problem = _plain_problem(args)
+    if problem:
+        print(f"agent.run: {problem}", file=sys.stderr)
+        return 2
+    if not args.quiet:
+        print("loading …", flush=True)
+    from agent.session import InputError, Session
+
+    try:
+        session = Session.resume(args) if args.resume else Session.begin(args, os.environ)
+    except InputError as error:
+        print(f"agent.run: {error}", file=sys.stderr)
+        return 2
+    return session.investigate()
+
+
+def _plain_problem(args: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments, as far as can be seen without loading anything."""
+    if args.resume is None and not (args.goal or "").strip():
+        return 'say what to find out, for example --goal "find where addition happens" (or --resume RUN)'
+    for name in ("max_experiments", "max_minutes", "max_tokens", "max_cost"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            return f"--{name.replace('_', '-')} must be more than 0, not {value:g}"
+    for file in args.task:
+        if not file.is_file():
+            return f"--task {file}: there is no such file"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""One sitting of a run: open the store, load the subject, drive the loop, write the report."""
+
+import argparse
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+from agent import goal as goals
+from agent.budget import Limits
+from agent.executor import ToolRunner, code_version, provenance
+from agent.loop import Ending, event_line, investigate
+from agent.planners import PlannerChoiceError, make_planner
+from agent.planners._base import Planner
+from agent.progress import Progress
+from agent.prompts import version as prompts_version
+from agent.record import RunRecord, RunTasks
+from agent.report import write_report
+from experiments_db.records import Run, TaskData
+from experiments_db.store import Store, StoreError
+from tools._base import discover
+from tools.subjects import Subject, SubjectError, load_subject
+from tools.tasks import TaskError, families, read_jsonl
+
+
+class InputError(ValueError):
+    """Something given on the command line cannot be used; one line says what would be valid."""
+
+
+class Session:
+    """Everything one sitting needs."""
+
+    def __init__(self, store: Store, run: Run, subject: Subject, planner: Planner, quiet: bool) -> None:
+        self.store, self.run, self.subject, self.planner, self.quiet = store, run, subject, planner, quiet
+        self.record = RunRecord(store, run.name)
+        s = run.settings
+        self.folder = Path(s["out"]) / run.name
+        self.limits = Limits(s["max_experiments"], s["max_minutes"], s["max_tokens"], s["max_cost"])
+
+    @classmethod
+    def begin(cls, args: argparse.Namespace, environ: Mapping[str, str]) -> "Session":
+        """Start a new run. Nothing is written until everything that can be wrong has been checked."""
+        try:
+            own = {file.stem: read_jsonl(file) for file in args.task}
+            planner = make_planner(args.planner, environ=environ, seed=args.seed)
+            taken = sorted(set(own) & set(families()))
+            if taken:
+                raise InputError(f"--task {taken[0]}.jsonl has the name of a built-in task: rename the file")
+            bad = [name for name in own if not re.fullmatch(r"\w[\w.-]*", name)]
+            if bad:
+                raise InputError(f"--task {bad[0]!r}: name the file with letters, digits, dots, dashes and underscores")
+            if planner.name == "systematic":
+                goals.understand(args.goal, tuple(own))
+            if args.max_cost is not None and not getattr(planner, "knows_price", True):
+                raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
+            name = args.subject or goals.model_named_in(args.goal) or "demo"
+            subject = load_subject(name, device=args.device, dtype=args.dtype)
+            _writable(args.out)
+            store = Store(args.db)
+        except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, OSError) as error:
+            raise InputError(str(error)) from None
+        settings = {
+            **{k: getattr(args, k) for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "dtype", "seed")},
+            "device": args.device,
+            "out": str(args.out.resolve()),
+            "planner": args.planner,
+            "fingerprint": subject.fingerprint,
+            "code": code_version(),
+            "prompts": prompts_version(),
+            "provenance": provenance(subject).model_dump(),
+        }
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        run = Run(
+            name=_free_name(store, f"{stamp}-{_slug(args.goal)}"),
+            goal=args.goal.strip(),
+            subject=name,
+            planner=planner.name,
+            settings=settings,
+        )
+        with store.transaction():
+            store.put_run(run)
+            store.put_event(run.name, "start", {"goal": run.goal, "subject": run.subject, "planner": run.planner})
+            for task, examples in own.items():
+                data = TaskData(name=task, description=f"from {task}.jsonl", examples=tuple(examples), origin="file")
+                store.put_entry(run.name, 1, data)
+        return cls(store, run, subject, planner, args.quiet)
+
+    @classmethod
+    def resume(cls, args: argparse.Namespace) -> "Session":
+        """Continue a run with the settings it began with; the weights must still be the same."""
+        try:
+            store = Store(args.db, create=False)
+            run = store.run(store.resolve_run(args.resume))
+            s = run.settings
+            planner = make_planner(args.planner or s["planner"], environ=os.environ, seed=s["seed"])
+            subject = load_subject(run.subject, device=s["device"], dtype=s["dtype"])
+        except (StoreError, PlannerChoiceError, SubjectError) as error:
+            raise InputError(str(error)) from None
+        if subject.fingerprint != s["fingerprint"]:
+            raise InputError(f"{run.subject} is not the model this run began with: its weights or tokenizer have changed")
+        if run.status == "finished":
+            raise InputError(f"run {run.name} is finished; its report is {Path(s['out']) / run.name / 'report.md'}")
+        if run.status == "stopped":
+            raise_limits = {k: getattr(args, k) for k in ("max_minutes", "max_tokens", "max_cost") if getattr(args, k)}
+            run = run.model_copy(update={"settings": {**s, **raise_limits, "max_experiments": args.max_experiments}})
+        store.update_run(run.name, "running")
+        return cls(store, run, subject, planner, args.quiet)
+
+    def investigate(self) -> int:
+        """Drive the loop to its end and write the report; the report is written whatever happens."""
+        progress = Progress(self.run, self.limits, self.subject, quiet=self.quiet)
+        tasks = RunTasks(self.store, self.run.name)
+        runner = ToolRunner(self.subject, self.record, tasks, self.run.settings["seed"])
+        progress.begin(self.folder)
+        interrupted = False
+        try:
+            asyncio.run(
+                investigate(self.planner, self.run, self.record, runner, discover(), self.limits, progress)
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+            self.store.update_run(self.run.name, "stopped", "interrupted; continue with --resume")
+        except BaseException as error:
+            self.store.update_run(self.run.name, "stopped", f"a bug: {type(error).__name__}: {error}")
+            self._write_transcript()
+            raise
+        self._write_transcript()
+        report = write_report(self.store, self.run.name, self.folder)
+        progress.end(self.store.run(self.run.name), self.record, report, self.store.path)
+        return 130 if interrupted else 0
+
+    def _write_transcript(self) -> None:
+        """events.jsonl: the timeline, one event a line, in one replacement of the file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / "events.jsonl.part"
+        part.write_text("".join(event_line(e) + "\n" for e in self.store.events(self.run.name)), encoding="utf-8")
+        part.replace(self.folder / "events.jsonl")
+
+
+def ending_of(run: Run) -> Ending:
+    """How a recorded run stands."""
+    return Ending(run.status, run.reason)
+
+
+def _writable(folder: Path) -> None:
+    """Raise InputError unless something can be written below the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--out {folder} cannot be written to: {error.strerror}; name another folder") from None
+
+
+def _slug(goal: str) -> str:
+    words = re.findall(r"[a-z0-9]+", goal.lower())
+    return "-".join(words)[:40].strip("-") or "run"
+
+
+def _free_name(store: Store, name: str) -> str:
+    taken, number = set(store.runs()), 1
+    while name in taken:
+        number += 1
+        name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
+    return name
+
+
