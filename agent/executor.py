@@ -1,6 +1,7 @@
 """Run one tool call: from raw arguments to a result on record, with the cache and the measure of time and memory."""
 
 import hashlib
+import json
 import platform
 import resource
 import sys
@@ -16,16 +17,12 @@ import torch
 
 import tools
 from agent.record import RunRecord, RunTasks
-from experiments_db.records import Entry, Experiment, Outcome, Prediction, Provenance, Result
+from experiments_db.records import Experiment, Outcome, Prediction, Provenance, Result
 from tools._base import Context, Tool, ToolArgs, ToolInputError
 from tools.subjects import Subject, SubjectError
 from tools.tasks import TaskError
 
 LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
-
-
-class UnknownSplitError(ToolInputError):
-    """The confirm split was asked for without a prediction."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,13 @@ class ToolRunner:
         if found is not None:
             number, result = found
             return Executed(Outcome(status=result.status, text=result.text), experiment, result, number)
+        result = self.execute(tool, args, progress)
+        return Executed(Outcome(status=result.status, text=result.text), experiment, result)
+
+    def execute(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Result:
+        """Compute an experiment, past the cache, with time, memory and provenance."""
         started, outcome = time.perf_counter(), self._measured(tool, args, progress)
-        result = Result(
+        return Result(
             status=outcome.status,
             text=outcome.text,
             measurements=outcome.measurements,
@@ -104,7 +106,6 @@ class ToolRunner:
             peak_memory_bytes=_peak_memory(self.subject.device),
             provenance=provenance(self.subject),
         )
-        return Executed(outcome, experiment, result)
 
     def score_predictions(self, handle: str, result: Result) -> list[Prediction]:
         """Predictions that this result settles, with their outcome filled in: decided by code, once."""
@@ -136,7 +137,7 @@ class ToolRunner:
         if getattr(args, "split", "explore") != "confirm":
             return
         if not any(p.outcome is None and "split=confirm" in p.metric for p in self.record.predictions()):
-            raise UnknownSplitError(
+            raise ToolInputError(
                 "the confirm split is only for a prediction on record: use predict first, with a metric that has "
                 "split=confirm in its key; to look around use split explore"
             )
@@ -150,11 +151,6 @@ class ToolRunner:
             max_tokens=max_tokens,
             progress=progress,
         )
-
-
-def entry_handle_kind(entry: Entry) -> str:
-    """'note', 'hypothesis', 'prediction', 'claim' or 'taskdata'."""
-    return type(entry).__name__.lower()
 
 
 def _holds(p: Prediction, value: float) -> bool:
@@ -177,8 +173,6 @@ def _peak_memory(device: torch.device) -> int:
 
 def tool_arguments(raw: str) -> Any:
     """Parsed JSON of a call's raw arguments; ToolInputError for text that is no JSON object."""
-    import json
-
     try:
         value = json.loads(raw or "{}")
     except json.JSONDecodeError as error:

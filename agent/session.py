@@ -12,7 +12,7 @@ from pathlib import Path
 from agent import goal as goals
 from agent.budget import Limits
 from agent.executor import ToolRunner, code_version, provenance
-from agent.loop import Ending, event_line, investigate
+from agent.loop import event_line, investigate
 from agent.planners import PlannerChoiceError, make_planner
 from agent.planners._base import Planner
 from agent.progress import Progress
@@ -138,11 +138,6 @@ class Session:
         part = self.folder / "events.jsonl.part"
         part.write_text("".join(event_line(e) + "\n" for e in self.store.events(self.run.name)), encoding="utf-8")
         part.replace(self.folder / "events.jsonl")
-
-
-def ending_of(run: Run) -> Ending:
-    """How a recorded run stands."""
-    return Ending(run.status, run.reason)
 
 
 def _writable(folder: Path) -> None:

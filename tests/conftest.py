@@ -146,6 +146,12 @@ def random_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
 
 
 @pytest.fixture(scope="session")
+def model_kinds() -> list[str]:
+    """The names of all kinds."""
+    return sorted(MODELS)
+
+
+@pytest.fixture(scope="session")
 def model_named() -> Callable[..., Any]:
     """A new random model by the name of its kind."""
     return random_model

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -115,18 +116,7 @@ def record(spec: StackSpec, forward: Callable[[], object]) -> Call:
     """Capture a stack call: `forward` runs the model around the blocks, while the blocks only pass their input on."""
     calls: dict[int, tuple[Tensor, tuple[Any, ...], dict[str, Any]]] = {}
 
-    def recorder(index: int) -> Callable[..., Any]:
-        def forward_of_block(*args: Any, **kwargs: Any) -> Any:
-            if args:
-                hidden, args = args[0], args[1:]
-            else:
-                hidden = kwargs.pop("hidden_states")
-            calls[index] = (hidden, args, kwargs)
-            return hidden
-
-        return forward_of_block
-
-    with spec.lock, _replaced(spec.blocks, recorder):
+    with spec.lock, _replaced(spec.blocks, lambda index: partial(_note, calls, index)):
         forward()
     missing = [i for i in range(len(spec.blocks)) if i not in calls]
     if missing:
@@ -137,6 +127,18 @@ def record(spec: StackSpec, forward: Callable[[], object]) -> Call:
         [(calls[i][1], calls[i][2]) for i in range(len(spec.blocks))],
         [[False] * len(tree_leaves((calls[i][1], calls[i][2]))) for i in range(len(spec.blocks))],
     )
+
+
+def _note(
+    calls: dict[int, tuple[Tensor, tuple[Any, ...], dict[str, Any]]], index: int, *args: Any, **kwargs: Any
+) -> Tensor:
+    """What a block does while a call is recorded: note its arguments, pass the residual stream on."""
+    if args:
+        hidden, args = args[0], args[1:]
+    else:
+        hidden = kwargs.pop("hidden_states")
+    calls[index] = (hidden, args, kwargs)
+    return hidden
 
 
 def mark_batched(call: Call, other: Call) -> None:

@@ -1,0 +1,217 @@
+"""A sweep gives what separate runs give, whatever it shares, and computes each shared step once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from tools.engine import programs
+from tools.engine.executor import Variant
+from tools.engine.sites import Edit, Site, SiteError
+from tools.subjects import Inputs, Subject
+
+Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]
+N = 4
+
+
+@pytest.fixture(autouse=True)
+def inference() -> Iterator[None]:
+    """Without gradients."""
+    with torch.inference_mode():
+        yield
+
+
+@st.composite
+def edit_on(draw: st.DrawFn, stack: str, widths: dict[str, int], batch: int, seq: int) -> Edit:
+    """Any edit at any site of a stack."""
+    kind: Any = draw(st.sampled_from(sorted(widths)))
+    head = draw(st.sampled_from([None, 0, 3])) if kind.endswith(".z") else None
+    width = widths[kind] if head is None else widths[kind] // 4
+    op: Any = draw(st.sampled_from(["set", "add", "scale", "project_out"]))
+    n = draw(st.sampled_from([None, 1, 2]))
+    positions = None
+    if n is not None:
+        each = st.lists(st.integers(0, seq - 1), min_size=n, max_size=n, unique=True)
+        positions = torch.tensor([draw(each) for _ in range(batch)])
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    shape = draw(st.sampled_from([(width,), (batch, 1, width)]))
+    value = torch.randn(*shape, generator=generator)
+    if op == "scale" and draw(st.booleans()):
+        value = torch.zeros(())
+    return Edit(Site(stack, draw(st.integers(0, N - 1)), kind), op, value, positions, head)
+
+
+PROGRAMS = st.one_of(
+    st.just(tuple(range(N))),
+    st.permutations(range(N)).map(tuple),
+    st.sets(st.integers(0, N - 1)).map(lambda blocks: tuple(sorted(blocks))),
+    st.lists(st.integers(0, N - 1), max_size=6).map(tuple),
+)
+
+
+@st.composite
+def sweeps(draw: st.DrawFn, stack: str, widths: dict[str, int], batch: int, seq: int) -> list[Variant]:
+    """Variants that skip, repeat and permute, some of which share edits."""
+    pool = draw(st.lists(edit_on(stack, widths, batch, seq), max_size=3))
+    chosen = st.lists(st.sampled_from(pool), max_size=2, unique_by=id) if pool else st.just([])
+    return draw(st.lists(st.builds(Variant, PROGRAMS, chosen.map(tuple)), min_size=1, max_size=7))
+
+
+def distinct_prefixes(variants: Sequence[Variant]) -> int:
+    """Steps that sharing cannot avoid: nonempty program prefixes that differ in a block or in an edit made there."""
+    steps = [[(b, tuple(id(e) for e in v.edits if e.site.block == b)) for b in v.blocks] for v in variants]
+    return len({tuple(s[:k]) for s in steps for k in range(1, len(s) + 1)})
+
+
+def state(h: Tensor, _: int) -> Tensor:
+    """Read the final state itself."""
+    return h.clone()
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_sweep_gives_what_separate_runs_give_under_any_memory(
+    subject: Subject, batch: Batch, rows: list[list[int]], data: st.DataObject
+) -> None:
+    inputs = batch(subject, [rows[0], rows[1][:5]])
+    for stack, spec in subject.stacks.items():
+        seq = 9 if len(subject.stacks) > 1 and stack == "encoder" else 7
+        inner = {kind: 48 if subject.name == "qwen3" else 32 for kind in spec.kinds if kind.endswith(".z")}
+        widths = {kind: 32 for kind in spec.kinds} | inner | {"mlp.act": 56}
+        variants = data.draw(sweeps(stack, widths, 2, seq))
+        options = data.draw(
+            st.sampled_from(
+                [{}, {"max_tokens": 1}, {"max_state_bytes": 0}, {"max_tokens": 3 * 2 * seq, "max_state_bytes": 4000}]
+            )
+        )
+        values, cost = subject.sweep(inputs, variants, state, stack=stack, **options)
+        assert len(values) == len(variants)
+        for variant, value in zip(variants, values, strict=True):
+            alone = subject.run(inputs, {stack: variant.blocks}, variant.edits).final
+            scale = max(1.0, alone.abs().max().item())
+            assert_close(value, alone, atol=1e-5 * scale, rtol=1e-4)
+        assert cost.edges == distinct_prefixes(variants)
+        assert cost.naive_edges == sum(len(v.blocks) for v in variants)
+        assert cost.calls <= cost.edges
+        if "max_tokens" in options and options["max_tokens"] == 1:
+            assert cost.calls == cost.edges
+
+
+def test_every_block_call_keeps_to_the_token_limit(
+    subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
+) -> None:
+    subject = subject_named("mistral")
+    inputs = batch(subject, rows)
+    variants = [Variant(p.blocks) for p in programs.SWEEPS["skip_ranges"](N)]
+    call = subject.call(inputs)
+    seen: list[int] = []
+    hooks = [
+        block.register_forward_pre_hook(lambda _m, args: seen.append(args[0].shape[0] * args[0].shape[1]))
+        for block in subject.spec().blocks
+    ]
+    try:
+        for limit, expected in [(63, 63), (64, 63), (1, 21), (10**6, 105)]:  # one copy of the batch is 21 tokens
+            seen.clear()
+            _, cost = subject.sweep(inputs, variants, state, call=call, max_tokens=limit)
+            assert max(seen) == expected
+            assert len(seen) == cost.calls
+            assert sum(seen) == 21 * cost.edges
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_less_memory_means_fewer_states_at_a_time_and_the_same_values(
+    subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
+) -> None:
+    subject = subject_named("gpt2")
+    inputs = batch(subject, rows)
+    variants = [Variant(tuple(b for b in range(N) if mask >> b & 1)) for mask in range(2**N)]
+    variants += [Variant((*v.blocks[::-1], 0)) for v in variants]
+    wide, cost_wide = subject.sweep(inputs, variants, state)
+    narrow, cost_narrow = subject.sweep(inputs, variants, state, max_state_bytes=0, max_tokens=1)
+    for a, b in zip(wide, narrow, strict=True):
+        assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert cost_narrow.peak_live_states < cost_wide.peak_live_states
+    assert cost_narrow.edges == cost_wide.edges == distinct_prefixes(variants)
+
+
+def test_variants_that_share_nothing_but_blocks_run_as_one_batch(
+    subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
+) -> None:
+    subject = subject_named("gpt2")
+    edits = [Edit(Site("decoder", 0, "mlp.out"), "scale", torch.tensor(f)) for f in (0.0, 0.5, 2.0)]
+    _, cost = subject.sweep(batch(subject, rows), [Variant((0, 1, 2, 3), (e,)) for e in edits], state)
+    assert (cost.calls, cost.edges, cost.naive_edges) == (4, 12, 12)
+
+
+def test_edits_late_in_the_stack_share_what_comes_before(
+    subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
+) -> None:
+    subject = subject_named("gpt2")
+    edits = [Edit(Site("decoder", 3, "attn.z"), "scale", torch.tensor(0.0), head=h) for h in range(4)]
+    _, cost = subject.sweep(batch(subject, rows), [Variant((0, 1, 2, 3), (e,)) for e in edits], state)
+    assert (cost.calls, cost.edges, cost.naive_edges) == (4, 7, 16)
+
+
+def test_a_sweep_reads_each_variant_once_under_its_own_number_and_reports_progress(
+    subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
+) -> None:
+    subject = subject_named("llama")
+    done: list[int] = []
+    variants = [Variant((0,)), Variant(()), Variant((0,)), Variant((0, 1))]
+    values, _ = subject.sweep(
+        batch(subject, rows), variants, lambda _, i: torch.tensor(i), on_progress=done.append
+    )
+    assert [int(v) for v in values] == [0, 1, 2, 3]
+    assert sum(done) == 4
+
+
+def test_an_argument_with_as_many_rows_as_the_batch_by_chance_is_not_taken_for_one_of_it(
+    subject_named: Callable[[str], Subject], batch: Batch
+) -> None:
+    variants = [Variant((0, 1, 2, 3)), Variant((3, 2, 1, 0)), Variant((1, 2, 3))]
+    for name in ("mistral", "llama_eager", "opt", "whisper"):
+        subject = subject_named(name)
+        for n in (1, 4, 8, 12):  # 4 heads, heads of width 8 and 12
+            inputs = batch(subject, [[5 + i, 6, 7, 8] for i in range(n)])
+            values, _ = subject.sweep(inputs, variants, state)
+            for variant, value in zip(variants, values, strict=True):
+                assert_close(value, subject.run(inputs, variant.blocks).final, atol=1e-5, rtol=1e-5)
+
+
+def test_a_captured_call_serves_many_sweeps(
+    subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
+) -> None:
+    subject = subject_named("mistral")
+    inputs = batch(subject, rows)
+    call = subject.call(inputs)
+    for count in (1, 3, 2, 4):
+        variants = [Variant((b, 3)) for b in range(count)]
+        values, _ = subject.sweep(inputs, variants, state, call=call)
+        for variant, value in zip(variants, values, strict=True):
+            assert_close(value, subject.run(inputs, variant.blocks).final, atol=1e-5, rtol=1e-5)
+
+
+def test_a_failed_sweep_leaves_the_model_as_it_was(
+    subject: Subject, batch: Batch, rows: list[list[int]]
+) -> None:
+    inputs, stack = batch(subject, rows), subject.readout
+    before = subject.run(inputs).logits
+    unfit = Edit(Site(stack, 2, "mlp.out"), "set", torch.zeros(5))  # five channels fit nowhere
+    with pytest.raises(RuntimeError):
+        subject.sweep(inputs, [Variant((0, 1, 2)), Variant((0, 2), (unfit,))], state)
+    for edit in (
+        Edit(Site(stack, N, "mlp.out"), "scale", torch.zeros(())),
+        Edit(Site(stack, 0, "attn.z"), "scale", torch.zeros(()), head=4),
+        Edit(Site("elsewhere", 0, "mlp.out"), "scale", torch.zeros(())),
+    ):
+        with pytest.raises(SiteError, match="0 to 3"):
+            subject.sweep(inputs, [Variant((0, 1), (edit,))], state)
+    assert not any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in subject.model.modules())
+    assert torch.equal(subject.run(inputs).logits, before)
