@@ -45,23 +45,25 @@ def _pyplot() -> Any:
     import matplotlib.pyplot as pyplot
 
     pyplot.rcParams.update(
-        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "locus", "figure.autolayout": True}
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "locus", "figure.constrained_layout.use": True}
     )
     return pyplot
 
 
 def _heat(pyplot: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], limits: tuple[float, float]) -> Any:
     height = min(14.0, 1.2 + 0.34 * len(rows))
-    figure, axes = pyplot.subplots(figsize=(min(13.0, 2.6 + 0.62 * len(columns)), height))
+    slanted = len(columns) > 4 or max(map(len, columns), default=0) > 8
+    figure, axes = pyplot.subplots(figsize=(max(3.6, min(13.0, 2.6 + 0.62 * len(columns))), max(2.0, height)))
     image = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
-    axes.set_xticks(range(len(columns)), [inert(c)[:24] for c in columns], rotation=45 if len(columns) > 4 else 0, ha="right" if len(columns) > 4 else "center")
+    turned = {"rotation": 30, "ha": "right"} if slanted else {}
+    axes.set_xticks(range(len(columns)), [inert(c)[:24] for c in columns], **turned)
     axes.set_yticks(range(len(rows)), [inert(r)[:40] for r in rows])
     axes.spines[:].set_visible(False)
     if values.size <= 260:
         middle = (limits[0] + limits[1]) / 2
         for (i, j), v in np.ndenumerate(values):
             if not np.isnan(v):
-                axes.text(j, i, f"{v:.2f}", ha="center", va="center", fontsize=7, color="white" if v < middle else "black")
+                axes.text(j, i, f"{v + 0.0:.2f}".replace("-0.00", "0.00"), ha="center", va="center", fontsize=7, color="white" if v < middle else "black")
     return figure, axes, figure.colorbar(image, ax=axes, shrink=0.9)
 
 
@@ -105,7 +107,7 @@ def _ablate(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str]:
         axes.set_xlabel("head")
         axes.set_ylabel("block")
         return figure, caption + "."
-    figure, axes = pyplot.subplots(figsize=(min(13.0, 2.0 + 0.7 * len(picked)), 3.0))
+    figure, axes = pyplot.subplots(figsize=(max(5.0, min(13.0, 2.0 + 0.7 * len(picked))), 3.0))
     places = np.arange(len(picked))
     _bars(axes, places - 0.2, [(m.value, m.low, m.high) for m in picked], BLUE, "ablated")
     controls = [(m.control.value, m.control.low, m.control.high) for m in picked if m.control]
@@ -152,18 +154,43 @@ def _lens(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str] | 
 
 
 def _lens_prompt(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str] | None:
-    ranks = [m for m in result.measurements if m.name == "rank" and m.token is not None and m.position == "-1"]
-    if not ranks:
+    top = [m for m in result.measurements if m.name == "top1"]
+    if not top:
         return None
-    figure, axes = pyplot.subplots(figsize=(5.5, 3.0))
-    tokens = list(dict.fromkeys(str(m.token) for m in ranks))
-    for token, style in zip(tokens, ("-", "--", ":", "-.") * 2, strict=False):
-        mine = [m for m in ranks if m.token == token]
-        axes.plot([m.layer for m in mine], [m.value for m in mine], style, marker="o", label=repr(token))
-    axes.set(xlabel="depth (blocks passed)", ylabel="rank (1 is top)", yscale="log")
-    axes.invert_yaxis()
-    axes.legend(frameon=False)
-    return figure, "Rank of the watched tokens at the prompt's last position, by depth; one prompt."
+    ranks = [m for m in result.measurements if m.name == "rank" and m.token is not None and m.position == "-1"]
+    positions, depths = list(dict.fromkeys(m.position for m in top)), sorted({m.layer or 0 for m in top})
+    labels = next(a for a in result.arrays if a.name == "top_token").axes[1].labels
+    width = min(13.0, 2.2 + 0.8 * len(positions) + (4.0 if ranks else 0.0))
+    figure, panels = pyplot.subplots(
+        1, 2 if ranks else 1, figsize=(width, 1.2 + 0.36 * len(depths)), squeeze=False,
+        width_ratios=[max(1.5, 0.8 * len(positions)), 3.5] if ranks else [1],
+    )  # fmt: skip
+    grid = panels[0][0]
+    shade = np.zeros((len(depths), len(positions)))
+    for m in top:
+        i, j = depths.index(m.layer or 0), positions.index(m.position)
+        shade[i, j] = m.value
+        color = "white" if m.value < 0.5 else "black"
+        grid.text(j, i, _shown(str(m.token)), ha="center", va="center", fontsize=7, color=color)
+    grid.imshow(shade, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    grid.set_xticks(range(len(positions)), [_shown(x) for x in labels], rotation=45, ha="right")
+    grid.set_yticks(range(len(depths)), [str(d) for d in depths])
+    grid.set(xlabel="position and its token", ylabel="depth (blocks passed)")
+    if ranks:
+        axes = panels[0][1]
+        for token, style in zip(dict.fromkeys(str(m.token) for m in ranks), ("-", "--", ":", "-.") * 2, strict=False):
+            mine = [m for m in ranks if m.token == token]
+            axes.plot([m.layer for m in mine], [m.value for m in mine], style, marker="o", label=_shown(token))
+        axes.set(xlabel="depth (blocks passed)", ylabel="rank at the last position (1 is top)", yscale="log")
+        axes.invert_yaxis()
+        axes.legend(frameon=False)
+    words = "; right: rank of the watched tokens" if ranks else ""
+    return figure, f"Logit lens on one prompt: the top token at each depth, shaded by its probability{words}."
+
+
+def _shown(token: str) -> str:
+    """A token for a figure: whitespace visible, nothing that the text layout would take for mathematics."""
+    return inert(token).replace("\n", "↵").replace("$", r"\$")[:14] or "∅"
 
 
 def _split(row: ExperimentRow) -> str:

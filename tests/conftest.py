@@ -141,7 +141,7 @@ def random_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
     model = MODELS[name]().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.2 * torch.randn_like(parameter))
     return model.to(dtype)
 
 

@@ -61,7 +61,7 @@ def test_the_intact_model_writes_what_transformers_writes(text_subject: Subject,
 def test_random_models_write_texts_that_vary_so_that_these_tests_can_fail(text_subject: Subject, prompts: Rows) -> None:
     texts = [tuple(map(tuple, text_subject.generate(prompts[:2], 7, p))) for p in PROGRAMS]
     assert len(set(texts)) >= len(PROGRAMS) - 1
-    assert len({token for text in texts for row in text for token in row}) > 10
+    assert len({token for text in texts for row in text for token in row}) > 5
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -49,7 +49,9 @@ def same_positions(inputs: Inputs, *positions: int) -> Tensor:
 # -- the model as it is -----------------------------------------------------------------------------------------------
 
 
-def test_every_class_that_a_family_names_has_a_random_model_in_conftest(model_kinds: list[str], model_named: Any) -> None:
+def test_every_class_that_a_family_names_has_a_random_model_in_conftest(
+    model_kinds: list[str], model_named: Any
+) -> None:
     tested = {type(model_named(kind)).__name__ for kind in model_kinds}
     assert {a for family in families() for a in family.architectures} == tested
 

@@ -115,7 +115,7 @@ def test_every_block_call_keeps_to_the_token_limit(
         for block in subject.spec().blocks
     ]
     try:
-        for limit, expected in [(63, 63), (64, 63), (1, 21), (10**6, 105)]:  # one copy of the batch is 21 tokens
+        for limit, expected in [(63, 63), (64, 63), (1, 21), (10**6, 126)]:  # one copy of the batch is 21 tokens
             seen.clear()
             _, cost = subject.sweep(inputs, variants, state, call=call, max_tokens=limit)
             assert max(seen) == expected
@@ -165,9 +165,7 @@ def test_a_sweep_reads_each_variant_once_under_its_own_number_and_reports_progre
     subject = subject_named("llama")
     done: list[int] = []
     variants = [Variant((0,)), Variant(()), Variant((0,)), Variant((0, 1))]
-    values, _ = subject.sweep(
-        batch(subject, rows), variants, lambda _, i: torch.tensor(i), on_progress=done.append
-    )
+    values, _ = subject.sweep(batch(subject, rows), variants, lambda _, i: torch.tensor(i), on_progress=done.append)
     assert [int(v) for v in values] == [0, 1, 2, 3]
     assert sum(done) == 4
 
@@ -198,9 +196,7 @@ def test_a_captured_call_serves_many_sweeps(
             assert_close(value, subject.run(inputs, variant.blocks).final, atol=1e-5, rtol=1e-5)
 
 
-def test_a_failed_sweep_leaves_the_model_as_it_was(
-    subject: Subject, batch: Batch, rows: list[list[int]]
-) -> None:
+def test_a_failed_sweep_leaves_the_model_as_it_was(subject: Subject, batch: Batch, rows: list[list[int]]) -> None:
     inputs, stack = batch(subject, rows), subject.readout
     before = subject.run(inputs).logits
     unfit = Edit(Site(stack, 2, "mlp.out"), "set", torch.zeros(5))  # five channels fit nowhere

@@ -94,6 +94,10 @@ def _prompt(args: Args, ctx: Context, prompt: str) -> Outcome:
                     Measurement(name="rank", unit="rank, 1 is top", value=rank, n=1, token=text, **place),
                     Measurement(name="logprob", unit="nats", value=float(row[token]), n=1, token=text, **place),
                 ]
+            best = int(row.argmax())
+            label = subject.token_label(best)
+            chance = float(row[best].exp())
+            measurements.append(Measurement(name="top1", unit="probability", value=chance, n=1, token=label, **place))
             entropy = float(-(row.exp() * row).nan_to_num().sum())
             measurements.append(Measurement(name="entropy", unit="nats", value=entropy, n=1, **place))
     labels = [f"{i - len(ids)} {subject.token_label(ids[i])}" for i in positions]

@@ -13,12 +13,23 @@ from typing import Any
 
 from agent.goal import understand
 from agent.planners._base import Answer, PlannerError, ToolCall, Turn, View
-from agent.planners._evidence import Candidate, candidates, measurement, reference, value
+from agent.planners._evidence import (
+    Arrival,
+    Candidate,
+    Expectation,
+    candidates,
+    clear,
+    further,
+    listed,
+    measurement,
+    reference,
+    value,
+)
 
 CONTROLS = ("agreement", "indirect_object", "subtraction", "addition", "copying", "facts")
 EXAMPLES = 128
 DROP = 0.1  # an ablation matters if the upper end of the accuracy change lies below minus this
-CONFIRMED_SITES = 4
+SITES = 4
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,11 @@ class Systematic:
         )
         yield Step("State what the first look suggests.", (("hypothesis", {"statement": statement}),))
         (confirmed,) = yield from self._confirm_capability(main, gate, able)
-        if not able or confirmed.status != "ok":
+        if confirmed.status != "ok" or able != _able(confirmed):
+            seen = f"{reference(gate, 'accuracy')} on explore examples"
+            yield from _finish(f"Whether the model can do {main} stays open: accuracy is {seen}, and unseen ones differ.", "unclear")
+            return
+        if not able:
             yield from self._cannot(main, gate, confirmed)
             return
         yield from self._locate(main, controls, gate, confirmed)
@@ -142,11 +157,12 @@ class Systematic:
                 ("lens", {"task": main, "examples": self.examples}),
             ),
         )
-        skip, drop, lens = sweeps
+        skip, _, lens = sweeps
         (where,) = yield Step(
             "Where does the information lie that decides the answer? Patch the residual stream position by position.",
             (("patch", {"task": main, "site": "resid_pre", "positions": "each", "depth": 6, "examples": few}),),
         )
+        arrival = yield from self._arrival(main, where, few)
         kinds = [(c, a) for c in ("attn", "mlp") for a in ("resample", "zero")]
         ablations = yield Step(
             "What is necessary at the position that predicts the answer? Two ablation types, because they disagree.",
@@ -156,95 +172,111 @@ class Systematic:
         )
         found = candidates(dict(zip(kinds, ablations, strict=True)), DROP)
         if not found:
-            yield from self._not_found(main, gate, [skip, *ablations])
+            yield from self._no_single_site(main, gate, [skip, *ablations], arrival)
             return
-        yield from self._confirm(main, gate, confirmed, found, skip, drop, lens, where, ablations)
+        expected = [Expectation.single(c, gate) for c in found[:SITES]]
+        closer = _closer(main, found, ablations, self.examples)
+        if closer:
+            looked = yield Step(
+                "Look closer: single heads where attention matters, and all the other sites of a kind resampled together, "
+                "because several that are spared one by one may still be needed together.",
+                tuple(closer),
+            )
+            expected += further(found, looked, gate, DROP)
+        yield from self._confirm(main, gate, confirmed, expected, lens, where, ablations, arrival)
 
-    def _not_found(self, main: str, gate: Answer, looked: Sequence[Answer]) -> Plan:
+    def _arrival(self, main: str, where: Answer, examples: int) -> Generator[Step, Sequence[Answer], Arrival | None]:
+        """In which block what decides the answer reaches the position that predicts it, confirmed on unseen examples."""
+        seen = Arrival.find(where)
+        if seen is None:
+            return None
+        statement = f"Most of what decides the answer to {main} reaches the position that predicts it in block {seen.block}."
+        yield Step(
+            "The patching map shows a block in which the information arrives; a jump elsewhere on unseen examples would refute it.",
+            (("hypothesis", {"statement": statement, "evidence_for": [where.handle]}),),
+        )
+        yield Step(
+            "Predict both sides of the jump on unseen examples.",
+            tuple(
+                ("predict", {"hypothesis": "H2", "metric": m, "comparison": c, "threshold": 0.5, "probability": 0.9})
+                for m, c in seen.predictions()
+            ),
+        )
+        arguments = {"task": main, "site": "resid_pre", "positions": "each", "depth": 1, "split": "confirm"}
+        (tested,) = yield Step(
+            "Patch the same place on unseen examples.", (("patch", {**arguments, "layers": seen.layers, "examples": examples}),)
+        )
+        held = seen.holds_in(tested)
+        cites = [str(tested.handle)]
+        settled = {"handle": "H2", "status": "supported" if held else "refuted"}
+        calls: list[tuple[str, dict[str, Any]]] = [
+            ("hypothesis", {**settled, "evidence_for" if held else "evidence_against": cites})
+        ]
+        if held:
+            calls.append(("claim", seen.claim(main, tested, str(where.handle))))
+        yield Step("Settle it.", tuple(calls))
+        return seen if held else None
+
+    def _no_single_site(self, main: str, gate: Answer, looked: Sequence[Answer], arrival: Arrival | None) -> Plan:
+        """Nothing is necessary alone: say so, with what is known of where the information goes."""
         cites = [a.handle for a in looked if a.handle]
         text = (
-            f"The model does {main} (accuracy {reference(gate, 'accuracy')}), but no single attention or MLP at the "
-            f"answer's position is necessary under both resample and zero ablation: nothing was localised."
+            f"No single attention or MLP at the answer's position is necessary for {main} under both resample and zero "
+            "ablation: either it is spread, or a backup takes over, or it is done at earlier positions."
         )
         yield Step(
             "No site passes both ablations: say so.",
             (("claim", {"kind": "absence", "text": text, "experiments": cites, "confidence": 0.7}),),
         )
-        yield from _finish(text, "not_found")
+        does = f"The model does {main} (accuracy {reference(gate, 'accuracy')})."
+        if arrival is None:
+            yield from _finish(f"{does} {text}", "not_found")
+        else:
+            yield from _finish(f"{does} {arrival.words} {text}", "found")
 
     def _confirm(
         self,
         main: str,
         gate: Answer,
         confirmed: Answer,
-        found: list[Candidate],
-        skip: Answer,
-        drop: Answer,
+        expected: list[Expectation],
         lens: Answer,
         where: Answer,
         ablations: Sequence[Answer],
+        arrival: Arrival | None,
     ) -> Plan:
-        """One hypothesis per site: predict, measure on unseen examples, keep what comes true."""
-        chosen = found[:CONFIRMED_SITES]
+        """One hypothesis for each expectation: predict, measure on unseen examples, keep what comes true."""
+        first = 2 if Arrival.find(where) is None else 3
         yield Step(
-            "One hypothesis for each site that passed both ablations; being spared would refute it.",
+            "One hypothesis for each thing seen, each with what would refute it: the opposite on unseen examples.",
             tuple(
-                (
-                    "hypothesis",
-                    {"statement": f"{c.words} at the answer's position is necessary for {main}.", "evidence_for": c.seen_in},
-                )
-                for c in chosen
+                ("hypothesis", {"statement": f"{e.statement} {main}.", "evidence_for": list(e.seen_in)}) for e in expected
             ),
         )
-        task = _name(gate)
         yield Step(
-            "Predict each site's effect on unseen examples, half-way between what was seen and the intact model.",
+            "Predict each on unseen examples before looking at them.",
             tuple(
                 (
                     "predict",
                     {
                         "hypothesis": f"H{i}",
-                        "metric": f"accuracy[task={task}, split=confirm, site={c.site}, layer={c.layer}, "
-                        "position=last, variant=resample]",
-                        "comparison": "<=",
-                        "threshold": round((c.accuracy + value(gate, "accuracy")) / 2, 3),
+                        "metric": e.metric,
+                        "comparison": e.comparison,
+                        "threshold": e.threshold,
                         "probability": 0.9,
                     },
                 )
-                for i, c in enumerate(chosen, 2)
+                for i, e in enumerate(expected, first)
             ),
         )
-        parts = sorted({c.component for c in chosen})
+        experiments = list({json.dumps(e.arguments(main, self.examples)): e.arguments(main, self.examples) for e in expected}.values())
         tested = yield Step(
-            "Confirm on examples that nobody has looked at.",
-            tuple(
-                (
-                    "ablate",
-                    {"task": main, "component": p, "ablation": "resample", "split": "confirm", "examples": self.examples},
-                )
-                for p in parts
-            ),
+            "Confirm on examples that nobody has looked at, each experiment once.",
+            tuple(("ablate", a) for a in experiments),
         )
-        by_part = dict(zip(parts, tested, strict=True))
-        held = [c for c in chosen if c.holds_in(by_part[c.component], DROP)]
-        top = next((c for c in held if c.component == "attn"), None)
-        kept = sorted({c.layer for c in held if c.component == "mlp"})
-        more: list[tuple[str, dict[str, Any]]] = []
-        if top is not None:
-            more.append(
-                ("ablate", {"task": main, "component": "head", "ablation": "resample", "layers": [top.layer], "examples": self.examples})
-            )
-        rest = [x for x in _layers(ablations[2]) if x not in kept]
-        if kept and rest:
-            more.append(
-                ("ablate", {"task": main, "component": "mlp", "ablation": "resample", "layers": rest, "together": True, "examples": self.examples})
-            )
-        detail: Sequence[Answer] = ()
-        if more:
-            detail = yield Step(
-                "Look closer: single heads, and whether the MLPs found are enough when all others are resampled together.",
-                tuple(more),
-            )
+        answers = [tested[experiments.index(e.arguments(main, self.examples))] for e in expected]
+        pairs = list(zip(expected, answers, strict=True))
+        held = [(e, a) for e, a in pairs if e.holds_in(a, DROP)]
         yield Step(
             "Settle the hypotheses by what the unseen examples said.",
             (
@@ -254,104 +286,99 @@ class Systematic:
                         "hypothesis",
                         {
                             "handle": f"H{i}",
-                            "status": "supported" if c in held else "refuted",
-                            "evidence_for" if c in held else "evidence_against": [by_part[c.component].handle],
+                            "status": "supported" if (e, a) in held else "refuted",
+                            "evidence_for" if (e, a) in held else "evidence_against": [a.handle],
                         },
                     )
-                    for i, c in enumerate(chosen, 2)
+                    for i, (e, a) in enumerate(pairs, first)
+                    if a.status == "ok"
                 ),
             ),
         )
-        yield from self._conclude(main, gate, confirmed, held, by_part, skip, lens, where, detail, ablations)
-
-    def _conclude(
-        self,
-        main: str,
-        gate: Answer,
-        confirmed: Answer,
-        held: list[Candidate],
-        by_part: dict[str, Answer],
-        skip: Answer,
-        lens: Answer,
-        where: Answer,
-        detail: Sequence[Answer],
-        ablations: Sequence[Answer],
-    ) -> Plan:
-        claims: list[tuple[str, dict[str, Any]]] = []
         behaviour = (
             f"The intact model does {main}: accuracy {reference(confirmed, 'accuracy')} on unseen examples, chance "
             f"{reference(confirmed, 'chance')}."
         )
-        claims.append(
-            ("claim", {"kind": "behaviour", "text": behaviour, "experiments": [gate.handle, confirmed.handle], "confidence": 0.95})
-        )
-        for c in held:
-            tested = by_part[c.component]
-            text = (
-                f"{c.words} at the answer's position is necessary for {main}: with its output there resampled, accuracy on "
-                f"unseen examples is {reference(tested, 'accuracy', site=c.site)}; a random vector of the same norm leaves "
-                f"{reference(tested, 'accuracy', 'control', site=c.site)}."
-            )
-            claims.append(
+        yield Step(
+            "Write down what holds.",
+            (
                 (
                     "claim",
-                    {
-                        "kind": "localisation",
-                        "text": text,
-                        "sites": [f"decoder.{c.layer}.{c.component}.out"],
-                        "experiments": [tested.handle, *c.seen_in],
-                        "confidence": 0.9,
-                    },
+                    {"kind": "behaviour", "text": behaviour, "experiments": [gate.handle, confirmed.handle], "confidence": 0.95},
+                ),
+                *(("claim", e.claim(main, a)) for e, a in held),
+                *_readout_claims(main, lens),
+                *_disagreements(main, ablations),
+            ),
+        )
+        needed = [e.words for e, _ in held if e.comparison == "<="]
+        spared = [e.words for e, _ in held if e.comparison == ">="]
+        if not needed:
+            text = f"The model does {main}, but no site that looked necessary stayed so on unseen examples."
+            yield from _finish(text, "not_found")
+            return
+        text = (
+            f"The model does {main} (accuracy {reference(confirmed, 'accuracy')} on unseen examples). Necessary at the position "
+            f"that predicts the answer, under resample and zero ablation and confirmed on unseen examples: {listed(needed)}."
+        )
+        if arrival is not None:
+            text += f" {arrival.words}"
+        if spared:
+            text += f" Not needed there: {listed(spared)}."
+        yield from _finish(text, "found", _limits(where))
+
+
+def _closer(
+    main: str, found: Sequence[Candidate], ablations: Sequence[Answer], examples: int
+) -> list[tuple[str, dict[str, Any]]]:
+    """Calls that look closer at what was found: heads of the first attention site, and the others of each kind."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+    base = {"task": main, "ablation": "resample", "examples": examples}
+    attention = next((c for c in found if c.component == "attn"), None)
+    if attention is not None:
+        for ablation in ("resample", "zero"):
+            calls.append(("ablate", {**base, "ablation": ablation, "component": "head", "layers": [attention.layer]}))
+    for component, answer in (("attn", ablations[0]), ("mlp", ablations[2])):
+        others = [x for x in _layers(answer) if x not in {c.layer for c in found if c.component == component}]
+        if len(others) > 1:
+            calls += [
+                ("ablate", {**base, "ablation": a, "component": component, "layers": others, "together": True})
+                for a in ("resample", "zero")
+            ]
+    return calls
+
+
+def _readout_claims(main: str, lens: Answer) -> list[tuple[str, dict[str, Any]]]:
+    """From which depth on the head can read the answer."""
+    if lens.status != "ok":
+        return []
+    first = next((m for m in lens.measurements if m.name == "accuracy" and m.layer and m.value >= 0.5), None)
+    if first is None or first.layer is None:
+        return []
+    text = (
+        f"Read with the logit lens, the answer to {main} is on top for {reference(lens, 'accuracy', layer=first.layer)} of "
+        f"examples after {first.layer} blocks and for {reference(lens, 'accuracy', layer=first.layer - 1)} one block earlier; "
+        "the lens can miss what is there in another form."
+    )
+    return [("claim", {"kind": "effect", "text": text, "experiments": [lens.handle], "confidence": 0.9})]
+
+
+def _disagreements(main: str, ablations: Sequence[Answer]) -> list[tuple[str, dict[str, Any]]]:
+    """Sites at which the two ablation types say different things."""
+    claims: list[tuple[str, dict[str, Any]]] = []
+    for resample, zero in (ablations[:2], ablations[2:]):
+        if resample.status != "ok" or zero.status != "ok":
+            continue
+        for m in resample.measurements:
+            if m.name == "accuracy" and m.site and clear(resample, m.site, DROP) != clear(zero, m.site, DROP):
+                text = (
+                    f"Ablation types disagree about {m.site} at the answer's position for {main}: accuracy is "
+                    f"{reference(resample, 'accuracy', site=m.site)} resampled and {reference(zero, 'accuracy', site=m.site)} "
+                    "zeroed, so no necessity is claimed for it alone."
                 )
-            )
-        claims += _readout_claims(main, lens, skip)
-        yield Step("Write down what holds.", tuple(claims))
-        if held:
-            names = _listed([c.words for c in held])
-            conclusion = (
-                f"The model does {main} (accuracy {reference(confirmed, 'accuracy')} on unseen examples). Necessary at the "
-                f"position that predicts the answer, under resample and zero ablation and confirmed on unseen examples: "
-                f"{names}."
-            )
-            conclusion += _sufficiency(detail)
-            yield from _finish(conclusion, "found", _limits(where))
-        else:
-            yield from _finish(
-                f"The model does {main}, but no site that looked necessary stayed so on unseen examples.", "not_found"
-            )
-
-
-def _readout_claims(main: str, lens: Answer, skip: Answer) -> list[tuple[str, dict[str, Any]]]:
-    """Where the answer becomes readable, and which block the task needs most as a whole."""
-    out: list[tuple[str, dict[str, Any]]] = []
-    if lens.status == "ok":
-        curve = [m for m in lens.measurements if m.name == "accuracy" and m.layer is not None]
-        first = next((m for m in curve if m.value >= 0.5), None)
-        if first is not None:
-            text = (
-                f"Read with the logit lens, the answer to {main} is on top for "
-                f"{reference(lens, 'accuracy', layer=first.layer)} of examples after {first.layer} blocks and for "
-                f"{reference(lens, 'accuracy', layer=(first.layer or 1) - 1)} one block earlier; the lens can miss "
-                "what is there in another form."
-            )
-            out.append(("claim", {"kind": "effect", "text": text, "experiments": [lens.handle], "confidence": 0.9}))
-    return out
-
-
-def _sufficiency(detail: Sequence[Answer]) -> str:
-    together = next(
-        (a for a in detail if a.status == "ok" and any(m.site and "+" in m.site for m in a.measurements)), None
-    )
-    single = next(
-        (a for a in detail if a.status == "ok" and any(m.layer is None and m.site for m in a.measurements)), together
-    )
-    if single is None:
-        return ""
-    site = next(m.site for m in single.measurements if m.site and m.layer is None)
-    return (
-        f" With all other MLPs resampled together at that position, accuracy is "
-        f"{reference(single, 'accuracy', site=site)}: that is how far the MLPs found are sufficient beside them."
-    )
+                both = [resample.handle, zero.handle]
+                claims.append(("claim", {"kind": "effect", "text": text, "experiments": both, "confidence": 0.9}))
+    return claims[:4]
 
 
 def _limits(where: Answer) -> str | None:
@@ -383,10 +410,6 @@ def _name(answer: Answer) -> str:
 
 def _layers(answer: Answer) -> list[int]:
     return sorted({m.layer for m in answer.measurements if m.layer is not None})
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
 def _same(step: Step, turn: Turn) -> bool:
