@@ -1,0 +1,1 @@
+"""The researcher: loop, planners, report and command lines."""

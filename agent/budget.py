@@ -44,7 +44,10 @@ class Spent:
 
     def text(self, limits: Limits) -> str:
         """'4 of 30 experiments, 1.2 of 10 minutes', for the planner."""
-        parts = [_part("experiments", self.experiments, limits.experiments), _part("minutes", self.minutes, limits.minutes)]
+        parts = [
+            _part("experiments", self.experiments, limits.experiments),
+            _part("minutes", self.minutes, limits.minutes),
+        ]
         if self.tokens or limits.tokens:
             parts.append(_part("tokens", self.tokens, limits.tokens))
         if self.cost or limits.cost:

@@ -111,7 +111,9 @@ class ToolRunner:
         """Predictions that this result settles, with their outcome filled in: decided by code, once."""
         values = {m.key: m.value for m in result.measurements}
         return [
-            p.model_copy(update={"experiment": handle, "observed": values[p.metric], "outcome": _holds(p, values[p.metric])})
+            p.model_copy(
+                update={"experiment": handle, "observed": values[p.metric], "outcome": _holds(p, values[p.metric])}
+            )
             for p in self.record.predictions()
             if p.outcome is None and p.metric in values
         ]

@@ -45,12 +45,20 @@ def _pyplot() -> Any:
     import matplotlib.pyplot as pyplot
 
     pyplot.rcParams.update(
-        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "locus", "figure.constrained_layout.use": True}
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "svg.hashsalt": "locus",
+            "figure.constrained_layout.use": True,
+        }
     )
     return pyplot
 
 
-def _heat(pyplot: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], limits: tuple[float, float]) -> Any:
+def _heat(
+    pyplot: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], limits: tuple[float, float]
+) -> Any:
     height = min(14.0, 1.2 + 0.34 * len(rows))
     slanted = len(columns) > 4 or max(map(len, columns), default=0) > 8
     figure, axes = pyplot.subplots(figsize=(max(3.6, min(13.0, 2.6 + 0.62 * len(columns))), max(2.0, height)))
@@ -63,7 +71,15 @@ def _heat(pyplot: Any, values: np.ndarray, rows: Sequence[str], columns: Sequenc
         middle = (limits[0] + limits[1]) / 2
         for (i, j), v in np.ndenumerate(values):
             if not np.isnan(v):
-                axes.text(j, i, f"{v + 0.0:.2f}".replace("-0.00", "0.00"), ha="center", va="center", fontsize=7, color="white" if v < middle else "black")
+                axes.text(
+                    j,
+                    i,
+                    f"{v + 0.0:.2f}".replace("-0.00", "0.00"),
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if v < middle else "black",
+                )
     return figure, axes, figure.colorbar(image, ax=axes, shrink=0.9)
 
 
@@ -84,7 +100,9 @@ def _patch(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str]:
     figure, axes, bar = _heat(pyplot, values, layers.labels, columns.labels, (0.0, 1.0))
     bar.set_label("recovered margin (0 none, 1 complete)")
     axes.set_ylabel("block")
-    axes.set_xlabel("position, counted back from the prompt's last token" if columns.name == "position" else columns.name)
+    axes.set_xlabel(
+        "position, counted back from the prompt's last token" if columns.name == "position" else columns.name
+    )
     args, n = row.experiment.args, max((m.n for m in result.measurements), default=0)
     return figure, (
         f"{args['direction'].capitalize()} patching of {args['site']} on {inert(args['task'])}: how far the answer moves to "
@@ -123,16 +141,27 @@ def _ablate(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str]:
     return figure, caption + "; bars are 95% intervals."
 
 
-def _bars(axes: Any, places: np.ndarray, values: Sequence[tuple[float, float | None, float | None]], color: str, label: str) -> None:
+def _bars(
+    axes: Any, places: np.ndarray, values: Sequence[tuple[float, float | None, float | None]], color: str, label: str
+) -> None:
     heights = np.array([v for v, _, _ in values])
     below = np.array([v - (v if low is None else low) for v, low, _ in values])
     above = np.array([(v if high is None else high) - v for v, _, high in values])
-    axes.bar(places, heights, 0.38, color=color, label=label, yerr=[below, above], ecolor="black", error_kw={"linewidth": 0.8})
+    axes.bar(
+        places,
+        heights,
+        0.38,
+        color=color,
+        label=label,
+        yerr=[below, above],
+        ecolor="black",
+        error_kw={"linewidth": 0.8},
+    )
 
 
 def _lens(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str] | None:
     if row.experiment.args.get("task") is None:
-        return _lens_prompt(pyplot, row, result)
+        return _lens_prompt(pyplot, result)
     curves: dict[str, list[Measurement]] = {
         name: [m for m in result.measurements if m.name == name] for name in ("accuracy", "nll")
     }
@@ -153,7 +182,7 @@ def _lens(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str] | 
     )
 
 
-def _lens_prompt(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str] | None:
+def _lens_prompt(pyplot: Any, result: Result) -> tuple[Any, str] | None:
     top = [m for m in result.measurements if m.name == "top1"]
     if not top:
         return None

@@ -62,7 +62,8 @@ class Progress:
         shown = substitute(inert(conclusion), lambda inside: number_text(inside, record))
         print(
             f"\n{shown}\n\nreport    {report}\ndatabase  {database}, run {run.name}\n"
-            f"replay    python -m agent.replay {run.name}" + (f" --db {database}" if str(database) != "experiments.db" else ""),
+            f"replay    python -m agent.replay {run.name}"
+            + (f" --db {database}" if str(database) != "experiments.db" else ""),
             file=self.out,
             flush=True,
         )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from experiments_db.records import Measurement
 
 PATTERN = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
-INSIDE = re.compile(r"(?P<handle>E\d+)\.(?P<name>[\w.]+?)(?:\.(?P<part>control|n|low|high))?\s*(?:\[(?P<where>.*)\])?", re.DOTALL)
+INSIDE = re.compile(
+    r"(?P<handle>E\d+)\.(?P<name>[\w.]+?)(?:\.(?P<part>control|n|low|high))?\s*(?:\[(?P<where>.*)\])?", re.DOTALL
+)
 
 
 class UnresolvedReference(ValueError):
@@ -31,11 +33,15 @@ def resolve(text: str, measurements_of: Callable[[str], Sequence[Measurement]]) 
     """
     found = INSIDE.fullmatch(text)
     if not found:
-        raise UnresolvedReference(f"{{{{{text}}}}} is no reference: write {{{{E3.accuracy[task=addition, program=skip 2]}}}}")
+        raise UnresolvedReference(
+            f"{{{{{text}}}}} is no reference: write {{{{E3.accuracy[task=addition, program=skip 2]}}}}"
+        )
     candidates = [m for m in measurements_of(found["handle"]) if m.name == found["name"]]
     if not candidates:
         names = sorted({m.name for m in measurements_of(found["handle"])})
-        raise UnresolvedReference(f"{found['handle']} has no {found['name']!r}; it has {', '.join(names) or 'no measurements'}")
+        raise UnresolvedReference(
+            f"{found['handle']} has no {found['name']!r}; it has {', '.join(names) or 'no measurements'}"
+        )
     wanted = [w.strip() for w in (found["where"] or "").split(",") if w.strip()]
     fitting = [m for m in candidates if m.key == f"{found['name']}[{found['where']}]"]
     fitting = fitting or [m for m in candidates if all(_fits(m, w) for w in wanted)]

@@ -33,7 +33,9 @@ def compare(old: "Result", new: "Result", *, exact: bool, tolerance: float) -> t
         return "DIFFERENT", "other status or other measurements"
     if [(a.name, a.shape, a.axes) for a in old.arrays] != [(a.name, a.shape, a.axes) for a in new.arrays]:
         return "DIFFERENT", "other arrays"
-    changed = [(abs(a.value - b.value), a.key) for a, b in zip(old.measurements, new.measurements, strict=True) if a != b]
+    changed = [
+        (abs(a.value - b.value), a.key) for a, b in zip(old.measurements, new.measurements, strict=True) if a != b
+    ]
     arrays = [a.name for a, b in zip(old.arrays, new.arrays, strict=True) if a.sha != b.sha]
     if not changed and not arrays and old.text == new.text:
         return "equal", f"{len(old.measurements)} measurements, {len(old.arrays)} arrays, to the last bit"
@@ -100,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = store.run(store.resolve_run(args.run))
         rows = [store.experiment(run.name, args.experiment)] if args.experiment else store.experiments(run.name)
         settings = run.settings
-        subject = load_subject(args.subject or run.subject, device=args.device or settings["device"], dtype=settings["dtype"])
+        subject = load_subject(
+            args.subject or run.subject, device=args.device or settings["device"], dtype=settings["dtype"]
+        )
     except (StoreError, SubjectError) as error:
         print(f"agent.replay: {error}", file=sys.stderr)
         return 2

@@ -80,7 +80,9 @@ def _head(run: Run, record: RunRecord) -> str:
     notes = record.notes()
     finished = run.status == "finished"
     verdict = VERDICTS.get(run.reason, "Finished") if finished else "No conclusion"
-    conclusion = _text(notes[-1].text, record) if finished and notes else f"The run ended before its end: {markdown(run.reason)}"
+    conclusion = (
+        _text(notes[-1].text, record) if finished and notes else f"The run ended before its end: {markdown(run.reason)}"
+    )
     settings = run.settings
     provenance = settings.get("provenance", {})
     versions = ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items())
@@ -124,7 +126,12 @@ def _evidence(rows: Sequence[ExperimentRow], drawn: dict[str, tuple[str, str]], 
             lines += [f"*{markdown(row.why)}*", ""]
         if row.handle in drawn:
             stem, caption = drawn[row.handle]
-            lines += [f"![{markdown(caption)}](figures/{stem}.png)", "", f"{markdown(caption)} [vector](figures/{stem}.svg)", ""]
+            lines += [
+                f"![{markdown(caption)}](figures/{stem}.png)",
+                "",
+                f"{markdown(caption)} [vector](figures/{stem}.svg)",
+                "",
+            ]
         fence = "`" * max(3, 1 + max((len(r) for r in re.findall(r"`+", result.text)), default=0))
         lines += [fence + "text", inert(result.text), fence]
     return "\n".join(lines)
@@ -192,7 +199,9 @@ def _tried(record: RunRecord, rows: Sequence[ExperimentRow], results: dict[str, 
         "Intervals are for single comparisons and are not corrected for their number; what is claimed as a localisation was "
         "confirmed on unseen examples.",
     ]
-    rejected = [e.payload for e in record.store.events(record.run) if e.kind == "answer" and e.payload["status"] not in ("ok",)]
+    rejected = [
+        e.payload for e in record.store.events(record.run) if e.kind == "answer" and e.payload["status"] not in ("ok",)
+    ]
     if rejected:
         lines += ["", "Calls that were not answered with a result:", ""]
         lines += [f"- {p['status']}: {markdown(str(p['text'])[:300])}" for p in rejected]
@@ -202,7 +211,9 @@ def _tried(record: RunRecord, rows: Sequence[ExperimentRow], results: dict[str, 
 def _limits(run: Run, rows: Sequence[ExperimentRow], results: dict[str, Result]) -> str:
     ablations = sorted({str(r.experiment.args["ablation"]) for r in rows if "ablation" in r.experiment.args})
     lines = ["## Limits", ""]
-    lines.append(f"- Examples were drawn with seed {run.settings.get('seed')}; other examples may give other numbers within the intervals.")
+    lines.append(
+        f"- Examples were drawn with seed {run.settings.get('seed')}; other examples may give other numbers within the intervals."
+    )
     if ablations:
         lines.append(
             f"- Ablation types used: {', '.join(ablations)}. Zero ablation takes the model off its distribution; resample ablation "

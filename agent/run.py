@@ -15,7 +15,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="Without OPENAI_API_KEY or OPENAI_BASE_URL the systematic planner is used; it needs no key and no network.",
     )
     p.add_argument("--goal", help='the question, for example "find where addition happens in gpt2"')
-    p.add_argument("--subject", help="model to study: demo, a folder, or a hub name; default: the one the goal names, or demo")
+    p.add_argument(
+        "--subject", help="model to study: demo, a folder, or a hub name; default: the one the goal names, or demo"
+    )
     p.add_argument("--planner", help="systematic, openai:MODEL, or scripted:FILE.jsonl")
     p.add_argument("--task", type=Path, action="append", default=[], metavar="FILE.jsonl",
                    help='your own task: one {"prompt": ..., "answer": ...} a line; may be given again')  # fmt: skip
@@ -26,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
     p.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16")
     p.add_argument("--seed", type=int, default=0, help="decides which examples are drawn (default 0)")
-    p.add_argument("--db", type=Path, default=Path("experiments.db"), help="experiments database (default experiments.db)")
+    p.add_argument(
+        "--db", type=Path, default=Path("experiments.db"), help="experiments database (default experiments.db)"
+    )
     p.add_argument("--out", type=Path, default=Path("transcripts"), help="folder for transcripts (default transcripts)")
     p.add_argument("--resume", metavar="RUN", help="continue a run: its name, a prefix, or latest")
     p.add_argument("--quiet", action="store_true", help="print only the conclusion and where to look")

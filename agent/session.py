@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-
 from agent import goal as goals
 from agent.budget import Limits
 from agent.executor import ToolRunner, code_version, provenance
@@ -45,7 +44,7 @@ class Session:
         """Start a new run. Nothing is written until everything that can be wrong has been checked."""
         try:
             own = {file.stem: read_jsonl(file) for file in args.task}
-            planner = make_planner(args.planner, environ=environ, seed=args.seed)
+            planner = make_planner(args.planner, environ=environ)
             taken = sorted(set(own) & set(families()))
             if taken:
                 raise InputError(f"--task {taken[0]}.jsonl has the name of a built-in task: rename the file")
@@ -63,7 +62,10 @@ class Session:
         except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, OSError) as error:
             raise InputError(str(error)) from None
         settings = {
-            **{k: getattr(args, k) for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "dtype", "seed")},
+            **{
+                k: getattr(args, k)
+                for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "dtype", "seed")
+            },
             "device": args.device,
             "out": str(args.out.resolve()),
             "planner": args.planner,
@@ -95,12 +97,14 @@ class Session:
             store = Store(args.db, create=False)
             run = store.run(store.resolve_run(args.resume))
             s = run.settings
-            planner = make_planner(args.planner or s["planner"], environ=os.environ, seed=s["seed"])
+            planner = make_planner(args.planner or s["planner"], environ=os.environ)
             subject = load_subject(run.subject, device=s["device"], dtype=s["dtype"])
         except (StoreError, PlannerChoiceError, SubjectError) as error:
             raise InputError(str(error)) from None
         if subject.fingerprint != s["fingerprint"]:
-            raise InputError(f"{run.subject} is not the model this run began with: its weights or tokenizer have changed")
+            raise InputError(
+                f"{run.subject} is not the model this run began with: its weights or tokenizer have changed"
+            )
         if run.status == "finished":
             raise InputError(f"run {run.name} is finished; its report is {Path(s['out']) / run.name / 'report.md'}")
         if run.status == "stopped":
@@ -117,9 +121,7 @@ class Session:
         progress.begin(self.folder)
         interrupted = False
         try:
-            asyncio.run(
-                investigate(self.planner, self.run, self.record, runner, discover(), self.limits, progress)
-            )
+            asyncio.run(investigate(self.planner, self.run, self.record, runner, discover(), self.limits, progress))
         except KeyboardInterrupt:
             interrupted = True
             self.store.update_run(self.run.name, "stopped", "interrupted; continue with --resume")
@@ -162,5 +164,3 @@ def _free_name(store: Store, name: str) -> str:
         number += 1
         name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
     return name
-
-

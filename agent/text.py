@@ -6,7 +6,9 @@ import unicodedata
 def inert(text: str) -> str:
     """The text with every control and format character shown as an escape, line breaks kept; safe for a terminal."""
     return "".join(
-        c if c == "\n" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co"} else c.encode("unicode_escape").decode()
+        c
+        if c == "\n" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co"}
+        else c.encode("unicode_escape").decode()
         for c in text
     )
 

@@ -3,9 +3,8 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,20 @@ from typing import Any
 import sqlite_utils
 
 from experiments_db import _select
+from experiments_db._rows import (
+    MEASUREMENT_COLUMNS,
+    ExperimentRow,
+    experiment_of,
+    lists_of,
+    measurement_of,
+    measurement_row,
+    result_sha,
+)
 from experiments_db._schema import migrations
 from experiments_db.records import (
-    COORDINATES,
     Array,
     Axis,
     Claim,
-    Control,
     Entry,
     Event,
     Experiment,
@@ -32,7 +38,6 @@ from experiments_db.records import (
     Run,
     TaskData,
     canonical_json,
-    tagged_hash,
 )
 
 
@@ -40,33 +45,9 @@ class StoreError(ValueError):
     """The store cannot be opened, or does not hold what was asked for; the message says what there is."""
 
 
-@dataclass(frozen=True)
-class ExperimentRow:
-    """One experiment as a run refers to it: its handle (E7), what was asked, and which result answers it."""
-
-    handle: str
-    experiment: Experiment
-    result_id: int
-    cached: bool
-    seq: int
-    why: str
-
-
-MEASUREMENT_COLUMNS = (
-    "result", "name", "value", "unit", "n", "low", "high", "control_kind", "control_value", "control_low",
-    "control_high", "control_n", *COORDINATES, "key",
-)  # fmt: skip
-
-
 def now() -> str:
     """The present time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def result_sha(result: Result, arrays: Sequence[tuple[str, str]]) -> str:
-    """Hash of what a result says: status, text, measurements and the contents of its arrays; not time or place."""
-    said = [m.model_dump() for m in result.measurements]
-    return tagged_hash("result", [result.status, result.text, said, [list(a) for a in arrays]])
 
 
 class Store:
@@ -88,7 +69,9 @@ class Store:
             known = {m.name for m in migrations.pending(self.db)} | {m.name for m in migrations.applied(self.db)}
             newer = {m.name for m in migrations.applied(self.db)} - {m.name for m in migrations._migrations}
             if newer:
-                raise StoreError(f"{self.path} was made by a newer version ({', '.join(sorted(newer))}): update locus-agent")
+                raise StoreError(
+                    f"{self.path} was made by a newer version ({', '.join(sorted(newer))}): update locus-agent"
+                )
             if known - {m.name for m in migrations.applied(self.db)}:
                 migrations.apply(self.db)
         except (sqlite3.Error, OSError) as error:
@@ -99,7 +82,7 @@ class Store:
         self.db.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """All or nothing; may be nested. Other threads wait."""
         with self._lock, self.db.atomic():
             yield
@@ -122,14 +105,16 @@ class Store:
 
     def run(self, name: str) -> Run:
         """A run by its name."""
-        row = self._one("SELECT name, goal, subject, planner, settings, status, reason, created FROM runs WHERE name = ?", name)
+        row = self._one(
+            "SELECT name, goal, subject, planner, settings, status, reason, created FROM runs WHERE name = ?", name
+        )
         if row is None:
             raise StoreError(f"there is no run {name!r} in {self.path}")
         return Run.model_validate({**row, "settings": json.loads(row["settings"])})
 
     def runs(self) -> list[str]:
         """Names of all runs, oldest first."""
-        return [r["name"] for r in self._all("SELECT name FROM runs ORDER BY created, rowid")]
+        return [r["name"] for r in self.rows("SELECT name FROM runs ORDER BY created, rowid")]
 
     def resolve_run(self, word: str) -> str:
         """The name of the run that `word` means: a name, an unambiguous prefix, or `latest`."""
@@ -147,12 +132,16 @@ class Store:
         with self.transaction():
             row = self._one("SELECT coalesce(max(seq), 0) + 1 AS seq FROM events WHERE run = ?", run)
             assert row is not None
-            self._write("INSERT INTO events VALUES (?, ?, ?, ?, ?)", run, row["seq"], kind, canonical_json(payload), now())
+            self._write(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?)", run, row["seq"], kind, canonical_json(payload), now()
+            )
             return int(row["seq"])
 
     def events(self, run: str, after: int = 0) -> list[Event]:
         """A run's timeline beyond a number."""
-        rows = self._all("SELECT seq, kind, payload, time FROM events WHERE run = ? AND seq > ? ORDER BY seq", run, after)
+        rows = self.rows(
+            "SELECT seq, kind, payload, time FROM events WHERE run = ? AND seq > ? ORDER BY seq", run, after
+        )
         return [Event.model_validate({**r, "payload": json.loads(r["payload"])}) for r in rows]
 
     # -- experiments --------------------------------------------------------------------------------------------------
@@ -177,13 +166,15 @@ class Store:
             marks = ", ".join("?" * len(MEASUREMENT_COLUMNS))
             self.db.conn.executemany(
                 f"INSERT INTO measurements ({', '.join(MEASUREMENT_COLUMNS)}) VALUES ({marks})",
-                [_measurement_row(number, m) for m in result.measurements],
+                [measurement_row(number, m) for m in result.measurements],
             )
             for position, a in enumerate(result.arrays):
                 shape = canonical_json(list(a.shape))
                 self._write("INSERT OR IGNORE INTO arrays VALUES (?, ?, ?, ?)", a.sha, a.dtype, shape, a.data)
                 axes = canonical_json([x.model_dump() for x in a.axes])
-                self._write("INSERT INTO result_arrays VALUES (?, ?, ?, ?, ?, ?)", number, position, a.name, a.sha, axes, a.unit)
+                self._write(
+                    "INSERT INTO result_arrays VALUES (?, ?, ?, ?, ?, ?)", number, position, a.name, a.sha, axes, a.unit
+                )
             return number
 
     def cached(self, experiment_id: str) -> tuple[int, Result] | None:
@@ -200,19 +191,27 @@ class Store:
         with self.transaction():
             number = self._next(run, "run_experiments")
             self._write(
-                "INSERT INTO run_experiments VALUES (?, ?, ?, ?, ?, ?, ?)", run, number, experiment_id, result_id, int(cached), seq, why
+                "INSERT INTO run_experiments VALUES (?, ?, ?, ?, ?, ?, ?)",
+                run,
+                number,
+                experiment_id,
+                result_id,
+                int(cached),
+                seq,
+                why,
             )
             return f"E{number}"
 
     def experiments(self, run: str) -> list[ExperimentRow]:
         """A run's experiments in order."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT r.number, r.result, r.cached, r.seq, r.why, x.tool, x.args, x.subject, x.tasks, x.seed, x.dtype, x.code "
             "FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ? ORDER BY r.number",
             run,
         )
         return [
-            ExperimentRow(f"E{r['number']}", _experiment(r), r["result"], bool(r["cached"]), r["seq"], r["why"]) for r in rows
+            ExperimentRow(f"E{r['number']}", experiment_of(r), r["result"], bool(r["cached"]), r["seq"], r["why"])
+            for r in rows
         ]
 
     def experiment(self, run: str, handle: str) -> ExperimentRow:
@@ -241,7 +240,9 @@ class Store:
 
     def measurements(self, result_id: int) -> list[Measurement]:
         """The measurements of a result, in the order in which they were taken."""
-        return [_measurement(r) for r in self._all("SELECT * FROM measurements WHERE result = ? ORDER BY id", result_id)]
+        return [
+            measurement_of(r) for r in self.rows("SELECT * FROM measurements WHERE result = ? ORDER BY id", result_id)
+        ]
 
     def select(
         self,
@@ -259,7 +260,7 @@ class Store:
             sql, values = _select.build(where or {}, group_by, aggregate, order_by, descending, limit, run)
         except _select.SelectError as error:
             raise StoreError(str(error)) from None
-        return self._all(sql, *values)
+        return self.rows(sql, *values)
 
     # -- what the researcher writes -----------------------------------------------------------------------------------
 
@@ -271,7 +272,9 @@ class Store:
             match entry:
                 case Note():
                     number = self._next(run, "notes")
-                    self._write("INSERT INTO notes VALUES (?, ?, ?, ?, ?)", run, number, entry.text, as_json["experiments"], seq)
+                    self._write(
+                        "INSERT INTO notes VALUES (?, ?, ?, ?, ?)", run, number, entry.text, as_json["experiments"], seq
+                    )
                     return f"N{number}"
                 case Claim():
                     number = self._next(run, "claims")
@@ -305,74 +308,53 @@ class Store:
 
     def notes(self, run: str) -> list[Note]:
         """A run's notes in order: N1, N2 ..."""
-        rows = self._all("SELECT text, experiments FROM notes WHERE run = ? ORDER BY number", run)
-        return [Note.model_validate(_lists(r, "experiments")) for r in rows]
+        rows = self.rows("SELECT text, experiments FROM notes WHERE run = ? ORDER BY number", run)
+        return [Note.model_validate(lists_of(r, "experiments")) for r in rows]
 
     def claims(self, run: str) -> list[Claim]:
         """A run's claims in order: C1, C2 ..."""
-        rows = self._all("SELECT kind, text, sites, experiments, confidence FROM claims WHERE run = ? ORDER BY number", run)
-        return [Claim.model_validate(_lists(r, "sites", "experiments")) for r in rows]
+        rows = self.rows(
+            "SELECT kind, text, sites, experiments, confidence FROM claims WHERE run = ? ORDER BY number", run
+        )
+        return [Claim.model_validate(lists_of(r, "sites", "experiments")) for r in rows]
 
     def hypotheses(self, run: str) -> list[Hypothesis]:
         """The latest state of each hypothesis."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT handle, statement, status, evidence_for, evidence_against FROM hypotheses_latest WHERE run = ? "
             "ORDER BY CAST(substr(handle, 2) AS INTEGER)",
             run,
         )
-        return [Hypothesis.model_validate(_lists(r, "evidence_for", "evidence_against")) for r in rows]
+        return [Hypothesis.model_validate(lists_of(r, "evidence_for", "evidence_against")) for r in rows]
 
     def predictions(self, run: str) -> list[Prediction]:
         """The latest state of each prediction."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT handle, hypothesis, metric, comparison, threshold, probability, experiment, observed, outcome "
             "FROM predictions_latest WHERE run = ? ORDER BY CAST(substr(handle, 2) AS INTEGER)",
             run,
         )
         return [
-            Prediction.model_validate({**r, "outcome": None if r["outcome"] is None else bool(r["outcome"])}) for r in rows
+            Prediction.model_validate({**r, "outcome": None if r["outcome"] is None else bool(r["outcome"])})
+            for r in rows
         ]
 
     def task_data(self, run: str) -> list[TaskData]:
         """Tasks that belong to a run and not to the program."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT t.name, t.description, t.examples, t.origin FROM run_tasks r JOIN task_data t ON t.sha = r.sha "
             "WHERE r.run = ? ORDER BY r.rowid",
             run,
         )
-        return [TaskData.model_validate(_lists(r, "examples")) for r in rows]
+        return [TaskData.model_validate(lists_of(r, "examples")) for r in rows]
 
     # -- checks -------------------------------------------------------------------------------------------------------
 
     def verify(self) -> list[str]:
         """Everything whose content does not fit its hash, or that refers to nothing; one line each."""
-        problems: list[str] = []
-        for r in self._all("SELECT * FROM experiments"):
-            if _experiment(r).id != r["id"]:
-                problems.append(f"experiment {r['id'][:12]}: its content does not fit its id")
-        for r in self._all("SELECT * FROM arrays"):
-            try:
-                sound = Array(name="", dtype=r["dtype"], shape=tuple(json.loads(r["shape"])), data=r["data"]).sha == r["sha"]
-            except ValueError:
-                sound = False
-            if not sound:
-                problems.append(f"array {r['sha'][:12]}: its bytes do not fit its hash")
-        for r in self._all("SELECT id, sha FROM results"):
-            try:
-                result = self.result(r["id"], arrays=False)
-                named = self._all("SELECT name, array FROM result_arrays WHERE result = ? ORDER BY position", r["id"])
-                sound = result_sha(result, [(a["name"], a["array"]) for a in named]) == r["sha"]
-            except ValueError:
-                sound = False
-            if not sound:
-                problems.append(f"result {r['id']}: its content does not fit its hash")
-        keys = self._all("SELECT id, key, * FROM measurements")
-        problems += [f"measurement {r['id']}: its key does not fit its columns" for r in keys if _measurement(r).key != r["key"]]
-        problems += [f"{r['table']} row {r['rowid']}: refers to a missing {r['parent']}" for r in self._all("PRAGMA foreign_key_check")]
-        for table in ("run_experiments", "notes", "claims"):
-            rows = self._all(f"SELECT run, max(number) AS last, count(*) AS n FROM {table} GROUP BY run")
-            problems += [f"{table} of {r['run']}: numbers have gaps" for r in rows if r["last"] != r["n"]]
-        return problems
+        from experiments_db._verify import problems
+
+        return problems(self)
 
     def counts(self) -> dict[str, int]:
         """Rows of the main tables."""
@@ -382,7 +364,7 @@ class Store:
     # -- parts --------------------------------------------------------------------------------------------------------
 
     def _arrays(self, result_id: int) -> list[Array]:
-        rows = self._all(
+        rows = self.rows(
             "SELECT r.name, r.axes, r.unit, a.dtype, a.shape, a.data FROM result_arrays r JOIN arrays a ON a.sha = r.array "
             "WHERE r.result = ? ORDER BY r.position",
             result_id,
@@ -401,50 +383,25 @@ class Store:
         return int(row["n"])
 
     def _revision(self, run: str, table: str, handle: str) -> int:
-        row = self._one(f"SELECT coalesce(max(revision), 0) + 1 AS n FROM {table} WHERE run = ? AND handle = ?", run, handle)
+        row = self._one(
+            f"SELECT coalesce(max(revision), 0) + 1 AS n FROM {table} WHERE run = ? AND handle = ?", run, handle
+        )
         assert row is not None
         return int(row["n"])
 
     def _write(self, sql: str, *values: Any) -> None:
         self.db.execute(sql, values)
 
-    def _all(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+    def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of a query as dictionaries; for reading only."""
         with self._lock:
             cursor = self.db.execute(sql, values)
             names = [d[0] for d in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _one(self, sql: str, *values: Any) -> dict[str, Any] | None:
-        rows = self._all(sql, *values)
+        rows = self.rows(sql, *values)
         return rows[0] if rows else None
-
-
-def _measurement_row(result: int, m: Measurement) -> tuple[Any, ...]:
-    c = m.control
-    control = (c.kind, c.value, c.low, c.high, c.n) if c else (None,) * 5
-    coordinates = tuple(getattr(m, name) for name in COORDINATES)
-    return (result, m.name, m.value, m.unit, m.n, m.low, m.high, *control, *coordinates, m.key)
-
-
-def _measurement(r: Mapping[str, Any]) -> Measurement:
-    control = None
-    if r["control_kind"] is not None:
-        control = Control(
-            kind=r["control_kind"], value=r["control_value"], low=r["control_low"], high=r["control_high"], n=r["control_n"]
-        )
-    plain = {k: r[k] for k in ("name", "value", "unit", "n", "low", "high", *COORDINATES)}
-    return Measurement(**plain, control=control)
-
-
-def _experiment(r: Mapping[str, Any]) -> Experiment:
-    return Experiment(
-        tool=r["tool"], args=json.loads(r["args"]), subject=r["subject"], tasks=json.loads(r["tasks"]), seed=r["seed"],
-        dtype=r["dtype"], code=r["code"],
-    )  # fmt: skip
-
-
-def _lists(r: Mapping[str, Any], *columns: str) -> dict[str, Any]:
-    return {**r, **{c: json.loads(r[c]) for c in columns}}
 
 
 def _span(handles: Sequence[str]) -> str:

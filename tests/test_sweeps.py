@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tools.engine import programs
-from tools.engine.executor import Variant
+from tools.engine.adapter import Call, StackSpec, mark_batched, record
+from tools.engine.executor import Variant, sweep
 from tools.engine.sites import Edit, Site, SiteError
 from tools.subjects import Inputs, Subject
 
@@ -27,23 +28,31 @@ def inference() -> Iterator[None]:
 
 
 @st.composite
-def edit_on(draw: st.DrawFn, stack: str, widths: dict[str, int], batch: int, seq: int) -> Edit:
-    """Any edit at any site of a stack."""
-    kind: Any = draw(st.sampled_from(sorted(widths)))
+def edit_plans(draw: st.DrawFn, widths: dict[str, int], batch: int, seq: int) -> dict[str, Any]:
+    """What `edit_from` makes any edit of; plain data, because beartype draws random numbers when tensors are checked."""
+    kind = draw(st.sampled_from(sorted(widths)))
     head = draw(st.sampled_from([None, 0, 3])) if kind.endswith(".z") else None
     width = widths[kind] if head is None else widths[kind] // 4
-    op: Any = draw(st.sampled_from(["set", "add", "scale", "project_out"]))
+    op = draw(st.sampled_from(["set", "add", "scale", "project_out"]))
     n = draw(st.sampled_from([None, 1, 2]))
-    positions = None
-    if n is not None:
-        each = st.lists(st.integers(0, seq - 1), min_size=n, max_size=n, unique=True)
-        positions = torch.tensor([draw(each) for _ in range(batch)])
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
-    shape = draw(st.sampled_from([(width,), (batch, 1, width)]))
-    value = torch.randn(*shape, generator=generator)
-    if op == "scale" and draw(st.booleans()):
-        value = torch.zeros(())
-    return Edit(Site(stack, draw(st.integers(0, N - 1)), kind), op, value, positions, head)
+    each = st.lists(st.integers(0, seq - 1), min_size=n or 0, max_size=n, unique=True)
+    return {
+        "block": draw(st.integers(0, N - 1)),
+        "kind": kind,
+        "op": op,
+        "shape": draw(st.sampled_from([(width,), (batch, 1, width), *[()] * (op == "scale")])),
+        "seed": draw(st.integers(0, 2**16)),
+        "positions": None if n is None else [draw(each) for _ in range(batch)],
+        "head": head,
+    }
+
+
+def edit_from(plan: dict[str, Any], stack: str) -> Edit:
+    """The edit of a plan, with a random value; a value without dimensions is zero, which makes `scale` an ablation."""
+    shape, positions = plan["shape"], plan["positions"]
+    value = torch.randn(shape, generator=torch.Generator().manual_seed(plan["seed"])) if shape else torch.zeros(())
+    at = None if positions is None else torch.tensor(positions)
+    return Edit(Site(stack, plan["block"], plan["kind"]), plan["op"], value, at, plan["head"])
 
 
 PROGRAMS = st.one_of(
@@ -54,12 +63,12 @@ PROGRAMS = st.one_of(
 )
 
 
-@st.composite
-def sweeps(draw: st.DrawFn, stack: str, widths: dict[str, int], batch: int, seq: int) -> list[Variant]:
+def variants_of(data: st.DataObject, stack: str, widths: dict[str, int], batch: int, seq: int) -> list[Variant]:
     """Variants that skip, repeat and permute, some of which share edits."""
-    pool = draw(st.lists(edit_on(stack, widths, batch, seq), max_size=3))
-    chosen = st.lists(st.sampled_from(pool), max_size=2, unique_by=id) if pool else st.just([])
-    return draw(st.lists(st.builds(Variant, PROGRAMS, chosen.map(tuple)), min_size=1, max_size=7))
+    pool = [edit_from(plan, stack) for plan in data.draw(st.lists(edit_plans(widths, batch, seq), max_size=3))]
+    which = st.lists(st.integers(0, len(pool) - 1), max_size=2, unique=True) if pool else st.just([])
+    drawn = data.draw(st.lists(st.tuples(PROGRAMS, which), min_size=1, max_size=7))
+    return [Variant(blocks, tuple(pool[i] for i in chosen)) for blocks, chosen in drawn]
 
 
 def distinct_prefixes(variants: Sequence[Variant]) -> int:
@@ -82,8 +91,8 @@ def test_a_sweep_gives_what_separate_runs_give_under_any_memory(
     for stack, spec in subject.stacks.items():
         seq = 9 if len(subject.stacks) > 1 and stack == "encoder" else 7
         inner = {kind: 48 if subject.name == "qwen3" else 32 for kind in spec.kinds if kind.endswith(".z")}
-        widths = {kind: 32 for kind in spec.kinds} | inner | {"mlp.act": 56}
-        variants = data.draw(sweeps(stack, widths, 2, seq))
+        widths = dict.fromkeys(spec.kinds, 32) | inner | {"mlp.act": 56}
+        variants = variants_of(data, stack, widths, 2, seq)
         options = data.draw(
             st.sampled_from(
                 [{}, {"max_tokens": 1}, {"max_state_bytes": 0}, {"max_tokens": 3 * 2 * seq, "max_state_bytes": 4000}]
@@ -170,13 +179,41 @@ def test_a_sweep_reads_each_variant_once_under_its_own_number_and_reports_progre
     assert sum(done) == 4
 
 
-def test_an_argument_with_as_many_rows_as_the_batch_by_chance_is_not_taken_for_one_of_it(
-    subject_named: Callable[[str], Subject], batch: Batch
-) -> None:
+class PositionBias(nn.Module):
+    """A block whose argument has an entry for each position, or one for each row."""
+
+    def forward(self, hidden: Tensor, by_position: Tensor, *, by_row: Tensor) -> Tensor:
+        """Both arguments leave their mark."""
+        return hidden * by_position[:, None] + by_row[:, None, None]
+
+
+def test_which_arguments_belong_to_the_batch_is_found_out_even_where_lengths_coincide() -> None:
+    spec = StackSpec("toy", nn.ModuleList(PositionBias() for _ in range(2)), 8, 1, "", "")
+
+    def call(rows: int) -> Call:
+        def forward() -> None:
+            h = torch.ones(rows, 3, 8)
+            for block in spec.blocks:
+                h = block(h, torch.tensor([1.0, 2.0, 3.0]), by_row=torch.arange(rows) % 3.0)
+
+        return record(spec, forward)
+
+    made = call(3)  # as many rows as positions
+    mark_batched(made, call(6))
+    assert made.batched == [[False, True]] * 2
+    values, cost = sweep(made, [Variant((0, 1)), Variant((0,)), Variant((0, 0)), Variant((1, 1))], state)
+    assert cost.calls < cost.edges
+    row, position = torch.arange(3.0)[:, None], torch.tensor([1.0, 2.0, 3.0])
+    once, twice = position + row, (position + row) * position + row
+    for value, expected in zip(values, [twice, once, twice, twice], strict=True):
+        assert torch.equal(value, expected[..., None].expand(3, 3, 8))
+
+
+def test_sweeps_agree_with_runs_whatever_the_batch_size(subject_named: Callable[[str], Subject], batch: Batch) -> None:
     variants = [Variant((0, 1, 2, 3)), Variant((3, 2, 1, 0)), Variant((1, 2, 3))]
     for name in ("mistral", "llama_eager", "opt", "whisper"):
         subject = subject_named(name)
-        for n in (1, 4, 8, 12):  # 4 heads, heads of width 8 and 12
+        for n in (1, 4, 8):  # as many rows as other dimensions have entries
             inputs = batch(subject, [[5 + i, 6, 7, 8] for i in range(n)])
             values, _ = subject.sweep(inputs, variants, state)
             for variant, value in zip(variants, values, strict=True):

@@ -1,6 +1,6 @@
 """Argument groups that several tools share, each declared once."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -10,8 +10,8 @@ from tools.engine.programs import OPERATIONS, LayerProgram, ProgramError, identi
 Operation = Literal["skip", "keep", "repeat", "swap", "reverse", "permute", "custom"]
 SplitName = Literal["explore", "confirm"]
 
-EXAMPLES = Field(default=64, ge=8, le=2048, description="how many examples of each task to use")
-SPLIT = Field(
+EXAMPLES: Any = Field(default=64, ge=8, le=2048, description="how many examples of each task to use")
+SPLIT: Any = Field(
     default="explore",
     description="explore to look around; confirm, the unseen half, only for a prediction that is on record",
 )

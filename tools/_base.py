@@ -162,7 +162,9 @@ def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
             return node
         node = cast("dict[str, Any]", node)
         if "$ref" in node:
-            return clean({**definitions[node["$ref"].rsplit("/", 1)[-1]], **{k: v for k, v in node.items() if k != "$ref"}})
+            return clean(
+                {**definitions[node["$ref"].rsplit("/", 1)[-1]], **{k: v for k, v in node.items() if k != "$ref"}}
+            )
         return {k: clean(v) for k, v in node.items() if k not in {"title", "default"}}
 
     properties: dict[str, Any] = {}

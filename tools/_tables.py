@@ -7,9 +7,7 @@ import numpy as np
 from experiments_db.records import Array, Axis, Measurement
 
 
-def as_array(
-    name: str, values: np.ndarray, axes: Sequence[tuple[str, Sequence[object]]], unit: str = ""
-) -> Array:
+def as_array(name: str, values: np.ndarray, axes: Sequence[tuple[str, Sequence[object]]], unit: str = "") -> Array:
     """A float or integer array with a label for every index of every axis."""
     kinds = {"f": ("float64", "<f8"), "i": ("int64", "<i8"), "b": ("bool", "|b1")}
     dtype, code = kinds[values.dtype.kind]
@@ -41,4 +39,7 @@ def text_table(rows: Sequence[object], columns: Sequence[object], values: np.nda
         for r, line in zip(rows, values, strict=True)
     ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return "\n".join("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))) for line in cells)
+    return "\n".join(
+        "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in cells
+    )

@@ -7,7 +7,7 @@ that matters under zero but not under resample carries no information about the 
 control: a random vector of the same norm at the same site.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,7 +67,12 @@ def run(args: Args, ctx: Context) -> Outcome:
             "use position last, another ablation, or more examples"
         )
     intact, own, controls = scores[0], scores[1 : 1 + len(targets)], scores[1 + len(targets) :]
-    where = {"task": task.name, "split": args.split, "variant": args.ablation, "position": args.position}
+    where: dict[str, Any] = {
+        "task": task.name,
+        "split": args.split,
+        "variant": args.ablation,
+        "position": args.position,
+    }
     base = {**where, "program": "intact"}
     measurements = score_measurements(intact, seed=ctx.seed, **base)
     for (label, _, layer, head), mine, control in zip(targets, own, controls, strict=True):
@@ -76,7 +81,9 @@ def run(args: Args, ctx: Context) -> Outcome:
         made += delta_measurements(mine, intact, seed=ctx.seed, **place)
         measurements += [_with_control(m, control, intact, ctx.seed) for m in made]
     return Outcome(
-        text=_text(args, measurements, intact, plan.alone), measurements=tuple(measurements), arrays=_arrays(measurements)
+        text=_text(args, measurements, intact, plan.alone),
+        measurements=tuple(measurements),
+        arrays=_arrays(measurements),
     )
 
 
@@ -166,18 +173,14 @@ def _with_control(m: Measurement, control: Scores, intact: Scores, seed: int) ->
     for c in [*score_measurements(control, seed=seed), *delta_measurements(control, intact, seed=seed)]:
         if c.name == m.name:
             kind = "random vector of the same norm at the same site"
-            return m.model_copy(
-                update={"control": Control(kind=kind, value=c.value, low=c.low, high=c.high, n=c.n)}
-            )
+            return m.model_copy(update={"control": Control(kind=kind, value=c.value, low=c.low, high=c.high, n=c.n)})
     return m
 
 
 def _text(args: Args, measurements: list[Measurement], intact: Scores, alone: int) -> str:
     picked = [m for m in measurements if m.name == "accuracy" and m.site is not None]
     nll = {m.site: m for m in measurements if m.name == "nll.delta"}
-    values = np.array(
-        [[m.value, m.control.value if m.control else np.nan, nll[m.site].value] for m in picked]
-    )
+    values = np.array([[m.value, m.control.value if m.control else np.nan, nll[m.site].value] for m in picked])
     head = (
         f"{args.ablation} ablation at {args.position} position(s), {args.task} ({args.split}, n={len(intact.nll)}), "
         f"intact accuracy {intact.correct.mean():.2f}\n"

@@ -13,7 +13,7 @@ class Args(ToolArgs):
     """describe_subject takes no arguments."""
 
 
-def run(args: Args, ctx: Context) -> Outcome:
+def run(_: Args, ctx: Context) -> Outcome:
     """Describe the subject."""
     subject = ctx.subject
     parameters = sum(p.numel() for p in subject.model.parameters())

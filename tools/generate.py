@@ -48,7 +48,12 @@ def run(args: Args, ctx: Context) -> Outcome:
         for name, value in (("tokens_as_intact", same), ("tokens_repeated", repeated)):
             measurements.append(
                 Measurement(
-                    name=name, unit="share of new tokens", value=value, n=1, program=program.label, variant=f"prompt {i}"
+                    name=name,
+                    unit="share of new tokens",
+                    value=value,
+                    n=1,
+                    program=program.label,
+                    variant=f"prompt {i}",
                 )
             )
     return Outcome(text="\n".join(lines), measurements=tuple(measurements))

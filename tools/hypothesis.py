@@ -12,13 +12,17 @@ from tools._base import Context, ToolArgs, ToolInputError
 from tools._references import check_handles, check_references
 
 KIND: Literal["notebook"] = "notebook"
-EXAMPLE = {"statement": "The operands reach '=' through attention in block 0; patching later attention would refute it."}
+EXAMPLE = {
+    "statement": "The operands reach '=' through attention in block 0; patching later attention would refute it."
+}
 
 
 class Args(ToolArgs):
     """Arguments of hypothesis."""
 
-    statement: str | None = Field(default=None, max_length=1000, description="what is held to be true; needed for a new one")
+    statement: str | None = Field(
+        default=None, max_length=1000, description="what is held to be true; needed for a new one"
+    )
     handle: str | None = Field(default=None, description="which one to change, for example H1; null opens a new one")
     status: Literal["open", "supported", "refuted", "abandoned"] = Field(
         default="open", description="where it stands; supported or refuted needs evidence"

@@ -6,7 +6,7 @@ A block that breaks every task when skipped says little about any one of them: a
 of interest.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -47,11 +47,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     for name in dict.fromkeys(args.tasks):
         task, examples = load_examples(ctx, name, args.split, args.examples)
         ctx.progress(f"{task.name}: {len(programs)} programs x {len(examples)} examples")
-        scores, cost = score(
-            ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens
-        )
+        scores, cost = score(ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens)
         edges, naive = edges + cost.edges, naive + cost.naive_edges
-        where = {"task": task.name, "split": args.split}
+        where: dict[str, Any] = {"task": task.name, "split": args.split}
         measurements += score_measurements(scores[0], seed=ctx.seed, program="intact", **where)
         for program, own in zip(programs, scores[1:], strict=True):
             measurements += score_measurements(own, seed=ctx.seed, program=program.label, **where)

@@ -6,7 +6,7 @@ final norm is applied first (the logit lens, nostalgebraist 2020), without it th
 A late reading is no proof that nothing is computed earlier: the state may hold the answer in a form the head cannot read.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -86,7 +86,11 @@ def _prompt(args: Args, ctx: Context, prompt: str) -> Outcome:
     measurements: list[Measurement] = []
     for depth in range(logprob.shape[0]):
         for column, position in enumerate(positions):
-            place = {"layer": depth, "position": str(position - len(ids)), "variant": "norm" if args.norm else "no norm"}
+            place: dict[str, Any] = {
+                "layer": depth,
+                "position": str(position - len(ids)),
+                "variant": "norm" if args.norm else "no norm",
+            }
             row = logprob[depth, column]
             for text, token in watched.items():
                 rank = int((row > row[token]).sum()) + 1
@@ -103,8 +107,12 @@ def _prompt(args: Args, ctx: Context, prompt: str) -> Outcome:
     labels = [f"{i - len(ids)} {subject.token_label(ids[i])}" for i in positions]
     axes = [("depth", range(logprob.shape[0])), ("position", labels)]
     arrays: list[Array] = [
-        as_array("top_token", top.indices.cpu().numpy().astype(np.int64), [*axes, ("place", range(top.indices.shape[-1]))]),
-        as_array("top_logprob", top.values.double().cpu().numpy(), [*axes, ("place", range(top.values.shape[-1]))], "nats"),
+        as_array(
+            "top_token", top.indices.cpu().numpy().astype(np.int64), [*axes, ("place", range(top.indices.shape[-1]))]
+        ),
+        as_array(
+            "top_logprob", top.values.double().cpu().numpy(), [*axes, ("place", range(top.values.shape[-1]))], "nats"
+        ),
     ]
     return Outcome(
         text=_grid_text(subject, prompt, logprob, top.indices, top.values, watched, labels),

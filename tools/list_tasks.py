@@ -14,7 +14,7 @@ class Args(ToolArgs):
     """list_tasks takes no arguments."""
 
 
-def run(args: Args, ctx: Context) -> Outcome:
+def run(_: Args, ctx: Context) -> Outcome:
     """List families, options and an example of each."""
     lines: list[str] = []
     for name, family in families().items():
@@ -23,7 +23,6 @@ def run(args: Args, ctx: Context) -> Outcome:
         for option, field in family.options.model_fields.items():
             values = "|".join(map(str, get_args(field.annotation)))
             lines.append(f"    {option}={values} (default {field.default}): {field.description}")
-    for data in ctx.tasks.made():
-        lines.append(f"{data.name}: {data.description} ({len(data.examples)} examples, from {data.origin})")
+    lines += [f"{t.name}: {t.description} ({len(t.examples)} examples, from {t.origin})" for t in ctx.tasks.made()]
     lines.append("Write options after a colon: addition:digits=2x2,format=compact")
     return Outcome(text="\n".join(lines))

@@ -4,7 +4,7 @@ the answer, margin over the foil, and the change of each against the intact mode
 Use it first: whether the intact model can do the task at all comes before any question about where.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -43,7 +43,7 @@ def run(args: Args, ctx: Context) -> Outcome:
         scores, _ = score(
             ctx.subject, examples, lambda _, v=variants: v, choices=task.choices, max_tokens=ctx.max_tokens
         )
-        where = {"task": task.name, "split": args.split, "program": program.label}
+        where: dict[str, Any] = {"task": task.name, "split": args.split, "program": program.label}
         measurements += score_measurements(scores[-1], seed=ctx.seed, **where)
         chance = chance_level(examples, task.choices)
         measurements.append(

@@ -32,7 +32,8 @@ class Args(ToolArgs):
     )
     foils: list[str] = Field(default=[], description="one wrong answer for each, or empty")
     twins: list[str] = Field(
-        default=[], description="one corrupted prompt for each, of the same length, whose right answer is the foil; or empty"
+        default=[],
+        description="one corrupted prompt for each, of the same length, whose right answer is the foil; or empty",
     )
 
 
@@ -64,5 +65,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     counts = {s: len(task.examples(s, len(records))) for s in SPLITS}
     chance = chance_level(task.examples("explore", len(records)))
     data = TaskData(name=args.name, description=args.description, examples=tuple(records), origin="planner")
-    text = f"task {args.name}: {counts['explore']} to explore, {counts['confirm']} to confirm, chance {100 * chance:.0f}%"
+    text = (
+        f"task {args.name}: {counts['explore']} to explore, {counts['confirm']} to confirm, chance {100 * chance:.0f}%"
+    )
     return Outcome(text=text, entries=(data,))

@@ -8,7 +8,7 @@ the two answers; flipped is the share of examples whose answer, between the two,
 random vector of the same norm at the same site. Source: Meng et al. 2022; Zhang and Nanda 2023.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -68,7 +68,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     base, donor = scores[0], _donor_margin(ctx, receivers)
     targets = plan.targets
     own, controls = scores[1 : 1 + len(targets)], scores[1 + len(targets) :]
-    where = {"task": task.name, "split": args.split, "variant": args.direction}
+    where: dict[str, Any] = {"task": task.name, "split": args.split, "variant": args.direction}
     measurements: list[Measurement] = [
         measured("margin.base", "logits", statistics.mean(base.foil_margin, ctx.seed), **where),
         measured("margin.donor", "logits", statistics.mean(donor, ctx.seed), **where),
@@ -84,7 +84,7 @@ def run(args: Args, ctx: Context) -> Outcome:
 
 
 def _effects(
-    mine: Scores, control: Scores, base: Scores, gap: float, place: dict[str, object], seed: int
+    mine: Scores, control: Scores, base: Scores, gap: float, place: dict[str, Any], seed: int
 ) -> list[Measurement]:
     """Recovered margin and flipped answers of one patch, each with its control."""
     kind = "random vector of the same norm at the same site"
@@ -129,7 +129,9 @@ class _Plan:
         subject = self.ctx.subject
         blocks = tuple(range(len(subject.spec().blocks)))
         old_full = activations(subject, batch, list(self.sites.values()))
-        donors = subject.inputs([[*_twin_prompt(subject, e), *p.answer[:-1]] for e, p in zip(batch.examples, batch.encoded, strict=True)])
+        donors = subject.inputs(
+            [[*_twin_prompt(subject, e), *p.answer[:-1]] for e, p in zip(batch.examples, batch.encoded, strict=True)]
+        )
         new_full = dict(subject.run(donors, capture=tuple(self.sites.values())).captured)
         out, controls = [Variant(blocks)], []
         for _, layer, head, place in self.targets:
@@ -141,7 +143,9 @@ class _Plan:
         return out + controls
 
     def _part(self, h: Tensor, site: Site, spot: Spot) -> Tensor:
-        return channels(select(h, spot.positions), spot.head, self.ctx.subject.spec().n_heads if site.kind == "attn.z" else 1)
+        return channels(
+            select(h, spot.positions), spot.head, self.ctx.subject.spec().n_heads if site.kind == "attn.z" else 1
+        )
 
 
 def _positions(batch: Microbatch, place: str) -> Tensor | None:
@@ -159,7 +163,8 @@ def _twin_prompt(subject: Subject, example: Example) -> list[int]:
 
 def _twin_of(example: Example) -> Example:
     """The twin as the example: its answer is the foil."""
-    assert example.twin is not None and example.foil is not None
+    assert example.twin is not None
+    assert example.foil is not None
     return Example(example.twin, example.foil, example.answer, example.prompt, (), example.metadata)
 
 

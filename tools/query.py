@@ -19,7 +19,9 @@ OPERATORS = (">=", "<=", "!=", "=", ">", "<")
 class Args(ToolArgs):
     """Arguments of query."""
 
-    where: list[str] = Field(default=[], description="conditions such as name=accuracy, layer>=2, value<0.5; all must hold")
+    where: list[str] = Field(
+        default=[], description="conditions such as name=accuracy, layer>=2, value<0.5; all must hold"
+    )
     group_by: list[str] = Field(default=[], description="columns to group by; empty lists single measurements")
     aggregate: Literal["mean", "min", "max", "count", "sum"] = Field(
         default="mean", description="what to do with value within a group"
@@ -46,7 +48,10 @@ def run(args: Args, ctx: Context) -> Outcome:
         return Outcome(text="no measurement fits")
     columns = [c for c in rows[0] if any(r[c] is not None for r in rows)]
     lines = [" | ".join(columns)]
-    lines += [" | ".join("" if r[c] is None else f"{r[c]:.4g}" if isinstance(r[c], float) else str(r[c]) for c in columns) for r in rows]
+    lines += [
+        " | ".join("" if r[c] is None else f"{r[c]:.4g}" if isinstance(r[c], float) else str(r[c]) for c in columns)
+        for r in rows
+    ]
     return Outcome(text="\n".join(lines))
 
 

@@ -13,11 +13,10 @@ class PlannerChoiceError(ValueError):
     """A planner that cannot be had; the message says which can."""
 
 
-def make_planner(spec: str | None, *, environ: Mapping[str, str], seed: int = 0) -> Planner:
+def make_planner(spec: str | None, *, environ: Mapping[str, str]) -> Planner:
     """The planner a user means.
 
-    None is an OpenAI model where OPENAI_API_KEY or OPENAI_BASE_URL is set, else the systematic planner. `seed` is
-    for planners that draw at random.
+    None is an OpenAI model where OPENAI_API_KEY or OPENAI_BASE_URL is set, else the systematic planner.
     """
     endpoint = bool(environ.get("OPENAI_API_KEY") or environ.get("OPENAI_BASE_URL"))
     if spec is None:

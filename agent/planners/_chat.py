@@ -20,7 +20,10 @@ def messages(view: View) -> list[Message]:
     """Chat messages for a view; every call id is answered by exactly one tool message."""
     out: list[Message] = [
         {"role": "system", "content": render("system")},
-        {"role": "user", "content": render("goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none")},
+        {
+            "role": "user",
+            "content": render("goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none"),
+        },
     ]
     recent = view.exchanges[-FULL_TURNS:]
     older = view.exchanges[: len(view.exchanges) - len(recent)]
@@ -29,7 +32,9 @@ def messages(view: View) -> list[Message]:
     for exchange in recent:
         out += _exchange(exchange)
     if view.exchanges and not view.exchanges[-1].turn.calls:
-        out.append({"role": "user", "content": "Nothing was run: answer with a tool call. `finish` ends the investigation."})
+        out.append(
+            {"role": "user", "content": "Nothing was run: answer with a tool call. `finish` ends the investigation."}
+        )
     out.append({"role": "user", "content": f"Spent so far: {view.budget}. Choose the next step with a tool call."})
     return out
 
@@ -49,7 +54,8 @@ def _exchange(exchange: Exchange) -> list[Message]:
     if not turn.calls:
         return [{"role": "assistant", "content": turn.text or "(no answer)"}]
     calls = [
-        {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": sanitised(c.arguments)}} for c in turn.calls
+        {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": sanitised(c.arguments)}}
+        for c in turn.calls
     ]
     out: list[Message] = [{"role": "assistant", "content": turn.text or None, "tool_calls": calls}]
     out += [

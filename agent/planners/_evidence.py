@@ -53,10 +53,11 @@ def candidates(ablations: Mapping[tuple[str, str], Answer], drop: float) -> list
         if resample.status != "ok" or zero.status != "ok":
             continue
         for m in resample.measurements:
-            if m.name == "accuracy" and m.site is not None and m.layer is not None:
-                if clear(resample, m.site, drop) and clear(zero, m.site, drop):
-                    handles = (str(resample.handle), str(zero.handle))
-                    found.append(Candidate(component, m.layer, m.site, m.value, handles, m))
+            if m.name != "accuracy" or m.site is None or m.layer is None:
+                continue
+            if clear(resample, m.site, drop) and clear(zero, m.site, drop):
+                handles = (str(resample.handle), str(zero.handle))
+                found.append(Candidate(component, m.layer, m.site, m.value, handles, m))
     return sorted(found, key=lambda c: c.accuracy)
 
 
@@ -134,7 +135,7 @@ class Expectation:
         return {"kind": kind, "text": f"{text}.", "sites": list(self.sites), "experiments": cites, "confidence": 0.9}
 
 
-def further(found: Sequence[Candidate], looked: Sequence[Answer], gate: Answer, drop: float) -> list[Expectation]:
+def further(looked: Sequence[Answer], gate: Answer, drop: float) -> list[Expectation]:
     """Expectations about single heads, and about all other sites of a kind together, from pairs (resample, zero)."""
     out: list[Expectation] = []
     for resample, zero in zip(looked[::2], looked[1::2], strict=True):
@@ -147,9 +148,7 @@ def further(found: Sequence[Candidate], looked: Sequence[Answer], gate: Answer, 
             needed = clear(resample, m.site, drop) and clear(zero, m.site, drop)
             if m.head is not None and m.layer is not None and needed:
                 words, sites = f"head {m.head} of block {m.layer}", (f"decoder.{m.layer}.attn.z head {m.head}",)
-                out.append(
-                    Expectation(words, "head", (m.layer,), "<=", _half_way(m.value, gate), m, handles, sites)
-                )
+                out.append(Expectation(words, "head", (m.layer,), "<=", _half_way(m.value, gate), m, handles, sites))
             elif m.head is None:
                 numbers, _, component = m.site.partition(".")
                 layers = tuple(map(int, numbers.split("+")))
@@ -223,8 +222,8 @@ class Arrival:
         """Arguments of the claim."""
         before = reference(answer, "recovered", site=self.before.site)
         text = (
-            f"Most of what decides the answer to {task} reaches the position that predicts it in block {self.block}: on unseen examples, "
-            f"putting the twin's residual stream there before this block moves the answer by {before}"
+            f"Most of what decides the answer to {task} reaches the position that predicts it in block {self.block}: on unseen "
+            f"examples, putting the twin's residual stream there before this block moves the answer by {before}"
         )
         if self.after is not None:
             control = reference(answer, "recovered", "control", site=self.after.site)

@@ -147,7 +147,9 @@ class OpenAIChat:
             function = getattr(call, "function", None)
             taken = {c.id for c in calls}
             identity = call.id if call.id and call.id not in taken else f"call_{number}_{i}"
-            calls.append(ToolCall(identity, getattr(function, "name", "") or "", getattr(function, "arguments", "") or "{}"))
+            calls.append(
+                ToolCall(identity, getattr(function, "name", "") or "", getattr(function, "arguments", "") or "{}")
+            )
         if not calls and choice.finish_reason == "content_filter":
             raise PlannerError("the provider's content filter withheld the model's answer")
         return Turn(tuple(calls), message.content or "", usage)
@@ -174,7 +176,9 @@ class OpenAIChat:
 def _worth_retrying(error: BaseException) -> bool:
     if isinstance(error, openai.APIStatusError):
         return error.status_code in RETRIED or error.status_code >= 500
-    return isinstance(error, openai.APIConnectionError | EmptyAnswer | openai.APIResponseValidationError | json.JSONDecodeError)
+    return isinstance(
+        error, openai.APIConnectionError | EmptyAnswer | openai.APIResponseValidationError | json.JSONDecodeError
+    )
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

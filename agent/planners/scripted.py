@@ -46,7 +46,11 @@ class Scripted:
 
 def _turn(number: int, data: dict[str, Any]) -> Turn:
     calls = tuple(
-        ToolCall(f"t{number}.{i}", str(c["name"]), c["arguments"] if isinstance(c["arguments"], str) else json.dumps(c["arguments"]))
+        ToolCall(
+            f"t{number}.{i}",
+            str(c["name"]),
+            c["arguments"] if isinstance(c["arguments"], str) else json.dumps(c["arguments"]),
+        )
         for i, c in enumerate(data["calls"])
     )
     return Turn(calls, str(data.get("text", "")))

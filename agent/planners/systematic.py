@@ -13,12 +13,11 @@ from typing import Any
 
 from agent.goal import understand
 from agent.planners._base import Answer, PlannerError, ToolCall, Turn, View
+from agent.planners._conclusions import closer, disagreements, limits, readout_claims
 from agent.planners._evidence import (
     Arrival,
-    Candidate,
     Expectation,
     candidates,
-    clear,
     further,
     listed,
     measurement,
@@ -92,14 +91,18 @@ class Systematic:
         (confirmed,) = yield from self._confirm_capability(main, gate, able)
         if confirmed.status != "ok" or able != _able(confirmed):
             seen = f"{reference(gate, 'accuracy')} on explore examples"
-            yield from _finish(f"Whether the model can do {main} stays open: accuracy is {seen}, and unseen ones differ.", "unclear")
+            yield from _finish(
+                f"Whether the model can do {main} stays open: accuracy is {seen}, and unseen ones differ.", "unclear"
+            )
             return
         if not able:
             yield from self._cannot(main, gate, confirmed)
             return
         yield from self._locate(main, controls, gate, confirmed)
 
-    def _confirm_capability(self, main: str, gate: Answer, able: bool) -> Generator[Step, Sequence[Answer], list[Answer]]:
+    def _confirm_capability(
+        self, main: str, gate: Answer, able: bool
+    ) -> Generator[Step, Sequence[Answer], list[Answer]]:
         """Predict on unseen examples what the explore split showed, and measure it once."""
         seen, chance = value(gate, "accuracy"), value(gate, "chance")
         threshold = max(chance, seen - 0.1) if able else min(1.0, max(chance, seen) + 0.1)
@@ -140,7 +143,10 @@ class Systematic:
             "The capability is not there: that is the finding.",
             (
                 ("hypothesis", {"handle": "H1", "status": "supported", "evidence_for": [a.handle for a in cites]}),
-                ("claim", {"kind": "absence", "text": text, "experiments": [a.handle for a in cites], "confidence": 0.95}),
+                (
+                    "claim",
+                    {"kind": "absence", "text": text, "experiments": [a.handle for a in cites], "confidence": 0.95},
+                ),
             ),
         )
         yield from _finish(text, "cannot")
@@ -175,14 +181,14 @@ class Systematic:
             yield from self._no_single_site(main, gate, [skip, *ablations], arrival)
             return
         expected = [Expectation.single(c, gate) for c in found[:SITES]]
-        closer = _closer(main, found, ablations, self.examples)
-        if closer:
+        calls = closer(main, found, ablations, self.examples)
+        if calls:
             looked = yield Step(
                 "Look closer: single heads where attention matters, and all the other sites of a kind resampled together, "
                 "because several that are spared one by one may still be needed together.",
-                tuple(closer),
+                tuple(calls),
             )
-            expected += further(found, looked, gate, DROP)
+            expected += further(looked, gate, DROP)
         yield from self._confirm(main, gate, confirmed, expected, lens, where, ablations, arrival)
 
     def _arrival(self, main: str, where: Answer, examples: int) -> Generator[Step, Sequence[Answer], Arrival | None]:
@@ -190,7 +196,9 @@ class Systematic:
         seen = Arrival.find(where)
         if seen is None:
             return None
-        statement = f"Most of what decides the answer to {main} reaches the position that predicts it in block {seen.block}."
+        statement = (
+            f"Most of what decides the answer to {main} reaches the position that predicts it in block {seen.block}."
+        )
         yield Step(
             "The patching map shows a block in which the information arrives; a jump elsewhere on unseen examples would refute it.",
             (("hypothesis", {"statement": statement, "evidence_for": [where.handle]}),),
@@ -204,7 +212,8 @@ class Systematic:
         )
         arguments = {"task": main, "site": "resid_pre", "positions": "each", "depth": 1, "split": "confirm"}
         (tested,) = yield Step(
-            "Patch the same place on unseen examples.", (("patch", {**arguments, "layers": seen.layers, "examples": examples}),)
+            "Patch the same place on unseen examples.",
+            (("patch", {**arguments, "layers": seen.layers, "examples": examples}),),
         )
         held = seen.holds_in(tested)
         cites = [str(tested.handle)]
@@ -250,7 +259,8 @@ class Systematic:
         yield Step(
             "One hypothesis for each thing seen, each with what would refute it: the opposite on unseen examples.",
             tuple(
-                ("hypothesis", {"statement": f"{e.statement} {main}.", "evidence_for": list(e.seen_in)}) for e in expected
+                ("hypothesis", {"statement": f"{e.statement} {main}.", "evidence_for": list(e.seen_in)})
+                for e in expected
             ),
         )
         yield Step(
@@ -269,7 +279,9 @@ class Systematic:
                 for i, e in enumerate(expected, first)
             ),
         )
-        experiments = list({json.dumps(e.arguments(main, self.examples)): e.arguments(main, self.examples) for e in expected}.values())
+        experiments = list(
+            {json.dumps(e.arguments(main, self.examples)): e.arguments(main, self.examples) for e in expected}.values()
+        )
         tested = yield Step(
             "Confirm on examples that nobody has looked at, each experiment once.",
             tuple(("ablate", a) for a in experiments),
@@ -280,7 +292,10 @@ class Systematic:
         yield Step(
             "Settle the hypotheses by what the unseen examples said.",
             (
-                ("hypothesis", {"handle": "H1", "status": "supported", "evidence_for": [gate.handle, confirmed.handle]}),
+                (
+                    "hypothesis",
+                    {"handle": "H1", "status": "supported", "evidence_for": [gate.handle, confirmed.handle]},
+                ),
                 *(
                     (
                         "hypothesis",
@@ -304,11 +319,16 @@ class Systematic:
             (
                 (
                     "claim",
-                    {"kind": "behaviour", "text": behaviour, "experiments": [gate.handle, confirmed.handle], "confidence": 0.95},
+                    {
+                        "kind": "behaviour",
+                        "text": behaviour,
+                        "experiments": [gate.handle, confirmed.handle],
+                        "confidence": 0.95,
+                    },
                 ),
                 *(("claim", e.claim(main, a)) for e, a in held),
-                *_readout_claims(main, lens),
-                *_disagreements(main, ablations),
+                *readout_claims(main, lens),
+                *disagreements(main, ablations, DROP),
             ),
         )
         needed = [e.words for e, _ in held if e.comparison == "<="]
@@ -325,69 +345,7 @@ class Systematic:
             text += f" {arrival.words}"
         if spared:
             text += f" Not needed there: {listed(spared)}."
-        yield from _finish(text, "found", _limits(where))
-
-
-def _closer(
-    main: str, found: Sequence[Candidate], ablations: Sequence[Answer], examples: int
-) -> list[tuple[str, dict[str, Any]]]:
-    """Calls that look closer at what was found: heads of the first attention site, and the others of each kind."""
-    calls: list[tuple[str, dict[str, Any]]] = []
-    base = {"task": main, "ablation": "resample", "examples": examples}
-    attention = next((c for c in found if c.component == "attn"), None)
-    if attention is not None:
-        for ablation in ("resample", "zero"):
-            calls.append(("ablate", {**base, "ablation": ablation, "component": "head", "layers": [attention.layer]}))
-    for component, answer in (("attn", ablations[0]), ("mlp", ablations[2])):
-        others = [x for x in _layers(answer) if x not in {c.layer for c in found if c.component == component}]
-        if len(others) > 1:
-            calls += [
-                ("ablate", {**base, "ablation": a, "component": component, "layers": others, "together": True})
-                for a in ("resample", "zero")
-            ]
-    return calls
-
-
-def _readout_claims(main: str, lens: Answer) -> list[tuple[str, dict[str, Any]]]:
-    """From which depth on the head can read the answer."""
-    if lens.status != "ok":
-        return []
-    first = next((m for m in lens.measurements if m.name == "accuracy" and m.layer and m.value >= 0.5), None)
-    if first is None or first.layer is None:
-        return []
-    text = (
-        f"Read with the logit lens, the answer to {main} is on top for {reference(lens, 'accuracy', layer=first.layer)} of "
-        f"examples after {first.layer} blocks and for {reference(lens, 'accuracy', layer=first.layer - 1)} one block earlier; "
-        "the lens can miss what is there in another form."
-    )
-    return [("claim", {"kind": "effect", "text": text, "experiments": [lens.handle], "confidence": 0.9})]
-
-
-def _disagreements(main: str, ablations: Sequence[Answer]) -> list[tuple[str, dict[str, Any]]]:
-    """Sites at which the two ablation types say different things."""
-    claims: list[tuple[str, dict[str, Any]]] = []
-    for resample, zero in (ablations[:2], ablations[2:]):
-        if resample.status != "ok" or zero.status != "ok":
-            continue
-        for m in resample.measurements:
-            if m.name == "accuracy" and m.site and clear(resample, m.site, DROP) != clear(zero, m.site, DROP):
-                text = (
-                    f"Ablation types disagree about {m.site} at the answer's position for {main}: accuracy is "
-                    f"{reference(resample, 'accuracy', site=m.site)} resampled and {reference(zero, 'accuracy', site=m.site)} "
-                    "zeroed, so no necessity is claimed for it alone."
-                )
-                both = [resample.handle, zero.handle]
-                claims.append(("claim", {"kind": "effect", "text": text, "experiments": both, "confidence": 0.9}))
-    return claims[:4]
-
-
-def _limits(where: Answer) -> str | None:
-    if where.status != "ok":
-        return None
-    return (
-        f"Limits: sites at earlier positions were mapped by patching ({where.handle}) but not confirmed; one prompt format "
-        "family; necessity at the answer's position only."
-    )
+        yield from _finish(text, "found", limits(where))
 
 
 def _finish(conclusion: str, answer: str, note: str | None = None) -> Plan:
@@ -406,10 +364,6 @@ def _able(answer: Answer) -> bool:
 
 def _name(answer: Answer) -> str:
     return str(measurement(answer, "accuracy").task)
-
-
-def _layers(answer: Answer) -> list[int]:
-    return sorted({m.layer for m in answer.measurements if m.layer is not None})
 
 
 def _same(step: Step, turn: Turn) -> bool:

@@ -7,7 +7,7 @@ goes wrong when a library edits `model.layers` in place.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -154,7 +154,7 @@ def mark_batched(call: Call, other: Call) -> None:
 
 
 @contextmanager
-def _replaced(blocks: nn.ModuleList, make: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
+def _replaced(blocks: nn.ModuleList, make: Callable[[int], Callable[..., Any]]) -> Generator[None]:
     """Give every block another `forward` for the time of the context."""
     before = [block.__dict__.get("forward") for block in blocks]
     try:
@@ -206,7 +206,8 @@ def run_block(
             captured[capture[kind]] = full
         return full.view(value.shape) if flat else full
 
-    wanted = {e.site.kind for chunk in edits for e in chunk} | set(capture or ())
+    wanted: set[Kind] = set(capture or ())
+    wanted.update(e.site.kind for chunk in edits for e in chunk)
     with spec.lock, _hooks(spec, index, wanted, touch):
         if "resid_pre" in wanted:
             h = touch("resid_pre", h)
@@ -215,7 +216,7 @@ def run_block(
 
 
 @contextmanager
-def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind, Tensor], Tensor]) -> Iterator[None]:
+def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind, Tensor], Tensor]) -> Generator[None]:
     """Hooks on the projections of one block, for the kinds that are wanted, for the time of the context."""
     block = spec.blocks[index]
     paths: list[tuple[str | None, Kind, Kind]] = [
@@ -230,15 +231,23 @@ def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind
                 continue
             module = block.get_submodule(path)
             if before in wanted:
-                handles.append(
-                    module.register_forward_pre_hook(lambda _m, args, k=before: (touch(k, args[0]), *args[1:]))
-                )
+                handles.append(module.register_forward_pre_hook(_before(touch, before)))
             if after in wanted:
-                handles.append(module.register_forward_hook(lambda _m, _a, out, k=after: touch(k, out)))
+                handles.append(module.register_forward_hook(_after(touch, after)))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _before(touch: Callable[[Kind, Tensor], Tensor], kind: Kind) -> Callable[..., Any]:
+    """A forward pre-hook that touches a module's input."""
+    return lambda _module, args: (touch(kind, args[0]), *args[1:])
+
+
+def _after(touch: Callable[[Kind, Tensor], Tensor], kind: Kind) -> Callable[..., Any]:
+    """A forward hook that touches a module's output."""
+    return lambda _module, _args, out: touch(kind, out)
 
 
 def _tensor(out: Any) -> Tensor:

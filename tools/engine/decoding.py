@@ -51,15 +51,15 @@ class Clock(DynamicCache):
         super().__init__()
         self.passed = passed
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002  # the name is part of the interface
         """Tokens seen so far."""
         return self.passed
 
-    def get_query_offset(self, layer_idx: int = 0) -> int:
+    def get_query_offset(self, layer_idx: int = 0) -> int:  # noqa: ARG002  # likewise
         """Position of the first token of the present call."""
         return self.passed
 
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:  # noqa: ARG002  # likewise
         """(number of keys, offset of the first key)."""
         return self.passed + query_length, 0
 

@@ -24,8 +24,7 @@ class LayerProgram:
         bad = [b for b in self.blocks if not 0 <= b < self.n_blocks]
         if bad:
             raise ProgramError(
-                f"block index {bad[0]} is out of range: this stack has {self.n_blocks} blocks, "
-                f"0 to {self.n_blocks - 1}"
+                f"block index {bad[0]} is out of range: this stack has {self.n_blocks} blocks, 0 to {self.n_blocks - 1}"
             )
 
     @property

@@ -42,7 +42,9 @@ def mean(values: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
     return Estimate(float(np.mean(values)), float(low[0]), float(high[0]), len(values))
 
 
-def bootstrap(values: Float[np.ndarray, "n k"], seed: int = 0) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+def bootstrap(
+    values: Float[np.ndarray, "n k"], seed: int = 0
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """2.5% and 97.5% points of the bootstrap distribution of `k` means over the same resampled examples."""
     n = values.shape[0]
     if n == 0:

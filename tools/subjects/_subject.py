@@ -4,7 +4,7 @@ Programs and edits are arguments. The model is never changed, so nothing has to 
 what was run before it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -242,7 +242,8 @@ class Subject:
         needed = max(map(len, prompts), default=0) + max_new_tokens - 1  # the last token made is never read
         if self.max_positions is not None and needed > self.max_positions:
             raise SubjectError(
-                f"prompt and completion need {needed} tokens, more than the {self.max_positions} positions of {self.name}"
+                f"prompt and completion need {needed} tokens, more than the "
+                f"{self.max_positions} positions of {self.name}"
             )
         for edit in edits:
             self.spec().check_edit(edit)
@@ -258,7 +259,7 @@ class Subject:
         return [out[i] for i in range(len(prompts))]
 
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Generator[None]:
         """Inference without gradients."""
         with torch.inference_mode():
             yield
@@ -297,7 +298,7 @@ class Subject:
 
 
 def _edit_of_rows(edit: Edit, rows: list[int]) -> Edit:
-    """The edit as it concerns some rows of the batch that it was written for."""
+    """Restrict an edit to some rows of the batch that it was written for."""
     value, positions = edit.value, edit.positions
     return replace(
         edit,

@@ -50,6 +50,8 @@ def get_task(spec: str) -> Task:
     for part in filter(None, (p.strip() for p in rest.split(","))):
         key, equals, value = part.partition("=")
         if not equals:
-            raise TaskError(f"task {name}: write options as option=value, not {part!r}, for example addition:digits=2x2")
+            raise TaskError(
+                f"task {name}: write options as option=value, not {part!r}, for example addition:digits=2x2"
+            )
         given[key.strip()] = value.strip()
     return known[name].task(given)

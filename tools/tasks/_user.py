@@ -19,9 +19,15 @@ class UserExample(BaseModel):
     prompt: str = Field(min_length=1, description="the text the model is given")
     answer: str = Field(min_length=1, description="how it should go on; with its leading space where there is one")
     foil: str | None = Field(default=None, min_length=1, description="a wrong answer of the same kind")
-    twin: str | None = Field(default=None, min_length=1, description="a corrupted prompt whose right answer is the foil")
-    candidates: list[str] = Field(default=[], description="answers somebody who knows only the format would guess among")
-    split: Literal["explore", "confirm"] | None = Field(default=None, description="else decided by the prompt's content")
+    twin: str | None = Field(
+        default=None, min_length=1, description="a corrupted prompt whose right answer is the foil"
+    )
+    candidates: list[str] = Field(
+        default=[], description="answers somebody who knows only the format would guess among"
+    )
+    split: Literal["explore", "confirm"] | None = Field(
+        default=None, description="else decided by the prompt's content"
+    )
     metadata: dict[str, int | float | str | bool] = Field(default={}, description="labels, for probes and tables")
 
 
@@ -87,9 +93,7 @@ def from_records(name: str, description: str, records: Sequence[dict[str, Any]])
         mine = [r for r in records if r["split"] == split]
         rng.shuffle(mine)
         for r in mine:
-            yield Example(
-                r["prompt"], r["answer"], r["foil"], r["twin"], tuple(r["candidates"]), dict(r["metadata"])
-            )
+            yield Example(r["prompt"], r["answer"], r["foil"], r["twin"], tuple(r["candidates"]), dict(r["metadata"]))
 
     return Task(name, description, draw, source="user")
 

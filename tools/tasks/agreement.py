@@ -19,7 +19,7 @@ def side(subject: str, attractor: str) -> str:
     return split_of("agreement", subject, attractor)
 
 
-def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
     while True:
         subject, attractor = rng.sample(NOUNS, 2)
         if side(subject, attractor) != split:
@@ -47,7 +47,7 @@ FAMILIES = (
         "agreement",
         "Choose 'is' or 'are' for a subject with another noun in between.",
         Options,
-        lambda o: lambda s, r: _draw(o, s, r),
+        lambda _: _draw,
         CHOICES,
     ),
 )

@@ -1,4 +1,4 @@
-"""Addition, subtraction and three-term chains, few-shot: '2 + 4 = 6\\n2 + 5 = 7\\n4 + 2 =' -> ' 6'.
+r"""Addition, subtraction and three-term chains, few-shot: '2 + 4 = 6\n2 + 5 = 7\n4 + 2 =' -> ' 6'.
 
 The query decides the split, by its unordered operands; the lines before it always come from the train side.
 """
@@ -22,7 +22,9 @@ class ArithmeticOptions(Options):
         default="any", description="digits of the first and second operand of the query; any mixes 1x1 to 2x2"
     )
     format: Literal["spaced", "compact"] = Field(default="spaced", description="'2 + 4 = 6' or '2+4=6'")
-    shots: Literal["any", "0", "1", "2", "3", "4", "8"] = Field(default="any", description="worked lines; any is 1 to 4")
+    shots: Literal["any", "0", "1", "2", "3", "4", "8"] = Field(
+        default="any", description="worked lines; any is 1 to 4"
+    )
 
 
 def side(op: Op, a: int, b: int) -> Side:
@@ -31,7 +33,7 @@ def side(op: Op, a: int, b: int) -> Side:
 
 
 def solve(op: Op, a: int, b: int) -> int:
-    """a + b or a - b."""
+    """A + b or a - b."""
     return a + b if op == "+" else a - b
 
 
@@ -101,13 +103,15 @@ def _twin(rng: random.Random, op: Op, a: int, b: int, split: Split) -> tuple[int
         which = rng.random() < 0.5
         new = operand(rng, len(str(a if which else b)))
         c, d = (new, b) if which else (a, new)
-        if (c, d) != (a, b) and (op == "+" or c >= d) and side(op, c, d) != forbidden:
-            if solve(op, c, d) != solve(op, a, b) and len(str(solve(op, c, d))) == len(str(solve(op, a, b))):
-                return c, d
+        old, changed = solve(op, a, b), solve(op, c, d)
+        if changed == old or changed < 0 or side(op, c, d) == forbidden:
+            continue
+        if len(str(changed)) == len(str(old)):
+            return c, d
     return None
 
 
-def _chain(options: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+def _chain(split: Split, rng: random.Random) -> Iterator[Example]:
     while True:
         lines = [tuple(rng.randrange(1, 10) for _ in range(3)) for _ in range(3)]
         if split_of("chain", lines[-1]) != split:
@@ -143,6 +147,6 @@ FAMILIES = (
         "arithmetic",
         "Sums of three one-digit numbers, which need an intermediate value: '3 + 1 + 5 ='.",
         Options,
-        lambda o: lambda s, r: _chain(o, s, r),
+        lambda _: _chain,
     ),
 )

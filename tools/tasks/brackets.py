@@ -12,7 +12,8 @@ CHOICES = tuple(PAIRS.values())
 def sequence(rng: random.Random, complete: bool) -> tuple[str, list[int]]:
     """A bracket string and the indices of its closing brackets; if `complete`, all are closed at the end."""
     stack: list[str] = []
-    text, closing = "", []
+    text = ""
+    closing: list[int] = []
     length = rng.randint(3, 14)
     while len(text) < length or (complete and stack):
         if stack and (len(text) >= length or len(stack) >= 5 or rng.random() < 0.45):
@@ -35,7 +36,7 @@ def open_brackets(text: str) -> list[int]:
     return stack
 
 
-def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
     while True:
         text, _closing = sequence(rng, complete=False)
         still = open_brackets(text)
@@ -57,6 +58,4 @@ def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
         )
 
 
-FAMILIES = (
-    Family("brackets", "Close the innermost open bracket.", Options, lambda o: lambda s, r: _draw(o, s, r), CHOICES),
-)
+FAMILIES = (Family("brackets", "Close the innermost open bracket.", Options, lambda _: _draw, CHOICES),)

@@ -12,7 +12,7 @@ def letters(rng: random.Random) -> list[str]:
     return rng.sample(LETTERS, rng.randint(3, 12))
 
 
-def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
     while True:
         items = letters(rng)
         if split_of("copying", tuple(items)) != split:
@@ -33,4 +33,4 @@ def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
         )
 
 
-FAMILIES = (Family("copying", "Copy a list of letters after a bar.", Options, lambda o: lambda s, r: _draw(o, s, r)),)
+FAMILIES = (Family("copying", "Copy a list of letters after a bar.", Options, lambda _: _draw),)

@@ -20,7 +20,8 @@ Pakistan Islamabad;Afghanistan Kabul;Bangladesh Dhaka;Lebanon Beirut;Jordan Amma
 Kenya Nairobi;Ghana Accra;Nigeria Abuja;Morocco Rabat;Tunisia Tunis;Libya Tripoli;Senegal Dakar;Uganda Kampala;
 Angola Luanda;Zambia Lusaka;Canada Ottawa;Cuba Havana;Peru Lima;Chile Santiago;Ecuador Quito;Uruguay Montevideo;
 Venezuela Caracas;Colombia Bogota;Australia Canberra"""
-CAPITALS: dict[str, str] = dict(pair.split() for pair in _TABLE.replace("\n", "").split(";"))
+_PAIRS = [(country, capital) for country, _, capital in (p.partition(" ") for p in _TABLE.replace("\n", "").split(";"))]
+CAPITALS: dict[str, str] = dict(_PAIRS)
 TEMPLATES = {
     "statement": ("The capital of {country} is", " {capital}"),
     "question": ("Q: What is the capital of {country}?\nA:", " {capital}"),
@@ -54,12 +55,7 @@ def prompt_and_answer(country: str, template: str) -> tuple[str, str]:
 
 
 def _draw(options: FactsOptions, split: Split, rng: random.Random) -> Iterator[Example]:
-    pairs = [
-        (c, t)
-        for c in CAPITALS
-        for t in TEMPLATES
-        if options.template in ("any", t) and side(c, t) == split
-    ]
+    pairs = [(c, t) for c in CAPITALS for t in TEMPLATES if options.template in ("any", t) and side(c, t) == split]
     rng.shuffle(pairs)
     for country, template in pairs:
         prompt, answer = prompt_and_answer(country, template)
@@ -68,6 +64,4 @@ def _draw(options: FactsOptions, split: Split, rng: random.Random) -> Iterator[E
         yield Example(prompt, answer, foil=foil, twin=twin, metadata={"country": country, "template": template})
 
 
-FAMILIES = (
-    Family("facts", "Capitals of countries.", FactsOptions, lambda o: lambda s, r: _draw(o, s, r)),
-)
+FAMILIES = (Family("facts", "Capitals of countries.", FactsOptions, lambda o: lambda s, r: _draw(o, s, r)),)

@@ -20,7 +20,7 @@ def side(a: str, b: str) -> str:
     return split_of("indirect_object", *sorted((a, b)))
 
 
-def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
     while True:
         a, b = rng.sample(NAMES, 2)
         if side(a, b) != split:
@@ -48,6 +48,6 @@ FAMILIES = (
         "indirect_object",
         "Name the person who receives something: the one of two names that is not the giver.",
         Options,
-        lambda o: lambda s, r: _draw(o, s, r),
+        lambda _: _draw,
     ),
 )

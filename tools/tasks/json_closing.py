@@ -10,7 +10,7 @@ KEYS = ("name", "age", "city", "price", "count", "id", "title", "year", "size", 
 VALUES = ('"Ada"', '"Paris"', "7", "42", "true", '"red"', "1999", "3")
 
 
-def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
+def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
     while True:
         head = ", ".join(f'"{k}": {rng.choice(VALUES)}' for k in rng.sample(KEYS, rng.randint(1, 3)))
         items = [rng.choice(VALUES) for _ in range(2)]
@@ -30,6 +30,10 @@ def _draw(_: Options, split: Split, rng: random.Random) -> Iterator[Example]:
 
 FAMILIES = (
     Family(
-        "json", "Close the innermost open bracket of a JSON text.", Options, lambda o: lambda s, r: _draw(o, s, r), CHOICES
+        "json",
+        "Close the innermost open bracket of a JSON text.",
+        Options,
+        lambda _: _draw,
+        CHOICES,
     ),
 )

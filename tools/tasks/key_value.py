@@ -4,7 +4,7 @@ The demo model is NOT taught this, so that "the model cannot do it" is a true fi
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -40,7 +40,7 @@ def _draw(options: KeyValueOptions, split: Split, rng: random.Random) -> Iterato
         )
 
 
-def _prompt(names: list[str], objects: list[str], asked: str) -> str:
+def _prompt(names: Sequence[str], objects: Sequence[str], asked: str) -> str:
     facts = " ".join(f"{n} has the {o}." for n, o in zip(names, objects, strict=True))
     return f"{facts} {asked} has the"
 

@@ -135,7 +135,7 @@ class Muon:
                 target.mul_(1 - lr * self.decay).add_(o, alpha=-lr * max(1.0, o.shape[1] / o.shape[0]) ** 0.5)
 
 
-def batches(rng: random.Random, encode: dict[str, int], tok: Any) -> list[tuple[Tensor, Tensor]]:
+def batches(rng: random.Random, cache: dict[str, list[int]], tok: Any) -> list[tuple[Tensor, Tensor]]:
     """One step's documents: token ids and loss weights, padded within each group."""
     out: list[tuple[Tensor, Tensor]] = []
     for group in MIXTURE:
@@ -146,7 +146,7 @@ def batches(rng: random.Random, encode: dict[str, int], tok: Any) -> list[tuple[
                 ids: list[int] = []
                 w: list[float] = []
                 for text, is_answer in draw(rng):
-                    piece = _ids(text, encode, tok)
+                    piece = _ids(text, cache, tok)
                     ids += piece
                     w += [answer_weight if is_answer else OTHER_WEIGHT] * len(piece)
                 rows.append([*ids, 0])
@@ -173,7 +173,8 @@ def train(seed: int = 0, steps: int = 3200, *, log: bool = True) -> tuple[Any, A
     """A trained model (float32) and its tokenizer; the same seed gives the same weights on the same machine."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    tok, cache = tokenizer(), {}
+    tok = tokenizer()
+    cache: dict[str, list[int]] = {}
     model = fresh_model(len(vocabulary()))
     blocks = [(n, p) for n, p in model.named_parameters() if ".h." in n and p.ndim == 2]
     rest = [p for n, p in model.named_parameters() if not (".h." in n and p.ndim == 2) and "wte" not in n]
@@ -195,7 +196,9 @@ def train(seed: int = 0, steps: int = 3200, *, log: bool = True) -> tuple[Any, A
             weight = weight[:, 1:].reshape(-1)
             used = weight > 0
             logits = model.lm_head(hidden.reshape(-1, WIDTH)[used])
-            part = (F.cross_entropy(logits, ids[:, 1:].reshape(-1)[used], reduction="none") * weight[used]).sum() / total
+            part = (
+                F.cross_entropy(logits, ids[:, 1:].reshape(-1)[used], reduction="none") * weight[used]
+            ).sum() / total
             part.backward()
             loss += part.detach()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -223,12 +226,15 @@ def held_out(folder: Path) -> str:
     specs = ["addition", "addition:digits=1x1", "addition:digits=2x2", "addition:format=compact", "subtraction"]
     specs += ["agreement", "indirect_object", "brackets", "copying", "facts", "key_value", "arithmetic"]
     for spec in specs:
-        task, cells = get_task(spec), []
+        task = get_task(spec)
+        cells: list[str] = []
+        examples = task.examples("explore", 300)
+        chance = chance_level(examples, task.choices)
         for split in SPLITS:
             examples = task.examples(split, 300)
             scores, _ = score(subject, examples, lambda _: [Variant(tuple(range(BLOCKS)))], choices=task.choices)
             cells.append(f"{scores[0].correct.mean():.3f} (n={len(examples)})")
-        lines.append(f"| {spec} | {cells[0]} | {cells[1]} | {chance_level(examples, task.choices):.2f} |")
+        lines.append(f"| {spec} | {cells[0]} | {cells[1]} | {chance:.2f} |")
     return "\n".join(lines)
 
 

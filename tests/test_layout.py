@@ -1,0 +1,51 @@
+"""The layout is the architecture: who may import whom, beyond what import contracts can say by pattern."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOOLS = sorted(p for p in (ROOT / "tools").glob("*.py") if not p.name.startswith("_"))
+SOURCES = sorted(p for d in ("agent", "tools", "experiments_db") for p in (ROOT / d).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Names of all modules that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("path", TOOLS, ids=lambda p: p.stem)
+def test_a_tool_file_imports_no_other_tool_file(path):
+    others = {f"tools.{p.stem}" for p in TOOLS if p != path}
+    assert not imported(path) & others
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_planners_import_an_llm_library_and_only_subjects_name_model_attributes(path):
+    parts = path.relative_to(ROOT).parts
+    if parts[:2] != ("agent", "planners"):
+        assert not {m for m in imported(path) if m.split(".")[0] in {"openai", "tenacity"}}
+    if "subjects" not in parts:
+        text = path.read_text()
+        assert not [a for a in ("c_proj", "self_attn", "ln_f", "embed_tokens") if a in text]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_source_file_is_longer_than_it_can_be_read(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("module", ["agent.run", "agent.report", "agent.replay", "tools.__main__", "experiments_db.__main__"])
+def test_command_lines_import_nothing_heavy(module):
+    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'openai', 'matplotlib'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
