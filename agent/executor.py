@@ -86,12 +86,13 @@ class ToolRunner:
         if tool.kind == "notebook":
             return Executed(tool.run(args, self._context(self.max_tokens, progress)))
         experiment = self.experiment(tool, args)
-        self._guard_confirm(args)
         found = self.record.store.cached(experiment.id)
         if found is not None:
             number, result = found
+            self.guard_confirm(experiment, result)
             return Executed(Outcome(status=result.status, text=result.text), experiment, result, number)
         result = self.execute(tool, args, progress)
+        self.guard_confirm(experiment, result)
         return Executed(Outcome(status=result.status, text=result.text), experiment, result)
 
     def execute(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Result:
@@ -109,14 +110,15 @@ class ToolRunner:
 
     def score_predictions(self, handle: str, result: Result) -> list[Prediction]:
         """Predictions that this result settles, with their outcome filled in: decided by code, once."""
-        values = {m.key: m.value for m in result.measurements}
-        return [
-            p.model_copy(
-                update={"experiment": handle, "observed": values[p.metric], "outcome": _holds(p, values[p.metric])}
-            )
-            for p in self.record.predictions()
-            if p.outcome is None and p.metric in values
-        ]
+        settled: list[Prediction] = []
+        for p in self.record.predictions():
+            fitting = [m for m in result.measurements if p.outcome is None and m.fits(p.metric)]
+            if len(fitting) == 1:
+                value = fitting[0].value
+                settled.append(
+                    p.model_copy(update={"experiment": handle, "observed": value, "outcome": _holds(p, value)})
+                )
+        return settled
 
     def _measured(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None]) -> Outcome:
         """Run the tool; out of memory halves the batch, and below one example's worth is a failed result."""
@@ -134,14 +136,21 @@ class ToolRunner:
                 if self.subject.device.type == "cuda":
                     torch.cuda.empty_cache()
 
-    def _guard_confirm(self, args: ToolArgs) -> None:
-        """The confirm split is for predictions: one of them must be open, or it would be looked at for free."""
-        if getattr(args, "split", "explore") != "confirm":
+    def guard_confirm(self, experiment: Experiment, result: Result) -> None:
+        """The confirm split is for predictions: a result that settles none is not shown, and nothing is recorded.
+
+        Asking for the same experiment again within the run shows what is on record already.
+        """
+        if experiment.args.get("split", "explore") != "confirm" or result.status != "ok":
             return
-        if not any(p.outcome is None and "split=confirm" in p.metric for p in self.record.predictions()):
+        if any(e.experiment.id == experiment.id for e in self.record.experiments()):
+            return
+        if not self.score_predictions("", result):
+            still = [p.metric for p in self.record.predictions() if p.outcome is None]
             raise ToolInputError(
-                "the confirm split is only for a prediction on record: use predict first, with a metric that has "
-                "split=confirm in its key; to look around use split explore"
+                "the confirm split is only for predictions on record, and this experiment measures none that is open "
+                f"({'; '.join(still) or 'none is'}): use predict first, with a metric that has split=confirm in its key "
+                "and is measured by the experiment you are about to run; to look around use split explore"
             )
 
     def _context(self, max_tokens: int, progress: Callable[[str], None]) -> Context:

@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from agent.budget import Limits, Spent
 from agent.executor import Executed, ToolRunner, tool_arguments
@@ -21,6 +21,7 @@ from tools._base import Tool, ToolInputError
 USELESS_TURNS = 5
 
 
+@runtime_checkable
 class Viewer(Protocol):
     """Somebody who watches a run."""
 
@@ -142,7 +143,7 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, runner: T
     """Write an executed call: result, handle, entries, settled predictions and the answer, all or nothing."""
     store, text = record.store, done.outcome.text
     with store.transaction():
-        seq = len(store.events(run.name)) + 1
+        seq = store.last_seq(run.name) + 1
         handle: str | None = None
         measurements = ()
         if done.experiment is not None and done.result is not None:

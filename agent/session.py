@@ -67,7 +67,7 @@ class Session:
                 for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "dtype", "seed")
             },
             "device": args.device,
-            "out": str(args.out.resolve()),
+            "out": str(args.out),
             "planner": args.planner,
             "fingerprint": subject.fingerprint,
             "code": code_version(),

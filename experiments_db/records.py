@@ -84,6 +84,28 @@ class Measurement(Record):
         inside = ", ".join(f"{k}={v}" for k, v in self.coordinates.items())
         return f"{self.name}[{inside}]" if inside else self.name
 
+    def fits(self, metric: str) -> bool:
+        """Whether this is a measurement that `name[coordinate=value, ...]` describes; left-out coordinates are free.
+
+        ValueError says what is wrong with a metric that describes nothing.
+        """
+        name, wanted = parse_metric(metric)
+        return self.name == name and all(str(self.coordinates.get(k)) == v for k, v in wanted.items())
+
+
+def parse_metric(text: str) -> tuple[str, dict[str, str]]:
+    """Name and coordinates of `name[coordinate=value, ...]`; ValueError says what would be valid."""
+    name, bracket, rest = text.strip().partition("[")
+    if not name or (bracket and not rest.endswith("]")):
+        raise ValueError(f"{text!r} is no metric: write name[coordinate=value, ...], as recall prints them")
+    wanted: dict[str, str] = {}
+    for part in filter(None, rest.removesuffix("]").split(", ")):
+        key, equals, value = part.partition("=")
+        if key not in COORDINATES or not equals:
+            raise ValueError(f"{part!r} in {text!r}: coordinates are {', '.join(COORDINATES)}, written name=value")
+        wanted[key] = value
+    return name, wanted
+
 
 COORDINATES = ("task", "split", "program", "site", "layer", "head", "position", "token", "variant")
 

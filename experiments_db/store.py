@@ -77,10 +77,6 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"experiments database {self.path} cannot be used: {error}") from None
 
-    def close(self) -> None:
-        """Close the file."""
-        self.db.close()
-
     @contextmanager
     def transaction(self) -> Generator[None]:
         """All or nothing; may be nested. Other threads wait."""
@@ -130,12 +126,13 @@ class Store:
     def put_event(self, run: str, kind: str, payload: Mapping[str, Any]) -> int:
         """Append to a run's timeline; returns its number, counted from 1."""
         with self.transaction():
-            row = self._one("SELECT coalesce(max(seq), 0) + 1 AS seq FROM events WHERE run = ?", run)
-            assert row is not None
-            self._write(
-                "INSERT INTO events VALUES (?, ?, ?, ?, ?)", run, row["seq"], kind, canonical_json(payload), now()
-            )
-            return int(row["seq"])
+            seq = self.last_seq(run) + 1
+            self._write("INSERT INTO events VALUES (?, ?, ?, ?, ?)", run, seq, kind, canonical_json(payload), now())
+            return seq
+
+    def last_seq(self, run: str) -> int:
+        """Number of the last event of a run; 0 before the first."""
+        return self._number("SELECT coalesce(max(seq), 0) AS n FROM events WHERE run = ?", run)
 
     def events(self, run: str, after: int = 0) -> list[Event]:
         """A run's timeline beyond a number."""
@@ -378,16 +375,14 @@ class Store:
         ]  # fmt: skip
 
     def _next(self, run: str, table: str) -> int:
-        row = self._one(f"SELECT coalesce(max(number), 0) + 1 AS n FROM {table} WHERE run = ?", run)
-        assert row is not None
-        return int(row["n"])
+        return self._number(f"SELECT coalesce(max(number), 0) + 1 AS n FROM {table} WHERE run = ?", run)
 
     def _revision(self, run: str, table: str, handle: str) -> int:
-        row = self._one(
-            f"SELECT coalesce(max(revision), 0) + 1 AS n FROM {table} WHERE run = ? AND handle = ?", run, handle
-        )
-        assert row is not None
-        return int(row["n"])
+        sql = f"SELECT coalesce(max(revision), 0) + 1 AS n FROM {table} WHERE run = ? AND handle = ?"
+        return self._number(sql, run, handle)
+
+    def _number(self, sql: str, *values: Any) -> int:
+        return int(self.rows(sql, *values)[0]["n"])
 
     def _write(self, sql: str, *values: Any) -> None:
         self.db.execute(sql, values)

@@ -1,19 +1,20 @@
 """What a tool is, what it is given, and how tools are found.
 
 A tool is one module of this folder with `Args` (a flat pydantic model, every field described), `run(args, ctx)`, an
-`EXAMPLE` and a `KIND`. Its docstring's first paragraph is its description. The function schema, the validation, the
+`EXAMPLE` and a `KIND`. Its docstring is its description, the first paragraph in short. The function schema, the validation, the
 command line, the docs table, the record and the replay all come from that one declaration.
 """
 
 import importlib
 import inspect
+import json
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -36,6 +37,7 @@ class ToolArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+@runtime_checkable
 class History(Protocol):
     """What tools may read of the record: never the store itself."""
 
@@ -81,6 +83,7 @@ class History(Protocol):
         ...
 
 
+@runtime_checkable
 class TaskBook(Protocol):
     """The tasks a run can use: the program's families and those made for the run."""
 
@@ -172,8 +175,10 @@ def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
         prop = clean(raw)
         optional = not model.model_fields[name].is_required()
         if optional and not any(o.get("type") == "null" for o in prop.get("anyOf", [])):
-            described = {k: prop.pop(k) for k in ("description",) if k in prop}
-            prop = {"anyOf": [prop, {"type": "null"}], **described}
+            described = prop.pop("description", "")
+            prop = {"anyOf": [prop, {"type": "null"}], "description": described}
+        if optional and (default := model.model_fields[name].default) is not None:
+            prop["description"] += f" (null: {json.dumps(default)})"
         properties[name] = prop
     return {
         "type": "object",
@@ -198,7 +203,7 @@ def _discover() -> tuple[tuple[str, Tool], ...]:
 
 def _read(name: str, module: ModuleType) -> Tool:
     doc = inspect.getdoc(module) or ""
-    description = " ".join(doc.split("\n\n")[0].split())
+    description = "\n".join(" ".join(paragraph.split()) for paragraph in doc.split("\n\n"))
     return Tool(name, description, module.Args, module.run, module.EXAMPLE, module.KIND)
 
 

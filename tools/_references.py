@@ -2,6 +2,7 @@
 
 import re
 
+from experiments_db.records import parse_metric
 from tools._base import Context, ToolInputError
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
@@ -32,8 +33,9 @@ def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
             )
 
 
-def measured_already(ctx: Context, key: str) -> str | None:
-    """The experiment of this run that has measured the key, if any."""
-    name = key.partition("[")[0]
-    rows = ctx.history.select({"name": {"=": name}, "key": {"=": key}}, [], "mean", None, False, 1, True)
+def measured_already(ctx: Context, metric: str) -> str | None:
+    """The experiment of this run that has measured something the metric describes, if any."""
+    name, wanted = parse_metric(metric)
+    where: dict[str, dict[str, str]] = {"name": {"=": name}, **{k: {"=": v} for k, v in wanted.items()}}
+    rows = ctx.history.select(where, [], "mean", None, False, 1, True)
     return str(rows[0]["experiment"]) if rows else None

@@ -1,14 +1,14 @@
 """Write down a prediction BEFORE the experiment it is about: metric, comparison, threshold and how sure you are.
 
-The first later experiment that measures the metric scores it; nothing else can. Experiments on the confirm split need
-a prediction of one of their metrics on record. A metric that this run has measured already can't be predicted.
+The first later experiment that measures the metric scores it; nothing else can. An experiment on the confirm split is
+answered only if it scores an open prediction. A metric that this run has measured already can't be predicted.
 """
 
 from typing import Literal
 
 from pydantic import Field
 
-from experiments_db.records import Outcome, Prediction
+from experiments_db.records import Outcome, Prediction, parse_metric
 from tools._base import Context, ToolArgs, ToolInputError
 from tools._references import measured_already
 
@@ -27,7 +27,8 @@ class Args(ToolArgs):
 
     hypothesis: str = Field(description="the hypothesis it follows from, for example H1")
     metric: str = Field(
-        description="full key of a measurement to come, as results print it, with split=confirm for the unseen half"
+        description="key of a measurement to come, as recall prints it, with split=confirm for the unseen half; "
+        "coordinates may be left out where one measurement of the experiment remains"
     )
     comparison: Literal["<", "<=", ">", ">="] = Field(description="how the measured value compares with the threshold")
     threshold: float = Field(description="the value to compare with")
@@ -39,6 +40,12 @@ def run(args: Args, ctx: Context) -> Outcome:
     known = [h.handle for h in ctx.history.hypotheses()]
     if args.hypothesis not in known:
         raise ToolInputError(f"there is no hypothesis {args.hypothesis!r}; there are {', '.join(known) or 'none yet'}")
+    try:
+        _, wanted = parse_metric(args.metric)
+    except ValueError as error:
+        raise ToolInputError(str(error)) from None
+    if "split" not in wanted:
+        raise ToolInputError("metric: say which split it is about, split=explore or split=confirm")
     where = measured_already(ctx, args.metric)
     if where:
         raise ToolInputError(f"{args.metric} was measured in {where}: predict something that is not known yet")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from experiments_db.records import Measurement
 
@@ -86,6 +86,7 @@ class View:
     budget: str = ""
 
 
+@runtime_checkable
 class Planner(Protocol):
     """Chooses what to do next from what is on record; must not keep state that a resumed run would miss."""
 

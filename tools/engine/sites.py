@@ -94,5 +94,6 @@ class Edit:
             case "scale":
                 return old * value
             case "project_out":
-                unit = value / value.norm(dim=-1, keepdim=True)
+                norm = value.norm(dim=-1, keepdim=True)
+                unit = value / norm.clamp(min=torch.finfo(value.dtype).tiny)  # a zero direction removes nothing
                 return old - (old * unit).sum(-1, keepdim=True) * unit

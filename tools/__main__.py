@@ -1,0 +1,114 @@
+"""`python -m tools`: list the tools, describe one, or run one on a subject without a database."""
+
+import argparse
+import difflib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tools._base import Tool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 an answer was printed, 2 bad input."""
+    p = argparse.ArgumentParser(prog="python -m tools", description="List the tools, describe one, or run one.")
+    p.add_argument("name", nargs="?", help="a tool; without one, all are listed")
+    p.add_argument("arguments", nargs="?", help='its arguments as JSON, for example \'{"tasks": ["addition"]}\'')
+    p.add_argument("--subject", default="demo", help="demo, a folder, or a hub name")
+    p.add_argument("--task", type=Path, action="append", default=[], metavar="FILE.jsonl", help="a task of your own")
+    p.add_argument("--device", default="auto")
+    p.add_argument("--dtype", default="float32")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--json", action="store_true", help="print the measurements, one JSON object a line")
+    p.add_argument("--docs", action="store_true", help="print the table of all tools as markdown")
+    args = p.parse_args(argv)
+    from tools._base import ToolInputError, discover
+    from tools.subjects import SubjectError
+    from tools.tasks import TaskError
+
+    tools = discover()
+    if args.docs:
+        print(docs(tools), end="")
+        return 0
+    if args.name is None:
+        width = max(map(len, tools))
+        print("\n".join(f"{n:{width}}  {t.description.splitlines()[0]}" for n, t in tools.items()))
+        return 0
+    try:
+        if args.name not in tools:
+            near = difflib.get_close_matches(args.name, tools, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ToolInputError(f"there is no tool {args.name!r}{hint}; tools are {', '.join(tools)}")
+        tool = tools[args.name]
+        if args.arguments is None:
+            print(describe(tool))
+            return 0
+        return _run(tool, args)
+    except (ToolInputError, SubjectError, TaskError) as error:
+        print(f"tools: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(tool: "Tool", args: argparse.Namespace) -> int:
+    """Run a tool on a subject and print what it answers."""
+    from tools._base import Context, ToolInputError
+    from tools._offline import Nothing, OfflineTasks
+    from tools.subjects import load_subject
+
+    try:
+        given: Any = json.loads(args.arguments)
+    except json.JSONDecodeError as error:
+        raise ToolInputError(f"the arguments are not JSON: {error.msg} at character {error.pos}") from None
+    if not isinstance(given, dict):
+        raise ToolInputError("the arguments must be a JSON object")
+    parsed = tool.parse(given)
+    subject = load_subject(args.subject, device=args.device, dtype=args.dtype)
+    outcome = tool.run(parsed, Context(subject, OfflineTasks(args.task), Nothing(), seed=args.seed))
+    if args.json:
+        print("\n".join(m.model_dump_json(exclude_none=True) for m in outcome.measurements))
+    else:
+        print(outcome.text)
+    return 0
+
+
+def describe(tool: "Tool") -> str:
+    """A tool's description, its arguments with types and defaults, and an example call."""
+    lines = [f"{tool.name} ({tool.kind})", "", tool.description, "", "arguments:"]
+    for name, prop in tool.schema()["properties"].items():
+        lines.append(f"  {name}: {_type(prop)}. {prop.get('description', '')}")
+    example = json.dumps(tool.example, ensure_ascii=False)
+    return "\n".join([*lines, "", f"example: python -m tools {tool.name} '{example}'"])
+
+
+def docs(tools: Mapping[str, "Tool"]) -> str:
+    """The table of all tools as markdown."""
+    lines = ["# Tools", "", "Made by `python -m tools --docs`; one file a tool in `tools/`.", ""]
+    for tool in tools.values():
+        lines += [f"## {tool.name}", "", tool.description.replace("\n", "\n\n"), ""]
+        properties = tool.schema()["properties"]
+        if properties:
+            lines += ["| argument | type | what it says |", "|---|---|---|"]
+            for name, prop in properties.items():
+                words = prop.get("description", "").replace("|", "\\|")
+                lines.append(f"| `{name}` | {_type(prop)} | {words} |")
+            lines.append("")
+        lines += [f"```sh\npython -m tools {tool.name} '{json.dumps(tool.example, ensure_ascii=False)}'\n```", ""]
+    return "\n".join(lines)
+
+
+def _type(prop: Mapping[str, Any]) -> str:
+    """A JSON schema type in words."""
+    if "anyOf" in prop:
+        return " or ".join(_type(p) for p in prop["anyOf"] if p.get("type") != "null")
+    if "enum" in prop:
+        return ", ".join(f"`{v}`" for v in prop["enum"])
+    if prop.get("type") == "array":
+        return f"list of {_type(prop.get('items', {}))}"
+    return str(prop.get("type", "any"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
