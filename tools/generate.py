@@ -39,10 +39,10 @@ def run(args: Args, ctx: Context) -> Outcome:
         raise ToolInputError(str(error)) from None
     lines: list[str] = []
     measurements: list[Measurement] = []
-    for i, (prompt, a, b) in enumerate(zip(args.prompts, intact, changed, strict=True)):
-        lines.append(f"prompt {i}: {prompt!r}\n  intact: {subject.text(a)!r}")
+    for i, (prompt, row, a, b) in enumerate(zip(args.prompts, rows, intact, changed, strict=True)):
+        lines.append(f"prompt {i}: {prompt!r}\n  intact: {subject.completion(row, a)!r}")
         if not program.is_identity:
-            lines.append(f"  {program.label}: {subject.text(b)!r}")
+            lines.append(f"  {program.label}: {subject.completion(row, b)!r}")
         same = sum(x == y for x, y in zip(a, b, strict=False)) / max(len(a), len(b))
         repeated = 1 - len(set(b)) / len(b)
         for name, value in (("tokens_as_intact", same), ("tokens_repeated", repeated)):

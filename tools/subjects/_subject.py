@@ -4,6 +4,7 @@ Programs and edits are arguments. The model is never changed, so nothing has to 
 what was run before it.
 """
 
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -119,7 +120,14 @@ class Subject:
     def token_label(self, token: int) -> str:
         """A token as a short label that shows what it is, spaces and newlines included."""
         piece = str(self.tokenizer.convert_ids_to_tokens(int(token)))
+        if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):  # SentencePiece writes single bytes so
+            return bytes([int(byte[1], 16)]).decode("latin-1")
         return piece.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
+
+    def completion(self, prompt: Sequence[int], new: Sequence[int]) -> str:
+        """The text that new tokens add to a prompt, with the space between them where there is one."""
+        before, after = self.text(prompt), self.text([*prompt, *new])
+        return after[len(before) :] if after.startswith(before) else self.text(new)
 
     def inputs(self, rows: Sequence[Sequence[int]]) -> Inputs:
         """Right-pad rows of token ids into a batch for a text model."""
