@@ -143,14 +143,12 @@ class Session:
 
 
 def _writable(folder: Path) -> None:
-    """Raise InputError unless something can be written below the folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--out {folder} cannot be written to: {error.strerror}; name another folder") from None
+    """Raise InputError unless something can be written below the folder; makes nothing."""
+    above = folder.absolute()
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder} cannot be written to ({above} is no folder one may write in); name another")
 
 
 def _slug(goal: str) -> str:

@@ -1,0 +1,106 @@
+"""A run that is killed continues where it was, and its database is that of a run which was not."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+import scripts
+from safetensors.torch import load_file, save_file
+
+from agent import run
+from experiments_db.store import Store
+from tools.subjects import DEMO
+
+TIMES = {"created", "ended", "time", "wall_seconds", "peak_memory_bytes", "provenance", "run", "name", "settings"}
+
+
+def arguments(folder, *more):
+    script = folder / "script.jsonl"
+    scripts.write(script)
+    base = ["--planner", f"scripted:{script}", "--db", str(folder / "e.db"), "--out", str(folder / "t"), "--device", "cpu"]
+    return [*base, "--quiet", *more]
+
+
+def dump(path):
+    """Every row of every table without what differs between any two runs: times, memory, the run's name."""
+    tables = {}
+    with sqlite3.connect(path) as db:
+        names = [n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in (n for n in names if not n.startswith("_")):
+            rows = db.execute(f"SELECT * FROM {table}")
+            columns = [d[0] for d in rows.description]
+            keep = [i for i, c in enumerate(columns) if c not in TIMES or (c == "name" and table == "measurements")]
+            tables[table] = [[_timeless(row[i]) for i in keep] for row in rows]
+    return tables
+
+
+def _timeless(value):
+    if isinstance(value, str) and '"minutes"' in value:
+        value = json.dumps({k: v for k, v in json.loads(value).items() if k != "minutes"})
+    return value
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert run.main(arguments(folder, "--goal", "can the demo add")) == 0
+    return dump(folder / "e.db")
+
+
+@pytest.mark.parametrize("events", [1, 2, 4, 6, 9, 13])
+def test_a_killed_run_continues_and_leaves_the_same_database(events, uninterrupted, tmp_path):
+    argv = arguments(tmp_path, "--goal", "can the demo add")
+    process = subprocess.Popen([sys.executable, "-m", "agent.run", *argv], stdout=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None and _events(tmp_path / "e.db") < events:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert Store(tmp_path / "e.db", create=False).verify() == []
+    if Store(tmp_path / "e.db").run(Store(tmp_path / "e.db").runs()[0]).status != "finished":
+        assert run.main([*arguments(tmp_path), "--resume", "latest"]) == 0
+    assert dump(tmp_path / "e.db") == uninterrupted
+
+
+def _events(path):
+    if not path.is_file():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+            return db.execute("SELECT count(*) FROM events").fetchone()[0]
+    except sqlite3.OperationalError:  # the tables are not there yet
+        return 0
+
+
+def test_a_budget_stops_a_run_with_a_report_and_more_budget_continues_it(tmp_path):
+    argv = arguments(tmp_path, "--goal", "can the demo add")
+    assert run.main([*argv, "--max-experiments", "2"]) == 0
+    store = Store(tmp_path / "e.db")
+    (name,) = store.runs()
+    assert store.run(name).status == "stopped"
+    assert len(store.experiments(name)) == 2
+    report = tmp_path / "t" / name / "report.md"
+    assert "budget of 2 experiments" in report.read_text()
+    assert run.main([*arguments(tmp_path), "--resume", name, "--max-experiments", "50"]) == 0
+    assert store.run(name).status in ("finished", "stopped")
+
+
+def test_what_cannot_be_resumed_is_said_in_one_line(tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(DEMO, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    assert run.main(arguments(tmp_path, "--goal", "can it add", "--subject", str(folder), "--max-experiments", "1")) == 0
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.ln_f.bias"][0] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    capsys.readouterr()
+    for word, says in (("latest", "weights or tokenizer have changed"), ("nobody", "runs are")):
+        assert run.main([*arguments(tmp_path), "--resume", word]) == 2
+        line = capsys.readouterr().err
+        assert says in line
+        assert line.count("\n") == 1
