@@ -88,3 +88,6 @@ def m001_first(db: sqlite_utils.Database) -> None:
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+KNOWN = frozenset({"m001_first"})  # names of all migrations above; a database with others is newer than this code

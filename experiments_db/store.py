@@ -21,7 +21,7 @@ from experiments_db._rows import (
     measurement_row,
     result_sha,
 )
-from experiments_db._schema import migrations
+from experiments_db._schema import KNOWN, migrations
 from experiments_db.records import (
     Array,
     Axis,
@@ -66,14 +66,11 @@ class Store:
             self.db.execute("PRAGMA foreign_keys = ON")
             self.db.execute("PRAGMA synchronous = NORMAL")
             self.db.enable_wal()
-            known = {m.name for m in migrations.pending(self.db)} | {m.name for m in migrations.applied(self.db)}
-            newer = {m.name for m in migrations.applied(self.db)} - {m.name for m in migrations._migrations}
+            newer = {m.name for m in migrations.applied(self.db)} - KNOWN
             if newer:
-                raise StoreError(
-                    f"{self.path} was made by a newer version ({', '.join(sorted(newer))}): update locus-agent"
-                )
-            if known - {m.name for m in migrations.applied(self.db)}:
-                migrations.apply(self.db)
+                names = ", ".join(sorted(newer))
+                raise StoreError(f"{self.path} was made by a newer version ({names}): update locus-agent")
+            migrations.apply(self.db)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"experiments database {self.path} cannot be used: {error}") from None
 

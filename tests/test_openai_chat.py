@@ -60,17 +60,15 @@ async def test_a_server_that_hangs_is_given_up_and_asked_again():
 
 
 async def test_trouble_without_end_is_one_clear_error():
-    with Loopback((500, {}, {"error": {"message": "oops"}})) as server:
-        with pytest.raises(PlannerError, match="answered 500"):
-            await planner(server, attempts=3).propose(view())
+    with Loopback((500, {}, {"error": {"message": "oops"}})) as server, pytest.raises(PlannerError, match="answered 500"):
+        await planner(server, attempts=3).propose(view())
     assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 async def test_a_permanent_error_is_not_retried_and_does_not_show_the_key(status):
-    with Loopback((status, {}, {"error": {"message": f"bad key {KEY}"}})) as server:
-        with pytest.raises(PlannerError) as error:
-            await planner(server).propose(view())
+    with Loopback((status, {}, {"error": {"message": f"bad key {KEY}"}})) as server, pytest.raises(PlannerError) as error:
+        await planner(server).propose(view())
     assert len(server.requests) == 1
     assert KEY not in str(error.value)
     assert "\n" not in str(error.value)
@@ -113,9 +111,8 @@ async def test_a_call_cut_off_twice_is_dropped():
 
 async def test_a_refusal_and_a_content_filter_end_the_planner():
     for body, says in ((completion(refusal="I will not"), "refused"), (completion(finish="content_filter"), "filter")):
-        with Loopback(body) as server:
-            with pytest.raises(PlannerError, match=says):
-                await planner(server).propose(view())
+        with Loopback(body) as server, pytest.raises(PlannerError, match=says):
+            await planner(server).propose(view())
 
 
 async def test_prose_without_a_call_is_a_turn_that_is_reminded_of_the_tools():

@@ -8,8 +8,19 @@ import pytest
 
 from tools.subjects import load_subject
 from tools.subjects.demo import _documents as documents
-from tools.tasks import SPLITS, TaskError, chance_level, families, from_records, get_task, read_jsonl
-from tools.tasks import agreement, arithmetic, facts, indirect_object
+from tools.tasks import (
+    SPLITS,
+    TaskError,
+    agreement,
+    arithmetic,
+    chance_level,
+    facts,
+    families,
+    from_records,
+    get_task,
+    indirect_object,
+    read_jsonl,
+)
 from tools.tasks._base import Example
 
 N = 150

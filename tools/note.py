@@ -18,7 +18,7 @@ EXAMPLE = {"text": "Skipping block 0 breaks every task, so it says nothing about
 class Args(ToolArgs):
     """Arguments of note."""
 
-    text: str = Field(min_length=1, max_length=4000, description="the note")
+    text: str = Field(min_length=1, max_length=4000, description="the note, numbers as references")
     experiments: list[str] = Field(default=[], description="handles of the experiments it is about, such as E3")
 
 
