@@ -15,7 +15,8 @@ def inert(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Inert text that markdown shows as it is: markup characters escaped, line breaks as visible marks."""
-    escaped = "".join("\\" + c if c in r"\`*_{}[]<>()#+!|~$&" else c for c in inert(text))
+    entities = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    escaped = "".join(entities.get(c) or ("\\" + c if c in r"\`*_[]#|~$" else c) for c in inert(text))
     return escaped.replace("\n", "↵")
 
 

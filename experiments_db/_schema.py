@@ -90,4 +90,6 @@ def m001_first(db: sqlite_utils.Database) -> None:
             db.execute(statement)
 
 
-KNOWN = frozenset({"m001_first"})  # names of all migrations above; a database with others is newer than this code
+def known() -> frozenset[str]:
+    """Names of all migrations above; a database with others is newer than this code."""
+    return frozenset(m.name for m in migrations.pending(sqlite_utils.Database(memory=True)))

@@ -21,7 +21,7 @@ from experiments_db._rows import (
     measurement_row,
     result_sha,
 )
-from experiments_db._schema import KNOWN, migrations
+from experiments_db._schema import known, migrations
 from experiments_db.records import (
     Array,
     Axis,
@@ -66,7 +66,7 @@ class Store:
             self.db.execute("PRAGMA foreign_keys = ON")
             self.db.execute("PRAGMA synchronous = NORMAL")
             self.db.enable_wal()
-            newer = {m.name for m in migrations.applied(self.db)} - KNOWN
+            newer = {m.name for m in migrations.applied(self.db)} - known()
             if newer:
                 names = ", ".join(sorted(newer))
                 raise StoreError(f"{self.path} was made by a newer version ({names}): update locus-agent")

@@ -97,7 +97,7 @@ def _effects(
 
     out: list[Measurement] = []
     for name, unit, f in (
-        ("recovered", "share of the margin between clean and twin", recovered),
+        ("recovered", "of the margin between clean and twin", recovered),
         ("flipped", "share of examples", flipped),
     ):
         c = f(control)
