@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agent.text import inert
-from experiments_db.records import Array, Measurement, Result
+from experiments_db.records import Array, Result
 from experiments_db.store import ExperimentRow
 
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#7F7F7F"  # Okabe and Ito 2008
@@ -162,49 +162,37 @@ def _bars(
 def _lens(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str] | None:
     if row.experiment.args.get("task") is None:
         return _lens_prompt(pyplot, result)
-    curves: dict[str, list[Measurement]] = {
-        name: [m for m in result.measurements if m.name == name] for name in ("accuracy", "nll")
-    }
+    points = [m for m in result.measurements if m.name == "accuracy"]
     ranks = array_values(next(a for a in result.arrays if a.name == "rank"))
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(7.5, 2.9))
-    points = curves["accuracy"]
+    depths = len(points)
+    figure, panels = pyplot.subplot_mosaic([["left", "right"], ["grid", "grid"]], figsize=(8.0, 4.2 + 0.3 * depths))
     depth = [m.layer for m in points]
-    left.plot(depth, [m.value for m in points], color=BLUE, marker="o")
-    left.fill_between(depth, [m.low for m in points], [m.high for m in points], color=BLUE, alpha=0.2)
-    left.set(xlabel="depth (blocks passed)", ylabel="accuracy (share of examples)", ylim=(-0.02, 1.05))
+    panels["left"].plot(depth, [m.value for m in points], color=BLUE, marker="o")
+    panels["left"].fill_between(depth, [m.low for m in points], [m.high for m in points], color=BLUE, alpha=0.2)
+    panels["left"].set(xlabel="depth (blocks passed)", ylabel="accuracy (share of examples)", ylim=(-0.02, 1.05))
     low, middle, high = np.quantile(ranks, [0.25, 0.5, 0.75], axis=1)
-    right.plot(range(len(middle)), middle, color=ORANGE, marker="o")
-    right.fill_between(range(len(middle)), low, high, color=ORANGE, alpha=0.25)
-    right.set(xlabel="depth (blocks passed)", ylabel="rank of the answer (1 is top)", yscale="log")
+    panels["right"].plot(range(depths), middle, color=ORANGE, marker="o")
+    panels["right"].fill_between(range(depths), low, high, color=ORANGE, alpha=0.25)
+    panels["right"].set(xlabel="depth (blocks passed)", ylabel="rank of the answer (1 is top)", yscale="log")
+    _lens_grid(panels["grid"], result)
     return figure, (
         f"Logit lens on {inert(row.experiment.args['task'])}, {_split(row)} examples, n={ranks.shape[1]}: accuracy with 95% "
-        "interval, and median rank with quartiles."
+        "interval, and median rank with quartiles; below, one example: the top token at each depth and position, shaded by "
+        "its probability."
     )
 
 
 def _lens_prompt(pyplot: Any, result: Result) -> tuple[Any, str] | None:
+    ranks = [m for m in result.measurements if m.name == "rank" and m.token is not None and m.position == "-1"]
     top = [m for m in result.measurements if m.name == "top1"]
     if not top:
         return None
-    ranks = [m for m in result.measurements if m.name == "rank" and m.token is not None and m.position == "-1"]
-    positions, depths = list(dict.fromkeys(m.position for m in top)), sorted({m.layer or 0 for m in top})
-    labels = next(a for a in result.arrays if a.name == "top_token").axes[1].labels
-    width = min(13.0, 2.2 + 0.8 * len(positions) + (4.0 if ranks else 0.0))
+    places, depths = len({m.position for m in top}), len({m.layer for m in top})
     figure, panels = pyplot.subplots(
-        1, 2 if ranks else 1, figsize=(width, 1.2 + 0.36 * len(depths)), squeeze=False,
-        width_ratios=[max(1.5, 0.8 * len(positions)), 3.5] if ranks else [1],
+        1, 2 if ranks else 1, figsize=(min(13.0, 2.6 + 0.8 * places + (4.0 if ranks else 0.0)), 1.6 + 0.36 * depths),
+        squeeze=False, width_ratios=[max(1.5, 0.8 * places), 3.5] if ranks else [1],
     )  # fmt: skip
-    grid = panels[0][0]
-    shade = np.zeros((len(depths), len(positions)))
-    for m in top:
-        i, j = depths.index(m.layer or 0), positions.index(m.position)
-        shade[i, j] = m.value
-        color = "white" if m.value < 0.5 else "black"
-        grid.text(j, i, _shown(str(m.token)), ha="center", va="center", fontsize=7, color=color)
-    grid.imshow(shade, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    grid.set_xticks(range(len(positions)), [_shown(x) for x in labels], rotation=45, ha="right")
-    grid.set_yticks(range(len(depths)), [str(d) for d in depths])
-    grid.set(xlabel="position and its token", ylabel="depth (blocks passed)")
+    _lens_grid(panels[0][0], result)
     if ranks:
         axes = panels[0][1]
         for token, style in zip(dict.fromkeys(str(m.token) for m in ranks), ("-", "--", ":", "-.") * 2, strict=False):
@@ -215,6 +203,24 @@ def _lens_prompt(pyplot: Any, result: Result) -> tuple[Any, str] | None:
         axes.legend(frameon=False)
     words = "; right: rank of the watched tokens" if ranks else ""
     return figure, f"Logit lens on one prompt: the top token at each depth, shaded by its probability{words}."
+
+
+def _lens_grid(axes: Any, result: Result, last: int = 14) -> None:
+    """Top tokens by depth and position, the last positions only where there are many."""
+    top = [m for m in result.measurements if m.name == "top1"]
+    positions = list(dict.fromkeys(m.position for m in top))[-last:]
+    depths = sorted({m.layer or 0 for m in top})
+    labels = next(a for a in result.arrays if a.name == "top_token").axes[1].labels[-last:]
+    shade = np.zeros((len(depths), len(positions)))
+    for m in (m for m in top if m.position in positions):
+        i, j = depths.index(m.layer or 0), positions.index(m.position)
+        shade[i, j] = m.value
+        color = "white" if m.value < 0.5 else "black"
+        axes.text(j, i, _shown(str(m.token)), ha="center", va="center", fontsize=7, color=color)
+    axes.imshow(shade, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(positions)), [_shown(x) for x in labels], rotation=45, ha="right")
+    axes.set_yticks(range(len(depths)), [str(d) for d in depths])
+    axes.set(xlabel="position and its token", ylabel="depth (blocks passed)")
 
 
 def _shown(token: str) -> str:

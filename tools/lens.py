@@ -64,11 +64,15 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     values = np.array([[s.correct.mean(), np.median(s.rank), s.nll.mean()] for s in scores])
     ranks = np.array([s.rank for s in scores], dtype=np.int64)
     axes = [("depth", range(n + 1)), ("example", [e.prompt[-30:] + e.answer for e in examples])]
+    # One example in full, position by position: the shortest, so that the grid can be read.
+    shown = min(examples, key=lambda e: len(ctx.subject.tokens(e.prompt))).prompt
+    one = _prompt(args.model_copy(update={"positions": "all", "watch": []}), ctx, shown)
+    measurements += [m for m in one.measurements if m.name == "top1"]
     return Outcome(
         text=f"lens on {task.name} ({args.split}, n={len(examples)}), by depth (blocks passed)\n"
         + text_table(range(n + 1), ["accuracy", "median rank", "nll"], values),
         measurements=tuple(measurements),
-        arrays=(as_array("rank", ranks, axes, "rank, 1 is top"),),
+        arrays=(as_array("rank", ranks, axes, "rank, 1 is top"), *one.arrays),
     )
 
 

@@ -57,6 +57,10 @@ def run(args: Args, ctx: Context) -> Outcome:
         line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
         lines.append(line)
         labels = [e.prompt[-40:] + e.answer for e in examples]
+        if not program.is_identity:
+            owners = [f"{labels[i]} [{k}]" for k, i in enumerate(scores[-1].token_owner)]
+            change = scores[-1].token_logits - scores[0].token_logits
+            arrays.append(as_array(f"token_logit_delta:{task.name}", change, [("answer token", owners)], "logits"))
         arrays.append(as_array(f"nll:{task.name}", scores[-1].nll, [("example", labels)], "nats per answer"))
     return Outcome(
         text=f"program {program.label}, split {args.split}\n" + "\n".join(lines),
