@@ -59,7 +59,7 @@ def provenance(subject: Subject) -> Provenance:
 class ToolRunner:
     """Executes tool calls on one subject; holds no state that a resumed run would miss."""
 
-    def __init__(self, subject: Subject, record: RunRecord, tasks: RunTasks, seed: int, max_tokens: int = 4096) -> None:
+    def __init__(self, subject: Subject, record: RunRecord, tasks: RunTasks, seed: int, max_tokens: int = 2048) -> None:
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
         self.max_tokens = max_tokens
 

@@ -18,8 +18,10 @@ from tools.subjects import Subject
 class Progress:
     """Prints a run line by line; implements the loop's `Viewer`."""
 
-    def __init__(self, run: Run, limits: Limits, subject: Subject, *, quiet: bool, out: TextIO | None = None) -> None:
-        self.run, self.limits, self.subject, self.quiet = run, limits, subject, quiet
+    def __init__(
+        self, run: Run, limits: Limits, subject: Subject, record: RunRecord, *, quiet: bool, out: TextIO | None = None
+    ) -> None:
+        self.run, self.limits, self.subject, self.record, self.quiet = run, limits, subject, record, quiet
         self.out = out or sys.stdout
         self.started = time.monotonic()
         self.experiments = 0
@@ -47,6 +49,7 @@ class Progress:
         if self.live:
             self.out.write("\r\033[K")
         first = inert(answer.text).splitlines()[0] if answer.text else ""
+        first = substitute(first, lambda inside: number_text(inside, self.record))
         if answer.handle and answer.handle.startswith("E"):
             self.experiments += 1
             rate = self.experiments / max(1e-9, (time.monotonic() - self.started) / 60)
@@ -55,11 +58,11 @@ class Progress:
         mark = "" if answer.status == "ok" else f"{answer.status}: "
         self._say(f"         {call.name}: {mark}{first[:230]}")
 
-    def end(self, run: Run, record: RunRecord, report: Path, database: Path) -> None:
+    def end(self, run: Run, report: Path, database: Path) -> None:
         """The conclusion and where to look; printed even when quiet."""
-        notes = record.notes()
+        notes = self.record.notes()
         conclusion = notes[-1].text if run.status == "finished" and notes else f"stopped: {run.reason}"
-        shown = substitute(inert(conclusion), lambda inside: number_text(inside, record))
+        shown = substitute(inert(conclusion), lambda inside: number_text(inside, self.record))
         print(
             f"\n{shown}\n\nreport    {report}\ndatabase  {database}, run {run.name}\n"
             f"replay    python -m agent.replay {run.name}"

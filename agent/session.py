@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,11 +116,14 @@ class Session:
 
     def investigate(self) -> int:
         """Drive the loop to its end and write the report; the report is written whatever happens."""
-        progress = Progress(self.run, self.limits, self.subject, quiet=self.quiet)
+        progress = Progress(self.run, self.limits, self.subject, self.record, quiet=self.quiet)
         tasks = RunTasks(self.store, self.run.name)
         runner = ToolRunner(self.subject, self.record, tasks, self.run.settings["seed"])
         progress.begin(self.folder)
         interrupted = False
+        if not self._alone():
+            print(f"agent.run: run {self.run.name} is being driven by another process", file=sys.stderr)
+            return 2
         try:
             asyncio.run(investigate(self.planner, self.run, self.record, runner, discover(), self.limits, progress))
         except KeyboardInterrupt:
@@ -131,8 +135,23 @@ class Session:
             raise
         self._write_transcript()
         report = write_report(self.store, self.run.name, self.folder)
-        progress.end(self.store.run(self.run.name), self.record, report, self.store.path)
+        progress.end(self.store.run(self.run.name), report, self.store.path)
+        (self.folder / ".lock").unlink(missing_ok=True)
         return 130 if interrupted else 0
+
+    def _alone(self) -> bool:
+        """Whether no other process drives this run; holds a lock that ends with this process, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # no such locks on Windows
+            return True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def _write_transcript(self) -> None:
         """events.jsonl: the timeline, one event a line, in one replacement of the file."""

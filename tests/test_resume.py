@@ -104,3 +104,23 @@ def test_what_cannot_be_resumed_is_said_in_one_line(tmp_path, capsys):
         line = capsys.readouterr().err
         assert says in line
         assert line.count("\n") == 1
+
+
+def test_ctrl_c_ends_with_a_report_and_nobody_else_may_drive_a_run_that_is_under_way(tmp_path):
+    argv = ["--goal", "find where addition happens", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--device", "cpu"]
+    command = [sys.executable, "-m", "agent.run"]
+    interruptible = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from agent import run; sys.exit(run.main())"
+    process = subprocess.Popen([sys.executable, "-c", interruptible, *argv, "--quiet"])
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None and _events(tmp_path / "e.db") < 12:
+        time.sleep(0.01)
+    second = subprocess.run([*command, *argv[2:], "--resume", "latest"], capture_output=True, text=True, check=False)
+    assert second.returncode == 2
+    assert "driven by another process" in second.stderr
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    store = Store(tmp_path / "e.db")
+    name = store.runs()[0]
+    assert store.run(name).status == "stopped"
+    assert "interrupted" in (tmp_path / "t" / name / "report.md").read_text()
+    assert store.verify() == []

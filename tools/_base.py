@@ -104,7 +104,7 @@ class Context:
     tasks: TaskBook
     history: History
     seed: int = 0
-    max_tokens: int = 4096
+    max_tokens: int = 2048
     progress: Callable[[str], None] = field(default=lambda _: None)
 
 

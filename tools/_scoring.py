@@ -82,7 +82,7 @@ def encode(subject: Subject, prompt: str, answer: str) -> tuple[tuple[int, ...],
     return tuple(head), tuple(tail)
 
 
-def microbatches(subject: Subject, examples: Sequence[Example], max_tokens: int = 4096) -> list[Microbatch]:
+def microbatches(subject: Subject, examples: Sequence[Example], max_tokens: int = 2048) -> list[Microbatch]:
     """Sort by length and cut into batches of at most `max_tokens` tokens (at least one example each)."""
     subject.require("next_token")
     encoded = [_encoded(subject, e) for e in examples]
@@ -133,7 +133,7 @@ def score(
     make_variants: MakeVariants,
     *,
     choices: Sequence[str] = (),
-    max_tokens: int = 4096,
+    max_tokens: int = 2048,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Scores], SweepCost]:
     """Score every variant on every example.

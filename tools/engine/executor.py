@@ -63,7 +63,7 @@ def sweep(
     variants: Sequence[Variant],
     read: Callable[[Float[Tensor, "batch seq width"], int], Tensor],
     *,
-    max_tokens: int = 4096,
+    max_tokens: int = 2048,
     max_state_bytes: int = 2**30,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Tensor], SweepCost]:
