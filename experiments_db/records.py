@@ -26,7 +26,7 @@ def tagged_hash(tag: str, value: Any) -> str:
 def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"a measurement must be finite, not {value}")
-    return value
+    return value + 0.0  # SQLite knows no negative zero, and what is hashed must come back as it was
 
 
 Finite = Annotated[float, AfterValidator(_finite)]

@@ -100,6 +100,10 @@ def test_a_measurement_that_is_no_number_is_refused(bad):
         Measurement(name="x", value=bad, unit="u", n=1)
 
 
+def test_negative_zero_is_zero_because_the_database_knows_no_other():
+    assert math.copysign(1, Measurement(name="x", value=-0.0, unit="u", n=1).value) == 1
+
+
 def test_two_measurements_of_one_key_are_refused():
     twice = Measurement(name="x", value=1, unit="u", n=1, task="t")
     with pytest.raises(ValidationError, match="distinct"):

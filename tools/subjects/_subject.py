@@ -109,7 +109,7 @@ class Subject:
 
     def tokens(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of a text, with the tokenizer's own special tokens at the front unless `special` is False."""
-        ids = self.tokenizer(text, add_special_tokens=special)["input_ids"]
+        ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         eos = self.tokenizer.eos_token_id
         return ids[:-1] if special and len(ids) > 1 and ids[-1] == eos != ids[0] else ids
 
