@@ -91,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--subject", help="where the model is now, if it has moved")
     p.add_argument("--device", default=None, help="default: as the run")
     args = p.parse_args(argv)
+    from tools._threads import share_the_machine
+
+    share_the_machine()
     from agent.executor import ToolRunner
     from agent.record import RunRecord, RunTasks
     from experiments_db.store import Store, StoreError

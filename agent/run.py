@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if not args.quiet:
         print("loading …", flush=True)
+    from tools._threads import share_the_machine
+
+    share_the_machine()
     from agent.session import InputError, Session
 
     try:

@@ -25,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--json", action="store_true", help="print the measurements, one JSON object a line")
     p.add_argument("--docs", action="store_true", help="print the table of all tools as markdown")
     args = p.parse_args(argv)
+    from tools._threads import share_the_machine
+
+    share_the_machine()
     from tools._base import ToolInputError, discover
     from tools.subjects import SubjectError
     from tools.tasks import TaskError
