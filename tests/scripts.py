@@ -7,7 +7,7 @@ from typing import Any
 KEY = "accuracy[task=addition, split=confirm, program=intact]"
 
 
-def call(name: str, **arguments: Any) -> dict[str, Any]:
+def call(name: str, /, **arguments: Any) -> dict[str, Any]:
     """One call of a turn."""
     return {"name": name, "arguments": arguments}
 
