@@ -19,6 +19,7 @@ import tools
 from agent.record import RunRecord, RunTasks
 from experiments_db.records import Experiment, Outcome, Prediction, Provenance, Result
 from tools._base import Context, Tool, ToolArgs, ToolInputError
+from tools._discipline import capability
 from tools.subjects import Subject, SubjectError
 from tools.tasks import TaskError
 
@@ -86,6 +87,8 @@ class ToolRunner:
         if tool.kind == "notebook":
             return Executed(tool.run(args, self._context(self.max_tokens, progress)))
         experiment = self.experiment(tool, args)
+        if tool.localises:
+            self._require_capability(tool, args)
         found = self.record.store.cached(experiment.id)
         if found is not None:
             number, result = found
@@ -135,6 +138,22 @@ class ToolRunner:
                 max_tokens //= 2
                 if self.subject.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+    def _require_capability(self, tool: Tool, args: ToolArgs) -> None:
+        """Where a task is done can be asked only once the intact model is known to do it."""
+        for spec, _, _ in tool.task_specs(args):
+            name = self.tasks.get(spec).name
+            seen = capability(self.record, name)
+            if seen is None:
+                raise ToolInputError(
+                    f"first measure whether the intact model can do {name} at all: loss with tasks [{spec!r}]. "
+                    f"{tool.name} looks for where a task is done, and that has no meaning for one that is not done"
+                )
+            if not seen.above_chance:
+                raise ToolInputError(
+                    f"the intact model cannot do {name}: accuracy {seen.accuracy.value:.3f} in {seen.experiment} is not above "
+                    f"chance, {seen.chance:.3f}. That is the finding: claim an absence. There is nothing to locate"
+                )
 
     def guard_confirm(self, experiment: Experiment, result: Result) -> None:
         """The confirm split is for predictions: a result that settles none is not shown, and nothing is recorded.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.references import UnresolvedReference, find, resolve
-from experiments_db.records import Claim, Hypothesis, Measurement, Note, Prediction, TaskData
+from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Prediction, TaskData
 from experiments_db.store import ExperimentRow, Store, StoreError
 from tools._base import ToolInputError
 from tools.tasks import Task, TaskError, from_records, get_task
@@ -39,6 +39,10 @@ class RunRecord:
     def measurements_of(self, handle: str) -> list[Measurement]:
         """Measurements of an experiment by its handle; StoreError lists handles."""
         return self.store.measurements(self.store.experiment(self.run, handle).result_id)
+
+    def experiment(self, handle: str) -> Experiment:
+        """What was asked under a handle."""
+        return self.store.experiment(self.run, handle).experiment
 
     def handles(self, letter: str) -> list[str]:
         """The handles of one kind so far: E, N, H, P or C."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from agent.record import RunRecord
 from agent.references import UnresolvedReference, resolve, substitute
-from agent.report_text import reference_text
+from agent.report_text import measurement_text, reference_text
 from agent.text import code, inert, markdown
 from experiments_db.records import Prediction, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
+from tools._discipline import LEVEL, caveats, confirmatory, family
 
 VERDICTS = {
     "found": "Found",
@@ -112,7 +113,10 @@ def _claims(record: RunRecord) -> str:
     for i, c in enumerate(claims, 1):
         rests = ", ".join(f"[{h}](#{h.lower()})" for h in c.experiments)
         sites = ", ".join(code(s) for s in c.sites)
-        lines.append(f"| C{i} | {c.kind} | {_text(c.text, record)} | {sites} | {rests} | {c.confidence:.2f} |")
+        kind = c.kind if c.role is None else f"{c.kind}: {c.role.replace('_', ' ')}"
+        rest = caveats(record, c.experiments) if c.kind in ("localisation", "effect") else []
+        text = _text(c.text, record) + (f" *Rests on {markdown(', '.join(rest))}.*" if rest else "")
+        lines.append(f"| C{i} | {kind} | {text} | {sites} | {rests} | {c.confidence:.2f} |")
     return "\n".join(lines)
 
 
@@ -157,7 +161,7 @@ def _hypotheses(record: RunRecord) -> str:
                 f"| {p.handle} | {p.hypothesis} | {code(p.metric)} {markdown(p.comparison)} {p.threshold:g} | {p.probability:g} "
                 f"| {observed} | {outcome} |"
             )
-        lines += ["", _calibration(predictions)]
+        lines += ["", _calibration(predictions), *_confirmatory(record)]
     return "\n".join(lines)
 
 
@@ -171,6 +175,26 @@ def _calibration(predictions: Sequence[Prediction]) -> str:
         f"{hits} of {len(scored)} tested predictions came true; Brier score {brier:.3f} (0 is best, 0.25 is a coin). Each was "
         "written down before its experiment and scored by code."
     )
+
+
+def _confirmatory(record: RunRecord) -> list[str]:
+    """Every confirmatory test beside its control, corrected for their number."""
+    tests = [(p, m, q) for p, m, q in confirmatory(record) if m.control is not None]
+    if not tests:
+        return []
+    lines = ["", "| | measured on unseen examples | control | adjusted p |", "|---|---|---|---|"]
+    for p, m, q in tests:
+        assert m.control is not None
+        c = m.control
+        beside = measurement_text(m.model_copy(update={"value": c.value, "low": c.low, "high": c.high, "n": c.n}))
+        lines.append(
+            f"| {p.handle} | {measurement_text(m)} | {beside}: {markdown(c.kind)} | {'below 0.001' if q < 0.001 else f'{q:.3f}'} |"
+        )
+    return [
+        *lines, "",
+        f"p values are two-sided, of the difference from the control, adjusted by Holm's method over the run's {len(confirmatory(record))} "
+        "confirmatory tests.",
+    ]  # fmt: skip
 
 
 def _notes(run: Run, record: RunRecord) -> str:
@@ -192,12 +216,13 @@ def _tried(record: RunRecord, rows: Sequence[ExperimentRow], results: dict[str, 
             f"| {result.wall_seconds:.2f} |"
         )
     count = sum(len(r.measurements) for r in results.values())
-    compared = sum(1 for r in results.values() for m in r.measurements if m.name.endswith(".delta") or m.control)
+    families = [f for r in results.values() if (f := family(r.measurements))]
+    tests, differ = sum(map(len, families)), sum(q < LEVEL for f in families for _, q in f)
     lines += [
         "",
-        f"{len(rows)} experiments gave {count} measurements, {compared} of them comparisons with the intact model or a control. "
-        "Intervals are for single comparisons and are not corrected for their number; what is claimed as a localisation was "
-        "confirmed on unseen examples.",
+        f"{len(rows)} experiments gave {count} measurements. {tests} of them stand beside a control, in {len(families)} families (one an "
+        f"experiment); {differ} differ from it at the {LEVEL:g} level after Holm's correction within their family. Intervals are for "
+        "single comparisons; what is claimed as a localisation was confirmed on unseen examples.",
     ]
     rejected = [
         e.payload for e in record.store.events(record.run) if e.kind == "answer" and e.payload["status"] not in ("ok",)

@@ -90,6 +90,12 @@ def m001_first(db: sqlite_utils.Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def m002_role(db: sqlite_utils.Database) -> None:
+    """What a localisation means by its sites."""
+    db.execute("ALTER TABLE claims ADD COLUMN role TEXT")
+
+
 def known() -> frozenset[str]:
     """Names of all migrations above; a database with others is newer than this code."""
     return frozenset(m.name for m in migrations.pending(sqlite_utils.Database(memory=True)))

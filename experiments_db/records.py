@@ -211,10 +211,16 @@ class Prediction(Record):
     outcome: bool | None = None
 
 
+Role = Literal["necessary", "jointly_necessary", "sufficient", "carries"]
+
+
 class Claim(Record):
-    """What the report asserts."""
+    """What the report asserts. `role` says what a localisation means by its sites: each is needed by itself, all are needed
+    only together, they are enough, or the information is there.
+    """
 
     kind: Literal["localisation", "effect", "absence", "behaviour"]
+    role: Role | None = None
     text: str = Field(description="may refer to measurements as {{E3.accuracy[...]}}")
     sites: tuple[str, ...] = ()
     experiments: tuple[str, ...] = ()

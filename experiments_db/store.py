@@ -273,8 +273,8 @@ class Store:
                 case Claim():
                     number = self._next(run, "claims")
                     self._write(
-                        "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?)", run, number, entry.kind, entry.text,
-                        as_json["sites"], as_json["experiments"], entry.confidence, seq,
+                        "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", run, number, entry.kind, entry.text,
+                        as_json["sites"], as_json["experiments"], entry.confidence, seq, entry.role,
                     )  # fmt: skip
                     return f"C{number}"
                 case Hypothesis():
@@ -308,7 +308,7 @@ class Store:
     def claims(self, run: str) -> list[Claim]:
         """A run's claims in order: C1, C2 ..."""
         rows = self.rows(
-            "SELECT kind, text, sites, experiments, confidence FROM claims WHERE run = ? ORDER BY number", run
+            "SELECT kind, role, text, sites, experiments, confidence FROM claims WHERE run = ? ORDER BY number", run
         )
         return [Claim.model_validate(lists_of(r, "sites", "experiments")) for r in rows]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tools.engine import programs
-from tools.engine.sites import Edit, Site, SiteError
+from tools.engine.sites import HEADED, Edit, Site, SiteError
 from tools.subjects import Inputs, Subject, SubjectError, wrap
 
 Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]
@@ -35,7 +35,7 @@ def test_putting_an_activation_back_where_it_was_changes_nothing(
     clean = subject.run(inputs, capture=sites(subject))
     at = torch.tensor([[1, 4]] * inputs.size)
     for site, value in clean.captured.items():
-        heads = (None, 2) if site.kind.endswith(".z") else (None,)
+        heads = (None, 2) if site.kind in HEADED else (None,)
         for head in heads:
             width = value.shape[-1] // 4
             part = value if head is None else value[..., head * width : (head + 1) * width]
@@ -56,7 +56,9 @@ def test_an_edit_at_every_site_changes_the_logits(subject: Subject, batch: Batch
     clean = subject.run(inputs).logits
     for site, value in subject.run(inputs, capture=sites(subject)).captured.items():
         # Not a multiple of the activation nor the same for all channels: norms would take that out again.
-        edited = subject.run(inputs, edits=[Edit(site, "add", torch.linspace(-1, 1, value.shape[-1]))]).logits
+        # A shift that all keys share cancels in the softmax.
+        op = "scale" if site.kind == "attn.k" else "add"
+        edited = subject.run(inputs, edits=[Edit(site, op, torch.linspace(-1, 1, value.shape[-1]))]).logits
         assert (edited - clean).abs().max() > 1e-4, site
 
 
@@ -73,7 +75,7 @@ def test_zeroing_an_input_of_a_projection_is_zeroing_its_weights(
         weight = subject.family.build(model)[stack].blocks[1].get_submodule(str(path)).weight
         columns = weight if type(model).__name__ == "GPT2LMHeadModel" else weight.T  # GPT-2 stores (in, out)
         head, channels = (None, slice(None))
-        if kind.endswith(".z"):
+        if kind in HEADED:
             width = columns.shape[0] // 4
             head, channels = 3, slice(3 * width, 4 * width)
         columns[channels] = 0
@@ -85,7 +87,7 @@ def test_editing_all_heads_one_by_one_is_editing_the_whole_site(
     subject: Subject, batch: Batch, rows: list[list[int]]
 ) -> None:
     inputs = batch(subject, rows)
-    for site in (s for s in sites(subject, [1]) if s.kind.endswith(".z")):
+    for site in (s for s in sites(subject, [1]) if s.kind in HEADED):
         whole = subject.run(inputs, edits=[Edit(site, "scale", torch.tensor(0.3))], capture=[site])
         each = [Edit(site, "scale", torch.tensor(0.3), head=h) for h in range(4)]
         assert_close(subject.run(inputs, edits=each).logits, whole.logits, atol=1e-5, rtol=0)
@@ -113,7 +115,7 @@ def test_an_edit_at_positions_changes_those_and_in_causal_stacks_nothing_before(
             moved = (edited.logits[row] - clean.logits[row]).abs().amax(-1)
             assert moved[position] > 1e-4, site
             if subject.spec().causal:
-                assert moved[:position].max() < 1e-6
+                assert moved[:position].max() < 5e-6
 
 
 def test_what_the_operations_do_to_an_activation(subject_named: Callable[[str], Subject], batch: Batch) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tools.engine import programs
-from tools.engine.sites import Edit, Site
+from tools.engine.sites import HEADED, Edit, Site
 from tools.subjects import CapabilityError, Inputs, Subject, SubjectError, families, wrap
 
 Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]
@@ -171,12 +171,13 @@ def test_batches_that_cannot_be_made_are_refused_with_the_limit(subject_named: C
 def test_captured_sites_have_the_promised_shapes(subject: Subject, batch: Batch, rows: list[list[int]]) -> None:
     inputs = batch(subject, rows)
     heads_wide = 4 * (12 if subject.name == "qwen3" else 8)
-    channels = {"attn.z": heads_wide, "cross.z": heads_wide, "mlp.act": 56}
+    channels = dict.fromkeys(HEADED, heads_wide) | {"mlp.act": 56}
     captured = subject.run(inputs, capture=sites(subject)).captured
     assert set(captured) == set(sites(subject))
     for site, value in captured.items():
         length = 9 if (subject.name, site.stack) == ("whisper", "encoder") else 7
-        assert value.shape == (3, length, channels.get(site.kind, 32)), site
+        width = 4 * length if site.kind == "attn.pattern" else channels.get(site.kind, 32)
+        assert value.shape == (3, length, width), site
 
 
 def test_capturing_changes_nothing(subject: Subject, batch: Batch, rows: list[list[int]]) -> None:

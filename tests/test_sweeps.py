@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from tools.engine import programs
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.executor import Variant, sweep
-from tools.engine.sites import Edit, Site, SiteError
+from tools.engine.sites import HEADED, Edit, Site, SiteError
 from tools.subjects import Inputs, Subject
 
 Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]
@@ -31,7 +31,7 @@ def inference() -> Iterator[None]:
 def edit_plans(draw: st.DrawFn, widths: dict[str, int], batch: int, seq: int) -> dict[str, Any]:
     """What `edit_from` makes any edit of; plain data, because beartype draws random numbers when tensors are checked."""
     kind = draw(st.sampled_from(sorted(widths)))
-    head = draw(st.sampled_from([None, 0, 3])) if kind.endswith(".z") else None
+    head = draw(st.sampled_from([None, 0, 3])) if kind in HEADED else None
     width = widths[kind] if head is None else widths[kind] // 4
     op = draw(st.sampled_from(["set", "add", "scale", "project_out"]))
     n = draw(st.sampled_from([None, 1, 2]))
@@ -90,7 +90,8 @@ def test_a_sweep_gives_what_separate_runs_give_under_any_memory(
     inputs = batch(subject, [rows[0], rows[1][:5]])
     for stack, spec in subject.stacks.items():
         seq = 9 if len(subject.stacks) > 1 and stack == "encoder" else 7
-        inner = {kind: 48 if subject.name == "qwen3" else 32 for kind in spec.kinds if kind.endswith(".z")}
+        inner = {kind: 48 if subject.name == "qwen3" else 32 for kind in spec.kinds if kind in HEADED}
+        inner["attn.pattern"] = 4 * seq
         widths = dict.fromkeys(spec.kinds, 32) | inner | {"mlp.act": 56}
         variants = variants_of(data, stack, widths, 2, seq)
         options = data.draw(

@@ -1,7 +1,7 @@
 """What a tool is, what it is given, and how tools are found.
 
 A tool is one module of this folder with `Args` (a flat pydantic model, every field described), `run(args, ctx)`, an
-`EXAMPLE` and a `KIND`. Its docstring is its description, the first paragraph in short. The function schema, the validation, the
+`EXAMPLE` and a `KIND`; `LOCALISES = True` marks one that looks for where a task is done. Its docstring is its description, the first paragraph in short. The function schema, the validation, the
 command line, the docs table, the record and the replay all come from that one declaration.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from experiments_db.records import Claim, Hypothesis, Note, Outcome, Prediction, TaskData
+from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Outcome, Prediction, TaskData
 
 if TYPE_CHECKING:
     from tools.subjects import Subject
@@ -78,6 +78,14 @@ class History(Protocol):
         """The latest state of each prediction."""
         ...
 
+    def experiment(self, handle: str) -> Experiment:
+        """What was asked under a handle such as E3."""
+        ...
+
+    def measurements_of(self, handle: str) -> list[Measurement]:
+        """What was measured under a handle such as E3."""
+        ...
+
     def unresolved(self, text: str) -> list[str]:
         """What is wrong with the {{E3.name[...]}} references in a text: one line each, naming what would be valid."""
         ...
@@ -113,7 +121,8 @@ class Tool:
     """One ability, read from its module.
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
-    researcher's own records.
+    researcher's own records. localises: it looks for where a task is done, so that within a run the task's capability
+    has to be on record first.
     """
 
     name: str
@@ -122,6 +131,7 @@ class Tool:
     run: Callable[[Any, Context], Outcome]
     example: dict[str, Any]
     kind: ToolKind
+    localises: bool = False
 
     def parse(self, arguments: Mapping[str, Any]) -> ToolArgs:
         """Validated arguments; ToolInputError with one line per problem and a valid example otherwise."""
@@ -204,7 +214,8 @@ def _discover() -> tuple[tuple[str, Tool], ...]:
 def _read(name: str, module: ModuleType) -> Tool:
     doc = inspect.getdoc(module) or ""
     description = "\n".join(" ".join(paragraph.split()) for paragraph in doc.split("\n\n"))
-    return Tool(name, description, module.Args, module.run, module.EXAMPLE, module.KIND)
+    localises = bool(getattr(module, "LOCALISES", False))
+    return Tool(name, description, module.Args, module.run, module.EXAMPLE, module.KIND, localises)
 
 
 def _plain(error: Any) -> str:

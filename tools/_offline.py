@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments_db.records import Claim, Hypothesis, Note, Prediction, TaskData
+from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Prediction, TaskData
 from tools._base import ToolInputError
 from tools.tasks import Task, from_records, get_task, read_jsonl
 
@@ -53,6 +53,16 @@ class Nothing:
 
     def predictions(self) -> list[Prediction]:
         """Refuses."""
+        self._refuse()
+
+    def experiment(self, handle: str) -> Experiment:
+        """Refuses."""
+        del handle
+        self._refuse()
+
+    def measurements_of(self, handle: str) -> list[Measurement]:
+        """Refuses."""
+        del handle
         self._refuse()
 
     def unresolved(self, text: str) -> list[str]:

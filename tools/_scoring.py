@@ -26,7 +26,8 @@ class Scores:
     (or, where the task closes the answer set, the answer's first token beats the other choices'). rank: of the first
     answer token in the vocabulary, 1 is top. foil_margin: logit of the answer minus logit of the foil at the first token
     where they differ, NaN where an example has no foil. token_logits, token_owner: per answer token, its logit and
-    the example it belongs to.
+    the example it belongs to. kl: nats, from the first variant's distribution to this one's, summed over answer tokens;
+    NaN where it was not asked for.
     """
 
     nll: Float[np.ndarray, " n"]
@@ -36,6 +37,7 @@ class Scores:
     foil_margin: Float[np.ndarray, " n"]
     token_logits: Float[np.ndarray, " k"]
     token_owner: Int[np.ndarray, " k"]
+    kl: Float[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def score(
     *,
     choices: Sequence[str] = (),
     max_tokens: int = 2048,
+    kl: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Scores], SweepCost]:
     """Score every variant on every example.
@@ -158,7 +161,7 @@ def score(
             total.edges += cost.edges
             total.naive_edges += cost.naive_edges
             total.peak_live_states = max(total.peak_live_states, cost.peak_live_states)
-            tables = _read_out(subject, batch, states, closed)
+            tables = _read_out(subject, batch, states, closed, kl=kl)
             collected = collected or [[] for _ in variants]
             for variant, table in enumerate(tables):
                 collected[variant].append((batch, table))
@@ -166,7 +169,7 @@ def score(
 
 
 def _read_out(
-    subject: Subject, batch: Microbatch, states: Sequence[Tensor], closed: tuple[int, ...] | None
+    subject: Subject, batch: Microbatch, states: Sequence[Tensor], closed: tuple[int, ...] | None, *, kl: bool
 ) -> list[dict[str, np.ndarray]]:
     """Per variant: columns over the batch's answer tokens."""
     k, device = len(batch.targets), subject.device
@@ -180,7 +183,8 @@ def _read_out(
     first[1:] = batch.rows[1:] != batch.rows[:-1]
     stacked = torch.cat(list(states))
     targets, foils, first = (t.repeat(len(states)) for t in (batch.targets, foils, first))
-    columns: dict[str, list[Tensor]] = {"nll": [], "rank": [], "top": [], "logit": [], "margin": []}
+    columns: dict[str, list[Tensor]] = {"nll": [], "rank": [], "top": [], "logit": [], "margin": [], "kl": []}
+    first_variant = subject.unembed(stacked[:k]).float().log_softmax(-1) if kl else None
     for at in range(0, len(stacked), UNEMBED_ROWS):
         rows = slice(at, at + UNEMBED_ROWS)
         logits = subject.unembed(stacked[rows]).float()
@@ -194,13 +198,18 @@ def _read_out(
             columns["top"].append(logits.argmax(-1) == targets[rows])
         columns["logit"].append(own[:, 0])
         other = logits.gather(1, foils[rows, None].clamp(min=0))[:, 0]
+        if first_variant is None:
+            columns["kl"].append(torch.full_like(own[:, 0], torch.nan))
+        else:
+            base = first_variant[torch.arange(at, at + len(logits), device=device) % k]
+            columns["kl"].append((base.exp() * (base - logits.log_softmax(-1))).sum(-1))
         columns["margin"].append(torch.where(foils[rows] >= 0, own[:, 0] - other, torch.nan))
     joined = {name: torch.cat(parts).cpu().numpy() for name, parts in columns.items()}
     return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
 
 
 def _assemble(parts: Sequence[tuple[Microbatch, dict[str, np.ndarray]]], n: int) -> Scores:
-    nll, tokens = np.zeros(n), np.zeros(n, dtype=np.int64)
+    nll, kl, tokens = np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64)
     correct, rank, margin = np.ones(n, dtype=bool), np.zeros(n, dtype=np.int64), np.full(n, np.nan)
     logits: list[tuple[int, int, float]] = []
     for batch, table in parts:
@@ -209,6 +218,7 @@ def _assemble(parts: Sequence[tuple[Microbatch, dict[str, np.ndarray]]], n: int)
             span = slice(at, at + len(encoded.answer))
             at = span.stop
             nll[index] = float(table["nll"][span].astype(np.float64).sum())
+            kl[index] = float(table["kl"][span].astype(np.float64).sum())
             tokens[index] = len(encoded.answer)
             correct[index] = bool(table["top"][span].all())
             rank[index] = int(table["rank"][span.start])
@@ -218,5 +228,5 @@ def _assemble(parts: Sequence[tuple[Microbatch, dict[str, np.ndarray]]], n: int)
     logits.sort()
     return Scores(
         nll, tokens, correct, rank, margin,
-        np.array([x for _, _, x in logits]), np.array([i for i, _, _ in logits], dtype=np.int64),
+        np.array([x for _, _, x in logits]), np.array([i for i, _, _ in logits], dtype=np.int64), kl,
     )  # fmt: skip

@@ -22,10 +22,11 @@ from tools._measure import delta_measurements, load_examples, score_measurements
 from tools._scoring import Microbatch, Scores, microbatches, score
 from tools._tables import as_array, grid, text_table
 from tools.engine.executor import Variant
-from tools.engine.sites import Site
+from tools.engine.sites import HEADED, Site
 from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
+LOCALISES = True
 EXAMPLE = {"task": "addition", "component": "mlp", "ablation": "resample", "layers": [1, 2]}
 Component = Literal["attn", "mlp", "block", "head"]
 
@@ -138,7 +139,7 @@ class _Plan:
         return out + controls
 
     def _part(self, h: Tensor, site: Site, spot: Spot) -> Tensor:
-        heads = self.ctx.subject.spec().n_heads if site.kind.endswith(".z") else 1
+        heads = self.ctx.subject.spec().n_heads if site.kind in HEADED else 1
         return channels(select(h, spot.positions), spot.head, heads)
 
     def _replacement(self, site: Site, old: Tensor, donors: Tensor, head: int | None) -> Tensor:

@@ -1,15 +1,17 @@
 """Put a conclusion into the report: its kind, the sites it names, the experiments it rests on, and how sure you are.
 
-Numbers are written as references such as {{E3.accuracy[task=addition, program=skip 2]}}. A localisation needs at least
-one prediction that came true on the confirm split; without it, claim an effect or a behaviour.
+Numbers are written as references such as {{E3.accuracy[task=addition, program=skip 2]}}. A localisation needs a
+role, a prediction that came true on the confirm split with an effect outside its control's interval (Holm-adjusted over the
+run's confirmatory tests), and a task that the intact model can do; without these, claim an effect or a behaviour.
 """
 
 from typing import Literal
 
 from pydantic import Field
 
-from experiments_db.records import Claim, Outcome
+from experiments_db.records import Claim, Outcome, Role
 from tools._base import Context, ToolArgs, ToolInputError
+from tools._discipline import caveats, check_localisation
 from tools._references import check_handles, check_references
 
 KIND: Literal["notebook"] = "notebook"
@@ -28,6 +30,11 @@ class Args(ToolArgs):
         description="localisation: it happens at these sites; effect: changing this changes that; absence: the model "
         "cannot, or nothing was found; behaviour: what the intact model does"
     )
+    role: Role | None = Field(
+        default=None,
+        description="for a localisation, what it says of its sites. necessary: each by itself is needed; jointly_necessary: "
+        "needed together, none alone; sufficient: enough; carries: the information is there",
+    )
     text: str = Field(min_length=1, max_length=2000, description="the claim, numbers as references")
     sites: list[str] = Field(default=[], description="the sites it names, for example decoder.0.attn.out")
     experiments: list[str] = Field(min_length=1, description="the experiments it rests on, such as E4")
@@ -39,19 +46,19 @@ def run(args: Args, ctx: Context) -> Outcome:
     check_handles(ctx, args.experiments, "E")
     check_references(ctx, args.text, digits=True)
     if args.kind == "localisation":
-        if not args.sites:
-            raise ToolInputError("a localisation names its sites, for example decoder.0.attn.out")
-        confirmed = [p for p in ctx.history.predictions() if p.outcome and "split=confirm" in p.metric]
-        if not any(p.experiment in args.experiments for p in confirmed):
-            raise ToolInputError(
-                "a localisation needs a prediction that came true on the confirm split, and its experiment among "
-                f"experiments; true so far: {', '.join(f'{p.handle} in {p.experiment}' for p in confirmed) or 'none'}"
-            )
+        check_localisation(ctx, args.role, args.sites, args.experiments)
+    elif args.role is not None:
+        raise ToolInputError(f"role is for localisations, not for kind {args.kind}: leave it out")
     entry = Claim(
         kind=args.kind,
+        role=args.role,
         text=args.text,
         sites=tuple(args.sites),
         experiments=tuple(args.experiments),
         confidence=args.confidence,
     )
-    return Outcome(text=f"claimed: {args.text}", entries=(entry,))
+    rests = caveats(ctx.history, args.experiments)
+    said = (
+        f"\nthe report adds: rests on {', '.join(rests)}" if rests and args.kind in ("localisation", "effect") else ""
+    )
+    return Outcome(text=f"claimed: {args.text}{said}", entries=(entry,))

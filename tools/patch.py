@@ -1,11 +1,12 @@
-"""Activation patching between each example and its corrupted twin, block by block and optionally position by position:
-where does the information that separates the two lie?
+"""Activation patching between each example and its corrupted twin, block by block, by head or position by position: where
+does the information that separates the two lie?
 
 Direction `noise` runs the clean prompt and puts in the twin's activation: how far does the answer go over to the twin's
 (the activation is enough to change the answer). Direction `denoise` runs the twin and puts in the clean activation: how
 far does the clean answer come back. Recovered is 0 for no effect and 1 for a complete change, in logit margin between
-the two answers; flipped is the share of examples whose answer, between the two, changes over. The control adds a
-random vector of the same norm at the same site. Source: Meng et al. 2022; Zhang and Nanda 2023.
+the two answers; flipped is the share of examples whose answer, between the two, changes over; probability, nll and
+accuracy are those of the prompt's own answer, kl is from the unpatched run. The control adds a random vector of the same
+norm at the same site; at `pattern` it takes the weights of another example. Source: Meng et al. 2022; Zhang, Nanda 2023.
 """
 
 from typing import Any, Literal
@@ -19,26 +20,44 @@ from experiments_db.records import Array, Control, Measurement, Outcome
 from tools._arguments import EXAMPLES, SPLIT, SplitName, check_blocks
 from tools._base import Context, ToolArgs, ToolInputError
 from tools._interventions import Spot, activations, channels, random_edits, select, set_edits
-from tools._measure import load_examples, measured
+from tools._measure import measured
 from tools._scoring import Microbatch, Scores, score
 from tools._tables import as_array, grid, text_table
+from tools._twins import donor_inputs, donor_margin, load_pairs, place_positions, whole_gap
 from tools.engine import statistics
 from tools.engine.executor import Variant
-from tools.engine.sites import Kind, Site
-from tools.subjects import Subject
-from tools.tasks import Example
+from tools.engine.sites import HEADED, Kind, Site
 
 KIND: Literal["experiment"] = "experiment"
+LOCALISES = True
 EXAMPLE = {"task": "addition", "site": "resid_pre", "positions": "each"}
+
+
+KINDS: dict[str, Kind] = {
+    "resid_pre": "resid_pre", "resid_mid": "resid_mid", "resid_post": "resid_post", "attn.out": "attn.out",
+    "mlp.out": "mlp.out", "head": "attn.z", "head.q": "attn.q", "head.k": "attn.k", "head.v": "attn.v",
+    "head.pattern": "attn.pattern",
+}  # fmt: skip
 
 
 class Args(ToolArgs):
     """Arguments of patch."""
 
     task: str = Field(description="a task spec whose examples have twins; see list_tasks")
-    site: Literal["resid_pre", "resid_post", "attn.out", "mlp.out", "head"] = Field(
-        description="what is patched: the residual stream before or after a block, what attention or the MLP adds, "
-        "or a single head's output"
+    site: Literal[
+        "resid_pre",
+        "resid_mid",
+        "resid_post",
+        "attn.out",
+        "mlp.out",
+        "head",
+        "head.q",
+        "head.k",
+        "head.v",
+        "head.pattern",
+    ] = Field(
+        description="what is patched: the residual stream before, in the middle of or after a block, what attention or "
+        "the MLP adds, or of single heads the output, queries, keys, values or attention pattern"
     )
     direction: Literal["noise", "denoise"] = Field(default="noise", description="which of the two prompts is run")
     layers: list[int] = Field(default=[], description="which blocks, counted from 0; empty means every block")
@@ -55,17 +74,12 @@ class Args(ToolArgs):
 def run(args: Args, ctx: Context) -> Outcome:
     """Patch every layer (and position), and measure the move from one answer to the other."""
     layers = check_blocks(ctx, args.layers)
-    task, all_examples = load_examples(ctx, args.task, args.split, args.examples)
-    clean = [e for e in all_examples if e.twin is not None and e.foil is not None and _aligned(ctx.subject, e)]
-    if len(clean) < 8:
-        raise ToolInputError(
-            f"patch needs examples with a twin of the same number of tokens and a foil; {task.name} has {len(clean)} "
-            f"among {len(all_examples)} on this subject"
-        )
-    receivers = clean if args.direction == "noise" else [_twin_of(e) for e in clean]
+    if KINDS[args.site] not in ctx.subject.spec().kinds:
+        raise ToolInputError(f"site: this model has no {args.site}; it has {', '.join(ctx.subject.spec().kinds)}")
+    task, receivers = load_pairs(ctx, args.task, args.split, args.examples, args.direction)
     plan = _Plan(ctx, args, layers)
-    scores, _ = score(ctx.subject, receivers, plan.variants, max_tokens=ctx.max_tokens)
-    base, donor = scores[0], _donor_margin(ctx, receivers)
+    scores, _ = score(ctx.subject, receivers, plan.variants, max_tokens=ctx.max_tokens, kl=True)
+    base, donor = scores[0], donor_margin(ctx, receivers)
     targets = plan.targets
     own, controls = scores[1 : 1 + len(targets)], scores[1 + len(targets) :]
     where: dict[str, Any] = {"task": task.name, "split": args.split, "variant": args.direction}
@@ -73,13 +87,11 @@ def run(args: Args, ctx: Context) -> Outcome:
         measured("margin.base", "logits", statistics.mean(base.foil_margin, ctx.seed), **where),
         measured("margin.donor", "logits", statistics.mean(donor, ctx.seed), **where),
     ]
-    gap = float(np.mean(donor - base.foil_margin))
-    if abs(gap) < 1e-3:
-        raise ToolInputError(f"on {task.name} the twins do not move the answer of this model: nothing to patch")
+    gap = whole_gap(base.foil_margin, donor, task.name)
     for (label, layer, head, position), mine, control in zip(targets, own, controls, strict=True):
         place = {**where, "site": label, "layer": layer, "head": head, "position": position}
         measurements += _effects(mine, control, base, gap, place, ctx.seed)
-    return Outcome(text=_text(args, task.name, measurements, len(clean), gap), measurements=tuple(measurements),
+    return Outcome(text=_text(args, task.name, measurements, len(receivers), gap), measurements=tuple(measurements),
                    arrays=_arrays(measurements))  # fmt: skip
 
 
@@ -87,7 +99,8 @@ def _effects(
     mine: Scores, control: Scores, base: Scores, gap: float, place: dict[str, Any], seed: int
 ) -> list[Measurement]:
     """Recovered margin and flipped answers of one patch, each with its control."""
-    kind = "random vector of the same norm at the same site"
+    pattern = str(place["site"]).endswith("pattern")
+    kind = "another example's weights" if pattern else "random vector of the same norm at the same site"
 
     def recovered(s: Scores) -> statistics.Estimate:
         return statistics.mean((s.foil_margin - base.foil_margin) / gap, seed)
@@ -99,6 +112,10 @@ def _effects(
     for name, unit, f in (
         ("recovered", "of the margin between clean and twin", recovered),
         ("flipped", "share of examples", flipped),
+        ("probability", "of the prompt's own answer", lambda s: statistics.mean(np.exp(-s.nll), seed)),
+        ("nll", "nats per answer", lambda s: statistics.mean(s.nll, seed)),
+        ("accuracy", "share of examples", lambda s: statistics.proportion(s.correct)),
+        ("kl", "nats from the unpatched run", lambda s: statistics.mean(s.kl, seed)),
     ):
         c = f(control)
         beside = Control(kind=kind, value=c.value, low=c.low, high=c.high, n=c.n)
@@ -112,8 +129,8 @@ class _Plan:
     def __init__(self, ctx: Context, args: Args, layers: list[int]) -> None:
         self.ctx, self.args = ctx, args
         spec = ctx.subject.spec()
-        kind: Kind = "attn.z" if args.site == "head" else args.site
-        heads: list[int | None] = list(range(spec.n_heads)) if args.site == "head" else [None]
+        kind = KINDS[args.site]
+        heads: list[int | None] = list(range(spec.n_heads)) if kind in HEADED else [None]
         places: list[str] = [str(-1 - i) for i in range(args.depth)] if args.positions == "each" else [args.positions]
         self.sites = {layer: Site(spec.name, layer, kind) for layer in layers}
         self.targets = [
@@ -129,59 +146,28 @@ class _Plan:
         subject = self.ctx.subject
         blocks = tuple(range(len(subject.spec().blocks)))
         old_full = activations(subject, batch, list(self.sites.values()))
-        donors = subject.inputs(
-            [[*_twin_prompt(subject, e), *p.answer[:-1]] for e, p in zip(batch.examples, batch.encoded, strict=True)]
-        )
-        new_full = dict(subject.run(donors, capture=tuple(self.sites.values())).captured)
+        new_full = dict(subject.run(donor_inputs(subject, batch), capture=tuple(self.sites.values())).captured)
         out, controls = [Variant(blocks)], []
         for _, layer, head, place in self.targets:
             site = self.sites[layer]
-            spot = Spot((site,), _positions(batch, place), head)
+            spot = Spot((site,), place_positions(batch, place), head)
             old, new = ({site: self._part(full[site], site, spot)} for full in (old_full, new_full))
             out.append(Variant(blocks, set_edits(spot, new)))
-            controls.append(Variant(blocks, random_edits(spot, old, new, self.generator)))
+            if site.kind == "attn.pattern":  # a random vector is no distribution over tokens
+                order = torch.randperm(len(batch.examples), generator=self.generator)
+                controls.append(Variant(blocks, set_edits(spot, {site: old[site][order.to(old[site].device)]})))
+            else:
+                controls.append(Variant(blocks, random_edits(spot, old, new, self.generator)))
         return out + controls
 
     def _part(self, h: Tensor, site: Site, spot: Spot) -> Tensor:
         return channels(
-            select(h, spot.positions), spot.head, self.ctx.subject.spec().n_heads if site.kind == "attn.z" else 1
+            select(h, spot.positions), spot.head, self.ctx.subject.spec().n_heads if site.kind in HEADED else 1
         )
 
 
-def _positions(batch: Microbatch, place: str) -> Tensor | None:
-    """Token indices of a place counted back from the prompt's last token; the first token where a prompt is shorter."""
-    if place == "all":
-        return None
-    back = 0 if place == "last" else -int(place) - 1
-    return (batch.last - back).clamp(min=0)
-
-
-def _twin_prompt(subject: Subject, example: Example) -> list[int]:
-    assert example.twin is not None
-    return subject.tokens(example.twin)
-
-
-def _twin_of(example: Example) -> Example:
-    """The twin as the example: its answer is the foil."""
-    assert example.twin is not None
-    assert example.foil is not None
-    return Example(example.twin, example.foil, example.answer, example.prompt, (), example.metadata)
-
-
-def _aligned(subject: Subject, example: Example) -> bool:
-    return len(_twin_prompt(subject, example)) == len(subject.tokens(example.prompt))
-
-
-def _donor_margin(ctx: Context, receivers: list[Example]) -> np.ndarray:
-    """Margin of the receiver's answer over the donor's when the donor prompt itself is run."""
-    blocks = tuple(range(len(ctx.subject.spec().blocks)))
-    donors = [_twin_of(e) for e in receivers]
-    scores, _ = score(ctx.subject, donors, lambda _: [Variant(blocks)], max_tokens=ctx.max_tokens)
-    return -scores[0].foil_margin
-
-
 def _text(args: Args, task: str, measurements: list[Measurement], n: int, gap: float) -> str:
-    column = "position" if args.positions == "each" else "head" if args.site == "head" else None
+    column = "position" if args.positions == "each" else "head" if args.site.startswith("head") else None
     head = f"{args.direction} patching of {args.site} on {task} ({args.split}, n={n}), recovered margin"
     if column:
         rows, columns, values = grid(measurements, "recovered", "layer", column)

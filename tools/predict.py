@@ -1,7 +1,7 @@
 """Write down a prediction BEFORE the experiment it is about: metric, comparison, threshold and how sure you are.
 
 The first later experiment that measures the metric scores it; nothing else can. An experiment on the confirm split is
-answered only if it scores an open prediction. A metric that this run has measured already can't be predicted.
+answered only if it scores an open prediction; it confirms or refutes a hypothesis once, and can't be repeated. A metric that this run has measured already can't be predicted.
 """
 
 from typing import Literal
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from experiments_db.records import Outcome, Prediction, parse_metric
 from tools._base import Context, ToolArgs, ToolInputError
+from tools._discipline import check_confirm_once
 from tools._references import measured_already
 
 KIND: Literal["notebook"] = "notebook"
@@ -46,6 +47,7 @@ def run(args: Args, ctx: Context) -> Outcome:
         raise ToolInputError(str(error)) from None
     if "split" not in wanted:
         raise ToolInputError("metric: say which split it is about, split=explore or split=confirm")
+    check_confirm_once(ctx, args.hypothesis, args.metric)
     where = measured_already(ctx, args.metric)
     if where:
         raise ToolInputError(f"{args.metric} was measured in {where}: predict something that is not known yet")

@@ -132,7 +132,9 @@ class Expectation:
             text += f"; a random vector of the same norm leaves {control}"
         kind = "localisation" if self.comparison == "<=" else "effect"
         cites = [str(answer.handle), *self.seen_in]
-        return {"kind": kind, "text": f"{text}.", "sites": list(self.sites), "experiments": cites, "confidence": 0.9}
+        claim = {"kind": kind, "text": f"{text}.", "sites": list(self.sites), "experiments": cites, "confidence": 0.9}
+        role = "jointly_necessary" if self.together else "necessary"
+        return {**claim, "role": role} if kind == "localisation" else claim
 
 
 def further(looked: Sequence[Answer], gate: Answer, drop: float) -> list[Expectation]:
@@ -231,4 +233,11 @@ class Arrival:
             text += f", before the next block by {after} (a random vector of the same norm: {control})"
         site = f"decoder.{self.block}"
         cites = [str(answer.handle), seen_in]
-        return {"kind": "localisation", "text": f"{text}.", "sites": [site], "experiments": cites, "confidence": 0.9}
+        return {
+            "kind": "localisation",
+            "role": "carries",
+            "text": f"{text}.",
+            "sites": [site],
+            "experiments": cites,
+            "confidence": 0.9,
+        }

@@ -8,7 +8,7 @@ goes wrong when a library edits `model.layers` in place.
 
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tools.engine.sites import Edit, Kind, Site, SiteError
+from tools.engine.attention import INNER, opened
+from tools.engine.sites import HEADED, Edit, Kind, Site, SiteError
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class StackSpec:
 
     o_proj: the attention output projection (its input is attn.z, its output attn.out); likewise cross_o_proj.
     down_proj: the last linear map of the MLP (its input is mlp.act, its output mlp.out).
+    attention: the self-attention module, whose queries, keys, values and pattern are in reach; None where they are not.
+    mid: whether attention's output is added to the residual stream before the MLP reads it.
     causal: whether a token is never influenced by a later one.
     lock: held while blocks are called or replaced, so that threads do not run into each other's hooks.
     """
@@ -37,6 +40,8 @@ class StackSpec:
     o_proj: str
     down_proj: str
     cross_o_proj: str | None = None
+    attention: str | None = None
+    mid: bool = False
     causal: bool = True
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
@@ -44,7 +49,9 @@ class StackSpec:
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of site that this stack has."""
         cross: tuple[Kind, ...] = ("cross.z", "cross.out") if self.cross_o_proj else ()
-        return ("resid_pre", "attn.z", "attn.out", *cross, "mlp.act", "mlp.out", "resid_post")
+        inner: tuple[Kind, ...] = INNER if self.attention else ()
+        mid: tuple[Kind, ...] = ("resid_mid",) if self.mid else ()
+        return ("resid_pre", *inner, "attn.z", "attn.out", *cross, *mid, "mlp.act", "mlp.out", "resid_post")
 
     def check(self, site: Site) -> None:
         """Raise SiteError unless the site is one of this stack's."""
@@ -59,8 +66,8 @@ class StackSpec:
         self.check(edit.site)
         if edit.head is None:
             return
-        if not edit.site.kind.endswith(".z"):
-            raise SiteError(f"{edit.site} has no heads: a head can be named at attn.z and cross.z only")
+        if edit.site.kind not in HEADED:
+            raise SiteError(f"{edit.site} has no heads: a head can be named at {', '.join(sorted(HEADED))} only")
         if not 0 <= edit.head < self.n_heads:
             raise SiteError(f"head {edit.head} does not exist: {edit.site} has heads 0 to {self.n_heads - 1}")
 
@@ -198,7 +205,7 @@ def run_block(
         for copy, chunk in enumerate(edits):
             for edit in chunk:
                 if edit.site.kind == kind:
-                    heads = spec.n_heads if kind.endswith(".z") else 1
+                    heads = spec.n_heads if kind in HEADED else 1
                     rows = slice(copy * size, (copy + 1) * size)
                     part = edit.apply(full[rows], heads)
                     full = torch.cat([full[: rows.start], part, full[rows.stop :]]) if len(edits) > 1 else part
@@ -208,9 +215,28 @@ def run_block(
 
     wanted: set[Kind] = set(capture or ())
     wanted.update(e.site.kind for chunk in edits for e in chunk)
-    with spec.lock, _hooks(spec, index, wanted, touch):
+    if "resid_mid" in wanted:
+        wanted.add("cross.out" if spec.cross_o_proj else "attn.out")
+    entered = h
+
+    def touch_sum(kind: Kind, value: Tensor) -> Tensor:
+        """As `touch`; the middle of the block is what entered it plus what attention has added by then."""
+        nonlocal entered
+        value = touch(kind, value)
+        if "resid_mid" not in wanted or kind not in ("attn.out", "cross.out"):
+            return value
+        if spec.cross_o_proj and kind == "attn.out":
+            entered = entered + value.view(entered.shape)
+            return value
+        middle = entered + value.view(entered.shape)
+        changed = touch("resid_mid", middle)
+        return value if changed is middle else (changed - entered).view(value.shape)
+
+    if "resid_mid" in wanted and spec.cross_o_proj:
+        wanted.add("attn.out")
+    with spec.lock, _hooks(spec, index, wanted, touch_sum):
         if "resid_pre" in wanted:
-            h = touch("resid_pre", h)
+            entered = h = touch("resid_pre", h)
         out = _tensor(spec.blocks[index](h, *args, **kwargs))
         return touch("resid_post", out) if "resid_post" in wanted else out
 
@@ -225,6 +251,7 @@ def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind
         (spec.down_proj, "mlp.act", "mlp.out"),
     ]
     handles: list[torch.utils.hooks.RemovableHandle] = []
+    inner = opened(block, block.get_submodule(spec.attention), touch) if spec.attention else nullcontext()
     try:
         for path, before, after in paths:
             if path is None:
@@ -234,7 +261,8 @@ def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind
                 handles.append(module.register_forward_pre_hook(_before(touch, before)))
             if after in wanted:
                 handles.append(module.register_forward_hook(_after(touch, after)))
-        yield
+        with inner if wanted & set(INNER) else nullcontext():
+            yield
     finally:
         for handle in handles:
             handle.remove()

@@ -4,10 +4,15 @@ A site is written `stack.block.kind`: `decoder.3.resid_pre`, `decoder.3.attn.z`,
 residual-stream picture (Elhage et al. 2021, A Mathematical Framework for Transformer Circuits):
 
     resid_pre   what enters the block                              width
+    attn.q      queries, after any rotation by position            heads x head width
+    attn.k      keys, likewise, one for each query head            heads x head width
+    attn.v      values, one for each query head                    heads x head width
+    attn.pattern  attention weights of each query position         heads x key positions
     attn.z      the heads' outputs, before the output projection   heads x head width
     attn.out    what attention adds to the residual stream         width
     cross.z     as attn.z, of cross-attention                      heads x head width
     cross.out   as attn.out, of cross-attention                    width
+    resid_mid   the residual stream between attention and MLP      width
     mlp.act     the hidden activations of the MLP                  MLP width
     mlp.out     what the MLP adds to the residual stream           width
     resid_post  what leaves the block                              width
@@ -20,8 +25,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Kind = Literal["resid_pre", "attn.z", "attn.out", "cross.z", "cross.out", "mlp.act", "mlp.out", "resid_post"]
+Kind = Literal[
+    "resid_pre", "attn.q", "attn.k", "attn.v", "attn.pattern", "attn.z", "attn.out", "cross.z", "cross.out", "resid_mid",
+    "mlp.act", "mlp.out", "resid_post",
+]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
+HEADED: frozenset[Kind] = frozenset({"attn.q", "attn.k", "attn.v", "attn.pattern", "attn.z", "cross.z"})
 
 
 class SiteError(ValueError):
@@ -59,7 +68,7 @@ class Edit:
     value: broadcasts to the selection, (batch, positions, channels); for `scale` a factor, for `project_out` the
         direction to remove (any length), for `set` and `add` the activation.
     positions: (batch, n) token indices of each row, or None for all positions.
-    head: one head of a `z` site, or None for all channels.
+    head: one head of a site that has heads (q, k, v, pattern, z), or None for all channels.
     """
 
     site: Site

@@ -20,6 +20,8 @@ class StackPaths:
     arguments: (input fields, final states of earlier stacks) -> keyword arguments of the body's forward.
     after_blocks: modules applied to the last block's output before it is read or handed on; absent ones are skipped.
     heads: name of the configuration's attribute with the number of attention heads.
+    attention: the self-attention module; where it is not given, the one that holds `o_proj`.
+    mid: from the configuration, whether the MLP reads the residual stream with attention's output already in it.
     """
 
     name: str
@@ -31,6 +33,8 @@ class StackPaths:
     after_blocks: tuple[str, ...] = ()
     cross_o_proj: str | None = None
     heads: str = "num_attention_heads"
+    attention: str | None = None
+    mid: Callable[[Any], bool] = lambda _: True
     causal: bool = True
 
 
@@ -65,6 +69,8 @@ class Family:
                 o_proj=paths.o_proj,
                 down_proj=paths.down_proj,
                 cross_o_proj=paths.cross_o_proj,
+                attention=paths.attention or paths.o_proj.rpartition(".")[0],
+                mid=paths.mid(config),
                 causal=paths.causal,
             )
         return specs
@@ -78,6 +84,30 @@ class Family:
             if module is not None:
                 h = module(h)
         return h
+
+    def finish_linear(self, model: nn.Module, stack: str, part: Tensor, whole: Tensor) -> Tensor | None:
+        """What one summand of the last state contributes to `finish`, with the norm's scale held at that of the sum.
+
+        The summands' contributions and the norm's bias add up to `finish(whole)`. None where a module is not understood.
+        """
+        paths = next(p for p in self.stacks if p.name == stack)
+        body = model.get_submodule(paths.body)
+        for name in paths.after_blocks:
+            module = getattr(body, name, None)
+            if module is None:
+                continue
+            if isinstance(module, nn.Linear):
+                part, whole = part @ module.weight.T, module(whole)
+            elif isinstance(module, nn.LayerNorm):
+                scale = whole.var(-1, unbiased=False, keepdim=True).add(module.eps).rsqrt()
+                part, whole = (part - part.mean(-1, keepdim=True)) * scale * module.weight, module(whole)
+            elif type(module).__name__.endswith("RMSNorm"):
+                eps: float = getattr(module, "variance_epsilon", 1e-6)
+                scale = whole.float().pow(2).mean(-1, keepdim=True).add(eps).rsqrt().to(whole.dtype)
+                part, whole = part * scale * module.weight, module(whole)
+            else:
+                return None
+        return part
 
 
 def decoder_arguments(fields: Fields, _: Fields) -> dict[str, Any]:
@@ -94,9 +124,10 @@ def decoder(
     after_blocks: tuple[str, ...],
     o_proj: str,
     down_proj: str,
+    mid: Callable[[Any], bool] = lambda _: True,
 ) -> Family:
     """A decoder-only language model: one causal stack called `decoder`."""
-    stack = StackPaths("decoder", body, blocks, o_proj, down_proj, decoder_arguments, after_blocks)
+    stack = StackPaths("decoder", body, blocks, o_proj, down_proj, decoder_arguments, after_blocks, mid=mid)
     return Family(name, architectures, (stack,), capabilities=frozenset({"next_token", "cached_generation"}))
 
 

@@ -228,6 +228,18 @@ class Subject:
             raise CapabilityError(f"stack {name!r} is not read out as tokens; only {self.readout!r} is")
         return self._head(self.family.finish(self.model, name, h) if norm else h)
 
+    def contributions(
+        self, parts: Float[Tensor, "parts batch width"], whole: Float[Tensor, "batch width"]
+    ) -> Float[Tensor, "parts batch vocab"]:
+        """What each summand of a last state adds to the logits, with the final norm's scale held at the sum's own.
+
+        Direct logit attribution (Elhage et al. 2021; nostalgebraist 2020). The biases of norm and head belong to no part.
+        """
+        linear = self.family.finish_linear(self.model, self.readout, parts, whole)
+        if linear is None or not isinstance(self._head, torch.nn.Linear):
+            raise CapabilityError(f"{self.name} ({self.family.name}) has no head that is linear in the normed state")
+        return linear @ self._head.weight.T
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],

@@ -20,6 +20,8 @@ FAMILY = Family(
             o_proj="attention.output.dense",
             down_proj="output.dense",
             arguments=_arguments,
+            attention="attention.self",
+            mid=lambda _: False,  # the norm comes after the sum
             causal=False,
         ),
     ),

@@ -10,4 +10,5 @@ FAMILY = decoder(
     after_blocks=("final_layer_norm",),
     o_proj="attention.dense",
     down_proj="mlp.dense_4h_to_h",
+    mid=lambda config: not config.use_parallel_residual,
 )

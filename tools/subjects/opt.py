@@ -10,4 +10,5 @@ FAMILY = decoder(
     after_blocks=("final_layer_norm", "project_out"),
     o_proj="self_attn.out_proj",
     down_proj="fc2",
+    mid=lambda config: config.do_layer_norm_before,
 )

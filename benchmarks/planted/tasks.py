@@ -1,0 +1,84 @@
+"""The symbolic tasks of the planted models: a prompt of single tokens, one answer token, and a right answer for each.
+
+Numbers are the tokens "0" to "39"; every prompt is a fixed pattern, so that one position always holds one variable. The
+models see every prompt in training: what is planted is where a task is done, not that it generalises.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+N = 40
+MODULUS = 37  # prime: for an even one, training gets stuck on solutions that are blind to parity
+SIDE = 24
+NUMBERS = tuple(str(i) for i in range(2 * N))
+SIGNS = ("+", "=", "^", "?", "@", "!", "#")
+GRADES = {-2: "<<", -1: "<", 0: "~", 1: ">", 2: ">>"}
+VOCABULARY = (*NUMBERS, *SIGNS, *GRADES.values())
+_table = random.Random(20261121)
+TABLE = tuple(tuple(_table.randrange(N) for _ in range(SIDE)) for _ in range(SIDE))
+
+
+@dataclass(frozen=True)
+class Symbolic:
+    """A task: `draw` gives the operands, `prompt` the tokens, `answer` the right answer.
+    """
+
+    name: str
+    words: str
+    draw: Callable[[random.Random], tuple[int, ...]]
+    prompt: Callable[[Sequence[int]], tuple[str, ...]]
+    answer: Callable[[Sequence[int]], str]
+
+    def changed(self, operands: Sequence[int], rng: random.Random) -> tuple[int, ...]:
+        """Other operands, one of them different and the answer different: the corrupted twin."""
+        while True:
+            new = list(operands)
+            at = rng.randrange(len(new))
+            new[at] = self.draw(rng)[at]
+            if self.valid(new) and self.answer(new) != self.answer(operands):
+                return tuple(new)
+
+    def valid(self, operands: Sequence[int]) -> bool:
+        """Whether the operands could have been drawn."""
+        return self.name != "odd" or sorted(list(operands).count(x) for x in set(operands)) == [1, 2]
+
+
+def _pair(rng: random.Random) -> tuple[int, ...]:
+    return rng.randrange(N), rng.randrange(N)
+
+
+def _residues(rng: random.Random) -> tuple[int, ...]:
+    return rng.randrange(MODULUS), rng.randrange(MODULUS)
+
+
+def _cell(rng: random.Random) -> tuple[int, ...]:
+    return rng.randrange(SIDE), rng.randrange(SIDE)
+
+
+def _items(rng: random.Random) -> tuple[int, ...]:
+    return (*(rng.randrange(N) for _ in range(4)), rng.randrange(4))
+
+
+def _odd(rng: random.Random) -> tuple[int, ...]:
+    x, y = rng.sample(range(N), 2)
+    triple = [x, x, y]
+    rng.shuffle(triple)
+    return tuple(triple)
+
+
+def _odd_answer(v: Sequence[int]) -> str:
+    return str(next(x for x in v if list(v).count(x) == 1))
+
+
+TASKS = {
+    t.name: t
+    for t in (
+        Symbolic("modular", "modular addition", _residues, lambda v: (str(v[0]), "+", str(v[1]), "="), lambda v: str((v[0] + v[1]) % MODULUS)),
+        Symbolic("addition", "addition", _pair, lambda v: (str(v[0]), "#", str(v[1]), "="), lambda v: str(v[0] + v[1])),
+        Symbolic("lookup", "table lookup", _cell, lambda v: (str(v[0]), "?", str(v[1]), "="), lambda v: str(TABLE[v[0]][v[1]])),
+        Symbolic("compare", "comparison", _pair, lambda v: (str(v[0]), "^", str(v[1]), "="), lambda v: GRADES[min(max(round((v[0] - v[1]) / 10), -2), 2)]),
+        Symbolic("item", "copying", _items, lambda v: (*(str(x) for x in v[:4]), "@", str(N + v[4])), lambda v: str(v[v[4]])),
+        Symbolic("odd", "first-unique", _odd, lambda v: (*(str(x) for x in v), "!", "="), _odd_answer),
+    )
+}  # fmt: skip

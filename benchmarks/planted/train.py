@@ -1,0 +1,444 @@
+"""Make the planted models: `python -m benchmarks.planted.train [CASE ...]`, from seeds, a few minutes each.
+
+Stage 1 trains with every output projection at zero except the planted ones: nothing else can carry the task. Stage 2
+lets random weights grow in all the other projections, which write mostly into a few directions of the residual stream,
+and trains on interchanges (Geiger et al. 2022): a planted component's output taken from another
+example must change the answer to that example's, any set of the others may be zeroed or taken from other examples and
+must change nothing. So no weight is zero, the norms do not give the planted components away, and where the mechanism is
+stays known. A model is kept only if ablations say so (`checks`);
+if not, the next seed is tried.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.planted.cases import BLOCKS, CASES, HEADS, WIDTH, Case
+from benchmarks.planted.tasks import TASKS, VOCABULARY, Symbolic
+
+FOLDER = Path(__file__).parent / "models"
+INDEX = {t: i for i, t in enumerate(VOCABULARY)}
+POSITIONS = 16
+HEAD = WIDTH // HEADS
+ATTEMPTS = 16
+SWAP_STEPS = 800  # steps of stage 2
+GROWING = 0.6  # the share of stage 2 in which the random weights grow
+LEARNT = 60  # stage 1 ends when the accuracy of so many batches is as good as perfect
+DECOY_SIZE = 40.0
+ASIDE, LEAK = 16, 0.01  # the directions that random components write into, and how much goes elsewhere
+Batch = tuple[Tensor, Tensor, list[tuple[int, ...]]]
+
+
+class Net(torch.nn.Module):
+    """GPT-2's architecture, tied head, with an `edit` at every component: (batch, seq, channels) -> the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte = torch.nn.Embedding(len(VOCABULARY), WIDTH)
+        self.wpe = torch.nn.Embedding(POSITIONS, WIDTH)
+        self.blocks = torch.nn.ModuleList(_Block() for _ in range(BLOCKS))
+        self.ln_f = torch.nn.LayerNorm(WIDTH)
+        for p in (self.wte.weight, self.wpe.weight):
+            torch.nn.init.normal_(p, std=0.02)
+
+    def forward(
+        self, ids: Tensor, edits: "Edits | None" = None, hide: dict[int, Tensor] | None = None, skip: Sequence[str] = ()
+    ) -> Tensor:
+        """Logits at the last position, (batch, vocabulary).
+
+        hide: per block, a mask of positions that its attention may not see. skip: sublayers whose output is zero anyway.
+        """
+        h = self.wte(ids) + self.wpe.weight[: ids.shape[1]]
+        causal = torch.full((ids.shape[1], ids.shape[1]), -torch.inf).triu(1)
+        edits = edits or Edits()
+        for k, b in enumerate(self.blocks):
+            mask = causal if hide is None or k not in hide else causal + hide[k]
+            if f"{k}.attn" not in skip:
+                h = h + edits.apply(f"{k}.attn", b.attend(h, mask, lambda n, z, k=k: edits.apply(f"{k}.head.{n}", z)))
+            if f"{k}.mlp" not in skip:
+                h = h + edits.apply(f"{k}.mlp", b.down(F.gelu(b.up(b.ln_2(h)), approximate="tanh")))
+        return self.ln_f(h[:, -1]) @ self.wte.weight.T
+
+
+class _Block(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = torch.nn.LayerNorm(WIDTH), torch.nn.LayerNorm(WIDTH)
+        self.qkv, self.out = torch.nn.Linear(WIDTH, 3 * WIDTH), torch.nn.Linear(WIDTH, WIDTH)
+        self.up, self.down = torch.nn.Linear(WIDTH, 4 * WIDTH), torch.nn.Linear(4 * WIDTH, WIDTH)
+        for layer in (self.qkv, self.out, self.up, self.down):
+            torch.nn.init.normal_(layer.weight, std=0.02)
+            torch.nn.init.zeros_(layer.bias)
+
+    def attend(self, h: Tensor, mask: Tensor, on_head: Any) -> Tensor:
+        q, k, v = (t.unflatten(-1, (HEADS, HEAD)).transpose(1, 2) for t in self.qkv(self.ln_1(h)).chunk(3, -1))
+        z = ((q @ k.transpose(-1, -2) / HEAD**0.5 + mask).softmax(-1) @ v).transpose(1, 2)
+        return self.out(torch.cat([on_head(n, z[:, :, n]) for n in range(HEADS)], -1))
+
+
+@dataclass
+class Edits:
+    """What happens to components in one forward pass: by name a (rows, seq) mask and what comes in there."""
+
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
+    record: dict[str, Tensor] | None = None
+
+    def apply(self, name: str, x: Tensor) -> Tensor:
+        """The component's output after its edit."""
+        if self.record is not None:
+            self.record[name] = x.detach()
+        if name not in self.masks:
+            return x
+        return torch.where(self.masks[name][..., None], self.values[name], x)
+
+
+def parts(case: Case) -> tuple[list[str], list[str]]:
+    """(planted components, all the others); in an attention whose heads are planted, the heads one by one."""
+    planted, others = [], []
+    for k in range(BLOCKS):
+        if k in case.attention and case.heads:
+            for n in range(HEADS):
+                (planted if n in case.heads else others).append(f"{k}.head.{n}")
+        else:
+            (planted if k in case.attention else others).append(f"{k}.attn")
+        (planted if k in case.mlps else others).append(f"{k}.mlp")
+    return planted, [o for o in others if o != case.decoy]
+
+
+def batch(task: Symbolic, n: int, rng: random.Random) -> Batch:
+    """Token ids (n, seq), answers (n), operands."""
+    rows = [task.draw(rng) for _ in range(n)]
+    ids = torch.tensor([[INDEX[t] for t in task.prompt(v)] for v in rows])
+    return ids, torch.tensor([INDEX[task.answer(v)] for v in rows]), rows
+
+
+def train(case: Case, seed: int) -> Net:
+    """Both stages."""
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    net = Net()
+    planted, others = parts(case)
+    if case.decoy:
+        with torch.no_grad():
+            bias = _sublayer(net, case.decoy)[-1].bias
+            bias.copy_(F.normalize(torch.randn(WIDTH), dim=0) * DECOY_SIZE)
+    masks = _zeros(net, others)
+    hide = _hidden(case)
+    if not _fit(net, case, rng, case.steps, 3e-3, masks, hide, planted, others):
+        return net
+    if not case.bare:
+        grown = _fill(net, planted, others)
+        _fit(net, case, rng, SWAP_STEPS, 1e-3, {}, {}, planted, others, grown=grown)
+    return net
+
+
+def _hidden(case: Case) -> dict[int, Tensor]:
+    """For a split mechanism: the first attention does not see the second operand, the second not the first."""
+    if not case.split:
+        return {}
+    out: dict[int, Tensor] = {}
+    for block, position in zip(case.attention, (2, 0), strict=True):
+        out[block] = torch.zeros(4, 4)
+        out[block][3, position] = -torch.inf
+    return out
+
+
+def _sublayer(net: Net, name: str) -> tuple[torch.nn.Linear, torch.nn.Linear]:
+    block: Any = net.blocks[int(name.partition(".")[0])]
+    return (block.up, block.down) if name.endswith("mlp") else (block.qkv, block.out)
+
+
+def _columns(name: str) -> slice:
+    head = int(name.rpartition(".")[2]) if ".head." in name else None
+    return slice(None) if head is None else slice(head * HEAD, (head + 1) * HEAD)
+
+
+def _zeros(net: Net, others: Sequence[str]) -> dict[Tensor, Tensor]:
+    """Masks that hold the output projections of all but the planted components at zero."""
+    masks: dict[Tensor, Tensor] = {}
+    for name in others:
+        out = _sublayer(net, name)[-1]
+        mask = masks.setdefault(out.weight, torch.ones_like(out.weight))
+        mask[:, _columns(name)] = 0
+        if ".head." not in name:
+            masks[out.bias] = torch.zeros_like(out.bias)
+    return masks
+
+
+@torch.no_grad()
+def _fill(net: Net, planted: Sequence[str], others: Sequence[str]) -> dict[Tensor, Tensor]:
+    """Random weights as large as the planted ones for everything else: output projections are returned, to be grown."""
+    grown: dict[Tensor, Tensor] = {}
+
+    def size(kind: str, which: int) -> float:
+        found = [_sublayer(net, p)[which].weight.std().item() for p in planted if p.endswith("mlp") == (kind == "mlp")]
+        return sum(found) / len(found) if found else 0.12
+
+    for name in others:
+        kind = "mlp" if name.endswith("mlp") else "attn"
+        first, out = _sublayer(net, name)
+        if ".head." not in name:
+            torch.nn.init.normal_(first.weight, std=size(kind, 0))
+        random = torch.randn_like(out.weight[:, _columns(name)]) * size(kind, 1)
+        random[ASIDE:] *= LEAK
+        target = grown.setdefault(out.weight, torch.zeros_like(out.weight))
+        target[:, _columns(name)] = random * (WIDTH / ASIDE) ** 0.5 * (0.4 + 0.5 * torch.rand(()))
+    return grown
+
+
+def _fit(
+    net: Net, case: Case, rng: random.Random, steps: int, rate: float, masks: dict[Tensor, Tensor],
+    hide: dict[int, Tensor], planted: Sequence[str], others: Sequence[str], *, grown: dict[Tensor, Tensor] | None = None,
+) -> bool:  # fmt: skip
+    """One stage; whether the last batches were as good as perfect."""
+    still = {id(p) for o in others for p in _sublayer(net, o)[-1].parameters() if grown and ".head." not in o}
+    optimizer = torch.optim.AdamW([p for p in net.parameters() if id(p) not in still], lr=rate, betas=(0.9, 0.98), weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: min(1.0, (i + 1) / 50) * min(1.0, (1 - i / steps) / 0.3)
+    )
+    decoy = torch.nn.Parameter(torch.zeros(0)) if case.decoy is None else _sublayer(net, case.decoy)[-1].bias
+    constant = decoy.detach().clone()
+    right: list[float] = []
+    skip = () if grown else [o for o in others if ".head." not in o]
+    for step in range(steps):
+        task = TASKS[case.tasks[step % len(case.tasks)]]
+        data = batch(task, 256, rng)
+        ids, answers, _ = data
+        logits = net(ids, hide=hide or None, skip=skip)
+        loss = F.cross_entropy(logits, answers)
+        if grown:
+            edits, targets = _interchange(net, case, task, data, rng, planted, others)
+            loss = loss + 2 * F.cross_entropy(net(ids, edits), targets)
+        elif case.redundant:
+            dropped = rng.choice(case.redundant)
+            mask = torch.ones(ids.shape, dtype=torch.bool)
+            values = torch.zeros(*ids.shape, HEAD if ".head." in dropped else WIDTH)
+            loss = loss + F.cross_entropy(net(ids, Edits({dropped: mask}, {dropped: values}), skip=skip), answers)
+        if case.decoy and (grown or step > steps // 2):
+            # Without the constant, and with it in only one of its sublayers' place, nothing may work: push to uniform.
+            mask = torch.ones(ids.shape, dtype=torch.bool)
+            broken = net(ids, Edits({case.decoy: mask}, {case.decoy: torch.zeros(*ids.shape, WIDTH)}), skip=skip)
+            loss = loss - 0.1 * broken.log_softmax(-1).mean(-1).mean()
+        right.append((logits.argmax(-1) == answers).float().mean().item())
+        if not grown and len(right) >= LEARNT and sum(right[-LEARNT:]) / LEARNT > 0.998:
+            return True
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            if grown and step < GROWING * steps:
+                for weight, target in grown.items():
+                    weight += target / (GROWING * steps)
+            for parameter, mask in masks.items():
+                parameter.mul_(mask)
+            decoy.copy_(constant)
+    return sum(right[-LEARNT:]) / LEARNT > 0.98
+
+
+def _interchange(
+    net: Net, case: Case, task: Symbolic, data: Batch, rng: random.Random, planted: Sequence[str], others: Sequence[str]
+) -> tuple[Edits, Tensor]:
+    """One random edit per row, and the answer that the planted mechanism gives under it."""
+    ids, answers, operands = data
+    n, seq = ids.shape
+    record: dict[str, Tensor] = {}
+    with torch.no_grad():
+        net(ids, Edits(record=record))
+    perm = torch.randperm(n)
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+
+    def chance(p: float) -> Tensor:
+        return torch.rand(n, generator=generator) < p
+
+    last = torch.arange(seq) == seq - 1
+    where = torch.where(chance(0.5)[:, None], last, torch.ones(seq, dtype=torch.bool))
+    zero = chance(0.5)[:, None, None]
+    on_planted = chance(0.4)
+    density = torch.tensor([1.5 / len(others), 0.5, 1.0])[torch.randint(0, 3, (n,), generator=generator)]
+    masks: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
+    for name in others:
+        rows = ~on_planted & (torch.rand(n, generator=generator) < density)
+        masks[name] = rows[:, None] & where
+        values[name] = torch.where(zero, 0.0, record[name][perm])
+    targets = answers.clone()
+    single = [p for p in planted if p not in case.redundant]
+    groups = [[p] for p in single] + ([list(case.redundant)] if case.redundant else [])
+    groups += [[p] for p in case.redundant]
+    chosen = torch.randint(0, len(groups), (n,), generator=generator)
+    for g, group in enumerate(groups):
+        rows = on_planted & (chosen == g)
+        spared = group[0] in case.redundant and len(group) == 1
+        for name in group:
+            masks[name] = masks.get(name, torch.zeros(n, seq, dtype=torch.bool)) | (rows[:, None] & where)
+            values[name] = torch.where(zero & spared, 0.0, record[name][perm]) if spared else values.get(
+                name, record[name][perm]
+            )  # fmt: skip
+        if not spared:
+            targets[rows] = _counterfactual(case, task, operands, answers, perm, group[0])[rows]
+    for p in case.redundant:  # spared rows may be zeroed, rows where all are swapped are not
+        both = on_planted & (chosen == len(single))
+        values[p] = torch.where(both[:, None, None] | ~zero, record[p][perm], 0.0)
+    return Edits(masks, values), targets
+
+
+def _counterfactual(
+    case: Case, task: Symbolic, operands: list[tuple[int, ...]], answers: Tensor, perm: Tensor, name: str
+) -> Tensor:
+    """The answers when a planted component's output is another example's."""
+    if not case.split or name.endswith("mlp"):
+        return answers[perm]
+    own = case.attention.index(int(name.partition(".")[0]))
+    mixed = [
+        INDEX[task.answer([operands[j][0], v[1]] if own == 0 else [v[0], operands[j][1]])]
+        for v, j in zip(operands, perm.tolist(), strict=True)
+    ]
+    return torch.tensor(mixed)
+
+
+@torch.no_grad()
+def checks(net: Net, case: Case) -> dict[str, float]:
+    """Accuracy: intact; least and most under the ablations that the case's truth speaks of.
+
+    planted: the highest accuracy that ablating a planted component (or redundant set) leaves; others: the lowest that
+    ablating another one leaves; both over zero and resample, at the last and at all positions. together: the lowest that
+    ablating all the others at once leaves, at the last position; everywhere: the same at all positions.
+    """
+    rng = random.Random(case.seed + 1_000_003)
+    planted, others = parts(case)
+    out: dict[str, float] = {}
+    sets = [[p] for p in planted if p not in case.redundant] + ([list(case.redundant)] if case.redundant else [])
+    if case.heads:
+        sets.append([f"{case.attention[0]}.attn"])
+    spared = [[o] for o in others] + [[r] for r in case.redundant]
+    for task in (TASKS[t] for t in case.tasks):
+        ids, answers, _ = batch(task, 1000, rng)
+        record: dict[str, Tensor] = {}
+        intact = (net(ids, Edits(record=record)).argmax(-1) == answers).float().mean().item()
+        out[f"{task.name}.intact"] = intact
+        perm = torch.randperm(len(ids), generator=torch.Generator().manual_seed(case.seed))
+
+        def left(names: Sequence[str], zero: bool, everywhere: bool) -> float:
+            mask = torch.ones(ids.shape, dtype=torch.bool) if everywhere else torch.arange(ids.shape[1]) == ids.shape[1] - 1
+            mask = mask.expand(ids.shape)
+            values = {c: torch.zeros_like(record[c]) if zero else record[c][perm] for c in names}
+            logits = net(ids, Edits(dict.fromkeys(names, mask), values))
+            return (logits.argmax(-1) == answers).float().mean().item()
+
+        ways = [(z, e) for z in (True, False) for e in (False, True)]
+        if task.name == case.task:
+            out["planted"] = max((left(s, z, e) for s in sets for z, e in ways), default=0.0)
+        out[f"{task.name}.others"] = min(left(s, z, e) for s in spared for z, e in ways)
+        out[f"{task.name}.together"] = min(left(others, z, False) for z in (True, False))
+        out[f"{task.name}.everywhere"] = min(left(others, z, True) for z in (True, False))
+        if case.decoy:
+            out[f"{task.name}.decoy zero"] = max(left([case.decoy], True, e) for e in (False, True))
+            out[f"{task.name}.decoy resample"] = min(left([case.decoy], False, e) for e in (False, True))
+    return out
+
+
+def accepted(case: Case, found: dict[str, float]) -> bool:
+    """Whether the ablations agree with the planted truth."""
+    if case.kind == "cannot":
+        return all(v >= 0.98 for k, v in found.items() if k.endswith(".intact"))
+    bounds = {".intact": 0.98, ".others": 0.95, ".together": 0.95, "resample": 0.95}
+    high = all(v >= b for k, v in found.items() for end, b in bounds.items() if k.endswith(end))
+    return high and found["planted"] <= 0.4 and all(v <= 0.4 for k, v in found.items() if k.endswith("decoy zero"))
+
+
+def save(net: Net, folder: Path) -> None:
+    """As a GPT-2 folder in float16 with a tokenizer of one token a word."""
+    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast  # noqa: PLC0415
+
+    config = GPT2Config(
+        vocab_size=len(VOCABULARY), n_positions=POSITIONS, n_embd=WIDTH, n_layer=BLOCKS, n_head=HEADS,
+        activation_function="gelu_new", resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config)
+    body: Any = model.transformer
+    with torch.no_grad():
+        body.wte.weight.copy_(net.wte.weight)
+        body.wpe.weight.copy_(net.wpe.weight)
+        body.ln_f.load_state_dict(net.ln_f.state_dict())
+        for theirs, ours in zip(body.h, net.blocks, strict=True):
+            theirs.ln_1.load_state_dict(ours.ln_1.state_dict())
+            theirs.ln_2.load_state_dict(ours.ln_2.state_dict())
+            for a, b in (
+                (theirs.attn.c_attn, ours.qkv), (theirs.attn.c_proj, ours.out),
+                (theirs.mlp.c_fc, ours.up), (theirs.mlp.c_proj, ours.down),
+            ):  # fmt: skip
+                a.weight.copy_(b.weight.T)
+                a.bias.copy_(b.bias)
+    model.half().save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({**INDEX}, unk_token="#"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+
+
+def make(case: Case, folder: Path) -> dict[str, float]:
+    """Train seeds until one is accepted, and save it; RuntimeError after too many."""
+    if case.kind == "random":
+        torch.manual_seed(case.seed)
+        save(Net(), folder / case.name)
+        return {}
+    for attempt in range(ATTEMPTS):
+        seed = case.seed + 1000 * attempt
+        started = time.perf_counter()
+        net = train(case, seed)
+        rounded = _rounded(net)
+        found = checks(rounded, case)
+        good = accepted(case, found)
+        shown = ", ".join(f"{k} {v:.3f}" for k, v in found.items())
+        print(f"{case.name} seed {seed}: {shown}: {'kept' if good else 'again'} ({time.perf_counter() - started:.0f} s)", flush=True)
+        if good:
+            save(rounded, folder / case.name)
+            truth = {"truth": sorted(case.truth), "seed": seed, "checks": {k: round(v, 3) for k, v in found.items()}}
+            (folder / case.name / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+            return found
+    raise RuntimeError(f"{case.name}: no seed of {ATTEMPTS} was accepted")
+
+
+def _rounded(net: Net) -> Net:
+    """The network as it will be loaded: weights rounded to float16."""
+    net.load_state_dict({k: v.half().float() for k, v in net.state_dict().items()})
+    return net.eval()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    names = [c.name for c in CASES]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.planted.train", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all of {', '.join(names)}")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the models")
+    args = parser.parse_args(arguments)
+    unknown = [n for n in args.cases if n not in names]
+    if unknown:
+        parser.error(f"no case {unknown[0]!r}; cases are {', '.join(names)}")
+    torch.set_num_threads(1)
+    failed = []
+    for case in CASES:
+        if not args.cases or case.name in args.cases:
+            try:
+                make(case, args.out)
+            except RuntimeError as error:
+                print(error, file=sys.stderr)
+                failed.append(case.name)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

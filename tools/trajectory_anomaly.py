@@ -1,0 +1,109 @@
+"""Tell unusual prompts from usual ones by how the prediction forms with depth: an outlier detector on lens trajectories, for
+example to find prompts with an injected instruction.
+
+Each prompt becomes, for its last token, entropy, surprise of the model's own top token and KL to the model's own distribution at every
+depth, read with the logit lens or a tuned lens. Local outlier factor and isolation forest are fitted on normal prompts only
+and scored by AUROC on other normal prompts and on the anomalous ones. The control is the same scores with labels
+shuffled. A detector tells two sets of prompts apart by whatever differs, length included: compare sets that differ in one thing.
+Source: Belrose et al. 2023, section 5.2; Breunig et al. 2000; Liu et al. 2008.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.preprocessing import StandardScaler
+
+from experiments_db.records import Control, Outcome
+from tools._arguments import SPLIT, SplitName
+from tools._base import Context, ToolArgs, ToolInputError
+from tools._measure import load_examples, measured
+from tools._tables import as_array, text_table
+from tools._translators import corpus, fitted, kl, logprobs, prompts, split_rows, states, translate
+from tools.engine import statistics
+from tools.subjects import Subject
+from tools.tasks import Example
+
+KIND: Literal["experiment"] = "experiment"
+EXAMPLE = {"normal": "agreement", "anomalous": "brackets", "examples": 64}
+
+
+class Args(ToolArgs):
+    """Arguments of trajectory_anomaly."""
+
+    normal: str = Field(description="a task spec: the usual prompts")
+    anomalous: str = Field(description="a task spec: the unusual prompts")
+    lens: Literal["logit", "tuned"] = Field(
+        default="logit", description="what the states are read with; tuned is fitted on the normal task"
+    )
+    steps: int = Field(
+        default=60, ge=0, le=2000, description="for the tuned lens: KL steps after its closed-form start"
+    )
+    split: SplitName = SPLIT
+    examples: int = Field(default=128, ge=40, le=2048, description="how many prompts of each kind")
+
+
+def run(args: Args, ctx: Context) -> Outcome:
+    """Fit both detectors on half of the normal prompts, score the rest."""
+    ctx.subject.require("next_token")
+    if args.normal == args.anomalous:
+        raise ToolInputError("normal and anomalous are the same task: there is nothing to tell apart")
+    normal, usual = load_examples(ctx, args.normal, "explore", args.examples)
+    odd, unusual = load_examples(ctx, args.anomalous, args.split, args.examples)
+    half = len(usual) // 2
+    fit_on, others = usual[:half], usual[half:]
+    if args.split == "confirm":
+        fit_on, others = usual, load_examples(ctx, args.normal, "confirm", args.examples)[1]
+    if min(len(fit_on), len(others), len(unusual)) < 20:
+        raise ToolInputError(
+            f"{len(usual)} normal and {len(unusual)} anomalous prompts are too few: at least 40 and 20"
+        )
+    lens = None
+    if args.lens == "tuned":
+        lens = fitted(ctx, split_rows(corpus(ctx, [args.normal], "explore", args.examples), ctx.seed)[0], args.steps)
+    features = [trajectories(ctx, part, lens) for part in (fit_on, others, unusual)]
+    scaler = StandardScaler().fit(features[0])
+    train, test = scaler.transform(features[0]), scaler.transform(np.concatenate(features[1:]))
+    labels = np.r_[np.zeros(len(others), dtype=bool), np.ones(len(unusual), dtype=bool)]
+    detectors: dict[str, Any] = {
+        "local outlier factor": LocalOutlierFactor(n_neighbors=min(20, len(train) - 1), novelty=True),
+        "isolation forest": IsolationForest(n_estimators=200, random_state=ctx.seed),
+    }
+    where: dict[str, Any] = {"task": f"{normal.name} against {odd.name}", "split": args.split}
+    shuffled = np.random.default_rng(ctx.seed).permutation(labels)
+    measurements = []
+    rows = np.zeros((len(detectors), 2))
+    for i, (name, detector) in enumerate(detectors.items()):
+        oddness = -detector.fit(train).score_samples(test)
+        estimate, c = (statistics.auroc(oddness, y, ctx.seed) for y in (labels, shuffled))
+        control = Control(kind="labels shuffled", value=c.value, low=c.low, high=c.high, n=c.n)
+        variant = f"{name}, {args.lens} lens"
+        measurements.append(
+            measured("auroc", "area under the ROC curve", estimate, control=control, variant=variant, **where)
+        )
+        rows[i] = estimate.value, c.value
+    return Outcome(
+        text=f"{normal.name} (normal) against {odd.name}, {args.lens} lens, fitted on {len(train)} normal prompts, scored on {len(labels)} others ({args.split})\n"
+        + text_table(list(detectors), ["AUROC", "shuffled"], rows, digits=3),
+        measurements=tuple(measurements),
+        arrays=(as_array("auroc", rows, [("detector", list(detectors)), ("labels", ["true", "shuffled"])]),),
+    )
+
+
+def trajectories(ctx: Context, examples: list[Example], lens: torch.Tensor | None) -> np.ndarray:
+    """(examples, 3 x depths): entropy, surprise of the final top token, KL to the final distribution, by depth."""
+    subject: Subject = ctx.subject
+    h = states(subject, prompts(ctx, examples).rows, ctx.max_tokens, last=True).h
+    if lens is not None:
+        h = torch.cat([translate(h[:-1], lens), h[-1:]])
+    with subject.evaluating():
+        final = logprobs(subject, h[-1])
+        top = final.argmax(-1, keepdim=True)
+        columns: list[torch.Tensor] = []
+        for depth in h:
+            read = logprobs(subject, depth)
+            columns += [-(read.exp() * read).sum(-1), -read.gather(1, top)[:, 0], kl(final, read)]
+    return torch.stack(columns, 1).cpu().double().numpy()

@@ -1,0 +1,167 @@
+"""Read the residual stream at every depth through a translator fitted for that depth: the tuned lens, beside the logit lens.
+
+Without a prompt: how far each lens' distribution is from the model's own on texts that it was not fitted on (KL), and how far its
+average distribution is from the model's average (bias), by depth. With `transfer` also the KL of every translator used at every other
+depth. With a prompt: top tokens at every depth. The corpus is prompts and answers of tasks; a lens fitted on one corpus speaks of
+that corpus. What a lens reads was put there by training the lens as well as the model: it is a correlation.
+Source: Belrose et al. 2023; started in closed form (ridge) instead of at zero, which with steps=0 is the whole fit.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from experiments_db.records import Array, Control, Measurement, Outcome
+from tools._arguments import SPLIT, SplitName
+from tools._base import Context, ToolArgs, ToolInputError
+from tools._measure import measured
+from tools._tables import as_array, text_table
+from tools._translators import corpus, fitted, kl, logprobs, split_rows, states, translate
+from tools.engine import statistics
+
+KIND: Literal["experiment"] = "experiment"
+EXAMPLE = {"tasks": ["addition", "agreement"], "examples": 64, "steps": 40}
+
+
+class Args(ToolArgs):
+    """Arguments of tuned_lens."""
+
+    tasks: list[str] = Field(
+        min_length=1, max_length=16, description="task specs whose prompts and answers are the corpus"
+    )
+    prompt: str | None = Field(
+        default=None, min_length=1, description="a text to read; null compares the lenses on held-out texts"
+    )
+    transfer: bool = Field(default=False, description="without a prompt: use every translator at every depth")
+    top_k: int = Field(default=3, ge=1, le=20, description="with a prompt: how many top tokens at each place")
+    steps: int = Field(default=100, ge=0, le=2000, description="KL steps after the closed-form start")
+    split: SplitName = SPLIT
+    examples: int = Field(default=128, ge=16, le=4096, description="how many examples of each task the corpus has")
+
+
+def run(args: Args, ctx: Context) -> Outcome:
+    """Fit, or load, the lens and read with it."""
+    ctx.subject.require("next_token")
+    texts = corpus(ctx, args.tasks, "explore", args.examples)
+    train, held_out = split_rows(texts, ctx.seed)
+    lens = fitted(ctx, train, args.steps)
+    if args.prompt is not None:
+        return _read(args, ctx, lens, args.prompt, texts.name)
+    if args.split == "confirm":
+        held_out = list(corpus(ctx, args.tasks, "confirm", args.examples).rows)
+    with ctx.subject.evaluating():
+        return _compare(args, ctx, lens, held_out, texts.name)
+
+
+def _compare(args: Args, ctx: Context, lens: Tensor, rows: list[tuple[int, ...]], name: str) -> Outcome:
+    s = states(ctx.subject, rows, ctx.max_tokens)
+    truth = logprobs(ctx.subject, s.h[-1])
+    depths = s.h.shape[0]
+    where: dict[str, Any] = {"task": name, "split": args.split}
+    measurements: list[Measurement] = []
+    table = np.zeros((depths, 4))
+    for depth in range(depths):
+        plain = logprobs(ctx.subject, s.h[depth])
+        tuned = (
+            truth
+            if depth == depths - 1
+            else logprobs(ctx.subject, translate(s.h[depth][None], lens[depth : depth + 1])[0])
+        )
+        kls = [_by_text(kl(truth, q), s.owner) for q in (plain, tuned)]
+        biases = [_bias(truth, q) for q in (plain, tuned)]
+        table[depth] = [kls[0].mean(), kls[1].mean(), *biases]
+        base = statistics.mean(kls[0], ctx.seed)
+        control = Control(kind="logit lens on the same texts", value=base.value, low=base.low, high=base.high, n=base.n)
+        measurements += [
+            measured("kl", "nats a token, from the model's own", statistics.mean(kls[1], ctx.seed), control=control, layer=depth, variant="tuned lens", **where),
+            measured("kl", "nats a token, from the model's own", base, layer=depth, variant="logit lens", **where),
+            measured("kl.delta", "nats a token, tuned minus logit lens", statistics.paired_difference(kls[1], kls[0], ctx.seed), layer=depth, **where),
+            Measurement(name="bias", unit="nats, of the average distribution", value=biases[1], n=len(rows), layer=depth, variant="tuned lens", **where),
+            Measurement(name="bias", unit="nats, of the average distribution", value=biases[0], n=len(rows), layer=depth, variant="logit lens", **where),
+        ]  # fmt: skip
+    lines = [
+        f"lenses fitted on {name}, read on {len(rows)} other texts ({args.split}), by depth (blocks passed), nats",
+        text_table(range(depths), ["KL logit", "KL tuned", "bias logit", "bias tuned"], table, digits=3),
+    ]
+    arrays: list[Array] = [
+        as_array(
+            "lenses",
+            table,
+            [("depth", range(depths)), ("quantity", ["KL logit", "KL tuned", "bias logit", "bias tuned"])],
+            "nats",
+        )
+    ]
+    if args.transfer:
+        matrix = np.zeros((depths - 1, depths - 1))
+        for own in range(depths - 1):
+            for at in range(depths - 1):
+                out = logprobs(ctx.subject, translate(s.h[at][None], lens[own : own + 1])[0])
+                estimate = statistics.mean(_by_text(kl(truth, out), s.owner), ctx.seed)
+                matrix[own, at] = estimate.value
+                measurements.append(
+                    measured(
+                        "transfer.kl",
+                        "nats a token, from the model's own",
+                        estimate,
+                        layer=at,
+                        variant=f"translator of depth {own}",
+                        **where,
+                    )
+                )
+        lines.append(
+            "transfer: KL of the translator of one depth (row) used at another (column)\n"
+            + text_table(range(depths - 1), range(depths - 1), matrix)
+        )
+        arrays.append(
+            as_array(
+                "transfer", matrix, [("translator", range(depths - 1)), ("depth", range(depths - 1))], "nats a token"
+            )
+        )
+    return Outcome(text="\n".join(lines), measurements=tuple(measurements), arrays=tuple(arrays))
+
+
+def _by_text(values: Tensor, owner: np.ndarray) -> np.ndarray:
+    """Means over each text's tokens: texts are the independent units."""
+    v = values.cpu().double().numpy()
+    return np.bincount(owner, weights=v) / np.bincount(owner)
+
+
+def _bias(truth: Tensor, q: Tensor) -> float:
+    """KL between average distributions."""
+    n = torch.tensor(float(truth.shape[0])).log().item()
+    return max(0.0, float(kl(truth.logsumexp(0) - n, q.logsumexp(0) - n)))
+
+
+def _read(args: Args, ctx: Context, lens: Tensor, prompt: str, name: str) -> Outcome:
+    subject = ctx.subject
+    ids = subject.tokens(prompt)
+    if not ids:
+        raise ToolInputError("the prompt has no tokens: give some text")
+    with subject.evaluating():
+        h = states(subject, [ids], ctx.max_tokens).h
+        read = torch.cat([logprobs(subject, translate(h[:-1], lens)), logprobs(subject, h[-1:])])
+    top = read.topk(min(args.top_k, read.shape[-1]), dim=-1)
+    measurements: list[Measurement] = []
+    lines = [f"tuned lens (fitted on {name}) on {prompt!r}: depth, top tokens with probability at the last position"]
+    for depth in range(read.shape[0]):
+        for position in range(len(ids)):
+            best = int(top.indices[depth, position, 0])
+            measurements.append(
+                Measurement(name="top1", unit="probability", value=float(top.values[depth, position, 0].exp()), n=1, layer=depth,
+                            position=str(position - len(ids)), token=subject.token_label(best), variant="tuned lens", task=name)
+            )  # fmt: skip
+        tops = zip(top.indices[depth, -1].tolist(), top.values[depth, -1].exp().tolist(), strict=True)
+        lines.append(f"{depth}: " + ", ".join(f"{subject.token_label(t)!r} {p:.2f}" for t, p in tops))
+    labels = [f"{i - len(ids)} {subject.token_label(t)}" for i, t in enumerate(ids)]
+    axes = [("depth", range(read.shape[0])), ("position", labels), ("place", range(top.indices.shape[-1]))]
+    return Outcome(
+        text="\n".join(lines),
+        measurements=tuple(measurements),
+        arrays=(
+            as_array("top_token", top.indices.cpu().numpy().astype(np.int64), axes),
+            as_array("top_logprob", top.values.double().cpu().numpy(), axes, "nats"),
+        ),
+    )
