@@ -192,7 +192,8 @@ def _confirmatory(record: RunRecord) -> list[str]:
         )
     return [
         *lines, "",
-        f"p values are two-sided, of the difference from the control, adjusted by Holm's method over the run's {len(confirmatory(record))} "
+        f"p values are two-sided, of the difference from the control, adjusted by Holm's method over the "
+        f"run's {len(confirmatory(record))} "
         "confirmatory tests.",
     ]  # fmt: skip
 
@@ -220,8 +221,10 @@ def _tried(record: RunRecord, rows: Sequence[ExperimentRow], results: dict[str, 
     tests, differ = sum(map(len, families)), sum(q < LEVEL for f in families for _, q in f)
     lines += [
         "",
-        f"{len(rows)} experiments gave {count} measurements. {tests} of them stand beside a control, in {len(families)} families (one an "
-        f"experiment); {differ} differ from it at the {LEVEL:g} level after Holm's correction within their family. Intervals are for "
+        f"{len(rows)} experiments gave {count} measurements. {tests} of them stand beside a control, in "
+        f"{len(families)} families (one an "
+        f"experiment); {differ} differ from it at the {LEVEL:g} level after Holm's correction within their "
+        f"family. Intervals are for "
         "single comparisons; what is claimed as a localisation was confirmed on unseen examples.",
     ]
     rejected = [

@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--subject", help="model to study: demo, a folder, or a hub name; default: the one the goal names, or demo"
     )
-    p.add_argument("--planner", help="systematic, openai:MODEL, or scripted:FILE.jsonl")
+    p.add_argument("--planner", help="systematic, openai:MODEL, random_valid, or scripted:FILE.jsonl")
     p.add_argument("--task", type=Path, action="append", default=[], metavar="FILE.jsonl",
                    help='your own task: one {"prompt": ..., "answer": ...} a line; may be given again')  # fmt: skip
     p.add_argument("--max-experiments", type=int, metavar="N", help="stop after N experiments (default 60)", default=60)

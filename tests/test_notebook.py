@@ -86,7 +86,7 @@ def test_a_task_made_in_a_run_can_be_used_at_once_and_is_kept(answers):
 def test_what_discipline_forbids_is_refused_with_the_way_to_do_it(answers):
     record, texts, statuses = answers
     assert statuses[9:14] == ["rejected"] * 5
-    for text, says in zip(texts[9:14], ("use predict first", "typed by hand", "came true on the confirm", "needs evidence_for", "has no 'speed'"), strict=True):
+    for text, says in zip(texts[9:14], ("use predict first", "typed by hand", "needs a role", "needs evidence_for", "has no 'speed'"), strict=True):
         assert says in text
     assert [e.experiment.args.get("split", "explore") for e in record.experiments()] == ["explore", "explore"]
 

@@ -98,3 +98,39 @@ def test_a_difference_changes_sign_with_its_direction(values: np.ndarray) -> Non
     there, back = stats.paired_difference(values, values[::-1]), stats.paired_difference(values[::-1], values)
     assert back.value == pytest.approx(-there.value, abs=1e-9)
     assert [back.low, back.high] == pytest.approx([-there.high, -there.low], abs=1e-9)
+
+
+def test_holm_adjusts_as_in_a_worked_example() -> None:
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1 is 0.02, 0.03, 0.06, 0.04; made monotone 0.02, 0.03, 0.06, 0.06.
+    assert stats.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30).map(np.array))
+def test_holm_never_lowers_a_p_value_nor_changes_their_order(p: np.ndarray) -> None:
+    q = stats.holm(p)
+    assert np.all(q >= p)
+    assert np.all(q <= 1)
+    assert np.all(np.diff(q[np.argsort(p, kind="stable")]) >= 0)
+
+
+def test_p_values_and_intervals_say_the_same() -> None:
+    assert stats.p_from_interval(stats.Estimate(1.0, 0.0, 2.0, 9)) == pytest.approx(0.05, abs=1e-9)
+    assert stats.p_from_interval(stats.Estimate(1.0, 1.0, 1.0, 9)) == 0
+    assert stats.p_from_interval(stats.Estimate(0.0, 0.0, 0.0, 9)) == 1
+
+
+def test_auroc_and_r_squared_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import r2_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=80).round(1), rng.random(80) < 0.3
+    found = stats.auroc(scores, labels)
+    assert found.value == pytest.approx(roc_auc_score(labels, scores))
+    assert found.low < found.value < found.high
+    y = rng.normal(size=60)
+    guess = y + rng.normal(size=60)
+    r2 = stats.r_squared(y, guess)
+    assert r2.value == pytest.approx(r2_score(y, guess))
+    assert r2.low < r2.value < r2.high
+    with pytest.raises(ValueError, match="positives and negatives"):
+        stats.auroc(scores, np.ones(80, dtype=bool))

@@ -1,8 +1,9 @@
 """What a tool is, what it is given, and how tools are found.
 
 A tool is one module of this folder with `Args` (a flat pydantic model, every field described), `run(args, ctx)`, an
-`EXAMPLE` and a `KIND`; `LOCALISES = True` marks one that looks for where a task is done. Its docstring is its description, the first paragraph in short. The function schema, the validation, the
-command line, the docs table, the record and the replay all come from that one declaration.
+`EXAMPLE` and a `KIND`; `LOCALISES = True` marks one that looks for where a task is done. Its docstring is its
+description, the first paragraph in short. The function schema, the validation, the command line, the docs table, the
+record and the replay all come from that one declaration.
 """
 
 import importlib

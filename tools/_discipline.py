@@ -99,8 +99,9 @@ def check_confirm_once(ctx: Context, hypothesis: str, metric: str) -> None:
         return
     for p in ctx.history.predictions():
         if p.hypothesis == hypothesis and p.outcome is not None and "split=confirm" in p.metric:
+            fate = "came true" if p.outcome else "did not come true"
             raise ToolInputError(
-                f"{hypothesis} was put to the confirm split in {p.experiment} ({p.handle} {'came true' if p.outcome else 'did not come true'}): "
+                f"{hypothesis} was put to the confirm split in {p.experiment} ({p.handle} {fate}): "
                 "that is its one confirmation, and it can't be repeated. Settle it, or state another hypothesis"
             )
         if p.metric == metric and p.outcome is None:
@@ -115,9 +116,8 @@ def check_localisation(ctx: Context, role: Role | None, sites: Sequence[str], ex
         raise ToolInputError(f"a localisation needs a role: {', '.join(EVIDENCE)}")
     asked = {h: ctx.history.experiment(h) for h in experiments}
     if not any(_speaks(role, e.tool, e.args) for e in asked.values()):
-        raise ToolInputError(
-            f"role {role} needs an experiment that can show it: {EVIDENCE[role]}; cited are {', '.join(f'{h} ({e.tool})' for h, e in asked.items())}"
-        )
+        cited = ", ".join(f"{h} ({e.tool})" for h, e in asked.items())
+        raise ToolInputError(f"role {role} needs an experiment that can show it: {EVIDENCE[role]}; cited are {cited}")
     true = [(p, m, q) for p, m, q in confirmatory(ctx.history) if p.outcome]
     mine = [
         (p, m, q)
@@ -132,7 +132,8 @@ def check_localisation(ctx: Context, role: Role | None, sites: Sequence[str], ex
     if not any(outside_control(m) and q < LEVEL for _, m, q in mine):
         worst = ", ".join(f"{p.handle} ({m.key}, adjusted p {q:.2g})" for p, m, q in mine)
         raise ToolInputError(
-            f"a localisation needs an effect outside its control's interval, after correction for the number of confirmatory tests: {worst}. "
+            f"a localisation needs an effect outside its control's interval, after correction for the "
+            f"number of confirmatory tests: {worst}. "
             "Claim an effect or an absence instead"
         )
     for task in sorted({m.task for _, m, _ in mine if m.task}):

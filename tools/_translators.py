@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ TRAIN_SHARE = 0.8
 RIDGE = 1e-3
 BATCH_ROWS = 1024
 VERSION = 1
+Start = Literal["ridge", "zero"]
 _loaded: dict[str, Tensor] = {}
 
 
@@ -126,12 +128,13 @@ def logprobs(subject: Subject, h: Tensor) -> Tensor:
 
 
 def fitted(
-    ctx: Context, rows: list[tuple[int, ...]], steps: int, rate: float = 3e-3
+    ctx: Context, rows: list[tuple[int, ...]], steps: int, start: Start = "ridge", rate: float = 3e-3
 ) -> Float[Tensor, "depths width1 width"]:
     """Translators for all depths but the last, from disk if they were fitted before on the same model and texts."""
     subject = ctx.subject
     identity = {
-        "subject": subject.fingerprint, "rows": [list(r) for r in rows], "steps": steps, "rate": rate, "seed": ctx.seed,
+        "subject": subject.fingerprint, "rows": [list(r) for r in rows], "steps": steps, "start": start,
+        "rate": rate, "seed": ctx.seed,
         "dtype": str(subject.dtype), "device": subject.device.type, "version": VERSION,
     }  # fmt: skip
     key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]
@@ -141,7 +144,7 @@ def fitted(
     if path.exists() and subject.fingerprint != "random":
         lens = load_file(path)["lens"].to(subject.device)
     else:
-        lens = _fit(ctx, rows, steps, rate)
+        lens = _fit(ctx, rows, steps, start, rate)
         if subject.fingerprint != "random":
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}.tmp")
@@ -157,29 +160,34 @@ def _folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "locus" / "lenses"
 
 
-def _fit(ctx: Context, rows: list[tuple[int, ...]], steps: int, rate: float) -> Tensor:
+def _fit(ctx: Context, rows: list[tuple[int, ...]], steps: int, start: Start, rate: float) -> Tensor:
     s = states(ctx.subject, rows, ctx.max_tokens)
     h, target = s.h[:-1], s.h[-1]
     width = h.shape[-1]
+    first = torch.zeros(h.shape[0], width + 1, width, device=h.device) if start == "zero" else _ridge(h, target)
+    if steps == 0:
+        return first
+    with torch.no_grad():
+        truth = logprobs(ctx.subject, target)
+    with torch.enable_grad():
+        lens = _descend(ctx, h, truth, first, steps, rate)
+    # A translator that KL steps made worse than none at all is not one: keep the better by depth, on the fitting texts.
+    with torch.no_grad():
+        candidates = [torch.zeros_like(first), first, lens]
+        losses = torch.stack([_loss(ctx, h, truth, c) for c in candidates])
+        best = losses.argmin(0)
+        return torch.stack([candidates[int(i)][d] for d, i in enumerate(best)])
+
+
+def _ridge(h: Tensor, target: Tensor) -> Tensor:
+    """Translators by weighted ridge regression onto the last state."""
     # Errors count by what the final norm makes of them: states of small variance are scaled up by it.
     weight = (target.var(-1, unbiased=False) + 1e-5).reciprocal()
     x = torch.cat([h, torch.ones_like(h[..., :1])], -1).double()
     xw = x * weight[None, :, None]
     a, c = xw.transpose(1, 2) @ x, xw.transpose(1, 2) @ (target[None] - h).double()
     a.diagonal(dim1=1, dim2=2).add_(a.diagonal(dim1=1, dim2=2).mean(1, keepdim=True) * RIDGE)
-    start = torch.linalg.solve(a, c).float()
-    if steps == 0:
-        return start
-    with torch.no_grad():
-        truth = logprobs(ctx.subject, target)
-    with torch.enable_grad():
-        lens = _descend(ctx, h, truth, start, steps, rate)
-    # A translator that KL steps made worse than none at all is not one: keep the better by depth, on the fitting texts.
-    with torch.no_grad():
-        candidates = [torch.zeros(h.shape[0], width + 1, width, device=h.device), start, lens]
-        losses = torch.stack([_loss(ctx, h, truth, c) for c in candidates])
-        best = losses.argmin(0)
-        return torch.stack([candidates[int(i)][d] for d, i in enumerate(best)])
+    return torch.linalg.solve(a, c).float()
 
 
 def _descend(ctx: Context, h: Tensor, truth: Tensor, start: Tensor, steps: int, rate: float) -> Tensor:

@@ -1,9 +1,9 @@
-"""Attention patterns of every head, with scores for known kinds: previous token, first token, duplicate token, induction; and,
-for a task, how much the prompt's last token attends to each of the positions before it.
+"""Attention patterns of every head, with scores for known kinds: previous token, first token, duplicate token,
+induction; and, for a task, how much the prompt's last token attends to each of the positions before it.
 
-Without a task the text is random tokens said twice (Olsson et al. 2022): induction is attention from the second half to the
-token AFTER the earlier occurrence, duplicate to the earlier occurrence itself. Scores are means over queries, then over
-sequences. The control is what a head that spreads its attention evenly over all earlier tokens would score.
+Without a task the text is random tokens said twice (Olsson et al. 2022): induction is attention from the second half
+to the token AFTER the earlier occurrence, duplicate to the earlier occurrence itself. Scores are means over queries,
+then over sequences. The control is what a head that spreads its attention evenly over all earlier tokens would score.
 A pattern says where a head looks, not that what it sees matters: patch or ablate it.
 """
 
@@ -181,7 +181,10 @@ def _on_task(args: Args, ctx: Context, layers: list[int], name: str) -> Outcome:
     table = np.full((len(labels), len(places)), np.nan)
     for m in measurements:
         table[labels.index(f"{m.layer}.{m.head}"), places.index(m.position)] = m.value
-    text = f"where the last token of {task.name} looks ({args.split}, n={len(examples)}): share of attention, heads x positions counted back\n"
+    text = (
+        f"where the last token of {task.name} looks ({args.split}, n={len(examples)}): share of attention, heads x positions "
+        "counted back\n"
+    )
     return Outcome(
         text=text + text_table(labels, places, table),
         measurements=tuple(measurements),

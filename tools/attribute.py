@@ -1,11 +1,13 @@
-"""Which components move the answer, estimated for all of them at once: attribution patching (gradient times the difference
-between twin and clean), or direct logit attribution (what each component itself writes towards the answer).
+"""Which components move the answer, estimated for all of them at once: attribution patching (gradient times the
+difference between twin and clean), or direct logit attribution (what each component itself writes towards the
+answer).
 
-`patching` estimates what exact patching would give, with two passes in place of one a site; a few sites, the highest and a random
-sample, are then patched exactly, and the result says how well the estimate agrees: believe it only as far as that.
-`direct` takes the answer's logit apart into what each attention and MLP writes into the last position, under the final
-norm's own scale; its parts add up to the margin exactly, but it does not see what a component does through later ones.
-Source: Nanda 2023, Attribution patching; Kramar et al. 2024 (AtP*); Hanna et al. 2024 (steps > 1); Elhage et al. 2021.
+`patching` estimates what exact patching would give, with two passes in place of one a site; a few sites, the highest
+and a random sample, are then patched exactly, and the result says how well the estimate agrees: believe it only as
+far as that. `direct` takes the answer's logit apart into what each attention and MLP writes into the last position,
+under the final norm's own scale; its parts add up to the margin exactly, but it does not see what a component does
+through later ones. Source: Nanda 2023, Attribution patching; Kramar et al. 2024 (AtP*); Hanna et al. 2024 (steps >
+1); Elhage et al. 2021.
 """
 
 from typing import Any, Literal
@@ -209,7 +211,7 @@ def _direct(args: Args, ctx: Context, layers: list[int]) -> Outcome:
     task, found = load_examples(ctx, args.task, args.split, args.examples)
     examples = [e for e in found if e.foil is not None]
     entry = Site(spec.name, 0, "resid_pre")
-    sublayers = [t for t in _targets(args.model_copy(update={"component": "sublayer"}), subject, layers)]
+    sublayers = _targets(args.model_copy(update={"component": "sublayer"}), subject, layers)
     parts = [("embedding", entry, None), *sublayers]
     effects = np.zeros((len(parts), len(examples)))
     whole = np.zeros(len(examples))
@@ -253,7 +255,10 @@ def _direct(args: Args, ctx: Context, layers: list[int]) -> Outcome:
     )
     rest = statistics.mean(whole - effects.sum(0), ctx.seed)
     measurements.append(measured("rest", "logits: biases, and blocks left out", rest, **where))
-    head = f"direct logit attribution on {task.name} ({args.split}, n={len(examples)}): logits towards the answer, margin {whole.mean():.2f}"
+    head = (
+        f"direct logit attribution on {task.name} ({args.split}, n={len(examples)}): logits towards the answer, margin "
+        f"{whole.mean():.2f}"
+    )
     return _outcome([head], measurements, "direct", args)
 
 

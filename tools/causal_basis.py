@@ -1,9 +1,10 @@
 """Which directions of the residual stream does the tuned lens read from, and does the model use the same ones?
 
-Causal basis extraction finds, one after the other and orthogonal to each other, the directions whose removal (replacement by
-their mean) changes the lens' output most; then each is removed in the model itself. Energy is the KL that a removal causes, of the
-lens and of the model. Alignment is the cosine, in Aitchison geometry, between how the lens' and the model's
-log probabilities change. The control is random orthonormal directions. Source: Belrose et al. 2023, sections 4.1 and 4.2.
+Causal basis extraction finds, one after the other and orthogonal to each other, the directions whose removal
+(replacement by their mean) changes the lens' output most; then each is removed in the model itself. Energy is the KL
+that a removal causes, of the lens and of the model. Alignment is the cosine, in Aitchison geometry, between how the
+lens' and the model's log probabilities change. The control is random orthonormal directions. Source: Belrose et al.
+2023, sections 4.1 and 4.2.
 """
 
 from typing import Any, Literal
@@ -93,7 +94,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     table = np.stack([own[n].mean(1) for n in units], 1)
     control_row = np.array([[other[n].mean() for n in units]])
     return Outcome(
-        text=f"causal basis before block {args.layer} on {texts.name} (explore, n={len(held_out)} other texts); rank correlation of energies {correlation:.2f}\n"
+        text=f"causal basis before block {args.layer} on {texts.name} (explore, n={len(held_out)} other texts); rank "
+        f"correlation of energies {correlation:.2f}\n"
         + text_table([*range(args.directions), "random"], list(units), np.concatenate([table, control_row]), digits=4),
         measurements=tuple(measurements),
         arrays=(

@@ -1,7 +1,7 @@
 """Put a conclusion into the report: its kind, the sites it names, the experiments it rests on, and how sure you are.
 
-Numbers are written as references such as {{E3.accuracy[task=addition, program=skip 2]}}. A localisation needs a
-role, a prediction that came true on the confirm split with an effect outside its control's interval (Holm-adjusted over the
+Numbers are written as references such as {{E3.accuracy[task=addition, program=skip 2]}}. A localisation needs a role,
+a prediction that came true on the confirm split with an effect outside its control's interval (Holm-adjusted over the
 run's confirmatory tests), and a task that the intact model can do; without these, claim an effect or a behaviour.
 """
 

@@ -1,10 +1,11 @@
-"""Search for a smallest set of components that a task needs, greedily: a set whose removal breaks it (breaking), or a set that
-alone keeps it when everything else of its kind is removed (sufficient).
+"""Search for a smallest set of components that a task needs, greedily: a set whose removal breaks it (breaking), or a
+set that alone keeps it when everything else of its kind is removed (sufficient).
 
-One by one is not enough: where one component can stand in for another, neither is missed alone. The breaking search first
-removes, at each step, the component whose removal hurts most given what is gone; then it puts back what is not needed, so
-that the set is minimal: every member is missed within it. Broken is an accuracy below the half-way point between intact and
-chance; kept is one above 90% of intact. The control is random sets of the same size. State the ablation type.
+One by one is not enough: where one component can stand in for another, neither is missed alone. The breaking search
+first removes, at each step, the component whose removal hurts most given what is gone; then it puts back what is not
+needed, so that the set is minimal: every member is missed within it. Broken is an accuracy below the half-way point
+between intact and chance; kept is one above 90% of intact. The control is random sets of the same size. State the
+ablation type.
 """
 
 from dataclasses import dataclass

@@ -1,12 +1,13 @@
-"""Activation patching between each example and its corrupted twin, block by block, by head or position by position: where
-does the information that separates the two lie?
+"""Activation patching between each example and its corrupted twin, block by block, by head or position by position:
+where does the information that separates the two lie?
 
-Direction `noise` runs the clean prompt and puts in the twin's activation: how far does the answer go over to the twin's
-(the activation is enough to change the answer). Direction `denoise` runs the twin and puts in the clean activation: how
-far does the clean answer come back. Recovered is 0 for no effect and 1 for a complete change, in logit margin between
-the two answers; flipped is the share of examples whose answer, between the two, changes over; probability, nll and
-accuracy are those of the prompt's own answer, kl is from the unpatched run. The control adds a random vector of the same
-norm at the same site; at `pattern` it takes the weights of another example. Source: Meng et al. 2022; Zhang, Nanda 2023.
+Direction `noise` runs the clean prompt and puts in the twin's activation: how far does the answer go over to the
+twin's (the activation is enough to change the answer). Direction `denoise` runs the twin and puts in the clean
+activation: how far does the clean answer come back. Recovered is 0 for no effect and 1 for a complete change, in
+logit margin between the two answers; flipped is the share of examples whose answer, between the two, changes over;
+probability, nll and accuracy are those of the prompt's own answer, kl is from the unpatched run. The control adds a
+random vector of the same norm at the same site; at `pattern` it takes the weights of another example. Source: Meng et
+al. 2022; Zhang, Nanda 2023.
 """
 
 from typing import Any, Literal
@@ -77,7 +78,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     if KINDS[args.site] not in ctx.subject.spec().kinds:
         raise ToolInputError(f"site: this model has no {args.site}; it has {', '.join(ctx.subject.spec().kinds)}")
     task, receivers = load_pairs(ctx, args.task, args.split, args.examples, args.direction)
-    plan = _Plan(ctx, args, layers)
+    plan = _Plan(ctx, args, layers, longest=max(len(ctx.subject.tokens(e.prompt)) for e in receivers))
     scores, _ = score(ctx.subject, receivers, plan.variants, max_tokens=ctx.max_tokens, kl=True)
     base, donor = scores[0], donor_margin(ctx, receivers)
     targets = plan.targets
@@ -126,12 +127,12 @@ def _effects(
 class _Plan:
     """Makes the variants of each microbatch: base, each patch, each control."""
 
-    def __init__(self, ctx: Context, args: Args, layers: list[int]) -> None:
-        self.ctx, self.args = ctx, args
+    def __init__(self, ctx: Context, args: Args, layers: list[int], longest: int) -> None:
+        self.ctx, self.args, depth = ctx, args, min(args.depth, longest)
         spec = ctx.subject.spec()
         kind = KINDS[args.site]
         heads: list[int | None] = list(range(spec.n_heads)) if kind in HEADED else [None]
-        places: list[str] = [str(-1 - i) for i in range(args.depth)] if args.positions == "each" else [args.positions]
+        places: list[str] = [str(-1 - i) for i in range(depth)] if args.positions == "each" else [args.positions]
         self.sites = {layer: Site(spec.name, layer, kind) for layer in layers}
         self.targets = [
             (f"{layer}.{args.site}" + ("" if head is None else f".{head}"), layer, head, place)

@@ -1,10 +1,10 @@
 """Path patching: how much of a component's effect goes straight into one later component, with everything between held
 at its clean value?
 
-For each sender the prompt is run with the sender's output taken from the twin and every attention and MLP between sender
-and receiver frozen; what the receiver then computes is put into an otherwise clean run. Recovered is 0 for no effect and 1 for
-a complete change to the twin's answer, in logit margin. The control sends a random vector of the same norm along the same path.
-Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
+For each sender the prompt is run with the sender's output taken from the twin and every attention and MLP between
+sender and receiver frozen; what the receiver then computes is put into an otherwise clean run. Recovered is 0 for no
+effect and 1 for a complete change to the twin's answer, in logit margin. The control sends a random vector of the
+same norm along the same path. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
 """
 
 from typing import Any, Literal
@@ -82,7 +82,10 @@ def run(args: Args, ctx: Context) -> Outcome:
         )
     column = "head" if args.sender == "head" else "variant"
     rows, columns, values = grid(measurements, "recovered", "layer", column)
-    text = f"{args.direction} path patching from {args.sender} to {to} on {task.name} ({args.split}, n={len(receivers)}), recovered margin\n"
+    text = (
+        f"{args.direction} path patching from {args.sender} to {to} on {task.name} ({args.split}, n={len(receivers)}), "
+        "recovered margin\n"
+    )
     return Outcome(
         text=text + text_table(rows, columns, values),
         measurements=tuple(measurements),

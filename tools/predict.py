@@ -1,7 +1,8 @@
 """Write down a prediction BEFORE the experiment it is about: metric, comparison, threshold and how sure you are.
 
 The first later experiment that measures the metric scores it; nothing else can. An experiment on the confirm split is
-answered only if it scores an open prediction; it confirms or refutes a hypothesis once, and can't be repeated. A metric that this run has measured already can't be predicted.
+answered only if it scores an open prediction; it confirms or refutes a hypothesis once, and can't be repeated. A
+metric that this run has measured already can't be predicted.
 """
 
 from typing import Literal

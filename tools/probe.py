@@ -1,10 +1,11 @@
-"""Fit a probe that reads a label from activations, per layer and position: is the variable there, in a form that a linear map (or a
-small MLP) can read?
+"""Fit a probe that reads a label from activations, per layer and position: is the variable there, in a form that a
+linear map (or a small MLP) can read?
 
-The label is any metadata of the task, such as an operand, a carry or a number, or the answer; `% 2` after it gives parity. Classes
-are scored by accuracy, numbers by R2, always on examples the probe was not fitted on: with split confirm it is fitted on explore
-and scored on confirm. The control is the same probe on shuffled labels (selectivity, Hewitt and Liang 2019); beside it stand the
-share of the most frequent class and the same probe on a randomly initialised twin of the model. What can be read need not be used.
+The label is any metadata of the task, such as an operand, a carry or a number, or the answer; `% 2` after it gives
+parity. Classes are scored by accuracy, numbers by R2, always on examples the probe was not fitted on: with split
+confirm it is fitted on explore and scored on confirm. The control is the same probe on shuffled labels (selectivity,
+Hewitt and Liang 2019); beside it stand the share of the most frequent class and the same probe on a randomly
+initialised twin of the model. What can be read need not be used.
 """
 
 import copy
@@ -97,7 +98,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     name, unit = ("accuracy", "share of examples") if args.target == "class" else ("r2", "share of variance explained")
     measurements: list[Measurement] = []
     for (site, place), x in own.items():
-        at = {**where, "site": str(site), "layer": site.block, "position": place}
+        at: dict[str, Any] = {**where, "site": str(site), "layer": site.block, "position": place}
         mine = _fit(args, _Data(x[:n_train], x[n_train:], y[:n_train], y[n_train:]), ctx.seed)
         other = _fit(args, _Data(x[:n_train], x[n_train:], shuffled[:n_train], shuffled[n_train:]), ctx.seed)
         untrained = twin[site, place]
@@ -119,7 +120,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     baseline = Measurement(name="majority", unit=unit, value=majority, n=len(scored), **where)
     what = f"{len(names)} classes" if names else "a number"
     text = (
-        f"{args.model} probe of {args.label} ({what}) at {args.site}, {task} ({args.split}): {name} on {len(scored)} examples, fitted on "
+        f"{args.model} probe of {args.label} ({what}) at {args.site}, {task} ({args.split}): {name} on "
+        f"{len(scored)} examples, fitted on "
         f"{n_train}; {'most frequent class' if names else 'mean'} {majority:.2f}\n"
     )
     picked = [m for m in measurements if m.name == name]
@@ -188,7 +190,7 @@ def _fit(args: Args, data: _Data, seed: int) -> statistics.Estimate:
     steps: list[Any] = [StandardScaler()]
     if args.components is not None:
         steps.append(PCA(args.components, random_state=seed))
-    hidden = {
+    hidden: dict[str, Any] = {
         "hidden_layer_sizes": (64,),
         "alpha": 1e-2,
         "max_iter": 400,

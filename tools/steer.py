@@ -1,11 +1,12 @@
-"""Push the residual stream (or another site) along a direction, at several doses, and see what happens to answers or to text: does the
-direction do what it is thought to mean?
+"""Push the residual stream (or another site) along a direction, at several doses, and see what happens to answers or to
+text: does the direction do what it is thought to mean?
 
-The direction is the difference of means between examples with a label's value and the others, the weights of a linear probe for
-it, or random; it is fitted on examples other than those it is tried on, and given the length of the difference of means,
-so that dose 1 is one such step. `add` adds dose x direction, `set` first takes out what lies along it, `project_out` only
-takes out. `toward` is a text whose probability (scoring) or presence in the completion (generating) is followed. The control
-is random directions of the same length at the same dose. Source: Li et al. 2023 (inference-time intervention); Turner et al. 2023.
+The direction is the difference of means between examples with a label's value and the others, the weights of a linear
+probe for it, or random; it is fitted on examples other than those it is tried on, and given the length of the
+difference of means, so that dose 1 is one such step. `add` adds dose x direction, `set` first takes out what lies
+along it, `project_out` only takes out. `toward` is a text whose probability (scoring) or presence in the completion
+(generating) is followed. The control is random directions of the same length at the same dose. Source: Li et al. 2023
+(inference-time intervention); Turner et al. 2023.
 """
 
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class Args(ToolArgs):
     task: str = Field(description="a task spec whose prompts are steered; see list_tasks")
     label: str = Field(description="a metadata key of the task's examples, or answer: what the direction is about")
     value: str = Field(description="the label's value towards which the direction points")
-    layer: int = Field(description="the block")
+    layer: int = Field(description="the block, counted from 0")
     site: str = Field(default="resid_post", description="kind of site, such as resid_post, attn.out, mlp.out")
     direction: Literal["mean_difference", "probe", "random"] = Field(
         default="mean_difference", description="how it is found"
@@ -141,7 +142,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     table = np.array([[x for n in names for x in _pair(measurements, n, dose)] for dose in args.doses])
     about = f"{args.toward!r}" if args.toward else "the task's answer"
     text = (
-        f"steering {site} by {args.operation} of {args.direction} for {args.label}={args.value} (length {found.norm():.2f}), following {about}, "
+        f"steering {site} by {args.operation} of {args.direction} for {args.label}={args.value} (length "
+        f"{found.norm():.2f}), following {about}, "
         f"{task.name} ({args.split}, n={len(tried)}), by dose\n"
     )
     return Outcome(
@@ -172,14 +174,15 @@ def direction(args: Args, ctx: Context, site: Site, examples: list[Example]) -> 
     if labels.sum() < 4 or (~labels).sum() < 4:
         seen = sorted({str(v) for v in labels_of(examples, args.label)})
         raise ToolInputError(
-            f"value: {int(labels.sum())} of {len(labels)} examples have {args.label}={args.value!r}, and at least 4 must and 4 must not; "
+            f"value: {int(labels.sum())} of {len(labels)} examples have {args.label}={args.value!r}, and "
+            f"at least 4 must and 4 must not; "
             f"values are {', '.join(seen[:20])}"
         )
     x = collect(ctx.subject, examples, [site], ["last"], ctx.max_tokens)[site, "last"]
     difference = x[labels].mean(0) - x[~labels].mean(0)
     length = float(np.linalg.norm(difference))
     if args.direction == "probe":
-        fitted = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(x, labels)
+        fitted: Any = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(x, labels)
         weights = fitted[-1].coef_[0] / np.maximum(fitted[0].scale_, 1e-6)
         difference = weights / max(float(np.linalg.norm(weights)), 1e-12) * length
     vector = torch.tensor(difference, dtype=torch.float32)

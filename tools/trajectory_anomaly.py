@@ -1,11 +1,11 @@
-"""Tell unusual prompts from usual ones by how the prediction forms with depth: an outlier detector on lens trajectories, for
-example to find prompts with an injected instruction.
+"""Tell unusual prompts from usual ones by how the prediction forms with depth: an outlier detector on lens trajectories,
+for example to find prompts with an injected instruction.
 
-Each prompt becomes, for its last token, entropy, surprise of the model's own top token and KL to the model's own distribution at every
-depth, read with the logit lens or a tuned lens. Local outlier factor and isolation forest are fitted on normal prompts only
-and scored by AUROC on other normal prompts and on the anomalous ones. The control is the same scores with labels
-shuffled. A detector tells two sets of prompts apart by whatever differs, length included: compare sets that differ in one thing.
-Source: Belrose et al. 2023, section 5.2; Breunig et al. 2000; Liu et al. 2008.
+Each prompt becomes, for its last token, entropy, surprise of the model's own top token and KL to the model's own
+distribution at every depth, read with the logit lens or a tuned lens. Local outlier factor and isolation forest are
+fitted on normal prompts only and scored by AUROC on other normal prompts and on the anomalous ones. The control is
+the same scores with labels shuffled. A detector tells two sets of prompts apart by whatever differs, length included:
+compare sets that differ in one thing. Source: Belrose et al. 2023, section 5.2; Breunig et al. 2000; Liu et al. 2008.
 """
 
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from tools.subjects import Subject
 from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
+SHUFFLES = 50
 EXAMPLE = {"normal": "agreement", "anomalous": "brackets", "examples": 64}
 
 
@@ -73,21 +74,25 @@ def run(args: Args, ctx: Context) -> Outcome:
         "isolation forest": IsolationForest(n_estimators=200, random_state=ctx.seed),
     }
     where: dict[str, Any] = {"task": f"{normal.name} against {odd.name}", "split": args.split}
-    shuffled = np.random.default_rng(ctx.seed).permutation(labels)
+    rng = np.random.default_rng(ctx.seed)
+    shuffles = [rng.permutation(labels) for _ in range(SHUFFLES)]
     measurements = []
     rows = np.zeros((len(detectors), 2))
     for i, (name, detector) in enumerate(detectors.items()):
         oddness = -detector.fit(train).score_samples(test)
-        estimate, c = (statistics.auroc(oddness, y, ctx.seed) for y in (labels, shuffled))
-        control = Control(kind="labels shuffled", value=c.value, low=c.low, high=c.high, n=c.n)
+        estimate = statistics.auroc(oddness, labels, ctx.seed)
+        null = [statistics.auroc(oddness, y, ctx.seed).value for y in shuffles]
+        low, high = np.quantile(null, [0.025, 0.975])
+        kind = f"labels shuffled {SHUFFLES} times: mean and 95% range"
+        control = Control(kind=kind, value=float(np.mean(null)), low=float(low), high=float(high), n=len(labels))
         variant = f"{name}, {args.lens} lens"
         measurements.append(
             measured("auroc", "area under the ROC curve", estimate, control=control, variant=variant, **where)
         )
-        rows[i] = estimate.value, c.value
+        rows[i] = estimate.value, control.value
     return Outcome(
-        text=f"{normal.name} (normal) against {odd.name}, {args.lens} lens, fitted on {len(train)} normal prompts, scored on {len(labels)} others ({args.split})\n"
-        + text_table(list(detectors), ["AUROC", "shuffled"], rows, digits=3),
+        text=f"{normal.name} (normal) against {odd.name}, {args.lens} lens, fitted on {len(train)} normal prompts, scored on "
+        f"{len(labels)} others ({args.split})\n" + text_table(list(detectors), ["AUROC", "shuffled"], rows, digits=3),
         measurements=tuple(measurements),
         arrays=(as_array("auroc", rows, [("detector", list(detectors)), ("labels", ["true", "shuffled"])]),),
     )

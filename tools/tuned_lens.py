@@ -1,10 +1,12 @@
-"""Read the residual stream at every depth through a translator fitted for that depth: the tuned lens, beside the logit lens.
+"""Read the residual stream at every depth through a translator fitted for that depth: the tuned lens, beside the logit
+lens.
 
-Without a prompt: how far each lens' distribution is from the model's own on texts that it was not fitted on (KL), and how far its
-average distribution is from the model's average (bias), by depth. With `transfer` also the KL of every translator used at every other
-depth. With a prompt: top tokens at every depth. The corpus is prompts and answers of tasks; a lens fitted on one corpus speaks of
-that corpus. What a lens reads was put there by training the lens as well as the model: it is a correlation.
-Source: Belrose et al. 2023; started in closed form (ridge) instead of at zero, which with steps=0 is the whole fit.
+Without a prompt: how far each lens' distribution is from the model's own on texts that it was not fitted on (KL), and
+how far its average distribution is from the model's average (bias), by depth. With `transfer` also the KL of every
+translator used at every other depth. With a prompt: top tokens at every depth. The corpus is prompts and answers of
+tasks; a lens fitted on one corpus speaks of that corpus. What a lens reads was put there by training the lens as well
+as the model: it is a correlation. Source: Belrose et al. 2023; started in closed form (ridge) instead of at zero,
+which with steps=0 is the whole fit.
 """
 
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from tools._arguments import SPLIT, SplitName
 from tools._base import Context, ToolArgs, ToolInputError
 from tools._measure import measured
 from tools._tables import as_array, text_table
-from tools._translators import corpus, fitted, kl, logprobs, split_rows, states, translate
+from tools._translators import Start, corpus, fitted, kl, logprobs, split_rows, states, translate
 from tools.engine import statistics
 
 KIND: Literal["experiment"] = "experiment"
@@ -37,7 +39,11 @@ class Args(ToolArgs):
     )
     transfer: bool = Field(default=False, description="without a prompt: use every translator at every depth")
     top_k: int = Field(default=3, ge=1, le=20, description="with a prompt: how many top tokens at each place")
-    steps: int = Field(default=100, ge=0, le=2000, description="KL steps after the closed-form start")
+    start: Start = Field(
+        default="ridge",
+        description="ridge: the closed-form fit; zero: no translation, which with steps=0 is the logit lens",
+    )
+    steps: int = Field(default=100, ge=0, le=2000, description="KL steps after the start")
     split: SplitName = SPLIT
     examples: int = Field(default=128, ge=16, le=4096, description="how many examples of each task the corpus has")
 
@@ -47,7 +53,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     ctx.subject.require("next_token")
     texts = corpus(ctx, args.tasks, "explore", args.examples)
     train, held_out = split_rows(texts, ctx.seed)
-    lens = fitted(ctx, train, args.steps)
+    lens = fitted(ctx, train, args.steps, args.start)
     if args.prompt is not None:
         return _read(args, ctx, lens, args.prompt, texts.name)
     if args.split == "confirm":
@@ -75,13 +81,17 @@ def _compare(args: Args, ctx: Context, lens: Tensor, rows: list[tuple[int, ...]]
         table[depth] = [kls[0].mean(), kls[1].mean(), *biases]
         base = statistics.mean(kls[0], ctx.seed)
         control = Control(kind="logit lens on the same texts", value=base.value, low=base.low, high=base.high, n=base.n)
+        tuned_kl = statistics.mean(kls[1], ctx.seed)
+        change = statistics.paired_difference(kls[1], kls[0], ctx.seed)
+        place: dict[str, Any] = {"layer": depth, **where}
+        own, average = "nats a token, from the model's own", "nats, of the average distribution"
         measurements += [
-            measured("kl", "nats a token, from the model's own", statistics.mean(kls[1], ctx.seed), control=control, layer=depth, variant="tuned lens", **where),
-            measured("kl", "nats a token, from the model's own", base, layer=depth, variant="logit lens", **where),
-            measured("kl.delta", "nats a token, tuned minus logit lens", statistics.paired_difference(kls[1], kls[0], ctx.seed), layer=depth, **where),
-            Measurement(name="bias", unit="nats, of the average distribution", value=biases[1], n=len(rows), layer=depth, variant="tuned lens", **where),
-            Measurement(name="bias", unit="nats, of the average distribution", value=biases[0], n=len(rows), layer=depth, variant="logit lens", **where),
-        ]  # fmt: skip
+            measured("kl", own, tuned_kl, control=control, variant="tuned lens", **place),
+            measured("kl", own, base, variant="logit lens", **place),
+            measured("kl.delta", "nats a token, tuned minus logit lens", change, **place),
+            Measurement(name="bias", unit=average, value=biases[1], n=len(rows), variant="tuned lens", **place),
+            Measurement(name="bias", unit=average, value=biases[0], n=len(rows), variant="logit lens", **place),
+        ]
     lines = [
         f"lenses fitted on {name}, read on {len(rows)} other texts ({args.split}), by depth (blocks passed), nats",
         text_table(range(depths), ["KL logit", "KL tuned", "bias logit", "bias tuned"], table, digits=3),

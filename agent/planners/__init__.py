@@ -6,7 +6,7 @@ from pathlib import Path
 from agent.planners._base import Planner, PlannerError
 
 DEFAULT_MODEL = "gpt-5"
-KINDS = "systematic, openai:MODEL, scripted:FILE.jsonl"
+KINDS = "systematic, openai:MODEL, random_valid[:SEED], scripted:FILE.jsonl"
 
 
 class PlannerChoiceError(ValueError):
@@ -27,6 +27,10 @@ def make_planner(spec: str | None, *, environ: Mapping[str, str]) -> Planner:
             from agent.planners.systematic import Systematic
 
             return Systematic()
+        case "random_valid" if not rest or rest.isdecimal():
+            from agent.planners.random_valid import RandomValid
+
+            return RandomValid(int(rest or 0))
         case "openai" if rest:
             if not endpoint:
                 raise PlannerChoiceError(

@@ -4,27 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.planners._base import Answer
-from agent.planners._evidence import Candidate, clear, reference
-
-
-def closer(
-    main: str, found: Sequence[Candidate], ablations: Sequence[Answer], examples: int
-) -> list[tuple[str, dict[str, Any]]]:
-    """Calls that look closer at what was found: heads of the first attention site, and the others of each kind."""
-    calls: list[tuple[str, dict[str, Any]]] = []
-    base = {"task": main, "ablation": "resample", "examples": examples}
-    attention = next((c for c in found if c.component == "attn"), None)
-    if attention is not None:
-        heads = {**base, "component": "head", "layers": [attention.layer]}
-        calls += [("ablate", {**heads, "ablation": ablation}) for ablation in ("resample", "zero")]
-    for component, answer in (("attn", ablations[0]), ("mlp", ablations[2])):
-        others = [x for x in layers_of(answer) if x not in {c.layer for c in found if c.component == component}]
-        if len(others) > 1:
-            calls += [
-                ("ablate", {**base, "ablation": a, "component": component, "layers": others, "together": True})
-                for a in ("resample", "zero")
-            ]
-    return calls
+from agent.planners._evidence import clear, reference
 
 
 def readout_claims(main: str, lens: Answer) -> list[tuple[str, dict[str, Any]]]:

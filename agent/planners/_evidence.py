@@ -66,33 +66,34 @@ def clear(answer: Answer, site: str, drop: float) -> bool:
     change = measurement(answer, "accuracy.delta", site=site)
     own = measurement(answer, "accuracy", site=site)
     if change.high is None or own.high is None or own.control is None or own.control.low is None:
-        return False
+        return False  # without a control nothing is clear
     return change.high < -drop and own.high < own.control.low
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What an ablation showed on explore examples, ready to be predicted for unseen ones.
+    """What ablations showed on explore examples, ready to be predicted for unseen ones.
 
     seen: the accuracy on explore. comparison `<=` expects the drop again, `>=` that the model is spared again.
+    call: the tool and arguments that measured it, but for the split. members: components as `3.attn`, `2.head.1`.
     """
 
     words: str
-    component: str
-    layers: tuple[int, ...]
     comparison: Literal["<=", ">="]
     threshold: float
     seen: Measurement
     seen_in: tuple[str, ...]
     sites: tuple[str, ...]
+    call: tuple[str, dict[str, Any]]
+    plural: bool = False
     together: bool = False
 
     @classmethod
-    def single(cls, c: Candidate, gate: Answer) -> "Expectation":
+    def single(cls, c: Candidate, gate: Answer, task: str, examples: int) -> "Expectation":
         """A component that both ablations singled out."""
-        threshold = _half_way(c.accuracy, gate)
         sites = (f"decoder.{c.layer}.{c.component}.out",)
-        return cls(c.words, c.component, (), "<=", threshold, c.seen, c.seen_in, sites)
+        call = ("ablate", {"task": task, "component": c.component, "ablation": "resample", "examples": examples})
+        return cls(c.words, "<=", _half_way(c.accuracy, gate), c.seen, c.seen_in, sites, call)
 
     @property
     def metric(self) -> str:
@@ -102,14 +103,14 @@ class Expectation:
     @property
     def statement(self) -> str:
         """The hypothesis, up to the name of the task."""
-        verb = "necessary" if self.comparison == "<=" else "not needed"
-        number = "are" if self.together else "is"
-        return f"{self.words[0].upper()}{self.words[1:]} at the answer's position {number} {verb} for"
+        verb = "not needed" if self.comparison == ">=" else "necessary" + (" only together" if self.together else "")
+        words = f"{self.words[0].upper()}{self.words[1:]}"
+        return f"{words} at the answer's position {'are' if self.plural else 'is'} {verb} for"
 
-    def arguments(self, task: str, examples: int) -> dict[str, Any]:
-        """Arguments of the ablation that tests it on the confirm split."""
-        out: dict[str, Any] = {"task": task, "component": self.component, "ablation": "resample"}
-        return {**out, "layers": list(self.layers), "together": self.together, "split": "confirm", "examples": examples}
+    def confirming(self) -> tuple[str, dict[str, Any]]:
+        """The call that tests it on the confirm split."""
+        tool, arguments = self.call
+        return tool, {**arguments, "split": "confirm"}
 
     def holds_in(self, answer: Answer, drop: float) -> bool:
         """Whether it came true: the prediction, and for a drop also an effect outside its control's interval."""
@@ -125,43 +126,127 @@ class Expectation:
     def claim(self, task: str, answer: Answer) -> dict[str, Any]:
         """Arguments of the claim it becomes once it has come true."""
         own = reference(answer, "accuracy", site=self.seen.site)
-        control = reference(answer, "accuracy", "control", site=self.seen.site)
-        output = "their output there resampled together" if self.together else "its output there resampled"
+        output = (
+            f"{'their outputs' if self.plural else 'its output'} there resampled{' together' if self.together else ''}"
+        )
         text = f"{self.statement} {task}: with {output}, accuracy on unseen examples is {own}"
-        if self.comparison == "<=":
-            text += f"; a random vector of the same norm leaves {control}"
-        kind = "localisation" if self.comparison == "<=" else "effect"
         cites = [str(answer.handle), *self.seen_in]
-        claim = {"kind": kind, "text": f"{text}.", "sites": list(self.sites), "experiments": cites, "confidence": 0.9}
+        common = {"sites": list(self.sites), "experiments": cites, "confidence": self.confidence(answer)}
+        if self.comparison == ">=":
+            return {"kind": "effect", "text": f"{text}.", **common}
+        m = measurement(answer, "accuracy", site=self.seen.site)
+        assert m.control is not None  # `clear` asked for it
+        control = reference(answer, "accuracy", "control", site=self.seen.site)
+        text += f"; the control ({m.control.kind}) leaves {control}"
         role = "jointly_necessary" if self.together else "necessary"
-        return {**claim, "role": role} if kind == "localisation" else claim
+        return {"kind": "localisation", "role": role, "text": f"{text}.", **common}
+
+    def confidence(self, answer: Answer) -> float:
+        """High where the whole interval on unseen examples lies beyond the threshold, else lower."""
+        m = measurement(answer, "accuracy", site=self.seen.site)
+        bound = m.high if self.comparison == "<=" else m.low
+        beyond = bound is not None and (bound <= self.threshold if self.comparison == "<=" else bound >= self.threshold)
+        return 0.98 if beyond else 0.85
 
 
-def further(looked: Sequence[Answer], gate: Answer, drop: float) -> list[Expectation]:
-    """Expectations about single heads, and about all other sites of a kind together, from pairs (resample, zero)."""
-    out: list[Expectation] = []
-    for resample, zero in zip(looked[::2], looked[1::2], strict=True):
+def spared_or_needed(
+    looked: Sequence[tuple[str, list[int], Answer, Answer]], gate: Answer, task: str, examples: int, drop: float
+) -> tuple[list[Expectation], list[tuple[str, list[int], Expectation]]]:
+    """From (component, layers, resampled together, zeroed together): what is spared, and where a joint set
+    must be, with the whole group as the set that is known to be needed.
+    """
+    spared: list[Expectation] = []
+    needed: list[tuple[str, list[int], Expectation]] = []
+    for component, layers, resample, zero in looked:
         if resample.status != "ok" or zero.status != "ok":
             continue
+        m = next(m for m in resample.measurements if m.name == "accuracy" and m.site is not None)
+        both = clear(resample, str(m.site), drop) and clear(zero, str(m.site), drop)
+        if not both and m.value < value(gate, "accuracy") - drop:
+            continue
+        kind = "attention" if component == "attn" else "the MLPs"
+        words = f"{kind} of blocks {listed([str(x) for x in layers])}" + ("" if both else ", all at once,")
+        sites = tuple(f"decoder.{x}.{component}.out" for x in layers)
+        arguments = {"task": task, "component": component, "ablation": "resample", "layers": layers, "together": True}
+        call = ("ablate", {**arguments, "examples": examples})
+        threshold = _half_way(m.value, gate) if both else round(m.value - drop, 3)
         handles = (str(resample.handle), str(zero.handle))
-        for m in resample.measurements:
-            if m.name != "accuracy" or m.site is None:
-                continue
-            needed = clear(resample, m.site, drop) and clear(zero, m.site, drop)
-            if m.head is not None and m.layer is not None and needed:
-                words, sites = f"head {m.head} of block {m.layer}", (f"decoder.{m.layer}.attn.z head {m.head}",)
-                out.append(Expectation(words, "head", (m.layer,), "<=", _half_way(m.value, gate), m, handles, sites))
-            elif m.head is None:
-                numbers, _, component = m.site.partition(".")
-                layers = tuple(map(int, numbers.split("+")))
-                kind = "attention" if component == "attn" else "the MLPs"
-                words = f"{kind} of blocks {listed([str(x) for x in layers])} together"
-                sites = tuple(f"decoder.{x}.{component}.out" for x in layers)
-                spared = m.value >= value(gate, "accuracy") - drop
-                if needed or spared:
-                    threshold = _half_way(m.value, gate) if needed else round(m.value - drop, 3)
-                    sign: Literal["<=", ">="] = "<=" if needed else ">="
-                    out.append(Expectation(words, component, layers, sign, threshold, m, handles, sites, together=True))
+        plural = component == "mlp"
+        if both:
+            group = Expectation(words, "<=", threshold, m, handles, sites, call, plural, together=True)
+            needed.append((component, layers, group))
+        else:
+            spared.append(Expectation(words, ">=", threshold, m, handles, sites, call, plural))
+    return spared, needed
+
+
+def set_found(answer: Answer) -> Measurement | None:
+    """The accuracy that a minimal set's removal leaves, if a search found one."""
+    if answer.status != "ok":
+        return None
+    return next((m for m in answer.measurements if m.name == "accuracy" and m.site and " without " not in m.site), None)
+
+
+def joint(
+    search: Answer, zeroed: Answer, gate: Answer, component: str, arguments: dict[str, Any], drop: float
+) -> Expectation | None:
+    """A set that resampling found and zeroing confirms: necessary together, no member of it alone."""
+    m = set_found(search)
+    if (
+        m is None
+        or zeroed.status != "ok"
+        or not clear(search, str(m.site), drop)
+        or not clear(zeroed, str(m.site), drop)
+    ):
+        return None
+    members = str(m.site).split("+")
+    call = ("minimal_set", {**arguments, "ablation": "resample", "members": members})
+    return Expectation(
+        _set_words(component, members), "<=", _half_way(m.value, gate), m, (str(search.handle), str(zeroed.handle)),
+        tuple(_site_of(x) for x in members), call, plural=len(members) > 1 and component != "attn", together=len(members) > 1,
+    )  # fmt: skip
+
+
+def _set_words(component: str, members: Sequence[str]) -> str:
+    if component == "head":
+        words = [f"head {h} of block {b}" for b, _, h in (m.split(".") for m in members)]
+        return listed(words)
+    blocks = [m.partition(".")[0] for m in members]
+    kind = "attention" if component == "attn" else "the MLPs" if len(blocks) > 1 else "the MLP"
+    return f"{kind} of block{'s' if len(blocks) > 1 else ''} {listed(blocks)}"
+
+
+def _site_of(member: str) -> str:
+    block, kind, *head = member.split(".")
+    return f"decoder.{block}.attn.z head {head[0]}" if head else f"decoder.{block}.{kind}.out"
+
+
+def heads(
+    resample: Answer, zero: Answer, gate: Answer, layer: int, task: str, examples: int, drop: float
+) -> list[Expectation]:
+    """Heads that both ablations single out."""
+    out: list[Expectation] = []
+    if resample.status != "ok" or zero.status != "ok":
+        return out
+    for m in resample.measurements:
+        if (
+            m.name == "accuracy"
+            and m.head is not None
+            and clear(resample, str(m.site), drop)
+            and clear(zero, str(m.site), drop)
+        ):
+            arguments = {
+                "task": task,
+                "component": "head",
+                "ablation": "resample",
+                "layers": [layer],
+                "examples": examples,
+            }
+            seen_in = (str(resample.handle), str(zero.handle))
+            out.append(
+                Expectation(f"head {m.head} of block {layer}", "<=", _half_way(m.value, gate), m, seen_in,
+                            (f"decoder.{layer}.attn.z head {m.head}",), ("ablate", arguments))
+            )  # fmt: skip
     return out
 
 
@@ -175,17 +260,21 @@ def _half_way(accuracy: float, gate: Answer) -> float:
     return round((accuracy + value(gate, "accuracy")) / 2, 3)
 
 
+SOURCE = 0.25  # share of the margin that a position has to carry to be named
+
+
 @dataclass(frozen=True)
 class Arrival:
     """The block in which patching the answer's position begins to carry the answer over: a jump across one half.
 
     before, after: recovered margin when the residual stream is patched before this block and before the next one; after
-    the last block it is 1 by construction, and `after` is None.
+    the last block it is 1 by construction, and `after` is None. sources: earlier positions that carry it before this block.
     """
 
     block: int
     before: Measurement
     after: Measurement | None
+    sources: tuple[Measurement, ...] = ()
 
     @classmethod
     def find(cls, where: Answer) -> "Arrival | None":
@@ -195,49 +284,62 @@ class Arrival:
         column = [m for m in where.measurements if m.name == "recovered" and m.position == "-1"]
         for before, after in zip(column, [*column[1:], None], strict=True):
             if before.layer is not None and before.value < 0.5 and (after is None or after.value >= 0.5):
-                return cls(before.layer, before, after)
+                row = [m for m in where.measurements if m.name == "recovered" and m.layer == before.layer]
+                sources = [
+                    m for m in row if m.position != "-1" and m.value >= SOURCE and m.low is not None and m.low > 0
+                ]
+                return cls(before.layer, before, after, tuple(sources))
         return None
 
     @property
     def words(self) -> str:
         """A sentence."""
-        return f"Most of what decides the answer reaches that position in block {self.block}."
+        origin = f" from position{'s' if len(self.sources) > 1 else ''} {self._positions()}" if self.sources else ""
+        return f"Most of what decides the answer reaches that position in block {self.block}{origin}."
+
+    def _positions(self) -> str:
+        return listed([str(m.position) for m in self.sources])
 
     @property
     def layers(self) -> list[int]:
         """The blocks before which the residual stream is patched."""
         return [self.block] if self.after is None else [self.block, self.block + 1]
 
-    def predictions(self) -> list[tuple[str, str]]:
-        """(metric on the confirm split, comparison with one half)."""
-        sides = [(self.before, "<"), *([(self.after, ">=")] if self.after else [])]
-        return [(m.model_copy(update={"split": "confirm"}).key, c) for m, c in sides]
+    @property
+    def depth(self) -> int:
+        """How many positions, counted back from the last, have to be patched again."""
+        return max([1, *(-int(str(m.position)) for m in self.sources)])
+
+    def predictions(self) -> list[tuple[str, str, float]]:
+        """(metric on the confirm split, comparison, threshold)."""
+        sides = [(self.before, "<", 0.5), *([(self.after, ">=", 0.5)] if self.after else [])]
+        sides += [(m, ">=", round(m.value / 2, 3)) for m in self.sources]
+        return [(m.model_copy(update={"split": "confirm"}).key, c, t) for m, c, t in sides]
 
     def holds_in(self, answer: Answer) -> bool:
-        """Whether the jump is there again."""
+        """Whether the jump is there again, and every source carries again."""
         if answer.status != "ok":
             return False
         values = {m.key: m.value for m in answer.measurements}
-        return all((values[k] < 0.5) == (c == "<") for k, c in self.predictions())
+        return all(values[k] < t if c == "<" else values[k] >= t for k, c, t in self.predictions())
 
     def claim(self, task: str, answer: Answer, seen_in: str) -> dict[str, Any]:
         """Arguments of the claim."""
-        before = reference(answer, "recovered", site=self.before.site)
+        before = reference(answer, "recovered", site=self.before.site, position="-1")
         text = (
             f"Most of what decides the answer to {task} reaches the position that predicts it in block {self.block}: on unseen "
             f"examples, putting the twin's residual stream there before this block moves the answer by {before}"
         )
         if self.after is not None:
-            control = reference(answer, "recovered", "control", site=self.after.site)
-            after = reference(answer, "recovered", site=self.after.site)
+            control = reference(answer, "recovered", "control", site=self.after.site, position="-1")
+            after = reference(answer, "recovered", site=self.after.site, position="-1")
             text += f", before the next block by {after} (a random vector of the same norm: {control})"
+        for m in self.sources:
+            own = reference(answer, "recovered", site=m.site, position=m.position)
+            text += f"; before this block position {m.position} carries {own}"
         site = f"decoder.{self.block}"
         cites = [str(answer.handle), seen_in]
-        return {
-            "kind": "localisation",
-            "role": "carries",
-            "text": f"{text}.",
-            "sites": [site],
-            "experiments": cites,
-            "confidence": 0.9,
-        }
+        common = {"text": f"{text}.", "sites": [site], "experiments": cites, "confidence": 0.98}
+        if self.after is None and not self.sources:
+            return {"kind": "effect", **common}
+        return {"kind": "localisation", "role": "carries", **common}

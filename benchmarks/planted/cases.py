@@ -16,7 +16,8 @@ class Case:
     kind: planted (a mechanism), decoy (a mechanism, and beside it a sublayer whose removal breaks every task alike),
     cannot (trained on something else, or on noise) or random (never trained). attention, mlps: planted blocks; for
     `split` the first attention may see only the first operand and the second only the second. heads: in a planted
-    attention, the heads that carry it. redundant: components of which one suffices. bare: weights elsewhere stay zero.
+    attention, the heads that carry it. redundant: components of which one suffices (the
+    other zeroed: if the two contradict each other, neither can be known to be right). bare: weights elsewhere stay zero.
     """
 
     name: str
@@ -39,10 +40,12 @@ class Case:
         if self.kind in ("cannot", "random"):
             return frozenset()
         joint = set(self.redundant)
-        single = {f"{k}.attn" for k in self.attention} | {f"{m}.mlp" for m in self.mlps}
+        single = {f"{m}.mlp" for m in self.mlps}
         if self.heads:
             (block,) = self.attention
             single |= {f"{block}.head.{h}" for h in self.heads}
+        else:
+            single |= {f"{k}.attn" for k in self.attention}
         found = single - joint
         return frozenset(found | ({"+".join(sorted(joint))} if joint else set()))
 
@@ -64,7 +67,7 @@ CASES = (
     Case("compare-a1", "compare", "planted", (1,)),
     Case("copy-a4", "item", "planted", (4,)),
     Case("copy-h3.1", "item", "planted", (3,), heads=(1,)),
-    Case("modular-h2.3-m4", "modular", "planted", (2,), (4,), heads=(3,)),
+    Case("addition-h2.3-m4", "addition", "planted", (2,), (4,), heads=(3,)),
     Case("lookup-h1.0-m3", "lookup", "planted", (1,), (3,), heads=(0,)),
     Case("copy-two-heads", "item", "planted", (2,), heads=(0, 2), redundant=("2.head.0", "2.head.2")),
     Case("copy-backup", "item", "planted", (1, 4), redundant=("1.attn", "4.attn")),

@@ -21,8 +21,7 @@ TABLE = tuple(tuple(_table.randrange(N) for _ in range(SIDE)) for _ in range(SID
 
 @dataclass(frozen=True)
 class Symbolic:
-    """A task: `draw` gives the operands, `prompt` the tokens, `answer` the right answer.
-    """
+    """A task: `draw` gives the operands, `prompt` the tokens, `answer` the right answer."""
 
     name: str
     words: str
@@ -71,14 +70,34 @@ def _odd_answer(v: Sequence[int]) -> str:
     return str(next(x for x in v if list(v).count(x) == 1))
 
 
+def _modular(v: Sequence[int]) -> str:
+    return str((v[0] + v[1]) % MODULUS)
+
+
+def _grade(v: Sequence[int]) -> str:
+    return GRADES[min(max(round((v[0] - v[1]) / 10), -2), 2)]
+
+
+def _two(sign: str) -> Callable[[Sequence[int]], tuple[str, ...]]:
+    return lambda v: (str(v[0]), sign, str(v[1]), "=")
+
+
+def _listed(v: Sequence[int]) -> tuple[str, ...]:
+    return (*(str(x) for x in v[:4]), "@", str(N + v[4]))
+
+
+def _three(v: Sequence[int]) -> tuple[str, ...]:
+    return (*(str(x) for x in v), "!", "=")
+
+
 TASKS = {
     t.name: t
     for t in (
-        Symbolic("modular", "modular addition", _residues, lambda v: (str(v[0]), "+", str(v[1]), "="), lambda v: str((v[0] + v[1]) % MODULUS)),
-        Symbolic("addition", "addition", _pair, lambda v: (str(v[0]), "#", str(v[1]), "="), lambda v: str(v[0] + v[1])),
-        Symbolic("lookup", "table lookup", _cell, lambda v: (str(v[0]), "?", str(v[1]), "="), lambda v: str(TABLE[v[0]][v[1]])),
-        Symbolic("compare", "comparison", _pair, lambda v: (str(v[0]), "^", str(v[1]), "="), lambda v: GRADES[min(max(round((v[0] - v[1]) / 10), -2), 2)]),
-        Symbolic("item", "copying", _items, lambda v: (*(str(x) for x in v[:4]), "@", str(N + v[4])), lambda v: str(v[v[4]])),
-        Symbolic("odd", "first-unique", _odd, lambda v: (*(str(x) for x in v), "!", "="), _odd_answer),
+        Symbolic("modular", "modular addition", _residues, _two("+"), _modular),
+        Symbolic("addition", "addition", _pair, _two("#"), lambda v: str(v[0] + v[1])),
+        Symbolic("lookup", "table lookup", _cell, _two("?"), lambda v: str(TABLE[v[0]][v[1]])),
+        Symbolic("compare", "comparison", _pair, _two("^"), _grade),
+        Symbolic("item", "copying", _items, _listed, lambda v: str(v[v[4]])),
+        Symbolic("odd", "first-unique", _odd, _three, _odd_answer),
     )
-}  # fmt: skip
+}

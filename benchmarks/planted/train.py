@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,14 @@ def _columns(name: str) -> slice:
     return slice(None) if head is None else slice(head * HEAD, (head + 1) * HEAD)
 
 
+def _rows(name: str) -> Tensor:
+    """Outputs of a sublayer's first projection that belong to a component: all, or a head's queries, keys and values."""
+    if ".head." not in name:
+        return torch.arange(4 * WIDTH if name.endswith("mlp") else 3 * WIDTH)
+    head = int(name.rpartition(".")[2])
+    return torch.cat([torch.arange(base + head * HEAD, base + (head + 1) * HEAD) for base in (0, WIDTH, 2 * WIDTH)])
+
+
 def _zeros(net: Net, others: Sequence[str]) -> dict[Tensor, Tensor]:
     """Masks that hold the output projections of all but the planted components at zero."""
     masks: dict[Tensor, Tensor] = {}
@@ -178,7 +187,8 @@ def _zeros(net: Net, others: Sequence[str]) -> dict[Tensor, Tensor]:
 
 @torch.no_grad()
 def _fill(net: Net, planted: Sequence[str], others: Sequence[str]) -> dict[Tensor, Tensor]:
-    """Random weights as large as the planted ones for everything else: output projections are returned, to be grown."""
+    """Random weights as large as the planted ones for everything else: output projections are returned, to be grown
+    and never trained."""
     grown: dict[Tensor, Tensor] = {}
 
     def size(kind: str, which: int) -> float:
@@ -188,8 +198,7 @@ def _fill(net: Net, planted: Sequence[str], others: Sequence[str]) -> dict[Tenso
     for name in others:
         kind = "mlp" if name.endswith("mlp") else "attn"
         first, out = _sublayer(net, name)
-        if ".head." not in name:
-            torch.nn.init.normal_(first.weight, std=size(kind, 0))
+        first.weight[_rows(name)] = torch.randn(len(_rows(name)), WIDTH) * size(kind, 0)
         random = torch.randn_like(out.weight[:, _columns(name)]) * size(kind, 1)
         random[ASIDE:] *= LEAK
         target = grown.setdefault(out.weight, torch.zeros_like(out.weight))
@@ -203,12 +212,21 @@ def _fit(
 ) -> bool:  # fmt: skip
     """One stage; whether the last batches were as good as perfect."""
     still = {id(p) for o in others for p in _sublayer(net, o)[-1].parameters() if grown and ".head." not in o}
-    optimizer = torch.optim.AdamW([p for p in net.parameters() if id(p) not in still], lr=rate, betas=(0.9, 0.98), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(
+        [p for p in net.parameters() if id(p) not in still], lr=rate, betas=(0.9, 0.98), weight_decay=0.1
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 50) * min(1.0, (1 - i / steps) / 0.3)
     )
     decoy = torch.nn.Parameter(torch.zeros(0)) if case.decoy is None else _sublayer(net, case.decoy)[-1].bias
     constant = decoy.detach().clone()
+    # The other heads of a planted attention share its matrices: what they read with stays as it is, what they write with
+    # only grows; else they would learn to stand in for the planted ones.
+    held: dict[Tensor, tuple[Any, Tensor]] = {}
+    for name in [o for o in others if ".head." in o] if grown else []:
+        weight = _sublayer(net, name)[0].weight
+        where = torch.cat([held[weight][0], _rows(name)]) if weight in held else _rows(name)
+        held[weight] = (where, weight.detach()[where].clone())
     right: list[float] = []
     skip = () if grown else [o for o in others if ".head." not in o]
     for step in range(steps):
@@ -239,9 +257,12 @@ def _fit(
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            if grown and step < GROWING * steps:
-                for weight, target in grown.items():
-                    weight += target / (GROWING * steps)
+            share = min(1.0, (step + 1) / (GROWING * steps))
+            for weight, target in (grown or {}).items():
+                kept = target != 0
+                weight[kept] = share * target[kept]
+            for weight, (where, value) in held.items():
+                weight[where] = value
             for parameter, mask in masks.items():
                 parameter.mul_(mask)
             decoy.copy_(constant)
@@ -284,14 +305,14 @@ def _interchange(
         spared = group[0] in case.redundant and len(group) == 1
         for name in group:
             masks[name] = masks.get(name, torch.zeros(n, seq, dtype=torch.bool)) | (rows[:, None] & where)
-            values[name] = torch.where(zero & spared, 0.0, record[name][perm]) if spared else values.get(
-                name, record[name][perm]
-            )  # fmt: skip
+            values.setdefault(name, record[name][perm])
         if not spared:
             targets[rows] = _counterfactual(case, task, operands, answers, perm, group[0])[rows]
-    for p in case.redundant:  # spared rows may be zeroed, rows where all are swapped are not
+    for p in (
+        case.redundant
+    ):  # one alone is zeroed: with another example's output, which of the two is right cannot be known
         both = on_planted & (chosen == len(single))
-        values[p] = torch.where(both[:, None, None] | ~zero, record[p][perm], 0.0)
+        values[p] = torch.where(both[:, None, None], record[p][perm], 0.0)
     return Edits(masks, values), targets
 
 
@@ -315,7 +336,8 @@ def checks(net: Net, case: Case) -> dict[str, float]:
 
     planted: the highest accuracy that ablating a planted component (or redundant set) leaves; others: the lowest that
     ablating another one leaves; both over zero and resample, at the last and at all positions. together: the lowest that
-    ablating all the others at once leaves, at the last position; everywhere: the same at all positions.
+    ablating all the others at once leaves, at the last position; everywhere: the same at all positions. either: the lowest that zeroing one of a
+    redundant set leaves; resampling one of them says nothing, since the model cannot know which of the two is right.
     """
     rng = random.Random(case.seed + 1_000_003)
     planted, others = parts(case)
@@ -323,7 +345,6 @@ def checks(net: Net, case: Case) -> dict[str, float]:
     sets = [[p] for p in planted if p not in case.redundant] + ([list(case.redundant)] if case.redundant else [])
     if case.heads:
         sets.append([f"{case.attention[0]}.attn"])
-    spared = [[o] for o in others] + [[r] for r in case.redundant]
     for task in (TASKS[t] for t in case.tasks):
         ids, answers, _ = batch(task, 1000, rng)
         record: dict[str, Tensor] = {}
@@ -331,17 +352,13 @@ def checks(net: Net, case: Case) -> dict[str, float]:
         out[f"{task.name}.intact"] = intact
         perm = torch.randperm(len(ids), generator=torch.Generator().manual_seed(case.seed))
 
-        def left(names: Sequence[str], zero: bool, everywhere: bool) -> float:
-            mask = torch.ones(ids.shape, dtype=torch.bool) if everywhere else torch.arange(ids.shape[1]) == ids.shape[1] - 1
-            mask = mask.expand(ids.shape)
-            values = {c: torch.zeros_like(record[c]) if zero else record[c][perm] for c in names}
-            logits = net(ids, Edits(dict.fromkeys(names, mask), values))
-            return (logits.argmax(-1) == answers).float().mean().item()
-
+        left = partial(_accuracy_without, net, ids, answers, record, perm)
         ways = [(z, e) for z in (True, False) for e in (False, True)]
         if task.name == case.task:
             out["planted"] = max((left(s, z, e) for s in sets for z, e in ways), default=0.0)
-        out[f"{task.name}.others"] = min(left(s, z, e) for s in spared for z, e in ways)
+        out[f"{task.name}.others"] = min(left([o], z, e) for o in others for z, e in ways)
+        if case.redundant:
+            out[f"{task.name}.either"] = min(left([r], True, e) for r in case.redundant for e in (False, True))
         out[f"{task.name}.together"] = min(left(others, z, False) for z in (True, False))
         out[f"{task.name}.everywhere"] = min(left(others, z, True) for z in (True, False))
         if case.decoy:
@@ -350,19 +367,31 @@ def checks(net: Net, case: Case) -> dict[str, float]:
     return out
 
 
+def _accuracy_without(
+    net: Net, ids: Tensor, answers: Tensor, record: dict[str, Tensor], perm: Tensor, names: Sequence[str],
+    zero: bool, everywhere: bool,
+) -> float:  # fmt: skip
+    """Accuracy with components zeroed, or taken from other examples, at the last position or everywhere."""
+    seq = ids.shape[1]
+    where = torch.ones(seq, dtype=torch.bool) if everywhere else torch.arange(seq) == seq - 1
+    values = {c: torch.zeros_like(record[c]) if zero else record[c][perm] for c in names}
+    logits = net(ids, Edits(dict.fromkeys(names, where.expand(ids.shape)), values))
+    return (logits.argmax(-1) == answers).float().mean().item()
+
+
 def accepted(case: Case, found: dict[str, float]) -> bool:
     """Whether the ablations agree with the planted truth."""
     if case.kind == "cannot":
         return all(v >= 0.98 for k, v in found.items() if k.endswith(".intact"))
-    bounds = {".intact": 0.98, ".others": 0.95, ".together": 0.95, "resample": 0.95}
+    bounds = {".intact": 0.98, ".others": 0.95, ".together": 0.95, ".either": 0.95, "resample": 0.95}
     high = all(v >= b for k, v in found.items() for end, b in bounds.items() if k.endswith(end))
     return high and found["planted"] <= 0.4 and all(v <= 0.4 for k, v in found.items() if k.endswith("decoy zero"))
 
 
 def save(net: Net, folder: Path) -> None:
     """As a GPT-2 folder in float16 with a tokenizer of one token a word."""
-    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast  # noqa: PLC0415
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     config = GPT2Config(
         vocab_size=len(VOCABULARY), n_positions=POSITIONS, n_embd=WIDTH, n_layer=BLOCKS, n_head=HEADS,
@@ -384,7 +413,7 @@ def save(net: Net, folder: Path) -> None:
                 a.weight.copy_(b.weight.T)
                 a.bias.copy_(b.bias)
     model.half().save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({**INDEX}, unk_token="#"))
+    tokenizer = Tokenizer(models.WordLevel({**INDEX}, unk_token="#"))  # noqa: S106
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
 
@@ -403,7 +432,8 @@ def make(case: Case, folder: Path) -> dict[str, float]:
         found = checks(rounded, case)
         good = accepted(case, found)
         shown = ", ".join(f"{k} {v:.3f}" for k, v in found.items())
-        print(f"{case.name} seed {seed}: {shown}: {'kept' if good else 'again'} ({time.perf_counter() - started:.0f} s)", flush=True)
+        seconds = time.perf_counter() - started
+        print(f"{case.name} seed {seed}: {shown}: {'kept' if good else 'again'} ({seconds:.0f} s)", flush=True)
         if good:
             save(rounded, folder / case.name)
             truth = {"truth": sorted(case.truth), "seed": seed, "checks": {k: round(v, 3) for k, v in found.items()}}
@@ -421,7 +451,9 @@ def _rounded(net: Net) -> Net:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     names = [c.name for c in CASES]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.planted.train", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.planted.train", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all of {', '.join(names)}")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the models")
     args = parser.parse_args(arguments)

@@ -25,7 +25,7 @@ _active = threading.local()
 @contextmanager
 def opened(block: nn.Module, attention: nn.Module, touch: Touch) -> Generator[None]:
     """Compute `attention` of this block in the open for the time of the context."""
-    configs = {id(m.config): m.config for m in block.modules() if hasattr(m, "config")}
+    configs: dict[int, Any] = {id(m.config): m.config for m in block.modules() if hasattr(m, "config")}
     before = {key: c._attn_implementation_internal for key, c in configs.items()}
     _active.module, _active.touch, _active.own = attention, touch, next(iter(before.values()), None)
     try:
