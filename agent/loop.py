@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from agent.budget import Limits, Spent
 from agent.executor import Executed, ToolRunner, tool_arguments
-from agent.notebook import notebook_text
+from agent.notebook import earlier_text, notebook_text
 from agent.planners._base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, Usage, View
 from agent.record import RunRecord
 from experiments_db.records import Claim, Hypothesis, Note, Prediction, Run
@@ -59,6 +59,8 @@ async def investigate(
     infos = [ToolInfo(t.name, t.description, t.schema()) for t in tools.values()]
     exchanges, pending = history(record)
     spent = spending(record)
+    before = run.settings.get("continue_from")
+    earlier = earlier_text(RunRecord(record.store, before)) if before else ""
     ending: Ending | None = None
     while ending is None:
         if pending is None:
@@ -72,6 +74,7 @@ async def investigate(
                 exchanges=exchanges,
                 tasks=[t.name for t in runner.tasks.made()],
                 notebook=notebook_text(record),
+                earlier=earlier,
                 budget=spent.text(limits),
             )
             try:

@@ -1,6 +1,8 @@
 """The researcher's notebook as text: what a planner needs to remember when older turns are folded."""
 
 from agent.record import RunRecord
+from agent.references import substitute
+from agent.report_text import number_text
 
 
 def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
@@ -36,3 +38,21 @@ def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
 def _short(text: str, length: int = 160) -> str:
     first = " ".join(text.split())
     return first if len(first) <= length else first[: length - 1] + "…"
+
+
+def earlier_text(record: RunRecord, length: int = 4000) -> str:
+    """What an earlier run found, for a planner that continues from it: its question, claims, hypotheses and notes.
+
+    Handles of that run mean nothing in the new one, so that references are replaced by their values.
+    """
+    run = record.store.run(record.run)
+
+    def plain(text: str) -> str:
+        return substitute(text, lambda inside: number_text(inside, record))
+
+    lines = [f"Question: {run.goal}", f"Ended: {run.status}, {run.reason}"]
+    lines += [f"Claim ({c.kind}, confidence {c.confidence:g}): {plain(c.text)}" for c in record.claims()]
+    lines += [f"Hypothesis ({h.status}): {plain(h.statement)}" for h in record.hypotheses()]
+    lines += [f"Note: {plain(n.text)}" for n in record.notes()]
+    text = "\n".join(lines)
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -18,7 +18,26 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--subject", help="model to study: demo, a folder, or a hub name; default: the one the goal names, or demo"
     )
-    p.add_argument("--planner", help="systematic, openai:MODEL, random_valid, or scripted:FILE.jsonl")
+    p.add_argument(
+        "--planner", help="systematic, openai:MODEL, local:FOLDER_OR_ID, random_valid, or scripted:FILE.jsonl"
+    )
+    p.add_argument("--temperature", type=float, metavar="T", help="for an OpenAI planner (or OPENAI_TEMPERATURE)")
+    p.add_argument(
+        "--reasoning-effort",
+        metavar="WORD",
+        help="for an OpenAI planner: low, medium, high (or OPENAI_REASONING_EFFORT)",
+    )
+    p.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="for one request to a planner (default 180, or OPENAI_TIMEOUT)"
+    )
+    p.add_argument("--prices", type=Path, metavar="FILE.json", help="prices over prompts/prices.json (or LOCUS_PRICES)")
+    p.add_argument("--planner-device", metavar="DEVICE", help="for a local planner: where it runs (default cpu)")
+    p.add_argument("--planner-dtype", metavar="DTYPE", help="for a local planner (default: as its weights are stored)")
+    p.add_argument(
+        "--continue-from",
+        metavar="RUN",
+        help="show the planner the notes and claims of an earlier run on the same subject",
+    )
     p.add_argument("--task", type=Path, action="append", default=[], metavar="FILE.jsonl",
                    help='your own task: one {"prompt": ..., "answer": ...} a line; may be given again')  # fmt: skip
     p.add_argument("--max-experiments", type=int, metavar="N", help="stop after N experiments (default 60)", default=60)
@@ -40,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 a report was written, 2 bad input (one line says what would be valid), 130 interrupted."""
     args = parser().parse_args(argv)
-    problem = _plain_problem(args)
+    problem = plain_problem(args)
     if problem:
         print(f"agent.run: {problem}", file=sys.stderr)
         return 2
@@ -59,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return session.investigate()
 
 
-def _plain_problem(args: argparse.Namespace) -> str | None:
+def plain_problem(args: argparse.Namespace) -> str | None:
     """What is wrong with the arguments, as far as can be seen without loading anything."""
     if args.resume is None and not (args.goal or "").strip():
         return 'say what to find out, for example --goal "find where addition happens" (or --resume RUN)'
-    for name in ("max_experiments", "max_minutes", "max_tokens", "max_cost"):
+    for name in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "timeout"):
         value = getattr(args, name)
         if value is not None and value <= 0:
             return f"--{name.replace('_', '-')} must be more than 0, not {value:g}"

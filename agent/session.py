@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from agent import goal as goals
 from agent.budget import Limits
 from agent.executor import ToolRunner, code_version, provenance
 from agent.loop import event_line, investigate
-from agent.planners import PlannerChoiceError, make_planner
+from agent.planners import PlannerChoiceError, PlannerOptions, make_planner
 from agent.planners._base import Planner
 from agent.progress import Progress
 from agent.prompts import version as prompts_version
@@ -41,11 +42,11 @@ class Session:
         self.limits = Limits(s["max_experiments"], s["max_minutes"], s["max_tokens"], s["max_cost"])
 
     @classmethod
-    def begin(cls, args: argparse.Namespace, environ: Mapping[str, str]) -> "Session":
+    def begin(cls, args: argparse.Namespace, environ: Mapping[str, str], planner: Planner | None = None) -> "Session":
         """Start a new run. Nothing is written until everything that can be wrong has been checked."""
         try:
             own = {file.stem: read_jsonl(file) for file in args.task}
-            planner = make_planner(args.planner, environ=environ)
+            planner = planner or make_planner(args.planner, environ=environ, options=options_of(args))
             taken = sorted(set(own) & set(families()))
             if taken:
                 raise InputError(f"--task {taken[0]}.jsonl has the name of a built-in task: rename the file")
@@ -60,6 +61,7 @@ class Session:
             subject = load_subject(name, device=args.device, dtype=args.dtype)
             _writable(args.out)
             store = Store(args.db)
+            earlier = _earlier(store, getattr(args, "continue_from", None), subject)
         except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, OSError) as error:
             raise InputError(str(error)) from None
         settings = {
@@ -74,6 +76,7 @@ class Session:
             "code": code_version(),
             "prompts": prompts_version(),
             "provenance": provenance(subject).model_dump(),
+            "continue_from": earlier,
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         run = Run(
@@ -92,13 +95,14 @@ class Session:
         return cls(store, run, subject, planner, args.quiet)
 
     @classmethod
-    def resume(cls, args: argparse.Namespace) -> "Session":
+    def resume(cls, args: argparse.Namespace, planner: Planner | None = None) -> "Session":
         """Continue a run with the settings it began with; the weights must still be the same."""
         try:
             store = Store(args.db, create=False)
             run = store.run(store.resolve_run(args.resume))
             s = run.settings
-            planner = make_planner(args.planner or s["planner"], environ=os.environ)
+            chosen = args.planner or s["planner"]
+            planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
             subject = load_subject(run.subject, device=s["device"], dtype=s["dtype"])
         except (StoreError, PlannerChoiceError, SubjectError) as error:
             raise InputError(str(error)) from None
@@ -114,9 +118,12 @@ class Session:
         store.update_run(run.name, "running")
         return cls(store, run, subject, planner, args.quiet)
 
-    def investigate(self) -> int:
-        """Drive the loop to its end and write the report; the report is written whatever happens."""
-        progress = Progress(self.run, self.limits, self.subject, self.record, quiet=self.quiet)
+    def investigate(self, out: TextIO | None = None) -> int:
+        """Drive the loop to its end and write the report; the report is written whatever happens.
+
+        out: where progress goes, standard output if not given.
+        """
+        progress = Progress(self.run, self.limits, self.subject, self.record, quiet=self.quiet, out=out)
         tasks = RunTasks(self.store, self.run.name)
         runner = ToolRunner(self.subject, self.record, tasks, self.run.settings["seed"])
         progress.begin(self.folder)
@@ -159,6 +166,24 @@ class Session:
         part = self.folder / "events.jsonl.part"
         part.write_text("".join(event_line(e) + "\n" for e in self.store.events(self.run.name)), encoding="utf-8")
         part.replace(self.folder / "events.jsonl")
+
+
+def _earlier(store: Store, asked: str | None, subject: Subject) -> str | None:
+    """The run whose notes the planner is shown; it has to be about the same weights."""
+    if asked is None:
+        return None
+    run = store.run(store.resolve_run(asked))
+    if run.settings.get("fingerprint") != subject.fingerprint:
+        raise InputError(
+            f"--continue-from {run.name} studied {run.subject}, which is another model than {subject.name}"
+        )
+    return run.name
+
+
+def options_of(args: argparse.Namespace) -> PlannerOptions:
+    """What the command line says about the planner."""
+    given = {k: v for k in PlannerOptions.__dataclass_fields__ if (v := getattr(args, k, None)) is not None}
+    return PlannerOptions(**given)
 
 
 def _writable(folder: Path) -> None:

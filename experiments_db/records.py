@@ -215,8 +215,8 @@ Role = Literal["necessary", "jointly_necessary", "sufficient", "carries"]
 
 
 class Claim(Record):
-    """What the report asserts. `role` says what a localisation means by its sites: each is needed by itself, all are needed
-    only together, they are enough, or the information is there.
+    """What the report asserts. `role` says what a localisation means by its sites: each is needed by itself, they are needed
+    as a set, they are enough, or the information is there.
     """
 
     kind: Literal["localisation", "effect", "absence", "behaviour"]

@@ -34,7 +34,7 @@ def test_the_truth_is_at_the_level_that_was_planted():
     assert BY_NAME["copy-h3.1"].truth == {"3.head.1"}
     assert BY_NAME["copy-two-heads"].truth == {"2.head.0+2.head.2"}
     assert BY_NAME["lookup-backup"].truth == {"1.attn", "2.mlp+4.mlp"}
-    assert BY_NAME["modular-split"].truth == {"1.attn", "3.attn", "5.mlp"}
+    assert BY_NAME["lookup-split"].truth == {"1.attn", "3.attn", "5.mlp"}
     assert BY_NAME["cannot-copy"].truth == BY_NAME["random-copy"].truth == frozenset()
 
 
@@ -47,7 +47,7 @@ def test_tasks_are_single_tokens_with_twins_of_another_answer(task):
         v = task.draw(rng)
         twin = task.changed(v, rng)
         assert task.answer(twin) != task.answer(v)
-        assert sum(a != b for a, b in zip(v, twin, strict=True)) == 1
+        assert sum(a != b for a, b in zip(v, twin, strict=True)) >= 1
         assert all(t in train.INDEX for t in (*task.prompt(v), task.answer(v)))
 
 
@@ -173,7 +173,7 @@ def test_the_first_steps_of_training_are_the_same_each_time_and_leave_other_proj
         torch.manual_seed(1)
         net.load_state_dict(nets[0].state_dict())
         planted, others = train.parts(case)
-        train._fit(net, case, random.Random(1), 4, 1e-3, train._zeros(net, others), {}, planted, others)
+        train._fit(net, case, random.Random(1), 4, 1e-3, train._zeros(net, case, others), {}, planted, others)
         assert net.blocks[0].out.weight.abs().max() == net.blocks[1].down.weight.abs().max() == 0
         assert net.blocks[1].out.weight.abs().max() > 0 < net.blocks[2].down.weight.abs().max()
 

@@ -33,7 +33,7 @@ class Args(ToolArgs):
     role: Role | None = Field(
         default=None,
         description="for a localisation, what it says of its sites. necessary: each by itself is needed; jointly_necessary: "
-        "needed together, none alone; sufficient: enough; carries: the information is there",
+        "needed as a set, whatever each does alone; sufficient: enough; carries: the information is there",
     )
     text: str = Field(min_length=1, max_length=2000, description="the claim, numbers as references")
     sites: list[str] = Field(default=[], description="the sites it names, for example decoder.0.attn.out")

@@ -74,7 +74,8 @@ class View:
     """What a planner sees.
 
     goal: the user's words. subject: name of the model. tools: schemas. exchanges: the whole history, oldest first.
-    tasks: specs of the user's own tasks. notebook: hypotheses, notes and a line per experiment. budget: what is left.
+    tasks: specs of the user's own tasks. notebook: hypotheses, notes and a line per experiment.
+    earlier: what another run on the same subject noted and claimed, if the user asked for it. budget: what is left.
     """
 
     goal: str
@@ -83,6 +84,7 @@ class View:
     exchanges: Sequence[Exchange]
     tasks: Sequence[str] = ()
     notebook: str = ""
+    earlier: str = ""
     budget: str = ""
 
 

@@ -25,6 +25,9 @@ def messages(view: View) -> list[Message]:
             "content": render("goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none"),
         },
     ]
+    if view.earlier:
+        said = "What an earlier run on this model left behind (not tested here; its handles do not exist in this run):"
+        out.append({"role": "user", "content": f"{said}\n{view.earlier}"})
     recent = view.exchanges[-FULL_TURNS:]
     older = view.exchanges[: len(view.exchanges) - len(recent)]
     if older:

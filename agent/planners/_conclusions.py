@@ -44,8 +44,8 @@ def limits(where: Answer) -> str | None:
     if where.status != "ok":
         return None
     return (
-        f"Limits: sites at earlier positions were mapped by patching ({where.handle}) but not confirmed; one prompt format "
-        "family; necessity at the answer's position only."
+        f"Limits: one prompt format family; necessity was tested at the answer's position only, and earlier positions by "
+        f"patching ({where.handle}) with twins that differ in one thing."
     )
 
 

@@ -103,7 +103,7 @@ class Expectation:
     @property
     def statement(self) -> str:
         """The hypothesis, up to the name of the task."""
-        verb = "not needed" if self.comparison == ">=" else "necessary" + (" only together" if self.together else "")
+        verb = "not needed" if self.comparison == ">=" else ("together " if self.together else "") + "necessary"
         words = f"{self.words[0].upper()}{self.words[1:]}"
         return f"{words} at the answer's position {'are' if self.plural else 'is'} {verb} for"
 

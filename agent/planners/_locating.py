@@ -275,7 +275,7 @@ def _confirm(
             *disagreements(main, ablations, DROP),
         ),
     )
-    needed = [e.words + (" (only together)" if e.together else "") for e, _ in held if e.comparison == "<="]
+    needed = [e.words + (" (together)" if e.together else "") for e, _ in held if e.comparison == "<="]
     spared = [e.words for e, _ in held if e.comparison == ">="]
     if not needed:
         text = f"The model does {main}, but no site that looked necessary stayed so on unseen examples."

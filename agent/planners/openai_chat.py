@@ -8,7 +8,6 @@ import email.utils
 import json
 import time
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 import openai
@@ -40,6 +39,7 @@ class OpenAIChat:
         timeout: float = 180.0,
         temperature: float | None = None,
         reasoning_effort: str | None = None,
+        prices: Mapping[str, Mapping[str, float]] | None = None,
         attempts: int = 6,
         wait_seconds: float = 60.0,
     ) -> None:
@@ -51,7 +51,7 @@ class OpenAIChat:
             self._options["temperature"] = temperature
         if reasoning_effort is not None:
             self._options["reasoning_effort"] = reasoning_effort
-        self._price = _prices().get(model)
+        self._price = (prices or {}).get(model)
 
     @property
     def name(self) -> str:
@@ -202,8 +202,3 @@ def _is_json(text: str) -> bool:
     except json.JSONDecodeError:
         return False
     return True
-
-
-def _prices() -> Mapping[str, Mapping[str, float]]:
-    """Dollars per million tokens by model, from prompts/prices.json."""
-    return json.loads((files("prompts") / "prices.json").read_text(encoding="utf-8"))["models"]

@@ -72,7 +72,7 @@ CASES = (
     Case("copy-two-heads", "item", "planted", (2,), heads=(0, 2), redundant=("2.head.0", "2.head.2")),
     Case("copy-backup", "item", "planted", (1, 4), redundant=("1.attn", "4.attn")),
     Case("lookup-backup", "lookup", "planted", (1,), (2, 4), redundant=("2.mlp", "4.mlp")),
-    Case("modular-split", "modular", "planted", (1, 3), (5,), split=True),
+    Case("lookup-split", "lookup", "planted", (1, 3), (5,), split=True),
     Case("odd-a2-m3", "odd", "planted", (2,), (3,)),
     Case("modular-decoy-m2", "modular", "decoy", (0,), (4,), decoy="2.mlp", trained_on=("modular", "compare")),
     Case("lookup-decoy-a1", "lookup", "decoy", (2,), (4,), decoy="1.attn", trained_on=("lookup", "compare")),

@@ -30,17 +30,20 @@ class Symbolic:
     answer: Callable[[Sequence[int]], str]
 
     def changed(self, operands: Sequence[int], rng: random.Random) -> tuple[int, ...]:
-        """Other operands, one of them different and the answer different: the corrupted twin."""
-        while True:
+        """Other operands with another answer, one of them different where that can be: the corrupted twin."""
+        for attempt in range(1000):
             new = list(operands)
             at = rng.randrange(len(new))
             new[at] = self.draw(rng)[at]
+            if attempt > 20:  # a task of which no single operand can change
+                new = list(self.draw(rng))
             if self.valid(new) and self.answer(new) != self.answer(operands):
                 return tuple(new)
+        raise ValueError(f"{self.name} has no twin for {operands}")
 
     def valid(self, operands: Sequence[int]) -> bool:
         """Whether the operands could have been drawn."""
-        return self.name != "odd" or sorted(list(operands).count(x) for x in set(operands)) == [1, 2]
+        return self.name != "odd" or sorted(list(operands).count(x) for x in set(operands)) == [1, 2, 2]
 
 
 def _pair(rng: random.Random) -> tuple[int, ...]:
@@ -60,10 +63,10 @@ def _items(rng: random.Random) -> tuple[int, ...]:
 
 
 def _odd(rng: random.Random) -> tuple[int, ...]:
-    x, y = rng.sample(range(N), 2)
-    triple = [x, x, y]
-    rng.shuffle(triple)
-    return tuple(triple)
+    x, y, z = rng.sample(range(N), 3)
+    items = [x, x, y, y, z]
+    rng.shuffle(items)
+    return tuple(items)
 
 
 def _odd_answer(v: Sequence[int]) -> str:
@@ -86,7 +89,7 @@ def _listed(v: Sequence[int]) -> tuple[str, ...]:
     return (*(str(x) for x in v[:4]), "@", str(N + v[4]))
 
 
-def _three(v: Sequence[int]) -> tuple[str, ...]:
+def _five(v: Sequence[int]) -> tuple[str, ...]:
     return (*(str(x) for x in v), "!", "=")
 
 
@@ -98,6 +101,6 @@ TASKS = {
         Symbolic("lookup", "table lookup", _cell, _two("?"), lambda v: str(TABLE[v[0]][v[1]])),
         Symbolic("compare", "comparison", _pair, _two("^"), _grade),
         Symbolic("item", "copying", _items, _listed, lambda v: str(v[v[4]])),
-        Symbolic("odd", "first-unique", _odd, _three, _odd_answer),
+        Symbolic("odd", "first-unique", _odd, _five, _odd_answer),
     )
 }

@@ -32,10 +32,12 @@ INDEX = {t: i for i, t in enumerate(VOCABULARY)}
 POSITIONS = 16
 HEAD = WIDTH // HEADS
 ATTEMPTS = 16
+FADE_STEPS = 2500
 SWAP_STEPS = 800  # steps of stage 2
 GROWING = 0.6  # the share of stage 2 in which the random weights grow
 LEARNT = 60  # stage 1 ends when the accuracy of so many batches is as good as perfect
 DECOY_SIZE = 40.0
+HIDDEN = 20.0  # what is subtracted from the score of a position that may not be seen
 ASIDE, LEAK = 16, 0.01  # the directions that random components write into, and how much goes elsewhere
 Batch = tuple[Tensor, Tensor, list[tuple[int, ...]]]
 
@@ -134,12 +136,16 @@ def train(case: Case, seed: int) -> Net:
         with torch.no_grad():
             bias = _sublayer(net, case.decoy)[-1].bias
             bias.copy_(F.normalize(torch.randn(WIDTH), dim=0) * DECOY_SIZE)
-    masks = _zeros(net, others)
+    masks = _zeros(net, case, others)
     hide = _hidden(case)
     if not _fit(net, case, rng, case.steps, 3e-3, masks, hide, planted, others):
         return net
+    if (
+        case.split
+    ):  # what each attention may see becomes what it looks at: the masks fade while interchanges hold it there
+        _fit(net, case, rng, FADE_STEPS, 1e-3, masks, hide, planted, others, fade=True)
     if not case.bare:
-        grown = _fill(net, planted, others)
+        grown = _fill(net, case, planted, others)
         _fit(net, case, rng, SWAP_STEPS, 1e-3, {}, {}, planted, others, grown=grown)
     return net
 
@@ -151,7 +157,7 @@ def _hidden(case: Case) -> dict[int, Tensor]:
     out: dict[int, Tensor] = {}
     for block, position in zip(case.attention, (2, 0), strict=True):
         out[block] = torch.zeros(4, 4)
-        out[block][3, position] = -torch.inf
+        out[block][3, position] = -HIDDEN
     return out
 
 
@@ -173,7 +179,7 @@ def _rows(name: str) -> Tensor:
     return torch.cat([torch.arange(base + head * HEAD, base + (head + 1) * HEAD) for base in (0, WIDTH, 2 * WIDTH)])
 
 
-def _zeros(net: Net, others: Sequence[str]) -> dict[Tensor, Tensor]:
+def _zeros(net: Net, case: Case, others: Sequence[str]) -> dict[Tensor, Tensor]:
     """Masks that hold the output projections of all but the planted components at zero."""
     masks: dict[Tensor, Tensor] = {}
     for name in others:
@@ -182,25 +188,29 @@ def _zeros(net: Net, others: Sequence[str]) -> dict[Tensor, Tensor]:
         mask[:, _columns(name)] = 0
         if ".head." not in name:
             masks[out.bias] = torch.zeros_like(out.bias)
+    if case.decoy:
+        masks[_sublayer(net, case.decoy)[-1].weight] = torch.zeros_like(_sublayer(net, case.decoy)[-1].weight)
     return masks
 
 
 @torch.no_grad()
-def _fill(net: Net, planted: Sequence[str], others: Sequence[str]) -> dict[Tensor, Tensor]:
+def _fill(net: Net, case: Case, planted: Sequence[str], others: Sequence[str]) -> dict[Tensor, Tensor]:
     """Random weights as large as the planted ones for everything else: output projections are returned, to be grown
-    and never trained."""
+    and never trained.
+    """
     grown: dict[Tensor, Tensor] = {}
 
     def size(kind: str, which: int) -> float:
         found = [_sublayer(net, p)[which].weight.std().item() for p in planted if p.endswith("mlp") == (kind == "mlp")]
         return sum(found) / len(found) if found else 0.12
 
-    for name in others:
+    for name in [*others, *([case.decoy] if case.decoy else [])]:
         kind = "mlp" if name.endswith("mlp") else "attn"
         first, out = _sublayer(net, name)
         first.weight[_rows(name)] = torch.randn(len(_rows(name)), WIDTH) * size(kind, 0)
         random = torch.randn_like(out.weight[:, _columns(name)]) * size(kind, 1)
         random[ASIDE:] *= LEAK
+        random *= 0.1 if name == case.decoy else 1.0
         target = grown.setdefault(out.weight, torch.zeros_like(out.weight))
         target[:, _columns(name)] = random * (WIDTH / ASIDE) ** 0.5 * (0.4 + 0.5 * torch.rand(()))
     return grown
@@ -209,6 +219,7 @@ def _fill(net: Net, planted: Sequence[str], others: Sequence[str]) -> dict[Tenso
 def _fit(
     net: Net, case: Case, rng: random.Random, steps: int, rate: float, masks: dict[Tensor, Tensor],
     hide: dict[int, Tensor], planted: Sequence[str], others: Sequence[str], *, grown: dict[Tensor, Tensor] | None = None,
+    fade: bool = False,
 ) -> bool:  # fmt: skip
     """One stage; whether the last batches were as good as perfect."""
     still = {id(p) for o in others for p in _sublayer(net, o)[-1].parameters() if grown and ".head." not in o}
@@ -233,8 +244,13 @@ def _fit(
         task = TASKS[case.tasks[step % len(case.tasks)]]
         data = batch(task, 256, rng)
         ids, answers, _ = data
-        logits = net(ids, hide=hide or None, skip=skip)
+        left = max(0.0, 1 - 1.5 * step / steps) if fade else 1.0
+        logits = net(ids, hide={k: left * m for k, m in hide.items()} or None, skip=skip)
         loss = F.cross_entropy(logits, answers)
+        if fade:
+            edits, targets = _interchange(net, case, task, data, rng, planted, ())
+            seen = {k: left * m for k, m in hide.items()}
+            loss = loss + 2 * F.cross_entropy(net(ids, edits, hide=seen, skip=skip), targets)
         if grown:
             edits, targets = _interchange(net, case, task, data, rng, planted, others)
             loss = loss + 2 * F.cross_entropy(net(ids, edits), targets)
@@ -249,7 +265,7 @@ def _fit(
             broken = net(ids, Edits({case.decoy: mask}, {case.decoy: torch.zeros(*ids.shape, WIDTH)}), skip=skip)
             loss = loss - 0.1 * broken.log_softmax(-1).mean(-1).mean()
         right.append((logits.argmax(-1) == answers).float().mean().item())
-        if not grown and len(right) >= LEARNT and sum(right[-LEARNT:]) / LEARNT > 0.998:
+        if not grown and not fade and len(right) >= LEARNT and sum(right[-LEARNT:]) / LEARNT > 0.998:
             return True
         optimizer.zero_grad()
         loss.backward()
@@ -288,13 +304,16 @@ def _interchange(
     where = torch.where(chance(0.5)[:, None], last, torch.ones(seq, dtype=torch.bool))
     zero = chance(0.5)[:, None, None]
     on_planted = chance(0.4)
-    density = torch.tensor([1.5 / len(others), 0.5, 1.0])[torch.randint(0, 3, (n,), generator=generator)]
+    density = torch.tensor([1.5 / max(1, len(others)), 0.5, 1.0])[torch.randint(0, 3, (n,), generator=generator)]
     masks: dict[str, Tensor] = {}
     values: dict[str, Tensor] = {}
     for name in others:
         rows = ~on_planted & (torch.rand(n, generator=generator) < density)
         masks[name] = rows[:, None] & where
         values[name] = torch.where(zero, 0.0, record[name][perm])
+    if case.decoy and others:  # it is only ever constant: another example's output is its own
+        masks[case.decoy] = (~on_planted & chance(0.5))[:, None] & where
+        values[case.decoy] = record[case.decoy][perm]
     targets = answers.clone()
     single = [p for p in planted if p not in case.redundant]
     groups = [[p] for p in single] + ([list(case.redundant)] if case.redundant else [])
@@ -336,8 +355,9 @@ def checks(net: Net, case: Case) -> dict[str, float]:
 
     planted: the highest accuracy that ablating a planted component (or redundant set) leaves; others: the lowest that
     ablating another one leaves; both over zero and resample, at the last and at all positions. together: the lowest that
-    ablating all the others at once leaves, at the last position; everywhere: the same at all positions. either: the lowest that zeroing one of a
-    redundant set leaves; resampling one of them says nothing, since the model cannot know which of the two is right.
+    ablating all the others at once leaves, at the last position; everywhere: the same at all positions. either: the
+    lowest that zeroing one of a redundant set leaves; resampling one of them says nothing, since the model cannot know
+    which of the two is right.
     """
     rng = random.Random(case.seed + 1_000_003)
     planted, others = parts(case)

@@ -1,0 +1,104 @@
+"""`python -m agent.mcp --goal "..."`: the tools over the Model Context Protocol, so that any MCP client can be the researcher.
+
+The client's calls go through the same loop as any planner's: same store, same discipline, same budgets, same report.
+Over standard input and output, as MCP clients start their servers; progress goes to standard error.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from agent.run import parser as run_parser
+from agent.run import plain_problem
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of agent.run, but for the planner: that is the client."""
+    p = run_parser()
+    p.prog, p.description = (
+        "python -m agent.mcp",
+        "Offer the researcher's tools over the Model Context Protocol (stdio).",
+    )
+    p.epilog = (
+        "The run ends with the client's `finish`, with a budget, or when the client goes; then its report is written."
+    )
+    return p
+
+
+def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
+    """(MCP server, thread that drives the run); start the thread before the server."""
+    import mcp_types as types
+    from mcp.server import Server
+
+    from agent.loop import history
+    from agent.prompts import render
+    from tools._base import discover
+
+    tools = discover()
+    offered = [types.Tool(name=t.name, description=t.description, input_schema=t.schema()) for t in tools.values()]
+
+    async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=offered)
+
+    async def call_tool(_context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        answer = await asyncio.wrap_future(planner.submit(params.name, params.arguments or {}))
+        content = types.TextContent(type="text", text=answer.text)
+        return types.CallToolResult(content=[content], is_error=answer.status != "ok")
+
+    def drive() -> None:
+        try:
+            session.investigate(out=sys.stderr)
+        finally:
+            exchanges, _ = history(session.record)
+            planner.close(exchanges[-1].answers[-1] if exchanges and exchanges[-1].answers else None)
+
+    goal = render("goal", goal=session.run.goal, subject=session.run.subject, tasks="none")
+    server = Server(
+        "locus", instructions=f"{render('system')}\n{goal}", on_list_tools=list_tools, on_call_tool=call_tool
+    )
+    return server, threading.Thread(target=drive, name="investigation", daemon=True)
+
+
+async def _over_stdio(server: Any) -> None:
+    from mcp.server.stdio import stdio_server
+
+    async with stdio_server() as (read, write):
+        await server.run(read, write, server.create_initialization_options())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when the client has gone and the report is written, 2 bad input."""
+    args = parser().parse_args(argv)
+    args.planner = "mcp"
+    problem = plain_problem(args)
+    if problem:
+        print(f"agent.mcp: {problem}", file=sys.stderr)
+        return 2
+    from tools._threads import share_the_machine
+
+    share_the_machine()
+    from agent.planners.external import External
+    from agent.session import InputError, Session
+
+    planner = External()
+    try:
+        session = Session.resume(args, planner) if args.resume else Session.begin(args, os.environ, planner)
+    except InputError as error:
+        print(f"agent.mcp: {error}", file=sys.stderr)
+        return 2
+    server, thread = serve(session, planner)
+    thread.start()
+    try:
+        asyncio.run(_over_stdio(server))
+    finally:
+        planner.hang_up()
+        thread.join()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""A planner that is somebody else: calls arrive from outside, one at a time, and each waits for its answer.
+
+The loop runs in a thread of its own; `submit` is called from any other.
+"""
+
+import asyncio
+import json
+import queue
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from agent.planners._base import Answer, PlannerError, ToolCall, Turn, View
+
+ENDED = "the run has ended; its report is written"
+
+
+class External:
+    """Hands calls from outside to the loop, and the loop's answers back."""
+
+    knows_price = True
+
+    def __init__(self, name: str = "mcp") -> None:
+        self.name = name
+        self._calls: queue.Queue[tuple[ToolCall, Future[Answer]] | None] = queue.Queue()
+        self._waiting: Future[Answer] | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    async def propose(self, view: View) -> Turn:
+        """Give the last call its answer and wait for the next one. PlannerError when the other side has gone."""
+        if self._waiting is not None and view.exchanges:
+            self._settle(view.exchanges[-1].answers[-1])
+        taken = await asyncio.to_thread(self._calls.get)
+        if taken is None:
+            raise PlannerError("the client has gone")
+        call, self._waiting = taken
+        return Turn((call,))
+
+    def submit(self, name: str, arguments: Mapping[str, Any]) -> "Future[Answer]":
+        """A call; the future holds its answer once it has been executed and recorded."""
+        future: Future[Answer] = Future()
+        with self._lock:
+            if self._closed:
+                future.set_result(Answer("", ENDED, "budget"))
+            else:
+                # The number makes the id unique within the run, which the record needs.
+                identity = f"{self.name}-{id(future):x}"
+                self._calls.put((ToolCall(identity, name, json.dumps(dict(arguments))), future))
+        return future
+
+    def hang_up(self) -> None:
+        """Nothing more will come: the run ends after what is under way."""
+        self._calls.put(None)
+
+    def close(self, last: Answer | None) -> None:
+        """The run has ended: answer the call that ended it, and refuse all others."""
+        with self._lock:
+            self._closed = True
+        self._settle(last or Answer("", ENDED, "budget"))
+        while not self._calls.empty():
+            taken = self._calls.get()
+            if taken is not None:
+                taken[1].set_result(Answer("", ENDED, "budget"))
+
+    def _settle(self, answer: Answer) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(answer)
+        self._waiting = None
