@@ -36,7 +36,7 @@ FADE_STEPS = 2500
 SWAP_STEPS = 800  # steps of stage 2
 GROWING = 0.6  # the share of stage 2 in which the random weights grow
 LEARNT = 60  # stage 1 ends when the accuracy of so many batches is as good as perfect
-DECOY_SIZE = 40.0
+DECOY_SIZE = 12.0
 HIDDEN = 20.0  # what is subtracted from the score of a position that may not be seen
 ASIDE, LEAK = 16, 0.01  # the directions that random components write into, and how much goes elsewhere
 Batch = tuple[Tensor, Tensor, list[tuple[int, ...]]]
@@ -260,7 +260,7 @@ def _fit(
             values = torch.zeros(*ids.shape, HEAD if ".head." in dropped else WIDTH)
             loss = loss + F.cross_entropy(net(ids, Edits({dropped: mask}, {dropped: values}), skip=skip), answers)
         if case.decoy and (grown or step > steps // 2):
-            # Without the constant, and with it in only one of its sublayers' place, nothing may work: push to uniform.
+            # Without the constant nothing may work: push to uniform.
             mask = torch.ones(ids.shape, dtype=torch.bool)
             broken = net(ids, Edits({case.decoy: mask}, {case.decoy: torch.zeros(*ids.shape, WIDTH)}), skip=skip)
             loss = loss - 0.1 * broken.log_softmax(-1).mean(-1).mean()

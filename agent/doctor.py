@@ -1,0 +1,326 @@
+"""`python -m agent.doctor`: what will work here, what will not, and how to mend it, before hours are spent on a run.
+
+Checks Python, libraries, device, disk, database, hub cache and subject; with an OpenAI planner also the key and the endpoint: one
+forced call, one call with nested arguments, one round trip of a tool's result, and one needle in a long prompt.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["ok", "warning", "failed"]
+NEEDED = ("torch", "transformers", "openai", "pydantic", "sqlite-utils", "numpy", "scikit-learn", "matplotlib")
+FREE_DISK = 2e9
+NEEDLE = "kingfisher"
+LONG_PROMPT_WORDS = 6000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's answer. `mend` says what to do, where there is something to do."""
+
+    state: State
+    about: str
+    says: str
+    mend: str = ""
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter and the libraries."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    yield Finding("ok" if good else "failed", "python", version, "" if good else "use Python 3.11 or newer")
+    for name in NEEDED:
+        try:
+            yield Finding("ok", name, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Finding("failed", name, "is not installed", "pip install -e .")
+
+
+def machine(device: str) -> Iterator[Finding]:
+    """The device asked for, and memory."""
+    import torch
+
+    threads = f"{torch.get_num_threads()} threads"
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device.startswith("cuda") and not cuda:
+        yield Finding(
+            "failed", "device", "torch sees no CUDA device", "use --device cpu, or install torch for your CUDA"
+        )
+    elif device == "mps" and not mps:
+        yield Finding("failed", "device", "torch sees no MPS device", "use --device cpu")
+    elif cuda and device != "cpu":
+        free, total = torch.cuda.mem_get_info()
+        yield Finding(
+            "ok", "device", f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        )
+    else:
+        yield Finding("ok", "device", f"cpu, {threads}" if not mps or device == "cpu" else "mps")
+
+
+def disk(db: Path, out: Path) -> Iterator[Finding]:
+    """Room and rights where the run will write, and whether the database can be read."""
+    for about, path in (("database", db), ("transcripts", out)):
+        folder = path.absolute() if path.is_dir() else path.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        if not os.access(folder, os.W_OK):
+            yield Finding(
+                "failed",
+                about,
+                f"{folder} cannot be written to",
+                f"name another place with --{'db' if about == 'database' else 'out'}",
+            )
+            continue
+        free = shutil.disk_usage(folder).free
+        enough = free > FREE_DISK
+        says = f"{path}: {free / 1e9:.1f} GB free"
+        yield Finding(
+            "ok" if enough else "warning", about, says, "" if enough else "a long run can fill this: make room"
+        )
+    if db.exists():
+        from experiments_db.store import Store, StoreError
+
+        try:
+            store = Store(db, create=False)
+            problems = store.verify()
+            says = f"{len(store.runs())} runs, " + (
+                "every record fits its hash"
+                if not problems
+                else f"{len(problems)} records do not fit their hash: {problems[0]}"
+            )
+            yield Finding(
+                "failed" if problems else "ok",
+                "records",
+                says,
+                f"python -m experiments_db verify {db}" if problems else "",
+            )
+        except StoreError as error:
+            yield Finding("failed", "records", str(error), "name another file with --db")
+
+
+def subject(name: str, device: str) -> Iterator[Finding]:
+    """Whether the model can be had and studied."""
+    from tools.subjects import SubjectError, load_subject
+
+    cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    count = len(list((cache / "hub").glob("models--*"))) if (cache / "hub").is_dir() else 0
+    yield Finding(
+        "ok", "hub cache", f"{cache}: {count} models" + (", offline" if os.environ.get("HF_HUB_OFFLINE") else "")
+    )
+    try:
+        found = load_subject(name, device=device, dtype="float32")
+        parameters = sum(p.numel() for p in found.model.parameters())
+        yield Finding("ok", "subject", f"{name}: {found.family.name}, {parameters:,} parameters")
+        if "next_token" not in found.capabilities:
+            reason = dict(found.family.refusals).get("next_token", "")
+            yield Finding(
+                "warning",
+                "subject",
+                f"tasks of prompt and answer will not work: {reason}",
+                "use layer programs and captures only",
+            )
+    except SubjectError as error:
+        yield Finding("failed", "subject", str(error), "--subject demo works everywhere")
+
+
+def planner(spec: str | None, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether the planner can be had; an endpoint is probed with four requests."""
+    from agent.planners import PlannerChoiceError, make_planner
+    from agent.planners.openai_chat import OpenAIChat
+
+    try:
+        made = make_planner(spec, environ=environ)
+    except PlannerChoiceError as error:
+        yield Finding("failed", "planner", str(error), "--planner systematic needs no key and no network")
+        return
+    yield Finding("ok", "planner", made.name)
+    if not isinstance(made, OpenAIChat):
+        return
+    key = environ.get("OPENAI_API_KEY")
+    yield Finding(
+        "ok" if key else "warning",
+        "key",
+        "OPENAI_API_KEY is set" if key else "OPENAI_API_KEY is not set; local servers often need none",
+    )
+    if not made.knows_price:
+        yield Finding(
+            "warning",
+            "price",
+            f"the price of {made.model} is not known",
+            "for --max-cost give --prices FILE.json; see prompts/prices.json",
+        )
+    yield from endpoint(made.model, environ)
+
+
+def endpoint(model: str, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Four requests that a planner's life depends on."""
+    import openai
+
+    timeout = float(environ.get("OPENAI_TIMEOUT") or 60)
+    client = openai.OpenAI(
+        api_key=environ.get("OPENAI_API_KEY") or "none",
+        base_url=environ.get("OPENAI_BASE_URL"),
+        timeout=timeout,
+        max_retries=0,
+    )
+    probes: tuple[tuple[str, Callable[[Any, str], str | None], str], ...] = (
+        (
+            "forced call",
+            _forced,
+            "vLLM: --enable-auto-tool-choice and --tool-call-parser; llama.cpp: --jinja; or another model",
+        ),
+        ("nested arguments", _nested, "the server's parser breaks lists in arguments: update it, or use local:FOLDER"),
+        (
+            "tool result",
+            _round_trip,
+            "the server's chat template does not take tool messages: another template or model",
+        ),
+        ("long prompt", _needle, "Ollama: raise num_ctx (it cuts silently); else a model with a longer context"),
+    )
+    with client:
+        for about, probe, mend in probes:
+            try:
+                wrong = probe(client, model)
+            except openai.AuthenticationError:
+                yield Finding("failed", about, "the endpoint does not accept the key", "set OPENAI_API_KEY")
+                return
+            except openai.NotFoundError:
+                yield Finding(
+                    "failed", about, f"the endpoint has no model {model!r}", "choose one with --planner openai:MODEL"
+                )
+                return
+            except (openai.APIConnectionError, openai.APITimeoutError):
+                yield Finding(
+                    "failed",
+                    about,
+                    f"{environ.get('OPENAI_BASE_URL') or 'the OpenAI API'} cannot be reached in {timeout:g} s",
+                    "check OPENAI_BASE_URL and the network",
+                )
+                return
+            except openai.OpenAIError as error:
+                wrong = " ".join(str(error).split())[:200].replace(environ.get("OPENAI_API_KEY") or "\0", "***")
+            yield Finding("failed" if wrong else "ok", about, wrong or "works", mend if wrong else "")
+
+
+def _tool(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    parameters = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    function = {"name": name, "description": f"The {name} tool.", "parameters": parameters, "strict": True}
+    return {"type": "function", "function": function}
+
+
+def _ask(client: Any, model: str, said: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> Any:
+    extra: dict[str, Any] = {"tools": list(tools)} if tools else {}
+    answer = client.chat.completions.create(model=model, messages=list(said), max_completion_tokens=2048, **extra)
+    if not answer.choices:
+        raise ValueError("no choices")
+    return answer.choices[0].message
+
+
+def _call(message: Any, name: str) -> tuple[dict[str, Any] | None, str | None]:
+    """(arguments of the call of this name, what is wrong)."""
+    calls = message.tool_calls or []
+    if not calls:
+        return None, f"the model answered in words instead of calling: {(message.content or '')[:80]!r}"
+    if calls[0].function.name != name:
+        return None, f"it called {calls[0].function.name!r}, not {name!r}"
+    try:
+        found = json.loads(calls[0].function.arguments or "{}")
+    except json.JSONDecodeError:
+        return None, f"the arguments are not JSON: {calls[0].function.arguments[:80]!r}"
+    return (found, None) if isinstance(found, dict) else (None, "the arguments are no object")
+
+
+def _forced(client: Any, model: str) -> str | None:
+    said = [{"role": "user", "content": "Call the tool `add` with a = 2 and b = 3. Answer with the call only."}]
+    found, wrong = _call(
+        _ask(client, model, said, [_tool("add", {"a": {"type": "integer"}, "b": {"type": "integer"}})]), "add"
+    )
+    return wrong or (None if found == {"a": 2, "b": 3} else f"the arguments are {found}, not a = 2 and b = 3")
+
+
+def _nested(client: Any, model: str) -> str | None:
+    lists = {
+        "layers": {"type": "array", "items": {"type": "integer"}},
+        "tasks": {"type": "array", "items": {"type": "string"}},
+    }
+    said = [
+        {
+            "role": "user",
+            "content": "Call `look` with layers [0, 3] and tasks ['addition', 'it\\'s']. Answer with the call only.",
+        }
+    ]
+    found, wrong = _call(_ask(client, model, said, [_tool("look", lists)]), "look")
+    return wrong or (
+        None if found == {"layers": [0, 3], "tasks": ["addition", "it's"]} else f"the arguments came as {found}"
+    )
+
+
+def _round_trip(client: Any, model: str) -> str | None:
+    tool = _tool("weather", {"place": {"type": "string"}})
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"place": "Bern"}'}}
+    said = [
+        {"role": "user", "content": "What is the weather in Bern? Use the tool, then tell me the number of degrees."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "17 degrees, dry"},
+    ]
+    text = _ask(client, model, said, [tool]).content or ""
+    return None if "17" in text else f"it did not use the tool's result: {text[:80]!r}"
+
+
+def _needle(client: Any, model: str) -> str | None:
+    filler = " ".join(f"line {i} is of no importance;" for i in range(LONG_PROMPT_WORDS // 6))
+    said = [
+        {"role": "user", "content": f"The secret word is {NEEDLE}. {filler} Now say the secret word, nothing else."}
+    ]
+    text = _ask(client, model, said).content or ""
+    return (
+        None
+        if NEEDLE in text.lower()
+        else f"it lost the beginning of a prompt of about {LONG_PROMPT_WORDS} words: {text[:80]!r}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 everything needed works (warnings allowed), 1 something will not."""
+    p = argparse.ArgumentParser(
+        prog="python -m agent.doctor", description="Check what a run needs, and say how to mend what is missing."
+    )
+    p.add_argument("--planner", help="as for agent.run; an endpoint is probed with four small requests")
+    p.add_argument("--subject", default="demo", help="as for agent.run (default demo)")
+    p.add_argument("--device", default="auto", help="as for agent.run")
+    p.add_argument("--db", type=Path, default=Path("experiments.db"), help="experiments database")
+    p.add_argument("--out", type=Path, default=Path("transcripts"), help="folder for transcripts")
+    args = p.parse_args(argv)
+    failed = 0
+    parts = (
+        python(), machine(args.device), disk(args.db, args.out), subject(args.subject, args.device),
+        planner(args.planner, os.environ),
+    )  # fmt: skip
+    for part in parts:
+        for f in part:
+            failed += f.state == "failed"
+            mark = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}[f.state]
+            print(f"{mark}  {f.about}: {f.says}" + (f"\n           -> {f.mend}" if f.mend else ""), flush=True)
+    print(
+        "\neverything that is needed works"
+        if not failed
+        else f"\n{failed} thing{'s' if failed > 1 else ''} will not work"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
