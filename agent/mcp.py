@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from agent.run import parser as run_parser
@@ -77,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     problem = plain_problem(args)
     if problem:
         print(f"agent.mcp: {problem}", file=sys.stderr)
+        return 2
+    if find_spec("mcp") is None:
+        print("agent.mcp: the MCP SDK is not installed: pip install 'locus-agent[mcp]'", file=sys.stderr)
         return 2
     from tools._threads import share_the_machine
 

@@ -24,7 +24,8 @@ class Progress:
         self.run, self.limits, self.subject, self.record, self.quiet = run, limits, subject, record, quiet
         self.out = out or sys.stdout
         self.started = time.monotonic()
-        self.experiments = 0
+        self.experiments = self.tokens = 0
+        self.cost = 0.0
         self.live = self.out.isatty() and not quiet
 
     def begin(self, folder: Path) -> None:
@@ -35,6 +36,8 @@ class Progress:
 
     def turn(self, turn: Turn) -> None:
         """Show the planner's reason."""
+        self.tokens += turn.usage.prompt_tokens + turn.usage.completion_tokens
+        self.cost += turn.usage.cost
         first = " ".join(inert(turn.text).split())
         self._say(f"\n{self._clock()}  {first or '(no words)'}")
 
@@ -72,7 +75,17 @@ class Progress:
         )
 
     def _clock(self) -> str:
-        return f"{time.monotonic() - self.started:5.1f} s"
+        """Time, and what a language model has cost, with the budgets there are."""
+        shown = f"{time.monotonic() - self.started:5.1f} s"
+        if self.limits.minutes is not None:
+            shown += f" of {self.limits.minutes:g} min"
+        if self.tokens:
+            limit = f"/{self.limits.tokens:,}" if self.limits.tokens else ""
+            shown += f", {self.tokens:,}{limit} tokens"
+        if self.cost:
+            limit = f" of {self.limits.cost:g}" if self.limits.cost else ""
+            shown += f", {self.cost:.2f}{limit} dollars"
+        return shown
 
     def _say(self, line: str) -> None:
         if not self.quiet:

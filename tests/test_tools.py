@@ -316,3 +316,15 @@ def test_the_command_line_answers_bad_input_in_one_line(argv, says, capsys):
     line = capsys.readouterr().err
     assert says in line
     assert line.count("\n") == 1
+
+
+def test_cumulative_ablation_removes_more_and_more_and_ends_where_together_does(use):
+    common = {"task": "addition", "component": "mlp", "ablation": "zero", "layers": [3, 1, 2], "examples": 24}
+    more = {m.site: m.value for m in use("ablate", **common, cumulative=True).measurements if m.name == "nll" and m.site}
+    assert list(more) == ["3.mlp", "3+1.mlp", "3+1+2.mlp"]
+    alone = use("ablate", **{**common, "layers": [3]})
+    whole = use("ablate", **common, together=True)
+    assert more["3.mlp"] == pytest.approx(of(alone, "nll", site="3.mlp").value, abs=1e-5)
+    assert more["3+1+2.mlp"] == pytest.approx(of(whole, "nll", site="1+2+3.mlp").value, abs=1e-5)
+    with pytest.raises(ToolInputError, match="choose one"):
+        use("ablate", **common, cumulative=True, together=True)

@@ -148,7 +148,7 @@ def _speaks(role: Role, tool: str, args: dict[str, object]) -> bool:
     """Whether an experiment of this kind can show what the role says."""
     match role:
         case "necessary" | "jointly_necessary":
-            together = role == "necessary" or tool != "ablate" or bool(args.get("together"))
+            together = role == "necessary" or tool != "ablate" or bool(args.get("together") or args.get("cumulative"))
             return (tool == "ablate" and together) or (tool == "minimal_set" and args.get("goal") == "breaking")
         case "sufficient":
             return tool == "patch" or (tool == "minimal_set" and args.get("goal") == "sufficient")

@@ -45,6 +45,9 @@ class Args(ToolArgs):
     together: bool = Field(
         default=False, description="false: one component at a time; true: all the layers given at once"
     )
+    cumulative: bool = Field(
+        default=False, description="remove the first layer given, then the first two, and so on, in the order given"
+    )
     split: SplitName = SPLIT
     examples: int = EXAMPLES
 
@@ -56,6 +59,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     bad = [h for h in args.heads if not 0 <= h < spec.n_heads]
     if bad:
         raise ToolInputError(f"heads: {bad[0]} is out of range: this model has heads 0 to {spec.n_heads - 1}")
+    if args.together and args.cumulative:
+        raise ToolInputError("together removes all layers at once and cumulative more and more of them: choose one")
     if args.heads and args.component != "head":
         raise ToolInputError("heads are given, but component is not head")
     task, examples = load_examples(ctx, args.task, args.split, args.examples)
@@ -101,9 +106,23 @@ def _targets(args: Args, layers: list[int], stack: str, heads: list[int]) -> lis
         ]
 
     if args.component == "head":
-        if args.together:
-            raise ToolInputError("together is for attn, mlp and block: heads are removed one by one")
+        if args.together or args.cumulative:
+            raise ToolInputError(
+                "together and cumulative are for attn, mlp and block; for sets of heads use minimal_set"
+            )
         return [(f"{layer}.head.{head}", sites(layer), layer, head) for layer in layers for head in heads]
+    if args.cumulative:
+        order = list(dict.fromkeys(args.layers)) or layers
+        ends = range(1, len(order) + 1)
+        return [
+            (
+                f"{'+'.join(map(str, order[:n]))}.{args.component}",
+                tuple(s for b in order[:n] for s in sites(b)),
+                None,
+                None,
+            )
+            for n in ends
+        ]
     if args.together:
         every = tuple(s for layer in layers for s in sites(layer))
         return [(f"{'+'.join(map(str, layers))}.{args.component}", every, None, None)]

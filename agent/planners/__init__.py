@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from agent.planners._base import Planner, PlannerError
@@ -72,6 +73,8 @@ def make_planner(spec: str | None, *, environ: Mapping[str, str], options: Plann
                 prices=read_prices(options.prices or _path(environ.get("LOCUS_PRICES"))),
             )
         case "local" if rest:
+            if find_spec("llguidance") is None:
+                raise PlannerChoiceError("a local planner needs llguidance: pip install 'locus-agent[local]'")
             from agent.planners.local import Local
 
             try:
