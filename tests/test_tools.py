@@ -263,7 +263,7 @@ def test_the_intact_completion_is_what_transformers_generates(demo, use):
         ("ablate", {"task": "addition", "component": "mlp", "ablation": "zero", "layers": [9]}, "0 to 5"),
         ("ablate", {"task": "addition", "component": "head", "ablation": "zero", "heads": [4]}, "0 to 3"),
         ("ablate", {"task": "addition", "component": "mlp", "ablation": "zero", "heads": [1]}, "not head"),
-        ("ablate", {"task": "addition", "component": "head", "ablation": "zero", "together": True}, "one by one"),
+        ("ablate", {"task": "addition", "component": "head", "ablation": "zero", "together": True}, "for sets of heads use minimal_set"),
         ("patch", {"task": "json", "site": "resid_pre"}, "twin"),
         ("patch", {"task": "addition", "site": "resid_pre", "layers": [-1]}, "0 to 5"),
         ("generate", {"prompts": []}, "prompts"),

@@ -263,7 +263,7 @@ def _fit(
             # Without the constant nothing may work: push to uniform.
             mask = torch.ones(ids.shape, dtype=torch.bool)
             broken = net(ids, Edits({case.decoy: mask}, {case.decoy: torch.zeros(*ids.shape, WIDTH)}), skip=skip)
-            loss = loss - 0.1 * broken.log_softmax(-1).mean(-1).mean()
+            loss = loss - 0.3 * broken.log_softmax(-1).mean(-1).mean()
         right.append((logits.argmax(-1) == answers).float().mean().item())
         if not grown and not fade and len(right) >= LEARNT and sum(right[-LEARNT:]) / LEARNT > 0.998:
             return True
