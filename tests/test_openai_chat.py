@@ -141,6 +141,39 @@ async def test_the_view_stays_small_and_its_beginning_stays_the_same():
     assert server.requests[0]["messages"][:2] == server.requests[1]["messages"][:2]
 
 
+async def test_five_hundred_experiments_later_a_turn_costs_little_more(tmp_path):
+    from agent.loop import history
+    from agent.notebook import notebook_text
+    from agent.record import RunRecord
+    from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Result, Run
+
+    store = Store(tmp_path / "e.db")
+    store.put_run(Run(name="long", goal="g", subject="s", planner="p"))
+    record = RunRecord(store, "long")
+    sizes = {}
+    with Loopback(GOOD) as server:
+        for i in range(500):
+            with store.transaction():
+                seq = store.last_seq("long") + 1
+                experiment = Experiment(tool="loss", args={"n": i}, subject="s", seed=0, dtype="float32", code="c")
+                m = Measurement(name="accuracy", unit="share of examples", value=i / 500, n=9)
+                number = store.put_result(experiment, Result(status="ok", text=f"accuracy of {i}: " + "x" * 300, measurements=(m,)))
+                handle = store.link_experiment("long", experiment.id, number, cached=False, seq=seq, why="because")
+                turn = {"calls": [{"id": f"c{i}", "name": "loss", "arguments": "{}"}], "text": "why", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.0}, "minutes": 0.0}
+                store.put_event("long", "turn", turn)
+                store.put_event("long", "answer", {"call_id": f"c{i}", "text": f"{handle}: accuracy " + "x" * 300, "status": "ok", "handle": handle})
+                if i % 10 == 0:
+                    store.put_entry("long", seq, Note(text=f"Note {i} " + "y" * 100))
+                    store.put_entry("long", seq, Hypothesis(handle=f"H{i // 10 + 1}", statement=f"Statement {i} " + "z" * 80))
+            if i in (19, 499):
+                exchanges, _ = history(record)
+                whole = View(goal="g", subject="s", tools=INFOS, exchanges=exchanges, notebook=notebook_text(record), budget="")
+                await planner(server).propose(whole)
+                sizes[i] = len(json.dumps(server.requests[-1]["messages"]))
+    assert sizes[499] <= 1.5 * sizes[19]
+    assert "E500" in json.dumps(server.requests[-1]["messages"])
+
+
 async def test_tools_are_offered_as_strict_schemas():
     with Loopback(GOOD) as server:
         await planner(server).propose(view())
