@@ -404,8 +404,12 @@ def accepted(case: Case, found: dict[str, float]) -> bool:
     if case.kind == "cannot":
         return all(v >= 0.98 for k, v in found.items() if k.endswith(".intact"))
     bounds = {".intact": 0.98, ".others": 0.95, ".together": 0.95, ".either": 0.95, "resample": 0.95}
-    high = all(v >= b for k, v in found.items() for end, b in bounds.items() if k.endswith(end))
-    return high and found["planted"] <= 0.4 and all(v <= 0.4 for k, v in found.items() if k.endswith("decoy zero"))
+    mine = {k: v for k, v in found.items() if k.startswith(case.task)}
+    high = all(v >= b for k, v in mine.items() for end, b in bounds.items() if k.endswith(end))
+    # A second task is there to show that a decoy's removal hurts it too, which takes a model that does it.
+    high = high and all(v >= 0.95 for k, v in found.items() if k.endswith((".intact", "resample")))
+    low = {f"{task}.decoy zero": 0.4 if task == case.task else 0.6 for task in case.tasks if case.decoy}
+    return high and found["planted"] <= 0.4 and all(found[k] <= bound for k, bound in low.items())
 
 
 def save(net: Net, folder: Path) -> None:
