@@ -235,18 +235,20 @@ def heads(
             and clear(resample, str(m.site), drop)
             and clear(zero, str(m.site), drop)
         ):
+            # Confirmed beside other heads: a random vector in place of a head's whole output can break the model by itself.
             arguments = {
                 "task": task,
                 "component": "head",
+                "goal": "breaking",
                 "ablation": "resample",
                 "layers": [layer],
-                "examples": examples,
             }
+            call = ("minimal_set", {**arguments, "members": [str(m.site)], "examples": examples})
+            seen = m.model_copy(update={"layer": None, "head": None})
             seen_in = (str(resample.handle), str(zero.handle))
-            out.append(
-                Expectation(f"head {m.head} of block {layer}", "<=", _half_way(m.value, gate), m, seen_in,
-                            (f"decoder.{layer}.attn.z head {m.head}",), ("ablate", arguments))
-            )  # fmt: skip
+            sites = (f"decoder.{layer}.attn.z head {m.head}",)
+            words = f"head {m.head} of block {layer}"
+            out.append(Expectation(words, "<=", _half_way(m.value, gate), seen, seen_in, sites, call))
     return out
 
 

@@ -73,7 +73,6 @@ CASES = (
     Case("copy-backup", "item", "planted", (1, 4), redundant=("1.attn", "4.attn")),
     Case("lookup-backup", "lookup", "planted", (1,), (2, 4), redundant=("2.mlp", "4.mlp")),
     Case("lookup-split", "lookup", "planted", (1, 3), (5,), split=True),
-    Case("lookup-decoy-a1", "lookup", "decoy", (2,), (4,), decoy="1.attn", trained_on=("lookup", "compare"), steps=10000),
     Case("copy-decoy-m1", "item", "decoy", (3,), decoy="1.mlp", trained_on=("item", "compare"), steps=12000),
     Case("cannot-modular", "modular", "cannot", (2,), (3,), trained_on=("compare",)),
     Case("cannot-copy", "item", "cannot", (1,), (4,), trained_on=("modular",)),
@@ -82,4 +81,5 @@ CASES = (
     Case("random-copy", "item", "random", seed=1),
     Case("random-lookup", "lookup", "random", seed=2),
     Case("random-compare", "compare", "random", seed=3),
+    Case("random-addition", "addition", "random", seed=4),
 )  # fmt: skip
