@@ -436,6 +436,7 @@ def test_components_that_stand_in_for_each_other_are_found_together(tmp_path):
         ("path_patch", {"task": "sums", "sender": "attn.out", "receiver": "mlp", "receiver_layer": 0, "layers": [3]}, "before the receiver"),
         ("path_patch", {"task": "sums", "sender": "head", "receiver": "q", "receiver_layer": 2, "receiver_head": 9}, "heads are 0 to 3"),
         ("path_patch", {"task": "sums", "sender": "head", "receiver": "logits", "receiver_layer": 2}, "not for receiver logits"),
+        ("path_patch", {"task": "sums", "sender": "head", "receiver": "logits", "receiver_head": 1}, "not for receiver logits"),
         ("attribute", {"task": "sums", "method": "magic"}, "patching"),
         ("ablate", {"task": "sums", "component": "head", "ablation": "zero", "heads": [7]}, "heads 0 to 3"),
         ("minimal_set", {"task": "sums", "component": "attn", "goal": "breaking", "ablation": "zero", "members": ["9.attn"]}, "0.attn, 1.attn"),

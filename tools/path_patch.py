@@ -98,8 +98,8 @@ def _senders(args: Args, ctx: Context) -> list[int]:
     spec = ctx.subject.spec()
     layers = check_blocks(ctx, args.layers)
     if args.receiver == "logits":
-        if args.receiver_layer is not None:
-            raise ToolInputError("receiver_layer is not for receiver logits: leave it out")
+        if args.receiver_layer is not None or args.receiver_head is not None:
+            raise ToolInputError("receiver_layer and receiver_head are not for receiver logits: leave them out")
         return layers
     if args.receiver_layer is None:
         raise ToolInputError(
