@@ -54,7 +54,19 @@ def provenance(subject: Subject) -> Provenance:
         threads=torch.get_num_threads(),
         versions={"python": platform.python_version(), **{p: metadata.version(p) for p in LIBRARIES}},
         platform=f"{platform.system()} {platform.machine()}",
+        cpu=f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}",
     )
+
+
+@cache
+def _processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 class ToolRunner:

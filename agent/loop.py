@@ -58,7 +58,8 @@ async def investigate(
     """Drive one run to its end; the ending is on record when this returns."""
     infos = [ToolInfo(t.name, t.description, t.schema()) for t in tools.values()]
     exchanges, pending = history(record)
-    spent = spending(record)
+    inherited = inherited_turns(record, run)
+    spent = spending(record, run)
     before = run.settings.get("continue_from")
     earlier = earlier_text(RunRecord(record.store, before)) if before else ""
     ending: Ending | None = None
@@ -72,6 +73,7 @@ async def investigate(
                 subject=run.subject,
                 tools=infos,
                 exchanges=exchanges,
+                inherited=inherited,
                 tasks=[t.name for t in runner.tasks.made()],
                 notebook=notebook_text(record),
                 earlier=earlier,
@@ -134,7 +136,7 @@ async def _answer(
             done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m))
             answer = _keep(call, done, run, record, runner, why)
             finished = done.outcome.finished
-            spent.experiments = len(record.experiments())
+            spent.experiments = _own_experiments(record, run)
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
             _put_answer(record, run, answer)
@@ -199,11 +201,13 @@ def _verdict(answer: Answer) -> str:
     return answer.text.split(": ")[1] if answer.handle else ""
 
 
-def history(record: RunRecord) -> tuple[list[Exchange], tuple[Turn, list[Answer]] | None]:
-    """(complete exchanges, the turn whose calls are not all answered yet) from the record."""
+def history(record: RunRecord, last: int | None = None) -> tuple[list[Exchange], tuple[Turn, list[Answer]] | None]:
+    """(complete exchanges, the turn whose calls are not all answered yet) from the record, up to event `last`."""
     exchanges: list[Exchange] = []
     open_turn: tuple[Turn, list[Answer]] | None = None
     for event in record.store.events(record.run):
+        if last is not None and event.seq > last:
+            break
         if event.kind == "turn":
             p: Any = event.payload
             calls = tuple(ToolCall(**c) for c in p["calls"])
@@ -219,10 +223,25 @@ def history(record: RunRecord) -> tuple[list[Exchange], tuple[Turn, list[Answer]
     return exchanges, open_turn
 
 
-def spending(record: RunRecord) -> Spent:
-    """What the record says was spent so far."""
-    spent = Spent(experiments=len(record.experiments()))
-    for event in record.store.events(record.run):
+def _branched_at(run: Run) -> int:
+    """The last event that a run took over from the one it branched from; 0 for a run of its own."""
+    return int((run.settings.get("branch") or {}).get("seq", 0))
+
+
+def inherited_turns(record: RunRecord, run: Run) -> int:
+    """How many turns a run took over from the one it branched from."""
+    seq = _branched_at(run)
+    return sum(e.kind == "turn" and e.seq <= seq for e in record.store.events(record.run)) if seq else 0
+
+
+def _own_experiments(record: RunRecord, run: Run) -> int:
+    return sum(e.seq > _branched_at(run) for e in record.experiments())
+
+
+def spending(record: RunRecord, run: Run) -> Spent:
+    """What the record says the run has spent so far; what it took over from another run cost it nothing."""
+    spent = Spent(experiments=_own_experiments(record, run))
+    for event in record.store.events(record.run, after=_branched_at(run)):
         if event.kind == "turn":
             usage = event.payload["usage"]
             spent.tokens += usage["prompt_tokens"] + usage["completion_tokens"]

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     planner = External()
     try:
-        session = Session.resume(args, planner) if args.resume else Session.begin(args, os.environ, planner)
+        session = Session.open(args, os.environ, planner)
     except InputError as error:
         print(f"agent.mcp: {error}", file=sys.stderr)
         return 2

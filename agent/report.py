@@ -10,17 +10,11 @@ from pathlib import Path
 from agent.record import RunRecord
 from agent.references import UnresolvedReference, resolve, substitute
 from agent.report_text import measurement_text, reference_text
+from agent.summary import calibration, verdict
 from agent.text import code, inert, markdown
 from experiments_db.records import Prediction, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
 from tools._discipline import LEVEL, caveats, confirmatory, family
-
-VERDICTS = {
-    "found": "Found",
-    "not_found": "Not found",
-    "cannot": "The model cannot do it",
-    "unclear": "Unclear",
-}
 
 
 def write_report(store: Store, run: str, folder: Path) -> Path:
@@ -80,7 +74,6 @@ def _text(text: str, record: RunRecord) -> str:
 def _head(run: Run, record: RunRecord) -> str:
     notes = record.notes()
     finished = run.status == "finished"
-    verdict = VERDICTS.get(run.reason, "Finished") if finished else "No conclusion"
     conclusion = (
         _text(notes[-1].text, record) if finished and notes else f"The run ended before its end: {markdown(run.reason)}"
     )
@@ -91,7 +84,7 @@ def _head(run: Run, record: RunRecord) -> str:
         [
             f"# {markdown(run.goal)}",
             "",
-            f"**{verdict}.** {conclusion}",
+            f"**{verdict(run.status, run.reason)}.** {conclusion}",
             "",
             "| | |",
             "|---|---|",
@@ -166,13 +159,12 @@ def _hypotheses(record: RunRecord) -> str:
 
 
 def _calibration(predictions: Sequence[Prediction]) -> str:
-    scored = [p for p in predictions if p.outcome is not None]
-    if not scored:
+    scores = calibration(predictions)
+    if scores is None:
         return "No prediction was tested."
-    hits = sum(bool(p.outcome) for p in scored)
-    brier = sum((p.probability - float(bool(p.outcome))) ** 2 for p in scored) / len(scored)
+    hits, tested, brier = scores
     return (
-        f"{hits} of {len(scored)} tested predictions came true; Brier score {brier:.3f} (0 is best, 0.25 is a coin). Each was "
+        f"{hits} of {tested} tested predictions came true; Brier score {brier:.3f} (0 is best, 0.25 is a coin). Each was "
         "written down before its experiment and scored by code."
     )
 

@@ -52,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", type=Path, default=Path("transcripts"), help="folder for transcripts (default transcripts)")
     p.add_argument("--resume", metavar="RUN", help="continue a run: its name, a prefix, or latest")
+    p.add_argument(
+        "--from",
+        dest="step",
+        metavar="STEP",
+        help="with --resume: begin a new run that shares RUN's record up to turn STEP (or up to the turn of an "
+        "experiment, E17) and goes on under this command's --planner, --goal and budgets; 0 shares the question alone",
+    )
     p.add_argument("--quiet", action="store_true", help="print only the conclusion and where to look")
     return p
 
@@ -71,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from agent.session import InputError, Session
 
     try:
-        session = Session.resume(args) if args.resume else Session.begin(args, os.environ)
+        session = Session.open(args, os.environ)
     except InputError as error:
         print(f"agent.run: {error}", file=sys.stderr)
         return 2
@@ -82,6 +89,10 @@ def plain_problem(args: argparse.Namespace) -> str | None:
     """What is wrong with the arguments, as far as can be seen without loading anything."""
     if args.resume is None and not (args.goal or "").strip():
         return 'say what to find out, for example --goal "find where addition happens" (or --resume RUN)'
+    if args.step is not None and args.resume is None:
+        return "--from STEP says from where in a run to go on: name the run with --resume RUN"
+    if args.resume is not None and args.step is None and args.goal:
+        return "--resume RUN keeps the run's goal; to go on under another one, say from where with --from STEP"
     for name in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "timeout"):
         value = getattr(args, name)
         if value is not None and value <= 0:

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TextIO
 
 from agent import goal as goals
+from agent.branch import Branch, BranchError
 from agent.budget import Limits
 from agent.executor import ToolRunner, code_version, provenance
-from agent.loop import event_line, investigate
+from agent.loop import event_line, history, investigate
 from agent.planners import PlannerChoiceError, PlannerOptions, make_planner
-from agent.planners._base import Planner
+from agent.planners._base import Planner, PlannerError, View
 from agent.progress import Progress
 from agent.prompts import version as prompts_version
 from agent.record import RunRecord, RunTasks
 from agent.report import write_report
+from experiments_db._branch import copy_record
 from experiments_db.records import Run, TaskData
 from experiments_db.store import Store, StoreError
 from tools._base import discover
@@ -42,56 +44,87 @@ class Session:
         self.limits = Limits(s["max_experiments"], s["max_minutes"], s["max_tokens"], s["max_cost"])
 
     @classmethod
-    def begin(cls, args: argparse.Namespace, environ: Mapping[str, str], planner: Planner | None = None) -> "Session":
-        """Start a new run. Nothing is written until everything that can be wrong has been checked."""
+    def open(cls, args: argparse.Namespace, environ: Mapping[str, str], planner: Planner | None = None) -> "Session":
+        """A new run, an earlier one continued, or a new one that begins where an earlier one was, as the arguments say."""
+        if not args.resume:
+            return cls.begin(args, environ, planner)
+        if args.step is None:
+            return cls.resume(args, planner)
+        try:
+            store = Store(args.db, create=False)
+            branch = Branch.of(store, store.resolve_run(args.resume), args.step)
+        except (StoreError, BranchError) as error:
+            raise InputError(str(error)) from None
+        return cls.begin(args, environ, planner, branch)
+
+    @classmethod
+    def begin(
+        cls,
+        args: argparse.Namespace,
+        environ: Mapping[str, str],
+        planner: Planner | None = None,
+        branch: Branch | None = None,
+    ) -> "Session":
+        """Start a new run. Nothing is written until everything that can be wrong has been checked.
+
+        With a branch, the goal, subject, tasks, seed and dtype are the earlier run's unless the arguments name others, and
+        so is the record up to there.
+        """
+        asked = _as_before(args, branch.run) if branch else args
         try:
             own = {file.stem: read_jsonl(file) for file in args.task}
-            planner = planner or make_planner(args.planner, environ=environ, options=options_of(args))
+            planner = planner or make_planner(asked.planner, environ=environ, options=options_of(args))
             taken = sorted(set(own) & set(families()))
             if taken:
                 raise InputError(f"--task {taken[0]}.jsonl has the name of a built-in task: rename the file")
             bad = [name for name in own if not re.fullmatch(r"\w[\w.-]*", name)]
             if bad:
                 raise InputError(f"--task {bad[0]!r}: name the file with letters, digits, dots, dashes and underscores")
-            if planner.name == "systematic":
-                goals.understand(args.goal, tuple(own))
             if args.max_cost is not None and not getattr(planner, "knows_price", True):
                 raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
-            name = args.subject or goals.model_named_in(args.goal) or "demo"
-            subject = load_subject(name, device=args.device, dtype=args.dtype)
+            if planner.name == "systematic" and branch is None:
+                goals.understand(args.goal, tuple(own))
+            name = asked.subject or goals.model_named_in(asked.goal) or "demo"
+            subject = load_subject(name, device=asked.device, dtype=asked.dtype)
             _writable(args.out)
             store = Store(args.db)
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
+            if branch is not None:
+                _fits(branch, subject, planner, asked.goal, store, own)
         except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, OSError) as error:
             raise InputError(str(error)) from None
         settings = {
             **{
-                k: getattr(args, k)
-                for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "dtype", "seed")
+                k: getattr(asked, k)
+                for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "dtype", "seed", "device")
             },
-            "device": args.device,
             "out": str(args.out),
-            "planner": args.planner,
+            "planner": asked.planner,
             "fingerprint": subject.fingerprint,
+            "parts": subject.parts,
             "code": code_version(),
             "prompts": prompts_version(),
             "provenance": provenance(subject).model_dump(),
             "continue_from": earlier,
+            "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         run = Run(
-            name=_free_name(store, f"{stamp}-{_slug(args.goal)}"),
-            goal=args.goal.strip(),
+            name=_free_name(store, f"{stamp}-{_slug(asked.goal)}"),
+            goal=asked.goal.strip(),
             subject=name,
             planner=planner.name,
             settings=settings,
         )
         with store.transaction():
             store.put_run(run)
-            store.put_event(run.name, "start", {"goal": run.goal, "subject": run.subject, "planner": run.planner})
+            if branch is not None:
+                copy_record(store, branch.run.name, run.name, branch.seq)
+            begun = {"goal": run.goal, "subject": run.subject, "planner": run.planner, "branch": settings["branch"]}
+            seq = store.put_event(run.name, "branch" if branch and branch.seq else "start", begun)
             for task, examples in own.items():
                 data = TaskData(name=task, description=f"from {task}.jsonl", examples=tuple(examples), origin="file")
-                store.put_entry(run.name, 1, data)
+                store.put_entry(run.name, seq, data)
         return cls(store, run, subject, planner, args.quiet)
 
     @classmethod
@@ -166,6 +199,40 @@ class Session:
         part = self.folder / "events.jsonl.part"
         part.write_text("".join(event_line(e) + "\n" for e in self.store.events(self.run.name)), encoding="utf-8")
         part.replace(self.folder / "events.jsonl")
+
+
+def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
+    """The arguments of a branch: what was not asked for is as in the run that it leaves."""
+    s = run.settings
+    asked = argparse.Namespace(**vars(args))
+    asked.goal, asked.subject = args.goal or run.goal, args.subject or run.subject
+    asked.planner = args.planner or s["planner"]
+    asked.device = s["device"] if args.device == "auto" else args.device
+    asked.seed, asked.dtype = s["seed"], s["dtype"]
+    return asked
+
+
+def _fits(
+    branch: Branch, subject: Subject, planner: Planner, goal: str, store: Store, own: Mapping[str, object]
+) -> None:
+    """InputError unless the planner can go on from there with this subject."""
+    run = branch.run
+    if run.settings.get("fingerprint") != subject.fingerprint:
+        raise InputError(f"{run.name} studied {run.subject}, which is another model than {subject.name} is now")
+    kept = [t.name for t in store.task_data(run.name) if t.origin == "file"]
+    twice = sorted(set(kept) & set(own))
+    if twice:
+        raise InputError(f"--task {twice[0]}.jsonl: {run.name} brings a task of this name already; rename the file")
+    if planner.name == "systematic":
+        exchanges = history(RunRecord(store, run.name), branch.seq)[0]
+        view = View(goal, subject.name, [], exchanges, tasks=[*kept, *own])
+        try:
+            asyncio.run(planner.propose(view))
+        except PlannerError:
+            raise InputError(
+                f"--from {branch.turn}: the systematic planner follows its own plan for its goal and cannot take over "
+                "another's; use --from 0, or another planner"
+            ) from None
 
 
 def _earlier(store: Store, asked: str | None, subject: Subject) -> str | None:

@@ -96,6 +96,12 @@ def m002_role(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE claims ADD COLUMN role TEXT")
 
 
+@migrations()
+def m003_when_tasks_were_made(db: sqlite_utils.Database) -> None:
+    """The event at which a run got a task, so that a branch from before it does without."""
+    db.execute("ALTER TABLE run_tasks ADD COLUMN seq INTEGER")
+
+
 def known() -> frozenset[str]:
     """Names of all migrations above; a database with others is newer than this code."""
     return frozenset(m.name for m in migrations.pending(sqlite_utils.Database(memory=True)))

@@ -152,12 +152,17 @@ class Experiment(Record):
 
 
 class Provenance(Record):
-    """Where and with what a result was computed; compared at replay, not part of an experiment's identity."""
+    """Where and with what a result was computed; compared at replay, not part of an experiment's identity.
+
+    `cpu` names the processor and the vector instructions that torch uses on it: they decide the last bits of a sum. Empty
+    in records made before it was kept.
+    """
 
     device: str
     threads: int
     versions: dict[str, str]
     platform: str
+    cpu: str = ""
 
 
 class Result(Record):

@@ -297,7 +297,7 @@ class Store:
                         "INSERT OR IGNORE INTO task_data VALUES (?, ?, ?, ?, ?)", entry.sha, entry.name, entry.description,
                         entry.origin, canonical_json([dict(e) for e in entry.examples]),
                     )  # fmt: skip
-                    self._write("INSERT INTO run_tasks VALUES (?, ?, ?)", run, entry.name, entry.sha)
+                    self._write("INSERT INTO run_tasks VALUES (?, ?, ?, ?)", run, entry.name, entry.sha, seq)
                     return entry.name
 
     def notes(self, run: str) -> list[Note]:

@@ -74,14 +74,16 @@ class View:
     """What a planner sees.
 
     goal: the user's words. subject: name of the model. tools: schemas. exchanges: the whole history, oldest first.
-    tasks: specs of the user's own tasks. notebook: hypotheses, notes and a line per experiment.
-    earlier: what another run on the same subject noted and claimed, if the user asked for it. budget: what is left.
+    inherited: how many of the exchanges were another run's, which this one branched from. tasks: specs of the user's own
+    tasks. notebook: hypotheses, notes and a line per experiment. earlier: what another run on the same subject noted and
+    claimed, if the user asked for it. budget: what is left.
     """
 
     goal: str
     subject: str
     tools: Sequence[ToolInfo]
     exchanges: Sequence[Exchange]
+    inherited: int = 0
     tasks: Sequence[str] = ()
     notebook: str = ""
     earlier: str = ""

@@ -37,8 +37,8 @@ class Scripted:
         return cls(turns)
 
     async def propose(self, view: View) -> Turn:
-        """The next turn of the script; PlannerError once it is over."""
-        done = len(view.exchanges)
+        """The next turn of the script, which begins after what a branch took over; PlannerError once it is over."""
+        done = len(view.exchanges) - view.inherited
         if done >= len(self.turns):
             raise PlannerError(f"the script is over after {done} turns and did not call finish")
         return self.turns[done]

@@ -108,7 +108,8 @@ def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float
     finally:
         logging.set_verbosity(quiet)
     _check_weights(folder, info)
-    return Subject(model.to(target), tokenizer, family, name=name, fingerprint=fingerprint(folder))
+    whole, parts = fingerprint(folder)
+    return Subject(model.to(target), tokenizer, family, name=name, fingerprint=whole, parts=parts)
 
 
 def wrap(model: Any, tokenizer: Any = None, name: str = "in-memory") -> Subject:
@@ -121,18 +122,25 @@ def wrap(model: Any, tokenizer: Any = None, name: str = "in-memory") -> Subject:
     return Subject(model, tokenizer, family, name=name, fingerprint=digest.hexdigest())
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over configuration, weights and tokenizer files: what makes this subject this subject."""
-    digest = hashlib.sha256()
+def fingerprint(folder: Path) -> tuple[str, dict[str, str]]:
+    """SHA-256 over configuration, weights and tokenizer files: what makes this subject this subject; and each by itself."""
+    kinds = ("config", "weights", "tokenizer")
+    whole, parts = hashlib.sha256(), {kind: hashlib.sha256() for kind in kinds}
     config = _config_of(json.loads((folder / "config.json").read_text()))
-    digest.update(json.dumps(config, sort_keys=True).encode())
-    for path in [*sorted(folder.glob("*.safetensors")), *(folder / n for n in VOCABULARIES + TOKENIZER_SETTINGS)]:
+
+    def take(kind: str, data: bytes) -> None:
+        whole.update(data)
+        parts[kind].update(data)
+
+    take("config", json.dumps(config, sort_keys=True).encode())
+    weights = [("weights", path) for path in sorted(folder.glob("*.safetensors"))]
+    for kind, path in [*weights, *(("tokenizer", folder / n) for n in VOCABULARIES + TOKENIZER_SETTINGS)]:
         if path.is_file():
-            digest.update(path.name.encode())
+            take(kind, path.name.encode())
             with path.open("rb") as file:
                 for chunk in iter(lambda: file.read(2**20), b""):
-                    digest.update(chunk)
-    return digest.hexdigest()
+                    take(kind, chunk)
+    return whole.hexdigest(), {kind: digest.hexdigest() for kind, digest in parts.items()}
 
 
 def _config_of(config: dict[str, Any]) -> dict[str, Any]:

@@ -59,14 +59,28 @@ class Trace:
 
 
 class Subject:
-    """A loaded model of a known family with its tokenizer."""
+    """A loaded model of a known family with its tokenizer.
 
-    def __init__(self, model: Any, tokenizer: Any, family: Family, *, name: str, fingerprint: str) -> None:
+    `fingerprint` is the hash of configuration, weights and tokenizer together; `parts` has each one's own, where the model
+    came from files.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        family: Family,
+        *,
+        name: str,
+        fingerprint: str,
+        parts: Mapping[str, str] | None = None,
+    ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.family = family
         self.name = name
         self.fingerprint = fingerprint
+        self.parts = dict(parts or {})
         self.stacks: dict[str, StackSpec] = family.build(model)
         self.readout = list(self.stacks)[-1]
         self._head = readout(family, model)

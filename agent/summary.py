@@ -1,0 +1,91 @@
+"""What a run came to, in a few plain words and numbers from its record, so that two runs can be laid side by side."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.record import RunRecord
+from agent.references import substitute
+from agent.report_text import number_text
+from agent.text import inert
+from experiments_db.records import Prediction
+from experiments_db.store import Store
+
+VERDICTS = {
+    "found": "Found",
+    "not_found": "Not found",
+    "cannot": "The model cannot do it",
+    "unclear": "Unclear",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run: its question, who asked, and what came of it. `questions` are the ids of its experiments."""
+
+    run: str
+    goal: str
+    subject: str
+    planner: str
+    verdict: str
+    conclusion: str
+    claims: tuple[str, ...]
+    predictions: str
+    questions: frozenset[str]
+
+
+def verdict(status: str, reason: str) -> str:
+    """How a run ended, in words."""
+    return VERDICTS.get(reason, "Finished") if status == "finished" else "No conclusion"
+
+
+def calibration(predictions: Sequence[Prediction]) -> tuple[int, int, float] | None:
+    """(came true, tested, Brier score) of the predictions that were tested; None where none was."""
+    scored = [p for p in predictions if p.outcome is not None]
+    if not scored:
+        return None
+    brier = sum((p.probability - float(bool(p.outcome))) ** 2 for p in scored) / len(scored)
+    return sum(bool(p.outcome) for p in scored), len(scored), brier
+
+
+def summary(store: Store, name: str) -> Summary:
+    """What a run came to."""
+    run, record = store.run(name), RunRecord(store, name)
+    notes, scores = record.notes(), calibration(record.predictions())
+
+    def plain(text: str) -> str:
+        return substitute(text, lambda inside: number_text(inside, record))
+
+    finished = run.status == "finished"
+    return Summary(
+        run=name,
+        goal=run.goal,
+        subject=run.subject,
+        planner=run.planner,
+        verdict=verdict(run.status, run.reason),
+        conclusion=plain(notes[-1].text) if finished and notes else f"The run ended before its end: {run.reason}",
+        claims=tuple(f"{c.kind}: {plain(c.text)} (confidence {c.confidence:g})" for c in record.claims()),
+        predictions=f"{scores[0]} of {scores[1]} came true, Brier score {scores[2]:.3f}"
+        if scores
+        else "none was tested",
+        questions=frozenset(e.experiment.id for e in record.experiments()),
+    )
+
+
+def side_by_side(a: Summary, b: Summary, width: int = 58) -> str:
+    """Two summaries as text in two columns."""
+    shared = len(a.questions & b.questions)
+    rows = [(s.run, s.goal, s.subject, f"planner {s.planner}", f"{s.verdict}. {s.conclusion}") for s in (a, b)]
+    lines: list[str] = []
+    cells = [*zip(*rows, strict=True)]
+    claims = max(len(a.claims), len(b.claims))
+    cells += [tuple(s.claims[i] if i < len(s.claims) else "" for s in (a, b)) for i in range(claims)]
+    cells.append(tuple(f"predictions: {s.predictions}" for s in (a, b)))
+    cells.append(tuple(f"{len(s.questions)} experiments, {shared} of them in both" for s in (a, b)))
+    for left, right in cells:
+        folded = [textwrap.wrap(inert(text).replace("\n", " "), width) or [""] for text in (left, right)]
+        for i in range(max(map(len, folded))):
+            left_line, right_line = (f[i] if i < len(f) else "" for f in folded)
+            lines.append(f"{left_line:{width}} | {right_line}".rstrip())
+        lines.append("-" * width + "-+-" + "-" * width)
+    return "\n".join(lines[:-1])
