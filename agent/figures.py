@@ -1,41 +1,72 @@
-"""Figures of a report, drawn from what is on record: colour-blind-safe, labelled with units, n and intervals."""
+"""Figures of a report, drawn with Matplotlib from what is on record: colour-blind-safe, labelled with units, n and intervals."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agent.plots import Plot, Point, main_plots, shown
 from agent.text import inert
-from experiments_db.records import Array, Result
+from experiments_db.records import Result
 from experiments_db.store import ExperimentRow
 
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#7F7F7F"  # Okabe and Ito 2008
-DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "int32": "<i4", "bool": "|b1"}
-
-
-def array_values(array: Array) -> np.ndarray:
-    """The numbers of an array on record."""
-    return np.frombuffer(array.data, dtype=DTYPES[array.dtype]).reshape(array.shape)
+# Okabe and Ito 2008
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#7F7F7F",
+)
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
+STYLES = ("-", "--", ":", "-.", "-", "--")
+LAST = 14  # positions of a token grid that fit a page: the last ones
 
 
 def draw(row: ExperimentRow, result: Result, folder: Path) -> tuple[str, str] | None:
     """Draw the figure of one experiment as PNG and SVG; (file stem, caption), or None where there is nothing to draw."""
-    makers = {"layer_program": _programs, "patch": _patch, "ablate": _ablate, "lens": _lens}
-    maker = makers.get(row.experiment.tool)
-    if maker is None or result.status != "ok":
+    found = main_plots(row.experiment.tool, result)
+    if not found or row.experiment.tool in ("loss", "generate", "describe_subject"):
         return None
     pyplot = _pyplot()
-    made = maker(pyplot, row, result)
-    if made is None:
-        return None
-    figure, caption = made
+    sizes = [_size(p) for p in found]
+    figure, panels = pyplot.subplots(
+        len(found), 1, squeeze=False, figsize=(max(w for w, _ in sizes), sum(h for _, h in sizes)),
+        height_ratios=[h for _, h in sizes],
+    )  # fmt: skip
+    for plot, axes in zip(found, panels[:, 0], strict=True):
+        {"heat": _heat, "line": _line, "bars": _bars}[plot.kind](figure, axes, plot)
+        if plot.title or len(found) > 1:
+            axes.set_title(f"{plot.name} {inert(plot.title)}".strip(), fontsize=9, loc="left")
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{row.handle}-{row.experiment.tool}"
     figure.savefig(folder / f"{stem}.png", dpi=130, metadata={"Software": None})
     figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-    return stem, caption
+    return stem, caption(row, found)
+
+
+def caption(row: ExperimentRow, found: list[Plot]) -> str:
+    """What a figure shows: quantities and units, on which examples, how many, against which control."""
+    args = row.experiment.args
+    quantities = "; ".join(dict.fromkeys(f"{p.name} ({p.unit})" for p in found))
+    about = [
+        f"{k} {inert(str(args[k]))}" for k in ("task", "ablation", "component", "site", "direction") if args.get(k)
+    ]
+    low, high = min(p.n[0] for p in found), max(p.n[1] for p in found)
+    examples = f"n={low}" if low == high else f"n={low} to {high}"
+    split = f"{args['split']} examples, " if args.get("split") else ""
+    points = [p.measurement for plot in found for line in plot.points for p in line if p is not None]
+    controls = sorted({m.control.kind for m in points if m.control is not None})
+    words = [f"{row.experiment.tool}: {quantities}", *about, split + examples]
+    text = ", ".join(words) + "."
+    if any(p.kind != "heat" for p in found) and any(m.low is not None for m in points):
+        text += " Bars and bands are 95% intervals."
+    if controls and any(p.kind != "heat" for p in found):
+        text += f" Control: {inert(', '.join(controls))}."
+    return text
 
 
 def _pyplot() -> Any:
@@ -56,177 +87,117 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _heat(
-    pyplot: Any, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], limits: tuple[float, float]
-) -> Any:
-    height = min(14.0, 1.2 + 0.34 * len(rows))
-    slanted = len(columns) > 4 or max(map(len, columns), default=0) > 8
-    figure, axes = pyplot.subplots(figsize=(max(3.6, min(13.0, 2.6 + 0.62 * len(columns))), max(2.0, height)))
-    image = axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
-    turned = {"rotation": 30, "ha": "right"} if slanted else {}
-    axes.set_xticks(range(len(columns)), [inert(c)[:24] for c in columns], **turned)
-    axes.set_yticks(range(len(rows)), [inert(r)[:40] for r in rows])
+def _size(plot: Plot) -> tuple[float, float]:
+    """Width and height of a panel in inches."""
+    columns, rows = min(len(plot.columns), LAST if _has_text(plot) else 400), len(plot.rows)
+    if plot.kind == "heat":
+        wide = 0.8 if _has_text(plot) else 0.62
+        return max(4.6, min(13.0, 2.6 + wide * columns)), max(2.0, min(14.0, 1.4 + 0.34 * rows))
+    if plot.kind == "bars":
+        return max(5.0, min(13.0, 2.0 + 0.7 * columns * len(plot.rows))), 3.0
+    return 6.0, 2.7
+
+
+def _has_text(plot: Plot) -> bool:
+    return any(p is not None and p.text is not None for line in plot.points for p in line)
+
+
+def _label(text: str, length: int = 24) -> str:
+    """A label for a figure: nothing in it that the text layout would take for mathematics."""
+    seen = shown(text).replace("$", r"\$")
+    return seen if len(seen) <= length else seen[: length - 1] + "…"
+
+
+def _values(points: tuple[Point | None, ...]) -> np.ndarray:
+    return np.array([np.nan if p is None else p.measurement.value for p in points])
+
+
+def _heat(figure: Any, axes: Any, plot: Plot) -> None:
+    last = LAST if _has_text(plot) else len(plot.columns)
+    columns, lines = plot.columns[-last:], [line[-last:] for line in plot.points]
+    values = np.stack([_values(line) for line in lines])
+    low, high = plot.limits
+    colors = "PuOr_r" if low < 0 < high and np.isclose(low, -high) else "cividis"
+    image = axes.imshow(values, cmap=colors, vmin=low, vmax=high, aspect="auto")
+    turned = len(columns) > 4 or max(map(len, columns), default=0) > 8
+    axes.set_xticks(
+        range(len(columns)), [_label(c) for c in columns], **({"rotation": 30, "ha": "right"} if turned else {})
+    )
+    axes.set_yticks(range(len(plot.rows)), [_label(r, 40) for r in plot.rows])
+    axes.set(xlabel=plot.column_name, ylabel=plot.row_name)
     axes.spines[:].set_visible(False)
-    if values.size <= 260:
-        middle = (limits[0] + limits[1]) / 2
-        for (i, j), v in np.ndenumerate(values):
-            if not np.isnan(v):
-                axes.text(
-                    j,
-                    i,
-                    f"{v + 0.0:.2f}".replace("-0.00", "0.00"),
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color="white" if v < middle else "black",
-                )
-    return figure, axes, figure.colorbar(image, ax=axes, shrink=0.9)
+    figure.colorbar(image, ax=axes, shrink=0.9).set_label(f"{plot.name} ({plot.unit})", fontsize=8)
+    if values.size > 260:
+        return
+    for (i, j), v in np.ndenumerate(values):
+        point = lines[i][j]
+        if point is None:
+            continue
+        text = f"{v + 0.0:.2f}".replace("-0.00", "0.00") if point.text is None else _label(point.text, 10)
+        red, green, blue, _ = image.cmap(image.norm(v))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
 
 
-def _programs(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str]:
-    array = next(a for a in result.arrays if a.name == "accuracy")
-    tasks, programs = (x.labels for x in array.axes)
-    figure, axes, bar = _heat(pyplot, array_values(array).T, programs, tasks, (0.0, 1.0))
-    bar.set_label("accuracy (share of examples)")
-    axes.set_ylabel("layer program")
-    n = max((m.n for m in result.measurements), default=0)
-    return figure, f"Accuracy of each task under each layer program, {_split(row)} examples, n={n} a task."
-
-
-def _patch(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str]:
-    array = next(a for a in result.arrays if a.name == "recovered")
-    layers, columns = array.axes
-    values = array_values(array)
-    figure, axes, bar = _heat(pyplot, values, layers.labels, columns.labels, (0.0, 1.0))
-    bar.set_label("recovered margin (0 none, 1 complete)")
-    axes.set_ylabel("block")
-    axes.set_xlabel(
-        "position, counted back from the prompt's last token" if columns.name == "position" else columns.name
-    )
-    args, n = row.experiment.args, max((m.n for m in result.measurements), default=0)
-    return figure, (
-        f"{args['direction'].capitalize()} patching of {args['site']} on {inert(args['task'])}: how far the answer moves to "
-        f"the twin's, {_split(row)} examples, n={n}."
-    )
-
-
-def _ablate(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str]:
-    args = row.experiment.args
-    picked = [m for m in result.measurements if m.name == "accuracy" and m.site is not None]
-    n = max((m.n for m in picked), default=0)
-    caption = (
-        f"{args['ablation'].capitalize()} ablation of {args['component']} at {args['position']} position(s) on "
-        f"{inert(args['task'])}, {_split(row)} examples, n={n}"
-    )
-    if picked and picked[0].head is not None:
-        array = next(a for a in result.arrays if a.name == "accuracy")
-        figure, axes, bar = _heat(pyplot, array_values(array), array.axes[0].labels, array.axes[1].labels, (0.0, 1.0))
-        bar.set_label("accuracy (share of examples)")
-        axes.set_xlabel("head")
-        axes.set_ylabel("block")
-        return figure, caption + "."
-    figure, axes = pyplot.subplots(figsize=(max(5.0, min(13.0, 2.0 + 0.7 * len(picked))), 3.0))
-    places = np.arange(len(picked))
-    _bars(axes, places - 0.2, [(m.value, m.low, m.high) for m in picked], BLUE, "ablated")
-    controls = [(m.control.value, m.control.low, m.control.high) for m in picked if m.control]
-    if len(controls) == len(picked):
-        _bars(axes, places + 0.2, controls, ORANGE, "control: random vector, same norm")
-    intact = next((m for m in result.measurements if m.name == "accuracy" and m.program == "intact"), None)
-    if intact is not None:
-        axes.axhline(intact.value, color=GREY, linewidth=1, linestyle="--", label="intact")
-    axes.set_xticks(places, [str(m.site) for m in picked])
-    axes.set_ylim(0, 1.05)
-    axes.set_ylabel("accuracy (share of examples)")
-    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=3)
-    return figure, caption + "; bars are 95% intervals."
-
-
-def _bars(
-    axes: Any, places: np.ndarray, values: Sequence[tuple[float, float | None, float | None]], color: str, label: str
-) -> None:
-    heights = np.array([v for v, _, _ in values])
-    below = np.array([v - (v if low is None else low) for v, low, _ in values])
-    above = np.array([(v if high is None else high) - v for v, _, high in values])
-    axes.bar(
-        places,
-        heights,
-        0.38,
-        color=color,
-        label=label,
-        yerr=[below, above],
-        ecolor="black",
-        error_kw={"linewidth": 0.8},
-    )
-
-
-def _lens(pyplot: Any, row: ExperimentRow, result: Result) -> tuple[Any, str] | None:
-    if row.experiment.args.get("task") is None:
-        return _lens_prompt(pyplot, result)
-    points = [m for m in result.measurements if m.name == "accuracy"]
-    ranks = array_values(next(a for a in result.arrays if a.name == "rank"))
-    depths = len(points)
-    figure, panels = pyplot.subplot_mosaic([["left", "right"], ["grid", "grid"]], figsize=(8.0, 4.2 + 0.3 * depths))
-    depth = [m.layer for m in points]
-    panels["left"].plot(depth, [m.value for m in points], color=BLUE, marker="o")
-    panels["left"].fill_between(depth, [m.low for m in points], [m.high for m in points], color=BLUE, alpha=0.2)
-    panels["left"].set(xlabel="depth (blocks passed)", ylabel="accuracy (share of examples)", ylim=(-0.02, 1.05))
-    low, middle, high = np.quantile(ranks, [0.25, 0.5, 0.75], axis=1)
-    panels["right"].plot(range(depths), middle, color=ORANGE, marker="o")
-    panels["right"].fill_between(range(depths), low, high, color=ORANGE, alpha=0.25)
-    panels["right"].set(xlabel="depth (blocks passed)", ylabel="rank of the answer (1 is top)", yscale="log")
-    _lens_grid(panels["grid"], result)
-    return figure, (
-        f"Logit lens on {inert(row.experiment.args['task'])}, {_split(row)} examples, n={ranks.shape[1]}: accuracy with 95% "
-        "interval, and median rank with quartiles; below, one example: the top token at each depth and position, shaded by "
-        "its probability."
-    )
-
-
-def _lens_prompt(pyplot: Any, result: Result) -> tuple[Any, str] | None:
-    ranks = [m for m in result.measurements if m.name == "rank" and m.token is not None and m.position == "-1"]
-    top = [m for m in result.measurements if m.name == "top1"]
-    if not top:
-        return None
-    places, depths = len({m.position for m in top}), len({m.layer for m in top})
-    figure, panels = pyplot.subplots(
-        1, 2 if ranks else 1, figsize=(min(13.0, 2.6 + 0.8 * places + (4.0 if ranks else 0.0)), 1.6 + 0.36 * depths),
-        squeeze=False, width_ratios=[max(1.5, 0.8 * places), 3.5] if ranks else [1],
-    )  # fmt: skip
-    _lens_grid(panels[0][0], result)
-    if ranks:
-        axes = panels[0][1]
-        for token, style in zip(dict.fromkeys(str(m.token) for m in ranks), ("-", "--", ":", "-.") * 2, strict=False):
-            mine = [m for m in ranks if m.token == token]
-            axes.plot([m.layer for m in mine], [m.value for m in mine], style, marker="o", label=_shown(token))
-        axes.set(xlabel="depth (blocks passed)", ylabel="rank at the last position (1 is top)", yscale="log")
+def _line(_figure: Any, axes: Any, plot: Plot) -> None:
+    places = np.arange(len(plot.columns))
+    for name, line, color, style in zip(plot.rows, plot.points, COLORS, STYLES, strict=False):
+        measured = [None if p is None else p.measurement for p in line]
+        axes.plot(places, _values(line), style, color=color, marker="o", label=_label(name) if name else plot.name)
+        if any(m is not None and m.low is not None for m in measured):
+            low, high = (
+                np.array([np.nan if m is None or getattr(m, b) is None else getattr(m, b) for m in measured])
+                for b in ("low", "high")
+            )
+            axes.fill_between(places, low, high, color=color, alpha=0.2)
+        controls = np.array([np.nan if m is None or m.control is None else m.control.value for m in measured])
+        if not np.isnan(controls).all():
+            axes.plot(places, controls, ":", color=GREY, marker="x", label="control")
+    axes.set_xticks(places, [_label(c) for c in plot.columns])
+    _value_axis(axes, plot)
+    axes.set_xlabel(plot.column_name)
+    if plot.log:
+        axes.set_yscale("log")
         axes.invert_yaxis()
-        axes.legend(frameon=False)
-    words = "; right: rank of the watched tokens" if ranks else ""
-    return figure, f"Logit lens on one prompt: the top token at each depth, shaded by its probability{words}."
+    if len(plot.rows) > 1 or any(p is not None and p.measurement.control for line in plot.points for p in line):
+        axes.legend(frameon=False, fontsize=7)
 
 
-def _lens_grid(axes: Any, result: Result, last: int = 14) -> None:
-    """Top tokens by depth and position, the last positions only where there are many."""
-    top = [m for m in result.measurements if m.name == "top1"]
-    positions = list(dict.fromkeys(m.position for m in top))[-last:]
-    depths = sorted({m.layer or 0 for m in top})
-    labels = next(a for a in result.arrays if a.name == "top_token").axes[1].labels[-last:]
-    shade = np.zeros((len(depths), len(positions)))
-    for m in (m for m in top if m.position in positions):
-        i, j = depths.index(m.layer or 0), positions.index(m.position)
-        shade[i, j] = m.value
-        color = "white" if m.value < 0.5 else "black"
-        axes.text(j, i, _shown(str(m.token)), ha="center", va="center", fontsize=7, color=color)
-    axes.imshow(shade, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(positions)), [_shown(x) for x in labels], rotation=45, ha="right")
-    axes.set_yticks(range(len(depths)), [str(d) for d in depths])
-    axes.set(xlabel="position and its token", ylabel="depth (blocks passed)")
+def _bars(_figure: Any, axes: Any, plot: Plot) -> None:
+    places = np.arange(len(plot.columns))
+    measured = [[None if p is None else p.measurement for p in line] for line in plot.points]
+    sets: list[tuple[str, list[Any], str]] = [
+        (_label(name) if name else plot.name, line, color)
+        for name, line, color in zip(plot.rows, measured, COLORS, strict=False)
+    ]
+    controls = [None if m is None else m.control for m in measured[0]]
+    if len(plot.rows) == 1 and any(controls):
+        sets.append(("control", controls, GREY))
+    width = 0.8 / len(sets)
+    for i, (name, line, color) in enumerate(sets):
+        values = np.array([np.nan if m is None else m.value for m in line])
+        bounds = [
+            [0.0 if m is None or getattr(m, b) is None else abs(m.value - getattr(m, b)) for m in line]
+            for b in ("low", "high")
+        ]
+        at = places + (i - (len(sets) - 1) / 2) * width
+        axes.bar(
+            at, values, 0.95 * width, color=color, label=name, yerr=bounds, ecolor="black", error_kw={"linewidth": 0.8}
+        )
+    if plot.reference is not None:
+        axes.axhline(plot.reference.measurement.value, color=GREY, linewidth=1, linestyle="--", label="intact")
+    turned = sum(map(len, plot.columns)) > 60
+    axes.set_xticks(
+        places, [_label(c, 40) for c in plot.columns], **({"rotation": 30, "ha": "right"} if turned else {})
+    )
+    _value_axis(axes, plot)
+    axes.set_xlabel(plot.column_name)
+    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=4)
 
 
-def _shown(token: str) -> str:
-    """A token for a figure: whitespace visible, nothing that the text layout would take for mathematics."""
-    return inert(token).replace("\n", "↵").replace("$", r"\$")[:14] or "∅"
-
-
-def _split(row: ExperimentRow) -> str:
-    return str(row.experiment.args.get("split", "explore"))
+def _value_axis(axes: Any, plot: Plot) -> None:
+    low, high = plot.limits
+    axes.set_ylabel(f"{plot.name}\n({plot.unit})", fontsize=8)
+    if not plot.log:
+        margin = 0.04 * (high - low)
+        axes.set_ylim(low - (margin if low else 0.0), high + margin)

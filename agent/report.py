@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.record import RunRecord
 from agent.references import UnresolvedReference, resolve, substitute
 from agent.report_text import measurement_text, reference_text
-from agent.summary import calibration, verdict
+from agent.summary import calibration, limits, verdict
 from agent.text import code, inert, markdown
 from experiments_db.records import Prediction, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
@@ -40,7 +40,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _hypotheses(record),
         _notes(run, record),
         _tried(record, rows, results),
-        _limits(run, rows, results),
+        _limits(run, store),
         _replay(run, store),
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
@@ -228,29 +228,8 @@ def _tried(record: RunRecord, rows: Sequence[ExperimentRow], results: dict[str, 
     return "\n".join(lines)
 
 
-def _limits(run: Run, rows: Sequence[ExperimentRow], results: dict[str, Result]) -> str:
-    ablations = sorted({str(r.experiment.args["ablation"]) for r in rows if "ablation" in r.experiment.args})
-    lines = ["## Limits", ""]
-    lines.append(
-        f"- Examples were drawn with seed {run.settings.get('seed')}; other examples may give other numbers within the intervals."
-    )
-    if ablations:
-        lines.append(
-            f"- Ablation types used: {', '.join(ablations)}. Zero ablation takes the model off its distribution; resample ablation "
-            "only removes information about the example."
-        )
-    if any(r.experiment.tool == "lens" for r in rows):
-        lines.append("- The logit lens shows what the head can read, not all that is there.")
-    if any(r.experiment.tool == "patch" for r in rows):
-        lines.append("- Patching shows where information that differs between twins lies, not where it was computed.")
-    if run.subject == "demo":
-        lines.append(
-            "- The demo model's number embeddings started as Fourier features: how it represents numbers says little about others."
-        )
-    failed = [h for h, r in results.items() if r.status != "ok"]
-    if failed:
-        lines.append(f"- Without a usable result: {', '.join(failed)}.")
-    return "\n".join(lines)
+def _limits(run: Run, store: Store) -> str:
+    return "\n".join(["## Limits", "", *(f"- {markdown(line)}" for line in limits(store, run))])
 
 
 def _replay(run: Run, store: Store) -> str:

@@ -8,7 +8,7 @@ from agent.record import RunRecord
 from agent.references import substitute
 from agent.report_text import number_text
 from agent.text import inert
-from experiments_db.records import Prediction
+from experiments_db.records import Prediction, Run
 from experiments_db.store import Store
 
 VERDICTS = {
@@ -89,3 +89,38 @@ def side_by_side(a: Summary, b: Summary, width: int = 58) -> str:
             lines.append(f"{left_line:{width}} | {right_line}".rstrip())
         lines.append("-" * width + "-+-" + "-" * width)
     return "\n".join(lines[:-1])
+
+
+def limits(store: Store, run: Run) -> list[str]:
+    """What a reader of a run's findings should bear in mind, one sentence or two each."""
+    tables = "FROM run_experiments r JOIN experiments x ON x.id = r.experiment JOIN results s ON s.id = r.result WHERE r.run = ?"
+    kinds = store.rows(f"SELECT DISTINCT x.tool, json_extract(x.args, '$.ablation') AS ablation {tables}", run.name)
+    failed = store.rows(f"SELECT r.number {tables} AND s.status != 'ok' ORDER BY r.number", run.name)
+    tools, ablations = {k["tool"] for k in kinds}, sorted({str(k["ablation"]) for k in kinds if k["ablation"]})
+    seed = run.settings.get("seed")
+    lines = [f"Examples were drawn with seed {seed}; other examples may give other numbers within the intervals."]
+    if ablations:
+        lines.append(
+            f"Ablation types used: {', '.join(ablations)}. Zero ablation takes the model off its distribution; resample ablation "
+            "only removes information about the example."
+        )
+    if "lens" in tools:
+        lines.append("The logit lens shows what the head can read, not all that is there.")
+    if "patch" in tools:
+        lines.append("Patching shows where information that differs between twins lies, not where it was computed.")
+    if run.subject == "demo":
+        lines.append(
+            "The demo model's number embeddings started as Fourier features: how it represents numbers says little about others."
+        )
+    branch = run.settings.get("branch")
+    if branch and branch["seq"]:
+        lines.append(
+            f"This run goes on from {branch['run']} after turn {branch['turn']}: what came before is that run's, and whoever chose "
+            "to go on may have known what that run found on the unseen examples."
+        )
+    if failed:
+        shown = ", ".join(f"E{f['number']}" for f in failed[:20]) + (
+            f" and {len(failed) - 20} more" if len(failed) > 20 else ""
+        )
+        lines.append(f"Without a usable result: {shown}.")
+    return lines

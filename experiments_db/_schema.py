@@ -98,8 +98,9 @@ def m002_role(db: sqlite_utils.Database) -> None:
 
 @migrations()
 def m003_when_tasks_were_made(db: sqlite_utils.Database) -> None:
-    """The event at which a run got a task, so that a branch from before it does without."""
+    """The event at which a run got a task, so that a branch from before it does without; and a run's turns by number."""
     db.execute("ALTER TABLE run_tasks ADD COLUMN seq INTEGER")
+    db.execute("CREATE INDEX events_kind ON events(run, kind, seq)")
 
 
 def known() -> frozenset[str]:

@@ -65,7 +65,8 @@ class Store:
             self.db = sqlite_utils.Database(connection)
             self.db.execute("PRAGMA foreign_keys = ON")
             self.db.execute("PRAGMA synchronous = NORMAL")
-            self.db.enable_wal()
+            if not self.db.table_names():
+                self.db.enable_wal()  # for a new file only: one that was packed for reading stays as it is
             newer = {m.name for m in migrations.applied(self.db)} - known()
             if newer:
                 names = ", ".join(sorted(newer))
@@ -196,12 +197,15 @@ class Store:
             )
             return f"E{number}"
 
-    def experiments(self, run: str) -> list[ExperimentRow]:
-        """A run's experiments in order."""
+    def experiments(self, run: str, number: int | None = None) -> list[ExperimentRow]:
+        """A run's experiments in order, or the one with this number."""
+        wanted = [] if number is None else [number]
         rows = self.rows(
             "SELECT r.number, r.result, r.cached, r.seq, r.why, x.tool, x.args, x.subject, x.tasks, x.seed, x.dtype, x.code "
-            "FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ? ORDER BY r.number",
+            "FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ?"
+            f"{' AND r.number = ?' if wanted else ''} ORDER BY r.number",
             run,
+            *wanted,
         )
         return [
             ExperimentRow(f"E{r['number']}", experiment_of(r), r["result"], bool(r["cached"]), r["seq"], r["why"])
@@ -210,11 +214,12 @@ class Store:
 
     def experiment(self, run: str, handle: str) -> ExperimentRow:
         """One experiment by its handle."""
-        rows = self.experiments(run)
-        for row in rows:
+        number = handle[1:] if handle[:1] == "E" and handle[1:].isdecimal() else "0"
+        for row in self.experiments(run, int(number)):
             if row.handle == handle:
                 return row
-        raise StoreError(f"run {run} has no experiment {handle!r}; it has {_span([r.handle for r in rows])}")
+        last = self._next(run, "run_experiments") - 1
+        raise StoreError(f"run {run} has no experiment {handle!r}; it has {f'E1 to E{last}' if last else 'none'}")
 
     def result(self, result_id: int, *, arrays: bool = True) -> Result:
         """A result by its number."""
@@ -394,7 +399,3 @@ class Store:
     def _one(self, sql: str, *values: Any) -> dict[str, Any] | None:
         rows = self.rows(sql, *values)
         return rows[0] if rows else None
-
-
-def _span(handles: Sequence[str]) -> str:
-    return f"{handles[0]} to {handles[-1]}" if handles else "none"

@@ -1,0 +1,81 @@
+"""Two runs, or two experiments, side by side."""
+
+import json
+
+from agent.review.pages import ROWS, Context, NotFound, Pages
+from agent.review.texts import arguments_text
+from agent.summary import summary
+from experiments_db.records import Measurement
+from experiments_db.store import Store
+
+
+def compare(pages: Pages, a: str, b: str) -> Context:
+    """Two runs, or two experiments written RUN/E3."""
+    if not a or not b:
+        return {"kind": "nothing", "a": a, "b": b, "names": pages.names()}
+    if "/" in a and "/" in b:
+        return _experiments(pages, a, b)
+    if "/" in a or "/" in b:
+        raise NotFound("compare two runs, or two experiments written RUN/E3")
+    return _runs(pages, pages.resolve(a), pages.resolve(b))
+
+
+def _runs(pages: Pages, a: str, b: str) -> Context:
+    both = "x.tool, x.args, x.tasks, x.subject, x.dtype, x.seed"
+    each = f"SELECT r.number, r.result, {both} FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ?"
+    rows = [pages.store.rows(each, name) for name in (a, b)]
+    keys = [{tuple(v for k, v in r.items() if k not in ("number", "result")): r for r in found} for found in rows]
+    shared = [(keys[0][k], keys[1][k]) for k in keys[0] if k in keys[1]]
+    pairs = [
+        {
+            "a": f"E{x['number']}", "b": f"E{y['number']}", "tool": x["tool"], "args": arguments_text(json.loads(x["args"])),
+            "same": "the same result" if x["result"] == y["result"] else _differ(pages.store, x["result"], y["result"]),
+        }
+        for x, y in shared[:ROWS]
+    ]  # fmt: skip
+    alone = [
+        [
+            {"handle": f"E{r['number']}", "tool": r["tool"], "args": arguments_text(json.loads(r["args"]))}
+            for k, r in mine.items()
+            if k not in other
+        ]
+        for mine, other in ((keys[0], keys[1]), (keys[1], keys[0]))
+    ]
+    return {
+        "kind": "runs", "a": a, "b": b, "names": pages.names(), "sides": [summary(pages.store, n) for n in (a, b)],
+        "shared": len(shared), "pairs": pairs, "alone": [x[:ROWS] for x in alone], "counts": [len(x) for x in alone],
+    }  # fmt: skip
+
+
+def _differ(store: Store, a: int, b: int) -> str:
+    """Whether two results say the same."""
+    shas = store.rows("SELECT sha FROM results WHERE id IN (?, ?)", a, b)
+    return (
+        "computed twice, equal to the last bit" if len({r["sha"] for r in shas}) == 1 else "computed twice, different"
+    )
+
+
+def _experiments(pages: Pages, a: str, b: str) -> Context:
+    sides: list[Context] = []
+    for text in (a, b):
+        run, _, handle = text.rpartition("/")
+        run = pages.resolve(run)
+        row, result = pages.result(run, handle)
+        href = pages.links.experiment(run, handle)
+        sides.append({
+            "run": run, "handle": handle, "href": href, "x": row.experiment, "result": result,
+            "args": json.dumps(row.experiment.args, indent=2, ensure_ascii=False),
+            "plots": pages.plots(run, handle, row.experiment.tool, result),
+        })  # fmt: skip
+    left, right = ({m.key: m for m in s["result"].measurements} for s in sides)
+    keys = [k for k in left if k in right]
+    rows = [_difference(left[k], right[k]) for k in keys[:1000]]
+    return {
+        "kind": "experiments", "a": a, "b": b, "names": pages.names(), "sides": sides, "rows": rows, "both": len(keys),
+        "only": [len(left) - len(keys), len(right) - len(keys)],
+    }  # fmt: skip
+
+
+def _difference(a: Measurement, b: Measurement) -> Context:
+    apart = None not in (a.low, a.high, b.low, b.high) and (a.high < b.low or b.high < a.low)  # type: ignore[operator]
+    return {"key": a.key, "unit": a.unit, "a": a, "b": b, "difference": b.value - a.value, "apart": apart}

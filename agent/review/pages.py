@@ -1,0 +1,383 @@
+"""What each page shows, read from the store; every query is bounded, so that a page stays fast whatever the store holds."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from agent.loop import spending
+from agent.plots import as_json, main_plots, shown
+from agent.plots import plots as all_plots
+from agent.record import RunRecord
+from agent.report_text import measurement_text, value_text
+from agent.review.texts import Links, Part, Texts, arguments_text, first_line, pretty
+from agent.summary import calibration, limits, verdict
+from experiments_db.records import COORDINATES, Measurement, Result, Run
+from experiments_db.store import ExperimentRow, Store, StoreError
+from tools._discipline import caveats, confirmatory
+
+RUNS, TURNS, ROWS, MEASUREMENTS, POINTS = 50, 25, 50, 200, 3000
+SORTS = {
+    "number": "r.number", "tool": "x.tool", "status": "s.status", "seconds": "s.wall_seconds",
+}  # fmt: skip
+Context = dict[str, Any]
+
+
+class NotFound(ValueError):
+    """There is no such run, experiment or page; the message says what there is."""
+
+
+class Pages:
+    """Contexts of the pages' templates."""
+
+    def __init__(self, store: Store, links: Links) -> None:
+        self.store, self.links = store, links
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def runs(self, query: str = "", page: int = 1) -> Context:
+        """The newest runs first, those that contain every word of a query."""
+        words = query.split()
+        where = " AND ".join(
+            "(name || ' ' || goal || ' ' || subject || ' ' || planner) LIKE ? ESCAPE '\\'" for _ in words
+        )
+        like = [f"%{_escaped(w)}%" for w in words]
+        total = self._count(f"SELECT count(*) AS n FROM runs {'WHERE ' + where if words else ''}", *like)
+        rows = self.store.rows(
+            f"SELECT * FROM runs_view {'WHERE ' + where if words else ''} ORDER BY created DESC, name DESC LIMIT ? OFFSET ?",
+            *like, RUNS, _offset(page, total, RUNS),
+        )  # fmt: skip
+        for r in rows:
+            r["verdict"] = verdict(r["status"], r["reason"])
+        return {"rows": rows, "query": query, **_pages(page, total, RUNS)}
+
+    def head(self, name: str) -> Context:
+        """What stands above every page of a run."""
+        run = self._run(name)
+        return {
+            "run": run,
+            "verdict": verdict(run.status, run.reason),
+            "seq": self.store.last_seq(name),
+            "experiments": self._count("SELECT count(*) AS n FROM run_experiments WHERE run = ?", name),
+        }
+
+    # -- report -------------------------------------------------------------------------------------------------------
+
+    def report(self, name: str, figures: int = 8) -> Context:
+        """The conclusion, what is claimed and on what it rests, notes, what was tried, limits."""
+        head = self.head(name)
+        run: Run = head["run"]
+        record = RunRecord(self.store, name)
+        texts, notes = Texts(record, self.links), record.notes()
+        finished = run.status == "finished" and bool(notes)
+        claims = [
+            {
+                "handle": f"C{i}", "claim": c, "parts": texts.parts(c.text), "rests": self._handles(name, c.experiments),
+                "caveats": caveats(record, c.experiments) if c.kind in ("localisation", "effect") else [],
+            }
+            for i, c in enumerate(record.claims(), 1)
+        ]  # fmt: skip
+        cited = list(dict.fromkeys(h for c in record.claims() for h in c.experiments))
+        evidence = [e for h in cited if (e := self._figure(name, h)) is not None]
+        return {
+            **head,
+            "conclusion": texts.parts(notes[-1].text) if finished else None,
+            "claims": claims,
+            "confirmed": self._confirmatory(record, texts),
+            "evidence": evidence[:figures],
+            "more": self._handles(name, [e["handle"] for e in evidence[figures:]]),
+            "notes": [(f"N{i}", texts.parts(n.text)) for i, n in enumerate(notes[:-1] if finished else notes, 1)],
+            "tried": self.store.rows(
+                "SELECT x.tool, count(*) AS n, sum(s.status != 'ok') AS without, sum(r.cached) AS known, "
+                "sum(s.wall_seconds) AS seconds FROM run_experiments r JOIN experiments x ON x.id = r.experiment "
+                "JOIN results s ON s.id = r.result WHERE r.run = ? GROUP BY x.tool ORDER BY n DESC",
+                name,
+            ),
+            "limits": limits(self.store, run),
+            "facts": self._facts(run, record),
+        }
+
+    def _confirmatory(self, record: RunRecord, texts: Texts) -> list[Context]:
+        out: list[Context] = []
+        for p, m, q in confirmatory(record):
+            beside = None
+            if m.control is not None:
+                c = m.control
+                beside = measurement_text(
+                    m.model_copy(update={"value": c.value, "low": c.low, "high": c.high, "n": c.n})
+                )
+            measured = texts.number(str(p.experiment), m, measurement_text(m))
+            out.append(
+                {"prediction": p, "measured": measured, "control": beside, "kind": m.control and m.control.kind, "p": q}
+            )
+        return out
+
+    def _facts(self, run: Run, record: RunRecord) -> list[tuple[str, str]]:
+        s, spent = run.settings, spending(record, run)
+        place = s.get("provenance", {})
+        versions = ", ".join(f"{k} {v}" for k, v in place.get("versions", {}).items())
+        facts = [
+            ("subject", f"{run.subject}, fingerprint {str(s.get('fingerprint', ''))[:16]}"),
+            ("planner", run.planner),
+            ("begun", run.created),
+            (
+                "computed on",
+                f"{place.get('device', '?')}, {s.get('dtype')}, {place.get('threads', '?')} threads, {place.get('cpu', '')}",
+            ),
+            ("libraries", versions),
+            ("seed, code", f"{s.get('seed')}, {s.get('code')}"),
+        ]
+        if spent.tokens:
+            facts.append(
+                ("planner's tokens", f"{spent.tokens:,}" + (f", {spent.cost:.2f} dollars" if spent.cost else ""))
+            )
+        if s.get("branch"):
+            facts.append(("goes on from", f"{s['branch']['run']} after turn {s['branch']['turn']}"))
+        return facts
+
+    # -- hypotheses ---------------------------------------------------------------------------------------------------
+
+    def hypotheses(self, name: str) -> Context:
+        """Each hypothesis with evidence for and against, and its predictions with how they came out."""
+        record = RunRecord(self.store, name)
+        head, texts, predictions = self.head(name), Texts(record, self.links), record.predictions()
+
+        def prediction(p: Any) -> Context:
+            observed = None
+            if p.experiment is not None and p.observed is not None:
+                fitting = [m for m in texts.measurements(p.experiment) if m.fits(p.metric)]
+                text = value_text(p.observed, fitting[0].unit if fitting else "")
+                observed = texts.number(p.experiment, fitting[0], text) if fitting else Part("text", text)
+            fate = "not tested" if p.outcome is None else "came true" if p.outcome else "did not come true"
+            return {
+                "p": p,
+                "observed": observed,
+                "fate": fate,
+                "rests": self._handles(name, [p.experiment] if p.experiment else []),
+            }
+
+        rows = [
+            {
+                "h": h, "parts": texts.parts(h.statement), "for": self._handles(name, h.evidence_for),
+                "against": self._handles(name, h.evidence_against),
+                "predictions": [prediction(p) for p in predictions if p.hypothesis == h.handle],
+            }
+            for h in record.hypotheses()
+        ]  # fmt: skip
+        return {**head, "rows": rows, "scores": calibration(predictions)}
+
+    # -- timeline -----------------------------------------------------------------------------------------------------
+
+    def timeline(self, name: str, page: int | None = None, size: int = TURNS) -> Context:
+        """Turns in order: thought, calls, answers. Without a page: the last one while the run is under way, else the first."""
+        head = self.head(name)
+        total = self._count("SELECT count(*) AS n FROM events WHERE run = ? AND kind = 'turn'", name)
+        last = max(1, -(-total // size))
+        page = page or (last if head["run"].status == "running" else 1)
+        starts = [
+            r["seq"]
+            for r in self.store.rows(
+                "SELECT seq FROM events WHERE run = ? AND kind = 'turn' ORDER BY seq LIMIT ? OFFSET ?",
+                name, size + 1, _offset(page, total, size),
+            )
+        ]  # fmt: skip
+        first = 0 if page == 1 or not starts else starts[0] - 1
+        until = starts[size] if len(starts) > size else head["seq"] + 1
+        rows = self.store.rows(
+            "SELECT seq, kind, payload, time FROM events WHERE run = ? AND seq > ? AND seq < ? ORDER BY seq",
+            name,
+            first,
+            until,
+        )
+        texts = Texts(RunRecord(self.store, name), self.links)
+        number = _offset(page, total, size)
+        items: list[Context] = []
+        for r in rows:
+            payload = json.loads(r["payload"])
+            if r["kind"] == "turn":
+                number += 1
+                calls = [
+                    {"name": c["name"], "arguments": pretty(c["arguments"]), "answer": None} for c in payload["calls"]
+                ]
+                thought = texts.parts(payload["text"])
+                items.append(
+                    {
+                        "kind": "turn",
+                        "number": number,
+                        "time": r["time"],
+                        "thought": thought,
+                        "calls": calls,
+                        "seq": r["seq"],
+                    }
+                )
+            elif r["kind"] == "answer" and items and items[-1]["kind"] == "turn":
+                waiting = next((c for c in items[-1]["calls"] if c["answer"] is None), None)
+                if waiting is not None:
+                    waiting["answer"] = {
+                        **payload,
+                        "parts": texts.parts(payload["text"]),
+                        "first": first_line(payload["text"]),
+                    }
+                    handle = payload["handle"]
+                    waiting["href"] = self.links.handle(name, handle) if handle and handle[0] in "EHPCN" else None
+            else:
+                items.append({"kind": r["kind"], "payload": payload, "time": r["time"], "seq": r["seq"]})
+        return {**head, "turns": items, **_pages(page, total, size)}
+
+    # -- experiments --------------------------------------------------------------------------------------------------
+
+    def experiments(
+        self, name: str, tool: str = "", status: str = "", query: str = "", sort: str = "number", down: bool = False,
+        page: int = 1,
+    ) -> Context:  # fmt: skip
+        """A run's experiments, filtered and sorted, a page of them."""
+        if sort not in SORTS:
+            raise NotFound(f"experiments are sorted by {', '.join(SORTS)}, not {sort!r}")
+        tables = "run_experiments r JOIN experiments x ON x.id = r.experiment JOIN results s ON s.id = r.result"
+        tests, values = ["r.run = ?"], [name]
+        for column, value in (("x.tool", tool), ("s.status", status)):
+            if value:
+                tests.append(f"{column} = ?")
+                values.append(value)
+        for word in query.split():
+            tests.append("(x.tool || ' ' || x.args || ' ' || r.why || ' ' || s.text) LIKE ? ESCAPE '\\'")
+            values.append(f"%{_escaped(word)}%")
+        where = " AND ".join(tests)
+        head = self.head(name)
+        total = (
+            self._count(f"SELECT count(*) AS n FROM {tables} WHERE {where}", *values)
+            if len(tests) > 1
+            else head["experiments"]
+        )
+        rows = self.store.rows(
+            "SELECT 'E' || r.number AS handle, x.tool, x.args, s.status, r.cached, r.why, substr(s.text, 1, 400) AS text, "
+            "(SELECT count(*) FROM measurements m WHERE m.result = r.result) AS measurements, s.wall_seconds AS seconds "
+            f"FROM {tables} WHERE {where} ORDER BY {SORTS[sort]} {'DESC' if down else 'ASC'}, r.number LIMIT ? OFFSET ?",
+            *values, ROWS, _offset(page, total, ROWS),
+        )  # fmt: skip
+        for r in rows:
+            r["href"], r["text"], r["args"] = (
+                self.links.experiment(name, r["handle"]),
+                first_line(r["text"]),
+                arguments_text(json.loads(r["args"])),
+            )
+        tools = self.store.rows(
+            "SELECT DISTINCT x.tool FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ? ORDER BY 1",
+            name,
+        )
+        asked = {"tool": tool, "status": status, "q": query, "sort": sort, "down": down}
+        return {**head, "rows": rows, "tools": [t["tool"] for t in tools], "asked": asked, **_pages(page, total, ROWS)}
+
+    def experiment(self, name: str, handle: str, page: int = 1, size: int | None = MEASUREMENTS) -> Context:
+        """One experiment: what was asked and why, what came out, figures, measurements, provenance."""
+        head = self.head(name)
+        row, result = self.result(name, handle)
+        found = result.measurements
+        size = size or max(1, len(found))
+        start = _offset(page, len(found), size)
+        number = int(handle[1:])
+        texts = Texts(RunRecord(self.store, name), self.links)
+        scored = [p for p in texts.record.predictions() if p.experiment == handle]
+        also = [] if self.links.single_file else self.store.rows(
+            "SELECT run, 'E' || number AS handle FROM run_experiments WHERE result = ? AND NOT (run = ? AND number = ?) LIMIT 12",
+            row.result_id, name, number,
+        )  # fmt: skip
+        arrays = [
+            {"name": a.name, "shape": " × ".join(map(str, a.shape)), "unit": a.unit, "sha": a.sha[:16]}
+            for a in result.arrays
+        ]
+        return {
+            **head,
+            "handle": handle, "row": row, "x": row.experiment, "result": result, "why": texts.parts(row.why),
+            "args": json.dumps(row.experiment.args, indent=2, ensure_ascii=False),
+            "plots": self.plots(name, handle, row.experiment.tool, result),
+            "table": _table(found[start : start + size], handle, start),
+            "arrays": arrays,
+            "also": [{**r, "href": self.links.experiment(r["run"], r["handle"])} for r in also],
+            "scored": scored,
+            "before": f"E{number - 1}" if number > 1 else None,
+            "after": f"E{number + 1}" if number < head["experiments"] else None,
+            **_pages(page, len(found), size),
+        }  # fmt: skip
+
+    def plots(self, name: str, handle: str, tool: str, result: Result) -> list[Context]:
+        """Figures: one for each main quantity, the first with all others to choose from, unless they would be too many."""
+        anchor = self.links.experiment(name, handle, "")
+        everything, main = all_plots(tool, result), main_plots(tool, result)
+        points = sum(len(p.rows) * len(p.columns) for p in everything)
+        choice = [*main, *(p for p in everything if p not in main)] if points <= POINTS else main
+        if not choice:
+            return []
+        if len(main) <= 1:
+            return [{"specs": [as_json(p, anchor) for p in choice]}]
+        rest = [p for p in choice if p not in main]
+        shown_first = [{"specs": [as_json(p, anchor)]} for p in main]
+        return [*shown_first, *([{"specs": [as_json(p, anchor) for p in rest]}] if rest else [])]
+
+    def _figure(self, name: str, handle: str) -> Context | None:
+        """The main figure of an experiment that a claim rests on."""
+        row, result = self.result(name, handle)
+        found = main_plots(row.experiment.tool, result)
+        if not found or row.experiment.tool == "loss":
+            return None
+        specs = [as_json(p, self.links.experiment(name, handle, "")) for p in found]
+        return {
+            "handle": handle, "href": self.links.experiment(name, handle), "tool": row.experiment.tool,
+            "text": first_line(result.text), "specs": specs,
+        }  # fmt: skip
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _handles(self, name: str, handles: Sequence[str]) -> list[Part]:
+        return [Part("handle", h, self.links.handle(name, h)) for h in handles]
+
+    def result(self, name: str, handle: str) -> tuple[ExperimentRow, Result]:
+        """An experiment and what came of it; NotFound says which there are."""
+        try:
+            row = self.store.experiment(name, handle)
+        except StoreError as error:
+            raise NotFound(str(error)) from None
+        return row, self.store.result(row.result_id)
+
+    def _run(self, name: str) -> Run:
+        try:
+            return self.store.run(name)
+        except StoreError as error:
+            raise NotFound(str(error)) from None
+
+    def resolve(self, word: str) -> str:
+        """The run that a name, a prefix or `latest` means."""
+        try:
+            return self.store.resolve_run(word)
+        except StoreError as error:
+            raise NotFound(str(error)) from None
+
+    def names(self) -> list[str]:
+        """The newest runs."""
+        return [r["name"] for r in self.store.rows("SELECT name FROM runs ORDER BY created DESC LIMIT 200")]
+
+    def _count(self, sql: str, *values: Any) -> int:
+        return int(self.store.rows(sql, *values)[0]["n"])
+
+
+def _offset(page: int, total: int, size: int) -> int:
+    return (min(max(1, page), max(1, -(-total // size))) - 1) * size
+
+
+def _pages(page: int, total: int, size: int) -> Context:
+    last = max(1, -(-total // size))
+    return {"page": min(max(1, page), last), "last": last, "total": total}
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _table(found: Sequence[Measurement], handle: str, start: int) -> Context:
+    """Measurements as rows; only coordinates that some of them have are columns."""
+    used = [c for c in COORDINATES if any(getattr(m, c) is not None for m in found)]
+    rows: list[Context] = []
+    for i, m in enumerate(found, start + 1):
+        texts = ["" if getattr(m, c) is None else shown(str(getattr(m, c))) for c in used]
+        rows.append({"id": f"{handle}-m{i}", "m": m, "coordinates": texts, "value": value_text(m.value, m.unit)})
+    interval = any(m.low is not None for m in found)
+    return {"columns": used, "rows": rows, "interval": interval, "control": any(m.control for m in found)}

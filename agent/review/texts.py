@@ -1,0 +1,132 @@
+"""A planner's text for a page: plain text, numbers that are read from the record, and handles, each a link to its source."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from agent.record import RunRecord
+from agent.references import PATTERN, UnresolvedReference, resolve
+from agent.report_text import reference_text
+from experiments_db.records import Measurement
+from experiments_db.store import StoreError
+
+HANDLE = re.compile(r"\b[EHPCN][1-9]\d*\b")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of text. kind: text | number | handle | unresolved; the last three say what they point to."""
+
+    kind: str
+    text: str
+    href: str = ""
+    title: str = ""
+
+
+class Links:
+    """Addresses of pages: of the server, or of places in one exported file."""
+
+    def __init__(self, single_file: bool = False) -> None:
+        self.single_file = single_file
+
+    def run(self, name: str, tab: str = "report") -> str:
+        """A run's tab: report, hypotheses, timeline or experiments."""
+        return f"#{tab}" if self.single_file else f"/runs/{name}/{tab}"
+
+    def experiment(self, name: str, handle: str, number: int | str | None = None) -> str:
+        """An experiment, or one measurement of it by its number from 1 ('' for the part before a number)."""
+        if self.single_file:
+            return f"#{handle}" if number is None else f"#{handle}-m{number}"
+        return f"/runs/{name}/experiments/{handle}" + ("" if number is None else f"#{handle}-m{number}")
+
+    def handle(self, name: str, handle: str) -> str:
+        """Whatever a handle names."""
+        if handle.startswith("E"):
+            return self.experiment(name, handle)
+        tab = {"H": "hypotheses", "P": "hypotheses", "C": "report", "N": "report"}[handle[0]]
+        return f"#{handle}" if self.single_file else f"{self.run(name, tab)}#{handle}"
+
+
+class Texts:
+    """Turns texts of one run into parts; measurements are read once."""
+
+    def __init__(self, record: RunRecord, links: Links) -> None:
+        self.record, self.links = record, links
+        self._measured: dict[str, list[Measurement]] = {}
+        self._known: dict[str, set[str]] = {}
+
+    def measurements(self, handle: str) -> list[Measurement]:
+        """Measurements of an experiment in the order of its table."""
+        if handle not in self._measured:
+            self._measured[handle] = self.record.measurements_of(handle)
+        return self._measured[handle]
+
+    def parts(self, text: str) -> list[Part]:
+        """The text in pieces, in order."""
+        pieces = PATTERN.split(text)  # texts and insides of references in turn
+        out: list[Part] = []
+        for i, piece in enumerate(pieces):
+            out += [self._reference(piece)] if i % 2 else self._plain(piece)
+        return out
+
+    def number(self, handle: str, m: Measurement, text: str) -> Part:
+        """A number that is shown outside of a text, with the way to where it comes from."""
+        place = self.measurements(handle).index(m) + 1
+        return Part("number", text, self.links.experiment(self.record.run, handle, place), f"{handle} {m.key}")
+
+    def _reference(self, inside: str) -> Part:
+        try:
+            found = resolve(inside, self.measurements)
+        except (UnresolvedReference, StoreError):
+            return Part("unresolved", "{{" + inside + "}}")
+        return self.number(found.handle, found.measurement, reference_text(found))
+
+    def _plain(self, text: str) -> list[Part]:
+        out: list[Part] = []
+        last = 0
+        for match in HANDLE.finditer(text):
+            handle = match.group()
+            if self._exists(handle):
+                out += [
+                    Part("text", text[last : match.start()]),
+                    Part("handle", handle, self.links.handle(self.record.run, handle)),
+                ]
+                last = match.end()
+        return [*out, Part("text", text[last:])]
+
+    def _exists(self, handle: str) -> bool:
+        if handle[0] == "E":
+            try:
+                self.record.experiment(handle)
+            except StoreError:
+                return False
+            return True
+        letter = handle[0]
+        if letter not in self._known:
+            self._known[letter] = set(self.record.handles(letter))
+        return handle in self._known[letter]
+
+
+def first_line(text: str) -> str:
+    """The first line of a text, not too long."""
+    return text.split("\n", 1)[0][:300]
+
+
+def answer_line(payload: dict[str, Any]) -> str:
+    """An answer in one line: its first two, without the handle that stands before them."""
+    lines = str(payload["text"]).removeprefix(f"{payload['handle']}: ").splitlines()[:2]
+    return " · ".join(line.strip() for line in lines)[:300]
+
+
+def pretty(arguments: str) -> str:
+    """A call's raw arguments, laid out if they are JSON and as they were written if not."""
+    try:
+        return json.dumps(json.loads(arguments), indent=2, ensure_ascii=False)
+    except ValueError:
+        return arguments
+
+
+def arguments_text(args: dict[str, Any]) -> str:
+    """An experiment's arguments in one line, less those that were left out."""
+    return ", ".join(f"{k}={v}" for k, v in args.items() if v not in (None, [], ""))[:300]
