@@ -59,7 +59,7 @@ def caption(row: ExperimentRow, found: list[Plot]) -> str:
     examples = f"n={low}" if low == high else f"n={low} to {high}"
     split = f"{args['split']} examples, " if args.get("split") else ""
     points = [p.measurement for plot in found for line in plot.points for p in line if p is not None]
-    controls = sorted({m.control.kind for m in points if m.control is not None})
+    controls = sorted({kind for p in found for kind in p.controls})
     words = [f"{row.experiment.tool}: {quantities}", *about, split + examples]
     text = ", ".join(words) + "."
     if any(p.kind != "heat" for p in found) and any(m.low is not None for m in points):

@@ -68,6 +68,12 @@ class Plot:
         numbers = [p.measurement.n for row in self.points for p in row if p is not None]
         return min(numbers), max(numbers)
 
+    @property
+    def controls(self) -> list[str]:
+        """The kinds of control its points stand beside."""
+        measured = [p.measurement for row in self.points for p in row if p is not None]
+        return sorted({m.control.kind for m in measured if m.control is not None})
+
 
 def plots(tool: str, result: Result) -> list[Plot]:
     """All plots of a result, the tool's main quantities first; none for single numbers."""
@@ -95,10 +101,10 @@ def _labels(result: Result) -> dict[str, tuple[str, ...]]:
 
 def _plots(tool: str, name: str, unit: str, points: list[Point], labels: dict[str, tuple[str, ...]]) -> list[Plot]:
     points, reference = _apart(points)
-    varying = _varying([p.measurement for p in points])
-    if "token" in varying and _unique(points, [c for c in varying if c != "token"]):
+    spelled = _spelled(points)
+    if spelled:
         points = [Point(p.measurement, p.number, p.measurement.token) for p in points]
-        varying.remove("token")
+    varying = _varying([p.measurement for p in points], without=("token",) if spelled else ())
     if not varying or len(points) < 2:
         return []
     varying.sort(key=ROWS.index)
@@ -142,6 +148,12 @@ def _values(points: Iterable[Point], name: str) -> list[str]:
 
 def _unique(points: Sequence[Point], names: Sequence[str]) -> bool:
     return len({tuple(_coordinate(p, n) for n in names) for p in points}) == len(points)
+
+
+def _spelled(points: Sequence[Point]) -> bool:
+    """Whether the token is what was found at a place, not a part of the place."""
+    others = [c for c in COORDINATES if c != "token"]
+    return len(_values(points, "token")) > 1 and _unique(points, others)
 
 
 def _varying(of: Sequence[Measurement], without: Sequence[str] = ()) -> list[str]:
@@ -258,6 +270,7 @@ def as_json(plot: Plot, anchor: str = "") -> dict[str, Any]:
         "log": plot.log,
         "reference": of(plot.reference),
         "n": [low_n, high_n],
+        "controls": [inert(kind) for kind in plot.controls],
         "hidden": plot.hidden,
         "anchor": anchor,
     }

@@ -81,6 +81,7 @@ class Pages:
         return {
             **head,
             "conclusion": texts.parts(notes[-1].text) if finished else None,
+            "last_note": f"N{len(notes)}" if finished else None,
             "claims": claims,
             "confirmed": self._confirmatory(record, texts),
             "evidence": evidence[:figures],

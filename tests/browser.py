@@ -1,0 +1,47 @@
+"""Headless Chromium and a review server for the tests that click through pages."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+
+from agent.review.__main__ import _listen
+from agent.review.app import make_app
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+@contextmanager
+def serving(store) -> Iterator[str]:
+    """The address of a review server over a store, in a thread."""
+    listening = _listen(0)
+    server = uvicorn.Server(uvicorn.Config(make_app(store), log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def chromium():
+    """A headless browser, or a skipped test that says why."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: install Debian's chromium, or set CHROMIUM to its path")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -1,0 +1,55 @@
+"""A run in which every text that a model, a prompt or a user could write tries to be more than text."""
+
+import numpy as np
+
+from experiments_db.records import (
+    Array,
+    Axis,
+    Claim,
+    Experiment,
+    Hypothesis,
+    Measurement,
+    Note,
+    Prediction,
+    Result,
+    Run,
+)
+from experiments_db.store import Store
+
+EVIL = (
+    "<script>window.pwned=1</script><img src=x onerror='window.pwned=1'> \x1b[31mred\x1b[0m \x07 "
+    "[click](javascript:window.pwned=1) ![x](http://evil.example/x.png) </pre></script><b class='evil'>bold</b> "
+    "`code` | pipe {{E1.nothing}} \u202egnp.exe"
+)
+TOKENS = ("\n", "<script>window.pwned=1</script>", " ", "", "\x1b[31m", "</script>", "&amp;", "$x$", "a|b", "`")
+
+
+def hostile_run(store: Store, name: str) -> None:
+    """Write it as a finished run with one experiment, E1."""
+    store.put_run(Run(name=name, goal=EVIL, subject=EVIL, planner=EVIL, settings={"seed": 0, "dtype": "float32", "fingerprint": EVIL}))
+    store.put_event(name, "start", {"goal": EVIL, EVIL: EVIL})
+    call = {"id": "c1", "name": EVIL, "arguments": EVIL}
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}
+    store.put_event(name, "turn", {"calls": [call], "text": EVIL, "usage": usage, "minutes": 0})
+    measured = tuple(
+        Measurement(name="top1", value=0.1 * i, unit="probability", n=1, layer=i % 2, position=str(i // 2 - 5), token=t, variant="norm")
+        for i, t in enumerate(TOKENS)
+    )
+    odd = Measurement(name="accuracy", value=0.5, unit=EVIL, n=3, task=EVIL, site=EVIL)
+    labels = tuple(f"{i} {t}" for i, t in zip(range(-5, 0), TOKENS, strict=False))
+    array = Array(
+        name="top_token", dtype="int64", shape=(2, 5, 1), data=np.zeros(10, "<i8").tobytes(),
+        axes=(Axis(name="depth", labels=("0", "1")), Axis(name="position", labels=labels), Axis(name="place", labels=("0",))),
+    )
+    asked = Experiment(tool="lens", args={"prompt": EVIL, "task": None}, subject=EVIL, tasks={EVIL: EVIL}, seed=0, dtype="float32", code=EVIL)
+    result = store.put_result(asked, Result(status="ok", text=EVIL, measurements=(*measured, odd), arrays=(array,)))
+    store.link_experiment(name, asked.id, result, cached=False, seq=3, why=EVIL)
+    store.put_event(name, "answer", {"call_id": "c1", "text": EVIL, "status": "ok", "handle": "E1"})
+    store.put_entry(name, 3, Hypothesis(handle="H1", statement=EVIL, evidence_for=("E1",)))
+    metric = f"accuracy[task={EVIL.replace(', ', ' ')}]"
+    store.put_entry(name, 3, Prediction(handle="P1", hypothesis="H1", metric=metric, comparison=">", threshold=0.1, probability=0.5))
+    store.put_entry(name, 3, Note(text=EVIL))
+    store.put_entry(name, 3, Claim(kind="effect", text=EVIL, sites=(EVIL,), experiments=("E1",), confidence=0.5))
+    store.put_entry(name, 4, Note(text=EVIL))
+    store.put_event(name, "end", {"status": "finished", "reason": "found"})
+    store.update_run(name, "finished", "found")

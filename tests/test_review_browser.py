@@ -1,0 +1,300 @@
+"""Headless Chromium clicks through the review: pages, figures, numbers, live runs, the exported file."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser import chromium, serving
+from hostile import hostile_run
+
+from agent.review.__main__ import main
+from experiments_db.records import Claim, Experiment, Measurement, Note, Result, Run
+from experiments_db.store import Store
+
+CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A copy of the curated runs, with a hostile one beside them."""
+    path = tmp_path_factory.mktemp("review") / "e.db"
+    shutil.copy(CURATED, path)
+    made = Store(path)
+    hostile_run(made, "hostile")
+    return made
+
+
+@pytest.fixture(scope="module")
+def addition(store):
+    return next(r for r in store.runs() if r.endswith("find-where-addition-happens"))
+
+
+@pytest.fixture(scope="module")
+def site(store):
+    with serving(store) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def window():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(window):
+    """A page of its own; errors in its console, and dialogs, fail the test."""
+    context = window.new_context(viewport={"width": 1200, "height": 900})
+    made, problems = context.new_page(), []
+    made.on("pageerror", lambda error: problems.append(str(error)))
+    made.on("dialog", lambda dialog: (problems.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    made.on("console", lambda m: problems.append(m.text) if m.type == "error" and "404" not in m.text else None)
+    yield made
+    context.close()
+    assert problems == []
+
+
+def test_a_reader_clicks_from_the_list_of_runs_to_an_experiment_and_on_to_the_next(page, site, addition):
+    page.goto(site)
+    page.locator(f"a[href='/runs/{addition}/report']").click()
+    assert page.locator(".verdict").inner_text().startswith("Found.")
+    for tab in ("Hypotheses", "Timeline", "Experiments"):
+        page.get_by_role("navigation", name="Run").get_by_role("link", name=tab).click()
+        assert page.locator("[aria-current=page]").inner_text() == tab
+    page.get_by_role("link", name="E13", exact=True).click()
+    assert page.locator("h2").first.inner_text() == "E13 · patch"
+    page.locator("figure.plot[data-drawn]").first.wait_for()
+    page.keyboard.press("j")
+    page.wait_for_url("**/E14")
+    page.locator("pre").first.wait_for()
+    page.wait_for_load_state()
+    page.keyboard.press("k")
+    page.wait_for_url("**/E13")
+
+
+def test_the_timeline_shows_thought_call_and_result(page, site, addition):
+    page.goto(f"{site}/runs/{addition}/timeline")
+    turn = page.locator("#turn-2")
+    assert "Capability first" in turn.inner_text()
+    call = turn.locator("details").first
+    assert not call.locator("pre").first.is_visible()
+    call.locator("summary code").click()
+    assert '"tasks"' in call.locator("pre").first.inner_text()
+    assert "accuracy" in call.locator("pre").nth(1).inner_text()
+    turn.locator(".call a").first.click()
+    page.wait_for_url("**/E2")
+
+
+def test_hovering_a_heat_map_shows_the_measurement_with_interval_n_and_control(page, site, store, addition):
+    page.goto(f"{site}/runs/{addition}/experiments/E13")
+    spec = json.loads(page.locator("figure.plot script").first.text_content())[0]
+    assert spec["kind"] == "heat"
+    points = [p for line in spec["points"] for p in line]
+    wanted = next(i for i, p in enumerate(points) if 0.2 < p["v"] < 0.8)
+    page.locator("figure.plot svg .cell").nth(wanted).hover()
+    tip = page.locator(".tip").inner_text()
+    result = store.result(store.experiment(addition, "E13").result_id)
+    m = result.measurements[points[wanted]["i"] - 1]
+    assert m.key == points[wanted]["k"]
+    assert m.value == points[wanted]["v"]
+    for number in (m.value, m.low, m.high, m.control.value):
+        assert f"{number:.3g}".rstrip("0") in tip.replace(",", "")
+    assert f"n={m.n}" in tip
+    assert m.control.kind in tip
+    page.locator("figure.plot svg .cell").nth(wanted).click()
+    page.wait_for_url(f"**#E13-m{points[wanted]['i']}")
+    assert page.locator("tr:target td").first.get_attribute("title") == m.key
+
+
+def test_arrow_keys_move_through_a_figure_and_say_each_point(page, site, addition):
+    page.goto(f"{site}/runs/{addition}/experiments/E13")
+    canvas, said = page.locator("figure.plot .canvas").first, []
+    canvas.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        canvas.press(key)
+        said.append(page.locator("figure.plot output").first.inner_text())
+    assert len(set(said)) == 3
+    assert said[0].startswith("block 0")
+    assert said[2].startswith("block 1")
+
+
+def test_another_quantity_can_be_chosen_and_a_lens_grid_shows_its_tokens(page, site, addition):
+    page.goto(f"{site}/runs/{addition}/experiments/E11")
+    grid = page.locator("figure.plot").nth(2)
+    grid.scroll_into_view_if_needed()
+    labels = grid.locator("svg text").all_text_contents()
+    assert "-1 =" in labels
+    assert "↵" in " ".join(labels)
+    choice = page.locator("figure.plot select")
+    choice.scroll_into_view_if_needed()
+    before = page.locator("figure.plot").last.locator("svg").get_attribute("aria-label")
+    choice.select_option(label="logit_margin")
+    after = page.locator("figure.plot").last.locator("svg").get_attribute("aria-label")
+    assert before != after
+    assert after.startswith("logit_margin")
+
+
+def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, store, addition):
+    page.goto(f"{site}/runs/{addition}/report")
+    number = page.locator("#C3 a.number").first
+    shown, title = number.inner_text(), number.get_attribute("title")
+    handle, _, key = title.partition(" ")
+    number.click()
+    row = page.locator("tr:target")
+    assert row.locator("td").first.get_attribute("title") == key
+    m = next(m for m in store.measurements(store.experiment(addition, handle).result_id) if m.key == key)
+    assert float(row.locator("td[data-v]").first.get_attribute("data-v")) == m.value
+    assert shown.startswith(row.locator("td[data-v]").first.inner_text())
+
+
+def test_a_table_is_sorted_by_its_column_both_ways(page, site, addition):
+    page.goto(f"{site}/runs/{addition}/experiments/E13")
+    column = page.locator("table.sortable thead th").all_inner_texts().index("value")
+    page.locator("table.sortable thead th button", has_text=re.compile("^value$")).click()
+    read = f"[...document.querySelectorAll('table.sortable tbody tr')].map((r) => Number(r.cells[{column}].dataset.v))"
+    up = page.evaluate(read)
+    page.locator("table.sortable thead th button", has_text=re.compile("^value$")).click()
+    assert up == sorted(up)
+    assert page.evaluate(read) == up[::-1] or page.evaluate(read) == sorted(up, reverse=True)
+    assert len(set(up)) > 10
+
+
+def test_two_runs_and_two_experiments_are_compared(page, site, store, addition):
+    page.goto(site)
+    other = next(r for r in store.runs() if r.endswith("in-demo"))
+    page.locator(f"input[name=a][value='{addition}']").check()
+    page.locator(f"input[name=b][value='{other}']").check()
+    page.get_by_role("button", name="Compare the two chosen").click()
+    assert page.locator(".two section").count() == 2
+    page.goto(f"{site}/compare?a={addition}/E2&b={other}/E2")
+    assert page.locator("table.sortable tbody tr").count() > 3
+
+
+def test_a_live_run_grows_on_the_page_without_a_reload(page, site, store):
+    store.put_run(Run(name="under-way", goal="does it grow?", subject="demo", planner="scripted", settings={"seed": 0}))
+    store.put_event("under-way", "start", {"goal": "does it grow?"})
+    page.goto(f"{site}/runs/under-way/timeline")
+    page.evaluate("window.sameDocument = true")
+    assert page.locator(".turn").count() == 0
+    call = {"id": "c1", "name": "loss", "arguments": '{"tasks": ["addition"]}'}
+    turn = {"calls": [call], "text": "First thought.", "usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}, "minutes": 0}
+    store.put_event("under-way", "turn", turn)
+    page.locator(".turn", has_text="First thought.").wait_for(timeout=10_000)
+    assert "under way" in page.locator(".turn").inner_text()
+    store.put_event("under-way", "answer", {"call_id": "c1", "text": "no such task", "status": "rejected", "handle": None})
+    page.locator(".turn .tag", has_text="rejected").wait_for(timeout=10_000)
+    store.put_entry("under-way", 4, Note(text="It grew."))
+    store.put_event("under-way", "end", {"status": "finished", "reason": "found"})
+    store.update_run("under-way", "finished", "found")
+    page.locator("[data-part=state] .tag", has_text="finished").wait_for(timeout=10_000)
+    assert page.evaluate("window.sameDocument") is True
+
+
+def test_the_exported_file_works_from_disk_without_a_network(window, store, addition, tmp_path):
+    file = tmp_path / "run.html"
+    assert main([addition, "--db", str(store.path), "--export", str(file)]) == 0
+    context = window.new_context(offline=True)
+    page, asked, problems = context.new_page(), [], []
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: problems.append(str(e)))
+    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    page.goto(file.as_uri())
+    assert page.locator(".verdict").inner_text().startswith("Found.")
+    number = page.locator("#C3 a.number").first
+    title = number.get_attribute("title")
+    number.click()
+    assert page.locator("tr:target td").first.get_attribute("title") == title.partition(" ")[2]
+    figure = page.locator("#E13 figure.plot").first
+    figure.scroll_into_view_if_needed()
+    figure.locator("svg .cell").first.hover()
+    assert "n=" in page.locator(".tip").inner_text()
+    assert page.locator("section.card[id^=E]").count() == len(store.experiments(addition))
+    context.close()
+    assert problems == []
+    assert [u for u in asked if not u.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.parametrize("tab", ["report", "hypotheses", "timeline", "experiments", "experiments/E1"])
+def test_hostile_text_is_shown_and_does_nothing(page, site, tab):
+    page.goto(f"{site}/runs/hostile/{tab}")
+    page.wait_for_timeout(150)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("main script:not([type='application/json']), main img, main iframe, main b.evil").count() == 0
+    assert page.locator("a[href^='javascript'], a[href*='evil.example']").count() == 0
+    text = page.content()
+    assert "\x1b" not in text
+    assert "\\x1b" in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_token_that_is_only_a_newline_and_one_that_is_a_script_are_shown_as_such(page, site):
+    page.goto(f"{site}/runs/hostile/experiments/E1")
+    labels = page.locator("figure.plot svg text").all_text_contents()
+    cells = page.locator("table tbody td").all_inner_texts()
+    assert "↵" in labels
+    assert "↵" in cells
+    assert any("<script>" in c for c in cells)
+    page.locator("figure.plot svg .cell").first.hover()
+    assert "↵" in page.locator(".tip").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, addition, scheme, tmp_path):
+    file = tmp_path / "run.html"
+    recall = next(r for r in store.runs() if "recall" in r and r.endswith("happens"))
+    main([recall, "--db", str(store.path), "--export", str(file)])
+    context = window.new_context(color_scheme=scheme)
+    page, run = context.new_page(), f"{site}/runs/{addition}"
+    kinds = [site, f"{run}/report", f"{run}/hypotheses", f"{run}/timeline", f"{run}/experiments", f"{run}/experiments/E13"]
+    kinds += [f"{run}/experiments/E11", f"{site}/compare", f"{site}/compare?a={addition}&b={recall}", file.as_uri(), f"{site}/runs/none/report"]
+    found = {}
+    for url in kinds:
+        page.goto(url)
+        page.wait_for_timeout(100)
+        broken = Axe().run(page).response["violations"]
+        if broken:
+            found[url] = [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in broken]
+    context.close()
+    assert found == {}
+
+
+def test_nothing_is_wider_than_a_phone(window, site, addition):
+    context = window.new_context(viewport={"width": 360, "height": 740}, device_scale_factor=2)
+    page, run = context.new_page(), f"{site}/runs/{addition}"
+    kinds = [f"{run}/{t}" for t in ("report", "hypotheses", "timeline", "experiments", "experiments/E13", "experiments/E11")]
+    wide = {}
+    for url in [site, *kinds, f"{site}/compare?a={addition}/E13&b={addition}/E14"]:
+        page.goto(url)
+        page.wait_for_timeout(100)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 360:
+            wide[url] = width
+    context.close()
+    assert wide == {}
+
+
+def test_the_theme_can_be_changed_and_is_kept(page, site, addition):
+    page.goto(site)
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(ground)
+    page.locator("#theme").click()
+    after = page.evaluate(ground)
+    page.goto(f"{site}/runs/{addition}/report")
+    assert before != after == page.evaluate(ground)
+
+
+def test_a_claim_added_to_a_run_under_way_reaches_an_open_report(page, site, store):
+    store.put_run(Run(name="claiming", goal="is it shown?", subject="demo", planner="scripted", settings={"seed": 0}))
+    page.goto(f"{site}/runs/claiming/report")
+    asked = Experiment(tool="loss", args={"tasks": ["addition"]}, subject="s", seed=0, dtype="float32", code="c")
+    measured = Measurement(name="accuracy", value=0.75, unit="share of examples", n=8, low=0.5, high=0.9)
+    result = store.put_result(asked, Result(status="ok", text="measured", measurements=(measured,)))
+    store.link_experiment("claiming", asked.id, result, cached=False, seq=1)
+    store.put_entry("claiming", 1, Claim(kind="behaviour", text="It is {{E1.accuracy}}.", experiments=("E1",), confidence=0.8))
+    store.put_event("claiming", "turn", {"calls": [], "text": "", "usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}, "minutes": 0})
+    claim = page.locator("#C1")
+    claim.wait_for(timeout=10_000)
+    assert "75% (95% interval 50% to 90%, n=8)" in claim.inner_text()
