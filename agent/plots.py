@@ -105,7 +105,10 @@ def _plots(tool: str, name: str, unit: str, points: list[Point], labels: dict[st
     if spelled:
         points = [Point(p.measurement, p.number, p.measurement.token) for p in points]
     varying = _varying([p.measurement for p in points], without=("token",) if spelled else ())
-    if not varying or len(points) < 2:
+    only = points[0].measurement
+    if len(points) == 1 and only.site is not None and (only.control is not None or reference is not None):
+        varying = ["site"]  # one place beside its control or the intact model is worth a bar
+    if not varying:
         return []
     varying.sort(key=ROWS.index)
     while len(varying) > 2:  # small multiples over what has the fewest values

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.record import RunRecord
 from agent.references import UnresolvedReference, resolve, substitute
-from agent.report_text import measurement_text, reference_text
+from agent.report_text import control_text, measurement_text, reference_text
 from agent.summary import calibration, limits, verdict
 from agent.text import code, inert, markdown
 from experiments_db.records import Prediction, Result, Run
@@ -104,7 +104,7 @@ def _claims(record: RunRecord) -> str:
         return "## Claims\n\nNone."
     lines = ["## Claims", "", "| | kind | claim | sites | rests on | confidence |", "|---|---|---|---|---|---|"]
     for i, c in enumerate(claims, 1):
-        rests = ", ".join(f"[{h}](#{h.lower()})" for h in c.experiments)
+        rests = _links(c.experiments)
         sites = ", ".join(code(s) for s in c.sites)
         kind = c.kind if c.role is None else f"{c.kind}: {c.role.replace('_', ' ')}"
         rest = caveats(record, c.experiments) if c.kind in ("localisation", "effect") else []
@@ -142,13 +142,15 @@ def _hypotheses(record: RunRecord) -> str:
     lines += ["| | hypothesis | fate | for | against |", "|---|---|---|---|---|"]
     for h in hypotheses:
         lines.append(
-            f"| {h.handle} | {_text(h.statement, record)} | {h.status} | {', '.join(h.evidence_for)} | "
-            f"{', '.join(h.evidence_against)} |"
+            f"| {h.handle} | {_text(h.statement, record)} | {h.status} | {_links(h.evidence_for)} | "
+            f"{_links(h.evidence_against)} |"
         )
     if predictions:
         lines += ["", "| | about | prediction | probability | observed | outcome |", "|---|---|---|---|---|---|"]
         for p in predictions:
-            observed = "" if p.observed is None else f"{p.observed:.3g} in {p.experiment}"
+            observed = (
+                "" if p.observed is None else f"[{p.observed:.3g} in {p.experiment}](#{str(p.experiment).lower()})"
+            )
             outcome = "not tested" if p.outcome is None else "came true" if p.outcome else "**did not come true**"
             lines.append(
                 f"| {p.handle} | {p.hypothesis} | {code(p.metric)} {markdown(p.comparison)} {p.threshold:g} | {p.probability:g} "
@@ -156,6 +158,10 @@ def _hypotheses(record: RunRecord) -> str:
             )
         lines += ["", _calibration(predictions), *_confirmatory(record)]
     return "\n".join(lines)
+
+
+def _links(handles: Sequence[str]) -> str:
+    return ", ".join(f"[{h}](#{h.lower()})" for h in handles)
 
 
 def _calibration(predictions: Sequence[Prediction]) -> str:
@@ -177,11 +183,9 @@ def _confirmatory(record: RunRecord) -> list[str]:
     lines = ["", "| | measured on unseen examples | control | adjusted p |", "|---|---|---|---|"]
     for p, m, q in tests:
         assert m.control is not None
-        c = m.control
-        beside = measurement_text(m.model_copy(update={"value": c.value, "low": c.low, "high": c.high, "n": c.n}))
-        lines.append(
-            f"| {p.handle} | {measurement_text(m)} | {beside}: {markdown(c.kind)} | {'below 0.001' if q < 0.001 else f'{q:.3f}'} |"
-        )
+        measured = f"[{measurement_text(m)}](#{str(p.experiment).lower()})"
+        beside = f"{control_text(m)}: {markdown(m.control.kind)}"
+        lines.append(f"| {p.handle} | {measured} | {beside} | {'below 0.001' if q < 0.001 else f'{q:.3f}'} |")
     return [
         *lines, "",
         f"p values are two-sided, of the difference from the control, adjusted by Holm's method over the "

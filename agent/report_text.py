@@ -24,6 +24,14 @@ def measurement_text(m: Measurement) -> str:
     return f"{value_text(m.value, m.unit)}{unit} ({', '.join(inside)})"
 
 
+def control_text(m: Measurement) -> str | None:
+    """The control that stands beside a measurement, in the same format; None where it has none."""
+    c = m.control
+    if c is None:
+        return None
+    return measurement_text(m.model_copy(update={"value": c.value, "low": c.low, "high": c.high, "n": c.n}))
+
+
 def reference_text(found: Reference) -> str:
     """What stands in a text where the reference stood."""
     m = found.measurement
@@ -33,10 +41,7 @@ def reference_text(found: Reference) -> str:
         case "n":
             return str(m.n)
         case "control":
-            if m.control is None:
-                return "(no control on record)"
-            c = m.control
-            return measurement_text(m.model_copy(update={"value": c.value, "low": c.low, "high": c.high, "n": c.n}))
+            return control_text(m) or "(no control on record)"
         case part:
             bound = m.low if part == "low" else m.high
             return "(no interval on record)" if bound is None else value_text(bound, m.unit)

@@ -185,16 +185,8 @@ class Store:
         """Give an experiment its handle in a run: E1, E2 ..."""
         with self.transaction():
             number = self._next(run, "run_experiments")
-            self._write(
-                "INSERT INTO run_experiments VALUES (?, ?, ?, ?, ?, ?, ?)",
-                run,
-                number,
-                experiment_id,
-                result_id,
-                int(cached),
-                seq,
-                why,
-            )
+            values = (run, number, experiment_id, result_id, int(cached), seq, why)
+            self._write("INSERT INTO run_experiments VALUES (?, ?, ?, ?, ?, ?, ?)", *values)
             return f"E{number}"
 
     def experiments(self, run: str, number: int | None = None) -> list[ExperimentRow]:
@@ -341,7 +333,7 @@ class Store:
     def task_data(self, run: str) -> list[TaskData]:
         """Tasks that belong to a run and not to the program."""
         rows = self.rows(
-            "SELECT t.name, t.description, t.examples, t.origin FROM run_tasks r JOIN task_data t ON t.sha = r.sha "
+            "SELECT r.name, t.description, t.examples, t.origin FROM run_tasks r JOIN task_data t ON t.sha = r.sha "
             "WHERE r.run = ? ORDER BY r.rowid",
             run,
         )

@@ -8,7 +8,7 @@ from agent.loop import spending
 from agent.plots import as_json, main_plots, shown
 from agent.plots import plots as all_plots
 from agent.record import RunRecord
-from agent.report_text import measurement_text, value_text
+from agent.report_text import control_text, measurement_text, value_text
 from agent.review.texts import Links, Part, Texts, arguments_text, first_line, pretty
 from agent.summary import calibration, limits, verdict
 from experiments_db.records import COORDINATES, Measurement, Result, Run
@@ -100,15 +100,15 @@ class Pages:
     def _confirmatory(self, record: RunRecord, texts: Texts) -> list[Context]:
         out: list[Context] = []
         for p, m, q in confirmatory(record):
-            beside = None
-            if m.control is not None:
-                c = m.control
-                beside = measurement_text(
-                    m.model_copy(update={"value": c.value, "low": c.low, "high": c.high, "n": c.n})
-                )
             measured = texts.number(str(p.experiment), m, measurement_text(m))
             out.append(
-                {"prediction": p, "measured": measured, "control": beside, "kind": m.control and m.control.kind, "p": q}
+                {
+                    "prediction": p,
+                    "measured": measured,
+                    "control": control_text(m),
+                    "kind": m.control and m.control.kind,
+                    "p": q,
+                }
             )
         return out
 
