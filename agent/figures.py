@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.plots import Plot, Point, main_plots, shown
+from agent.plots import Plot, Point, main_plots, plots, shown
 from agent.text import inert
 from experiments_db.records import Result
 from experiments_db.store import ExperimentRow
@@ -27,7 +27,7 @@ LAST = 14  # positions of a token grid that fit a page: the last ones
 
 def draw(row: ExperimentRow, result: Result, folder: Path) -> tuple[str, str] | None:
     """Draw the figure of one experiment as PNG and SVG; (file stem, caption), or None where there is nothing to draw."""
-    found = main_plots(row.experiment.tool, result)
+    found = main_plots(row.experiment.tool, plots(row.experiment.tool, result))
     if not found or row.experiment.tool in ("loss", "generate", "describe_subject"):
         return None
     pyplot = _pyplot()

@@ -235,19 +235,21 @@ def inherited_turns(record: RunRecord, run: Run) -> int:
 
 
 def _own_experiments(record: RunRecord, run: Run) -> int:
-    return sum(e.seq > _branched_at(run) for e in record.experiments())
+    sql = "SELECT count(*) AS n FROM run_experiments WHERE run = ? AND seq > ?"
+    return int(record.store.rows(sql, run.name, _branched_at(run))[0]["n"])
 
 
 def spending(record: RunRecord, run: Run) -> Spent:
     """What the record says the run has spent so far; what it took over from another run cost it nothing."""
-    spent = Spent(experiments=_own_experiments(record, run))
-    for event in record.store.events(record.run, after=_branched_at(run)):
-        if event.kind == "turn":
-            usage = event.payload["usage"]
-            spent.tokens += usage["prompt_tokens"] + usage["completion_tokens"]
-            spent.cost += usage["cost"]
-            spent.seconds_before = 60 * event.payload["minutes"]
-    return spent
+    tokens = "json_extract(payload, '$.usage.prompt_tokens') + json_extract(payload, '$.usage.completion_tokens')"
+    found = record.store.rows(
+        f"SELECT coalesce(sum({tokens}), 0) AS tokens, coalesce(sum(json_extract(payload, '$.usage.cost')), 0.0) AS cost, "
+        "coalesce(max(json_extract(payload, '$.minutes')), 0.0) AS minutes FROM events WHERE run = ? AND kind = 'turn' AND seq > ?",
+        run.name,
+        _branched_at(run),
+    )[0]
+    experiments = _own_experiments(record, run)
+    return Spent(experiments, int(found["tokens"]), float(found["cost"]), seconds_before=60 * float(found["minutes"]))
 
 
 def event_line(event: Any) -> str:

@@ -4,7 +4,7 @@ A tool need not say how it is drawn. Of each measured quantity, the coordinates 
 of them are a heat map, one that has no order is a row of bars; tokens that the model put on top are written into the cells.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ DEPTH = ("lens", "tuned_lens", "trajectory_anomaly")  # their layers count block
 ALONG = (*DEPTH, "probe")  # their layers are states of one stream, joined by a line; others act on parts, drawn as bars
 ROWS = ("layer", "program", "site", "head", "variant", "task", "split", "position", "token")
 LINES = 6  # at most this many lines in one plot; more are a heat map
-CELLS = 6000
+CELLS = 3000
 
 Kind = Literal["heat", "line", "bars"]
 
@@ -87,9 +87,8 @@ def plots(tool: str, result: Result) -> list[Plot]:
     return [p for (name, unit), points in ranked for p in _plots(tool, name, unit, points, _labels(result))]
 
 
-def main_plots(tool: str, result: Result) -> list[Plot]:
-    """The plots that a report shows."""
-    found = plots(tool, result)
+def main_plots(tool: str, found: Sequence[Plot]) -> list[Plot]:
+    """Of all plots of a result, those that a report shows."""
     first = FIRST.get(tool) or tuple(p.name for p in found[:1])
     return [p for p in found if p.name in first][:6]
 
@@ -241,14 +240,14 @@ def _limits(name: str, unit: str, points: Sequence[Point]) -> tuple[float, float
     return (min(low, 0.0), high) if high > min(low, 0.0) else (low - 0.5, low + 0.5)
 
 
-def as_json(plot: Plot, anchor: str = "") -> dict[str, Any]:
-    """A plot for the browser: plain JSON, every text made inert. anchor: what a point's number is appended to for its link."""
+def as_json(plot: Plot, link: Callable[[int], str] = lambda _: "") -> dict[str, Any]:
+    """A plot for the browser: plain JSON, every text made inert. link: where a measurement's number, from 1, leads."""
 
     def of(p: Point | None) -> dict[str, Any] | None:
         if p is None:
             return None
         m, c = p.measurement, p.measurement.control
-        made: dict[str, Any] = {"v": m.value, "n": m.n, "k": inert(m.key), "i": p.number}
+        made: dict[str, Any] = {"v": m.value, "n": m.n, "k": inert(m.key), "i": p.number, "h": link(p.number)}
         if m.low is not None and m.high is not None:
             made |= {"lo": m.low, "hi": m.high}
         if c is not None:
@@ -275,7 +274,6 @@ def as_json(plot: Plot, anchor: str = "") -> dict[str, Any]:
         "n": [low_n, high_n],
         "controls": [inert(kind) for kind in plot.controls],
         "hidden": plot.hidden,
-        "anchor": anchor,
     }
 
 

@@ -1,6 +1,6 @@
 """One run's part of the store, as tools may read it and as the loop writes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.references import UnresolvedReference, find, resolve
@@ -109,6 +109,31 @@ class RunRecord:
             if len(result.measurements) > len(shown):
                 lines.append(f"  ... {len(result.measurements) - len(shown)} more; use query")
         return "\n".join(lines)
+
+
+class Reading(RunRecord):
+    """The record of a run that is only read, for one page or report: what is asked for again is not read again.
+
+    measurements: how a result's measurements are read, for a reader who keeps them from one page to the next.
+    """
+
+    def __init__(self, store: Store, run: str, measurements: Callable[[int], list[Measurement]] | None = None) -> None:
+        super().__init__(store, run)
+        self._read = measurements or store.measurements
+        self._measured: dict[str, list[Measurement]] = {}
+        self._asked: dict[str, Experiment] = {}
+
+    def measurements_of(self, handle: str) -> list[Measurement]:
+        """Measurements of an experiment in the order of its table."""
+        if handle not in self._measured:
+            self._measured[handle] = self._read(self.store.experiment(self.run, handle).result_id)
+        return self._measured[handle]
+
+    def experiment(self, handle: str) -> Experiment:
+        """What was asked under a handle."""
+        if handle not in self._asked:
+            self._asked[handle] = super().experiment(handle)
+        return self._asked[handle]
 
 
 def _interval(m: Measurement) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from experiments_db.records import Measurement
+from experiments_db.records import COORDINATES, Measurement
 
 PATTERN = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 INSIDE = re.compile(
@@ -43,7 +43,8 @@ def resolve(text: str, measurements_of: Callable[[str], Sequence[Measurement]]) 
             f"{found['handle']} has no {found['name']!r}; it has {', '.join(names) or 'no measurements'}"
         )
     wanted = [w.strip() for w in (found["where"] or "").split(",") if w.strip()]
-    fitting = [m for m in candidates if m.key == f"{found['name']}[{found['where']}]"]
+    exact = f"{found['name']}[{found['where']}]"
+    fitting = [m for m in candidates if _begins(m, found["where"] or "") and m.key == exact]
     fitting = fitting or [m for m in candidates if all(_fits(m, w) for w in wanted)]
     if len(fitting) != 1:
         could = ", ".join(m.key for m in (fitting or candidates)[:6])
@@ -52,10 +53,17 @@ def resolve(text: str, measurements_of: Callable[[str], Sequence[Measurement]]) 
     return Reference(found["handle"], fitting[0], found["part"])
 
 
+def _begins(m: Measurement, where: str) -> bool:
+    """Whether a key may be this one, from its first coordinate: much cheaper than making the key."""
+    name, _, rest = where.partition("=")
+    return name in COORDINATES and rest.startswith(str(getattr(m, name)))
+
+
 def _fits(m: Measurement, wanted: str) -> bool:
     name, equals, value = wanted.partition("=")
-    if equals and name.strip() in m.coordinates:
-        return str(m.coordinates[name.strip()]) == value.strip()
+    name = name.strip()
+    if equals and name in COORDINATES and getattr(m, name) is not None:
+        return str(getattr(m, name)) == value.strip()
     return wanted in {str(v) for v in m.coordinates.values()}
 
 

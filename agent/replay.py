@@ -239,6 +239,7 @@ def _say_provenance(rows: list[Compared]) -> None:
 
 def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> int:
     """Give another planner the same question and lay both conclusions side by side."""
+    from agent.record import Reading
     from agent.run import parser as run_parser
     from agent.session import InputError, Session
     from agent.summary import side_by_side, summary
@@ -271,7 +272,7 @@ def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> in
         print(f"agent.replay: {error}", file=sys.stderr)
         return 2
     status = session.investigate()
-    print("\n" + side_by_side(summary(store, run.name), summary(store, session.run.name)))
+    print("\n" + side_by_side(summary(Reading(store, run.name)), summary(Reading(store, session.run.name))))
     return status
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.record import RunRecord
+from agent.record import Reading, RunRecord
 from agent.references import UnresolvedReference, resolve, substitute
 from agent.report_text import control_text, measurement_text, reference_text
 from agent.summary import calibration, limits, verdict
@@ -29,7 +29,7 @@ def write_report(store: Store, run: str, folder: Path) -> Path:
 
 def render(store: Store, name: str, figures: Path | None) -> str:
     """The report as markdown; figures are drawn into a folder, or not at all where it is None."""
-    run, record = store.run(name), RunRecord(store, name)
+    run, record = store.run(name), Reading(store, name)
     rows = record.experiments()
     results = {r.handle: store.result(r.result_id) for r in rows}
     drawn = {r.handle: d for r in rows if (d := _draw(r, results[r.handle], figures))}

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.record import RunRecord
+from agent.record import Reading
 from agent.references import substitute
 from agent.report_text import number_text
 from agent.text import inert
@@ -48,9 +48,10 @@ def calibration(predictions: Sequence[Prediction]) -> tuple[int, int, float] | N
     return sum(bool(p.outcome) for p in scored), len(scored), brier
 
 
-def summary(store: Store, name: str) -> Summary:
+def summary(record: Reading) -> Summary:
     """What a run came to."""
-    run, record = store.run(name), RunRecord(store, name)
+    store, name = record.store, record.run
+    run = store.run(name)
     notes, scores = record.notes(), calibration(record.predictions())
 
     def plain(text: str) -> str:
@@ -68,7 +69,9 @@ def summary(store: Store, name: str) -> Summary:
         predictions=f"{scores[0]} of {scores[1]} came true, Brier score {scores[2]:.3f}"
         if scores
         else "none was tested",
-        questions=frozenset(e.experiment.id for e in record.experiments()),
+        questions=frozenset(
+            r["id"] for r in store.rows("SELECT experiment AS id FROM run_experiments WHERE run = ?", name)
+        ),
     )
 
 

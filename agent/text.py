@@ -5,6 +5,8 @@ import unicodedata
 
 def inert(text: str) -> str:
     """The text with every control and format character shown as an escape, line breaks kept; safe for a terminal."""
+    if text.isprintable():
+        return text
     return "".join(
         c
         if c == "\n" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co"}

@@ -39,18 +39,21 @@ def measurement_row(result: int, m: Measurement) -> tuple[Any, ...]:
     return (result, m.name, m.value, m.unit, m.n, m.low, m.high, *control, *coordinates, m.key)
 
 
+_PLAIN = ("name", "value", "unit", "n", "low", "high", *COORDINATES)
+_CONTROL = ("kind", "value", "low", "high", "n")
+MEASUREMENT_FIELDS = ", ".join((*_PLAIN, *(f"control_{c}" for c in _CONTROL)))
+
+
+def measurement_from(row: Sequence[Any]) -> Measurement:
+    """A measurement from the columns `MEASUREMENT_FIELDS`, in their order."""
+    split = len(_PLAIN)
+    control = None if row[split] is None else Control(**dict(zip(_CONTROL, row[split:], strict=True)))
+    return Measurement(**dict(zip(_PLAIN, row[:split], strict=True)), control=control)
+
+
 def measurement_of(r: Mapping[str, Any]) -> Measurement:
-    control = None
-    if r["control_kind"] is not None:
-        control = Control(
-            kind=r["control_kind"],
-            value=r["control_value"],
-            low=r["control_low"],
-            high=r["control_high"],
-            n=r["control_n"],
-        )
-    plain = {k: r[k] for k in ("name", "value", "unit", "n", "low", "high", *COORDINATES)}
-    return Measurement(**plain, control=control)
+    """A measurement from a row with all columns by name."""
+    return measurement_from([r[c] for c in _PLAIN] + [r[f"control_{c}"] for c in _CONTROL])
 
 
 def experiment_of(r: Mapping[str, Any]) -> Experiment:

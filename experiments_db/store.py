@@ -14,10 +14,11 @@ import sqlite_utils
 from experiments_db import _select
 from experiments_db._rows import (
     MEASUREMENT_COLUMNS,
+    MEASUREMENT_FIELDS,
     ExperimentRow,
     experiment_of,
     lists_of,
-    measurement_of,
+    measurement_from,
     measurement_row,
     result_sha,
 )
@@ -213,16 +214,19 @@ class Store:
         last = self._next(run, "run_experiments") - 1
         raise StoreError(f"run {run} has no experiment {handle!r}; it has {f'E1 to E{last}' if last else 'none'}")
 
-    def result(self, result_id: int, *, arrays: bool = True) -> Result:
-        """A result by its number."""
+    def result(
+        self, result_id: int, *, arrays: bool = True, measurements: Sequence[Measurement] | None = None
+    ) -> Result:
+        """A result by its number; `measurements` are its own, where they have been read already."""
         row = self._one("SELECT * FROM results WHERE id = ?", result_id)
         if row is None:
             raise StoreError(f"there is no result {result_id}")
         provenance = Provenance.model_validate_json(row["provenance"]) if row["provenance"] else None
-        return Result(
+        found = self.measurements(result_id) if measurements is None else measurements
+        return Result.model_construct(  # its parts are valid records already, and it was checked when it was written
             status=row["status"],
             text=row["text"],
-            measurements=tuple(self.measurements(result_id)),
+            measurements=tuple(found),
             arrays=tuple(self._arrays(result_id)) if arrays else (),
             wall_seconds=row["wall_seconds"],
             peak_memory_bytes=row["peak_memory_bytes"],
@@ -231,9 +235,9 @@ class Store:
 
     def measurements(self, result_id: int) -> list[Measurement]:
         """The measurements of a result, in the order in which they were taken."""
-        return [
-            measurement_of(r) for r in self.rows("SELECT * FROM measurements WHERE result = ? ORDER BY id", result_id)
-        ]
+        sql = f"SELECT {MEASUREMENT_FIELDS} FROM measurements WHERE result = ? ORDER BY id"
+        with self._lock:
+            return [measurement_from(r) for r in self.db.execute(sql, [result_id]).fetchall()]
 
     def select(
         self,

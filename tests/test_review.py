@@ -17,7 +17,7 @@ from agent import report
 from agent.plots import as_json, main_plots, plots
 from agent.review.__main__ import main
 from agent.review.render import export
-from experiments_db.records import Array, Axis, Experiment, Measurement, Result, Run
+from experiments_db.records import Array, Axis, Claim, Experiment, Measurement, Result, Run
 from experiments_db.store import Store
 
 CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
@@ -158,6 +158,9 @@ def test_a_large_experiment_is_shown_a_page_at_a_time_and_a_number_on_a_later_pa
     asked = Experiment(tool="loss", args={"n": 450}, subject="s", seed=0, dtype="float32", code="c")
     result = store.put_result(asked, Result(status="ok", text="many", measurements=many))
     store.link_experiment("large", asked.id, result, cached=False, seq=1)
+    store.put_entry("large", 1, Claim(kind="effect", text="It is {{E1.a[layer=8, head=49]}}.", experiments=("E1",), confidence=0.5))
+    _, claimed, _ = get(f"{site}/runs/large/report")
+    assert re.findall(r'class="number" href="([^"]+)"', claimed) == ["/runs/large/experiments/E1?page=3#E1-m450"]
     _, first, _ = get(f"{site}/runs/large/experiments/E1")
     assert "page 1 of 3" in first
     assert "E1-m200" in ids(first)
@@ -229,7 +232,7 @@ def test_tokens_are_written_into_cells_and_positions_carry_the_prompts_tokens():
     array = Array(name="top_token", dtype="int64", shape=(1, 2), data=b"\0" * 16, axes=(Axis(name="depth", labels=("0",)), labels))
     result = made(*(m("top1", 0.1 * i, "probability", layer=i // 2, position=str(i % 2 - 2), token=t)
                     for i, t in enumerate(["x", "\n", "y", "x"])), arrays=(array,))  # fmt: skip
-    (grid,) = main_plots("lens", result)
+    (grid,) = main_plots("lens", plots("lens", result))
     assert grid.columns == ("-2 \n", "-1 b")
     assert [[p.text for p in line] for line in grid.points] == [["x", "\n"], ["y", "x"]]
     sent = as_json(grid)

@@ -161,8 +161,9 @@ def caveats(history: History, experiments: Sequence[str]) -> list[str]:
     asked = [history.experiment(h) for h in experiments]
     tasks = {str(m.task) for h in experiments for m in history.measurements_of(h) if m.task}
     ablations = {str(e.args["ablation"]) for e in asked if "ablation" in e.args}
-    directions = {str(e.args["direction"]) for e in asked if e.tool in ("patch", "path_patch")}
-    corpora = {",".join(map(str, e.args["tasks"])) for e in asked if e.tool in ("tuned_lens", "causal_basis")}
+    patched, fitted = ("patch", "path_patch"), ("tuned_lens", "causal_basis")
+    directions = {str(e.args["direction"]) for e in asked if e.tool in patched and "direction" in e.args}
+    corpora = {",".join(map(str, e.args["tasks"])) for e in asked if e.tool in fitted and "tasks" in e.args}
     out: list[str] = []
     if len(tasks) == 1:
         out.append(f"one prompt format ({min(tasks)})")

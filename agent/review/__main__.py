@@ -1,6 +1,7 @@
 """`python -m agent.review [RUN]`: look at runs in a browser; `--export FILE.html`: a run as one file to send to a colleague."""
 
 import argparse
+import gc
 import socket
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         import webbrowser
 
         webbrowser.open(url)
+    gc.collect()
+    gc.freeze()  # what was imported stays, and a page makes many small records: looking through them again and again
+    gc.set_threshold(100_000, 50, 50)  # made large pages several times slower
     server = uvicorn.Server(uvicorn.Config(make_app(store), log_level="warning", access_log=False))
     server.run(sockets=[listening])
     return 0
@@ -70,6 +74,7 @@ def _listen(port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", candidate))
+            listening.listen()  # a browser that comes before the server is ready waits instead of being refused
         except OSError:
             listening.close()
             if candidate == port:

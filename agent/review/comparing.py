@@ -33,17 +33,17 @@ def _runs(pages: Pages, a: str, b: str) -> Context:
         }
         for x, y in shared[:ROWS]
     ]  # fmt: skip
-    alone = [
+    alone = [[r for k, r in mine.items() if k not in other] for mine, other in ((keys[0], keys[1]), (keys[1], keys[0]))]
+    shown = [
         [
             {"handle": f"E{r['number']}", "tool": r["tool"], "args": arguments_text(json.loads(r["args"]))}
-            for k, r in mine.items()
-            if k not in other
+            for r in rest[:ROWS]
         ]
-        for mine, other in ((keys[0], keys[1]), (keys[1], keys[0]))
+        for rest in alone
     ]
     return {
-        "kind": "runs", "a": a, "b": b, "names": pages.names(), "sides": [summary(pages.store, n) for n in (a, b)],
-        "shared": len(shared), "pairs": pairs, "alone": [x[:ROWS] for x in alone], "counts": [len(x) for x in alone],
+        "kind": "runs", "a": a, "b": b, "names": pages.names(), "sides": [summary(pages.reading(n)) for n in (a, b)],
+        "shared": len(shared), "pairs": pairs, "alone": shown, "counts": [len(x) for x in alone],
     }  # fmt: skip
 
 

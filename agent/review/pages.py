@@ -2,20 +2,22 @@
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache, partial
+from itertools import islice
 from typing import Any
 
 from agent.loop import spending
 from agent.plots import as_json, main_plots, shown
 from agent.plots import plots as all_plots
-from agent.record import RunRecord
+from agent.record import Reading
 from agent.report_text import control_text, measurement_text, value_text
-from agent.review.texts import Links, Part, Texts, arguments_text, first_line, pretty
+from agent.review.texts import PAGE, Links, Part, Texts, arguments_text, first_line, pretty
 from agent.summary import calibration, limits, verdict
 from experiments_db.records import COORDINATES, Measurement, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
 from tools._discipline import caveats, confirmatory
 
-RUNS, TURNS, ROWS, MEASUREMENTS, POINTS = 50, 25, 50, 200, 3000
+RUNS, TURNS, ROWS, POINTS, RESULTS = 50, 25, 50, 3000, 256
 SORTS = {
     "number": "r.number", "tool": "x.tool", "status": "s.status", "seconds": "s.wall_seconds",
 }  # fmt: skip
@@ -31,6 +33,11 @@ class Pages:
 
     def __init__(self, store: Store, links: Links) -> None:
         self.store, self.links = store, links
+        self._measurements = lru_cache(RESULTS)(store.measurements)  # a result never changes
+
+    def reading(self, name: str) -> Reading:
+        """A run's record for one page."""
+        return Reading(self.store, name, self._measurements)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -66,7 +73,7 @@ class Pages:
         """The conclusion, what is claimed and on what it rests, notes, what was tried, limits."""
         head = self.head(name)
         run: Run = head["run"]
-        record = RunRecord(self.store, name)
+        record = self.reading(name)
         texts, notes = Texts(record, self.links), record.notes()
         finished = run.status == "finished" and bool(notes)
         claims = [
@@ -77,15 +84,16 @@ class Pages:
             for i, c in enumerate(record.claims(), 1)
         ]  # fmt: skip
         cited = list(dict.fromkeys(h for c in record.claims() for h in c.experiments))
-        evidence = [e for h in cited if (e := self._figure(name, h)) is not None]
+        drawn = (e for h in cited if (e := self._figure(record, h)) is not None)
+        evidence = list(islice(drawn, figures))
         return {
             **head,
             "conclusion": texts.parts(notes[-1].text) if finished else None,
             "last_note": f"N{len(notes)}" if finished else None,
             "claims": claims,
             "confirmed": self._confirmatory(record, texts),
-            "evidence": evidence[:figures],
-            "more": self._handles(name, [e["handle"] for e in evidence[figures:]]),
+            "evidence": evidence,
+            "more": self._handles(name, [h for h in cited if h not in {e["handle"] for e in evidence}]),
             "notes": [(f"N{i}", texts.parts(n.text)) for i, n in enumerate(notes[:-1] if finished else notes, 1)],
             "tried": self.store.rows(
                 "SELECT x.tool, count(*) AS n, sum(s.status != 'ok') AS without, sum(r.cached) AS known, "
@@ -97,7 +105,7 @@ class Pages:
             "facts": self._facts(run, record),
         }
 
-    def _confirmatory(self, record: RunRecord, texts: Texts) -> list[Context]:
+    def _confirmatory(self, record: Reading, texts: Texts) -> list[Context]:
         out: list[Context] = []
         for p, m, q in confirmatory(record):
             measured = texts.number(str(p.experiment), m, measurement_text(m))
@@ -112,7 +120,7 @@ class Pages:
             )
         return out
 
-    def _facts(self, run: Run, record: RunRecord) -> list[tuple[str, str]]:
+    def _facts(self, run: Run, record: Reading) -> list[tuple[str, str]]:
         s, spent = run.settings, spending(record, run)
         place = s.get("provenance", {})
         versions = ", ".join(f"{k} {v}" for k, v in place.get("versions", {}).items())
@@ -139,13 +147,13 @@ class Pages:
 
     def hypotheses(self, name: str) -> Context:
         """Each hypothesis with evidence for and against, and its predictions with how they came out."""
-        record = RunRecord(self.store, name)
+        record = self.reading(name)
         head, texts, predictions = self.head(name), Texts(record, self.links), record.predictions()
 
         def prediction(p: Any) -> Context:
             observed = None
             if p.experiment is not None and p.observed is not None:
-                fitting = [m for m in texts.measurements(p.experiment) if m.fits(p.metric)]
+                fitting = [m for m in texts.record.measurements_of(p.experiment) if m.fits(p.metric)]
                 text = value_text(p.observed, fitting[0].unit if fitting else "")
                 observed = texts.number(p.experiment, fitting[0], text) if fitting else Part("text", text)
             fate = "not tested" if p.outcome is None else "came true" if p.outcome else "did not come true"
@@ -189,7 +197,7 @@ class Pages:
             first,
             until,
         )
-        texts = Texts(RunRecord(self.store, name), self.links)
+        texts = Texts(self.reading(name), self.links)
         number = _offset(page, total, size)
         items: list[Context] = []
         for r in rows:
@@ -268,7 +276,7 @@ class Pages:
         asked = {"tool": tool, "status": status, "q": query, "sort": sort, "down": down}
         return {**head, "rows": rows, "tools": [t["tool"] for t in tools], "asked": asked, **_pages(page, total, ROWS)}
 
-    def experiment(self, name: str, handle: str, page: int = 1, size: int | None = MEASUREMENTS) -> Context:
+    def experiment(self, name: str, handle: str, page: int = 1, size: int | None = PAGE) -> Context:
         """One experiment: what was asked and why, what came out, figures, measurements, provenance."""
         head = self.head(name)
         row, result = self.result(name, handle)
@@ -276,7 +284,7 @@ class Pages:
         size = size or max(1, len(found))
         start = _offset(page, len(found), size)
         number = int(handle[1:])
-        texts = Texts(RunRecord(self.store, name), self.links)
+        texts = Texts(self.reading(name), self.links)
         scored = [p for p in texts.record.predictions() if p.experiment == handle]
         also = [] if self.links.single_file else self.store.rows(
             "SELECT run, 'E' || number AS handle FROM run_experiments WHERE result = ? AND NOT (run = ? AND number = ?) LIMIT 12",
@@ -302,25 +310,31 @@ class Pages:
 
     def plots(self, name: str, handle: str, tool: str, result: Result) -> list[Context]:
         """Figures: one for each main quantity, the first with all others to choose from, unless they would be too many."""
-        anchor = self.links.experiment(name, handle, "")
-        everything, main = all_plots(tool, result), main_plots(tool, result)
+        link = partial(self.links.experiment, name, handle)
+        everything = all_plots(tool, result)
+        main = main_plots(tool, everything)
         points = sum(len(p.rows) * len(p.columns) for p in everything)
         choice = [*main, *(p for p in everything if p not in main)] if points <= POINTS else main
         if not choice:
             return []
         if len(main) <= 1:
-            return [{"specs": [as_json(p, anchor) for p in choice]}]
+            return [{"specs": [as_json(p, link) for p in choice]}]
         rest = [p for p in choice if p not in main]
-        shown_first = [{"specs": [as_json(p, anchor)]} for p in main]
-        return [*shown_first, *([{"specs": [as_json(p, anchor) for p in rest]}] if rest else [])]
+        shown_first = [{"specs": [as_json(p, link)]} for p in main]
+        return [*shown_first, *([{"specs": [as_json(p, link) for p in rest]}] if rest else [])]
 
-    def _figure(self, name: str, handle: str) -> Context | None:
+    def _figure(self, record: Reading, handle: str) -> Context | None:
         """The main figure of an experiment that a claim rests on."""
-        row, result = self.result(name, handle)
-        found = main_plots(row.experiment.tool, result)
+        name = record.run
+        row = self.store.experiment(name, handle)
+        measured = record.measurements_of(handle)
+        if len(measured) > POINTS:
+            return None  # its figure is on its own page
+        result = self.store.result(row.result_id, measurements=measured)
+        found = main_plots(row.experiment.tool, all_plots(row.experiment.tool, result))
         if not found or row.experiment.tool == "loss":
             return None
-        specs = [as_json(p, self.links.experiment(name, handle, "")) for p in found]
+        specs = [as_json(p, partial(self.links.experiment, name, handle)) for p in found]
         return {
             "handle": handle, "href": self.links.experiment(name, handle), "tool": row.experiment.tool,
             "text": first_line(result.text), "specs": specs,
@@ -337,7 +351,7 @@ class Pages:
             row = self.store.experiment(name, handle)
         except StoreError as error:
             raise NotFound(str(error)) from None
-        return row, self.store.result(row.result_id)
+        return row, self.store.result(row.result_id, measurements=self._measurements(row.result_id))
 
     def _run(self, name: str) -> Run:
         try:

@@ -5,12 +5,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agent.record import RunRecord
+from agent.record import Reading
 from agent.references import PATTERN, UnresolvedReference, resolve
 from agent.report_text import reference_text
 from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 
+PAGE = 200  # measurements on one page of an experiment
 HANDLE = re.compile(r"\b[EHPCN][1-9]\d*\b")
 
 
@@ -34,11 +35,12 @@ class Links:
         """A run's tab: report, hypotheses, timeline or experiments."""
         return f"#{tab}" if self.single_file else f"/runs/{name}/{tab}"
 
-    def experiment(self, name: str, handle: str, number: int | str | None = None) -> str:
-        """An experiment, or one measurement of it by its number from 1 ('' for the part before a number)."""
+    def experiment(self, name: str, handle: str, number: int | None = None) -> str:
+        """An experiment, or one measurement of it by its number from 1, on the page that has its row."""
         if self.single_file:
             return f"#{handle}" if number is None else f"#{handle}-m{number}"
-        return f"/runs/{name}/experiments/{handle}" + ("" if number is None else f"#{handle}-m{number}")
+        page = f"?page={(number - 1) // PAGE + 1}" if number is not None and number > PAGE else ""
+        return f"/runs/{name}/experiments/{handle}{page}" + ("" if number is None else f"#{handle}-m{number}")
 
     def handle(self, name: str, handle: str) -> str:
         """Whatever a handle names."""
@@ -49,18 +51,11 @@ class Links:
 
 
 class Texts:
-    """Turns texts of one run into parts; measurements are read once."""
+    """Turns texts of one run into parts."""
 
-    def __init__(self, record: RunRecord, links: Links) -> None:
+    def __init__(self, record: Reading, links: Links) -> None:
         self.record, self.links = record, links
-        self._measured: dict[str, list[Measurement]] = {}
         self._known: dict[str, set[str]] = {}
-
-    def measurements(self, handle: str) -> list[Measurement]:
-        """Measurements of an experiment in the order of its table."""
-        if handle not in self._measured:
-            self._measured[handle] = self.record.measurements_of(handle)
-        return self._measured[handle]
 
     def parts(self, text: str) -> list[Part]:
         """The text in pieces, in order."""
@@ -72,12 +67,12 @@ class Texts:
 
     def number(self, handle: str, m: Measurement, text: str) -> Part:
         """A number that is shown outside of a text, with the way to where it comes from."""
-        place = self.measurements(handle).index(m) + 1
+        place = next(i for i, x in enumerate(self.record.measurements_of(handle), 1) if x is m)
         return Part("number", text, self.links.experiment(self.record.run, handle, place), f"{handle} {m.key}")
 
     def _reference(self, inside: str) -> Part:
         try:
-            found = resolve(inside, self.measurements)
+            found = resolve(inside, self.record.measurements_of)
         except (UnresolvedReference, StoreError):
             return Part("unresolved", "{{" + inside + "}}")
         return self.number(found.handle, found.measurement, reference_text(found))

@@ -195,7 +195,7 @@
     const byNode = new Map(cells.map((c) => [c.node, c]));
     svg.addEventListener("mousemove", (e) => { const c = byNode.get(e.target); if (c) { showTip(say(c), e.clientX, e.clientY); out.textContent = say(c).replaceAll("\n", " · "); } else hideTip(); });
     svg.addEventListener("mouseleave", hideTip);
-    const go = (c) => { if (plot.anchor) location.href = plot.anchor + c.p.i; };
+    const go = (c) => { if (c.p.h) location.href = c.p.h; };
     svg.addEventListener("click", (e) => { const c = byNode.get(e.target); if (c) go(c); });
     let current = null;
     const move = (c) => {
