@@ -240,6 +240,7 @@ def _say_provenance(rows: list[Compared]) -> None:
 def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> int:
     """Give another planner the same question and lay both conclusions side by side."""
     from agent.record import Reading
+    from agent.report import run_folder
     from agent.run import parser as run_parser
     from agent.session import InputError, Session
     from agent.summary import side_by_side, summary
@@ -258,7 +259,7 @@ def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> in
     ]
     words += [
         "--out",
-        str(args.out or s["out"]),
+        str(args.out or run_folder(run).parent),
         "--max-experiments",
         str(args.max_experiments or s["max_experiments"]),
     ]

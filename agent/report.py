@@ -17,6 +17,15 @@ from experiments_db.store import ExperimentRow, Store, StoreError
 from tools._discipline import LEVEL, caveats, confirmatory, family
 
 
+def run_folder(run: Run, out: Path | None = None) -> Path:
+    """Where a run's files belong: below `out` if given, else where it wrote them, else below transcripts/.
+
+    A run that was imported names a folder of another machine, which is not there and is not made.
+    """
+    there = Path(run.settings.get("out", "transcripts")) / run.name
+    return out / run.name if out is not None else there if there.is_dir() else Path("transcripts") / run.name
+
+
 def write_report(store: Store, run: str, folder: Path) -> Path:
     """Write report.md and figures/ below the folder; returns the report's path."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -266,8 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoreError as error:
         print(f"agent.report: {error}", file=sys.stderr)
         return 2
-    base = args.out or Path(store.run(name).settings.get("out", "transcripts"))
-    folder = base / name
+    folder = run_folder(store.run(name), args.out)
     if not args.check:
         print(write_report(store, name, folder))
         return 0

@@ -20,7 +20,7 @@ from agent.planners._base import Planner, PlannerError, View
 from agent.progress import Progress
 from agent.prompts import version as prompts_version
 from agent.record import RunRecord, RunTasks
-from agent.report import write_report
+from agent.report import run_folder, write_report
 from experiments_db._branch import copy_record
 from experiments_db.records import Run, TaskData
 from experiments_db.store import Store, StoreError
@@ -149,6 +149,7 @@ class Session:
             raise_limits = {k: getattr(args, k) for k in ("max_minutes", "max_tokens", "max_cost") if getattr(args, k)}
             run = run.model_copy(update={"settings": {**s, **raise_limits, "max_experiments": args.max_experiments}})
         store.update_run(run.name, "running")
+        run = run.model_copy(update={"settings": {**run.settings, "out": str(run_folder(run).parent)}})
         return cls(store, run, subject, planner, args.quiet)
 
     def investigate(self, out: TextIO | None = None) -> int:

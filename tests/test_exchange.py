@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import report
 from experiments_db import __main__ as command
 from experiments_db import exchange
 from experiments_db._run_tables import tables
@@ -818,3 +819,15 @@ def test_what_the_metadata_says_is_what_datasette_understands():
         assert set(of) <= known, name
         assert "description" in of
         assert not ("sort" in of and "sort_desc" in of)
+
+
+def test_the_report_of_an_imported_run_is_not_written_where_the_file_says(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    source = Store(tmp_path / "a.db")
+    source.put_run(Run(name="r1", goal="g", subject="demo", planner="p", settings={"out": str(elsewhere), "seed": 0}))
+    exchange.export_run(source, "r1", tmp_path / "r.jsonl", "jsonl")
+    exchange.import_run(tmp_path / "r.jsonl", tmp_path / "b.db")
+    monkeypatch.chdir(tmp_path)
+    assert report.main(["r1", "--db", "b.db"]) == 0
+    assert (tmp_path / "transcripts" / "r1" / "report.md").is_file()
+    assert not elsewhere.exists()
