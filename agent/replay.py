@@ -121,8 +121,11 @@ def _machine(there: "Provenance", here: "Provenance") -> Iterator[Compared]:
         yield name, a, b, a == b
 
 
-def compare_provenance(run: "Run", subject: "Subject") -> list[Compared]:
-    """Everything that decides a run's numbers, on record and here: model, machine, libraries, seed, code."""
+def compare_provenance(run: "Run", subject: "Subject", seeds: set[int]) -> list[Compared]:
+    """Everything that decides a run's numbers, on record and here: model, machine, libraries, seed, code.
+
+    seeds: those of the run's experiments, which must all be the run's own.
+    """
     from agent.executor import code_version, provenance
     from experiments_db.records import Provenance
 
@@ -137,6 +140,7 @@ def compare_provenance(run: "Run", subject: "Subject") -> list[Compared]:
         add(part, parts[part], subject.parts.get(part, "none"))
     if not parts:
         add("model", s["fingerprint"], subject.fingerprint)
+    add("seed", s["seed"], next(iter(seeds), s["seed"]) if len(seeds) < 2 else sorted(seeds))
     add("dtype", s["dtype"], str(subject.dtype).removeprefix("torch."))
     found += _machine(Provenance.model_validate(s["provenance"]), provenance(subject))
     add("code", s["code"], code_version())
@@ -200,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoreError as error:
         print(f"agent.replay: {error}", file=sys.stderr)
         return 2
-    _say_provenance(compare_provenance(run, subject))
+    _say_provenance(compare_provenance(run, subject, {r.experiment.seed for r in rows}))
     if subject.fingerprint != settings["fingerprint"]:
         parts = settings.get("parts") or {}
         changed = [k for k in parts if parts[k] != subject.parts.get(k)] or ["configuration, weights or tokenizer"]

@@ -256,7 +256,8 @@ def _replay(run: Run, store: Store) -> str:
             f"python -m agent.report {run.name}{where}    # builds this file again from the database",
             "```",
             "",
-            "Every number above was read from the experiments database when this file was built; none was typed.",
+            "Every number in the conclusion, the claims and the tables was read from the experiments database when this file was "
+            "built.",
         ]
     )
 

@@ -34,7 +34,7 @@ TURNS = [
             ),
             scripts.call("loss", tasks=["larger"], examples=16),
             scripts.call("loss", tasks=["addition"], split="confirm", examples=16),
-            scripts.call("claim", kind="effect", text="It is 99% right.", experiments=["E1"], confidence=0.5),
+            scripts.call("claim", kind="effect", text="It is 100% right.", experiments=["E1"], confidence=0.5),
             scripts.call("claim", kind="localisation", text="Here.", sites=["decoder.0"], experiments=["E1"], confidence=0.5),
             scripts.call("hypothesis", statement="S", status="supported"),
             scripts.call("note", text="See {{E1.speed}}."),
@@ -88,6 +88,8 @@ def test_what_discipline_forbids_is_refused_with_the_way_to_do_it(answers):
     assert statuses[9:14] == ["rejected"] * 5
     for text, says in zip(texts[9:14], ("use predict first", "typed by hand", "needs a role", "needs evidence_for", "has no 'speed'"), strict=True):
         assert says in text
+    assert "it could be {{E" in texts[10]
+    assert ".accuracy[task=" in texts[10]
     assert [e.experiment.args.get("split", "explore") for e in record.experiments()] == ["explore", "explore"]
 
 

@@ -65,7 +65,7 @@ def test_an_untouched_run_comes_out_as_recorded_to_the_last_bit(own, copied, cap
     assert replay.main(["latest", "--db", str(copied), "--out", str(tmp_path / "t")]) == 0
     out = capsys.readouterr().out
     assert "3 of 3 experiments came out as recorded, 3 of them to the last bit" in out
-    assert "same as on record: config, tokenizer, weights, dtype, device, threads, platform, cpu" in out
+    assert "same as on record: config, tokenizer, weights, seed, dtype, device, threads, platform, cpu" in out
     (table,) = (tmp_path / "t").glob("*/replay.jsonl")
     assert [json.loads(line)["verdict"] for line in table.read_text().splitlines()] == ["equal"] * 3
 

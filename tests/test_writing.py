@@ -10,11 +10,13 @@ from agent import prompts, run
 from agent.budget import Limits, Spent
 from agent.goal import GoalError, model_named_in, understand
 from agent.planners import PlannerChoiceError, make_planner
+from agent.record import RunRecord
 from agent.references import UnresolvedReference, resolve, substitute
 from agent.report_text import measurement_text, reference_text
 from agent.text import code, inert, markdown
-from experiments_db.records import Control, Measurement, parse_metric
+from experiments_db.records import Control, Experiment, Measurement, Result, Run, parse_metric
 from experiments_db.store import Store
+from tools._references import could_mean
 
 CONTROL = Control(kind="random", value=0.9, low=0.8, high=1.0, n=10)
 ROWS = [
@@ -67,6 +69,25 @@ def test_parts_of_a_measurement_can_be_referred_to():
     assert texts[2].startswith("0.9")
     assert reference_text(resolve("E3.accuracy.low[skip 2]", of)) == "20%"
     assert measurement_text(ROWS[0]) == "50% (95% interval 20% to 80%, n=10)"
+
+
+def test_a_number_typed_by_hand_is_answered_with_the_measurements_it_could_mean(tmp_path):
+    store = Store(tmp_path / "e.db")
+    for name in ("other", "r"):
+        store.put_run(Run(name=name, goal="g", subject="s", planner="p"))
+    measured = (
+        Measurement(name="accuracy", value=0.974, unit="share of examples", n=8, task="addition", program="skip 2"),
+        Measurement(name="nll.delta", value=-0.312, unit="nats", n=8, task="addition"),
+        Measurement(name="rank", value=3.0, unit="rank", n=8),
+    )
+    asked = Experiment(tool="loss", args={}, subject="s", seed=0, dtype="float32", code="c")
+    result = store.put_result(asked, Result(status="ok", text="", measurements=measured))
+    store.link_experiment("r", asked.id, result, cached=False, seq=1)
+    record = RunRecord(store, "r")
+    for typed, m in (("97%", 0), ("0.97", 0), ("97.4 %", 0), ("0.31", 1), ("3.0", 2)):
+        (reference,) = could_mean(record, typed)
+        assert resolve(reference[2:-2], record.measurements_of).measurement == measured[m]
+    assert could_mean(record, "97.5%") == could_mean(record, "0.5") == could_mean(RunRecord(store, "other"), "97%") == []
 
 
 def test_only_references_are_replaced():

@@ -2,8 +2,8 @@
 
 import re
 
-from experiments_db.records import parse_metric
-from tools._base import Context, ToolInputError
+from experiments_db.records import COORDINATES, parse_metric
+from tools._base import Context, History, ToolInputError
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 # A decimal fraction or a percentage outside a reference and outside quotes is a measurement that was typed by hand.
@@ -27,10 +27,31 @@ def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
     if digits:
         typed = TYPED.search(QUOTED.sub("", REFERENCE.sub("", text)))
         if typed:
-            raise ToolInputError(
-                f"{typed.group()!r} is typed by hand: write the measurement's reference instead, such as "
-                "{{E1.accuracy[task=addition]}}, so that its value comes from the record (recall E1 lists its names)"
+            meant = could_mean(ctx.history, typed.group())
+            instead = (
+                f"it could be {', '.join(meant)}"
+                if meant
+                else "nothing measured in this run rounds to it; a reference looks like {{E1.accuracy[task=addition]}}"
             )
+            raise ToolInputError(
+                f"{typed.group()!r} is typed by hand: write the measurement's reference instead, so that its value comes from "
+                f"the record: {instead} (recall E1 lists the names of E1)"
+            )
+
+
+def could_mean(history: History, typed: str, most: int = 6) -> list[str]:
+    """References to this run's measurements that round to a number as it was typed (0.97, 97%, 97.4 %), newest first."""
+    digits = typed.rstrip("% ")
+    scale = 0.01 if typed.endswith("%") else 1.0
+    half = 0.5 * scale * 10.0 ** -len(digits.partition(".")[2])
+    number = scale * float(digits)
+    found: list[str] = []
+    for low, high in ((number - half, number + half), (-number - half, -number + half)):
+        rows = history.select({"value": {">=": low, "<=": high}}, [], "mean", None, False, 1000, True)
+        for row in reversed(rows):
+            where = ", ".join(f"{c}={row[c]}" for c in COORDINATES if row[c] is not None)
+            found.append("{{" + f"{row['experiment']}.{row['name']}" + (f"[{where}]" if where else "") + "}}")
+    return found[:most]
 
 
 def measured_already(ctx: Context, metric: str) -> str | None:
