@@ -262,6 +262,7 @@
     const state = document.querySelector("main[data-live]");
     if (!state) return;
     let seq = Number(state.dataset.seq);
+    const last = new Map();
     const poll = async () => {
       try {
         const now = await (await fetch(state.dataset.live)).json();
@@ -271,7 +272,9 @@
           const open = new Set([...document.querySelectorAll("details[open][id]")].map((d) => d.id));
           document.querySelectorAll("[data-part]").forEach((old) => {
             const fresh = page.querySelector(`[data-part="${old.dataset.part}"]`);
-            if (fresh) old.replaceWith(fresh);
+            if (!fresh || last.get(old.dataset.part) === fresh.outerHTML) return;
+            last.set(old.dataset.part, fresh.outerHTML);
+            old.replaceWith(fresh);
           });
           open.forEach((id) => { const d = document.getElementById(id); if (d) d.open = true; });
           start(document);
