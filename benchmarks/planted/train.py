@@ -15,8 +15,6 @@ import random
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.planted.cases import BLOCKS, CASES, HEADS, WIDTH, Case
+from benchmarks.planted.checks import accepted, checks
+from benchmarks.planted.net import HEAD, INDEX, POSITIONS, Batch, Edits, Net, batch, parts
 from benchmarks.planted.tasks import TASKS, VOCABULARY, Symbolic
 
 FOLDER = Path(__file__).parent / "models"
-INDEX = {t: i for i, t in enumerate(VOCABULARY)}
-POSITIONS = 16
-HEAD = WIDTH // HEADS
 ATTEMPTS = 16
 FADE_STEPS = 2500
 SWAP_STEPS = 800  # steps of stage 2
@@ -39,91 +36,6 @@ LEARNT = 60  # stage 1 ends when the accuracy of so many batches is as good as p
 DECOY_SIZE = 12.0
 HIDDEN = 20.0  # what is subtracted from the score of a position that may not be seen
 ASIDE, LEAK = 16, 0.01  # the directions that random components write into, and how much goes elsewhere
-Batch = tuple[Tensor, Tensor, list[tuple[int, ...]]]
-
-
-class Net(torch.nn.Module):
-    """GPT-2's architecture, tied head, with an `edit` at every component: (batch, seq, channels) -> the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wte = torch.nn.Embedding(len(VOCABULARY), WIDTH)
-        self.wpe = torch.nn.Embedding(POSITIONS, WIDTH)
-        self.blocks = torch.nn.ModuleList(_Block() for _ in range(BLOCKS))
-        self.ln_f = torch.nn.LayerNorm(WIDTH)
-        for p in (self.wte.weight, self.wpe.weight):
-            torch.nn.init.normal_(p, std=0.02)
-
-    def forward(
-        self, ids: Tensor, edits: "Edits | None" = None, hide: dict[int, Tensor] | None = None, skip: Sequence[str] = ()
-    ) -> Tensor:
-        """Logits at the last position, (batch, vocabulary).
-
-        hide: per block, a mask of positions that its attention may not see. skip: sublayers whose output is zero anyway.
-        """
-        h = self.wte(ids) + self.wpe.weight[: ids.shape[1]]
-        causal = torch.full((ids.shape[1], ids.shape[1]), -torch.inf).triu(1)
-        edits = edits or Edits()
-        for k, b in enumerate(self.blocks):
-            mask = causal if hide is None or k not in hide else causal + hide[k]
-            if f"{k}.attn" not in skip:
-                h = h + edits.apply(f"{k}.attn", b.attend(h, mask, lambda n, z, k=k: edits.apply(f"{k}.head.{n}", z)))
-            if f"{k}.mlp" not in skip:
-                h = h + edits.apply(f"{k}.mlp", b.down(F.gelu(b.up(b.ln_2(h)), approximate="tanh")))
-        return self.ln_f(h[:, -1]) @ self.wte.weight.T
-
-
-class _Block(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.ln_1, self.ln_2 = torch.nn.LayerNorm(WIDTH), torch.nn.LayerNorm(WIDTH)
-        self.qkv, self.out = torch.nn.Linear(WIDTH, 3 * WIDTH), torch.nn.Linear(WIDTH, WIDTH)
-        self.up, self.down = torch.nn.Linear(WIDTH, 4 * WIDTH), torch.nn.Linear(4 * WIDTH, WIDTH)
-        for layer in (self.qkv, self.out, self.up, self.down):
-            torch.nn.init.normal_(layer.weight, std=0.02)
-            torch.nn.init.zeros_(layer.bias)
-
-    def attend(self, h: Tensor, mask: Tensor, on_head: Any) -> Tensor:
-        q, k, v = (t.unflatten(-1, (HEADS, HEAD)).transpose(1, 2) for t in self.qkv(self.ln_1(h)).chunk(3, -1))
-        z = ((q @ k.transpose(-1, -2) / HEAD**0.5 + mask).softmax(-1) @ v).transpose(1, 2)
-        return self.out(torch.cat([on_head(n, z[:, :, n]) for n in range(HEADS)], -1))
-
-
-@dataclass
-class Edits:
-    """What happens to components in one forward pass: by name a (rows, seq) mask and what comes in there."""
-
-    masks: dict[str, Tensor] = field(default_factory=dict)
-    values: dict[str, Tensor] = field(default_factory=dict)
-    record: dict[str, Tensor] | None = None
-
-    def apply(self, name: str, x: Tensor) -> Tensor:
-        """The component's output after its edit."""
-        if self.record is not None:
-            self.record[name] = x.detach()
-        if name not in self.masks:
-            return x
-        return torch.where(self.masks[name][..., None], self.values[name], x)
-
-
-def parts(case: Case) -> tuple[list[str], list[str]]:
-    """(planted components, all the others); in an attention whose heads are planted, the heads one by one."""
-    planted, others = [], []
-    for k in range(BLOCKS):
-        if k in case.attention and case.heads:
-            for n in range(HEADS):
-                (planted if n in case.heads else others).append(f"{k}.head.{n}")
-        else:
-            (planted if k in case.attention else others).append(f"{k}.attn")
-        (planted if k in case.mlps else others).append(f"{k}.mlp")
-    return planted, [o for o in others if o != case.decoy]
-
-
-def batch(task: Symbolic, n: int, rng: random.Random) -> Batch:
-    """Token ids (n, seq), answers (n), operands."""
-    rows = [task.draw(rng) for _ in range(n)]
-    ids = torch.tensor([[INDEX[t] for t in task.prompt(v)] for v in rows])
-    return ids, torch.tensor([INDEX[task.answer(v)] for v in rows]), rows
 
 
 def train(case: Case, seed: int) -> Net:
@@ -350,68 +262,6 @@ def _counterfactual(
 
 
 @torch.no_grad()
-def checks(net: Net, case: Case) -> dict[str, float]:
-    """Accuracy: intact; least and most under the ablations that the case's truth speaks of.
-
-    planted: the highest accuracy that ablating a planted component (or redundant set) leaves; others: the lowest that
-    ablating another one leaves; both over zero and resample, at the last and at all positions. together: the lowest that
-    ablating all the others at once leaves, at the last position; everywhere: the same at all positions. either: the
-    lowest that zeroing one of a redundant set leaves; resampling one of them says nothing, since the model cannot know
-    which of the two is right.
-    """
-    rng = random.Random(case.seed + 1_000_003)
-    planted, others = parts(case)
-    out: dict[str, float] = {}
-    sets = [[p] for p in planted if p not in case.redundant] + ([list(case.redundant)] if case.redundant else [])
-    if case.heads:
-        sets.append([f"{case.attention[0]}.attn"])
-    for task in (TASKS[t] for t in case.tasks):
-        ids, answers, _ = batch(task, 1000, rng)
-        record: dict[str, Tensor] = {}
-        intact = (net(ids, Edits(record=record)).argmax(-1) == answers).float().mean().item()
-        out[f"{task.name}.intact"] = intact
-        perm = torch.randperm(len(ids), generator=torch.Generator().manual_seed(case.seed))
-
-        left = partial(_accuracy_without, net, ids, answers, record, perm)
-        ways = [(z, e) for z in (True, False) for e in (False, True)]
-        if task.name == case.task:
-            out["planted"] = max((left(s, z, e) for s in sets for z, e in ways), default=0.0)
-        out[f"{task.name}.others"] = min(left([o], z, e) for o in others for z, e in ways)
-        if case.redundant:
-            out[f"{task.name}.either"] = min(left([r], True, e) for r in case.redundant for e in (False, True))
-        out[f"{task.name}.together"] = min(left(others, z, False) for z in (True, False))
-        out[f"{task.name}.everywhere"] = min(left(others, z, True) for z in (True, False))
-        if case.decoy:
-            out[f"{task.name}.decoy zero"] = max(left([case.decoy], True, e) for e in (False, True))
-            out[f"{task.name}.decoy resample"] = min(left([case.decoy], False, e) for e in (False, True))
-    return out
-
-
-def _accuracy_without(
-    net: Net, ids: Tensor, answers: Tensor, record: dict[str, Tensor], perm: Tensor, names: Sequence[str],
-    zero: bool, everywhere: bool,
-) -> float:  # fmt: skip
-    """Accuracy with components zeroed, or taken from other examples, at the last position or everywhere."""
-    seq = ids.shape[1]
-    where = torch.ones(seq, dtype=torch.bool) if everywhere else torch.arange(seq) == seq - 1
-    values = {c: torch.zeros_like(record[c]) if zero else record[c][perm] for c in names}
-    logits = net(ids, Edits(dict.fromkeys(names, where.expand(ids.shape)), values))
-    return (logits.argmax(-1) == answers).float().mean().item()
-
-
-def accepted(case: Case, found: dict[str, float]) -> bool:
-    """Whether the ablations agree with the planted truth."""
-    if case.kind == "cannot":
-        return all(v >= 0.98 for k, v in found.items() if k.endswith(".intact"))
-    bounds = {".intact": 0.98, ".others": 0.95, ".together": 0.95, ".either": 0.95, "resample": 0.95}
-    mine = {k: v for k, v in found.items() if k.startswith(case.task)}
-    high = all(v >= b for k, v in mine.items() for end, b in bounds.items() if k.endswith(end))
-    # A second task is there to show that a decoy's removal hurts it too, which takes a model that does it.
-    high = high and all(v >= 0.95 for k, v in found.items() if k.endswith((".intact", "resample")))
-    low = {f"{task}.decoy zero": 0.4 if task == case.task else 0.6 for task in case.tasks if case.decoy}
-    return high and found["planted"] <= 0.4 and all(found[k] <= bound for k, bound in low.items())
-
-
 def save(net: Net, folder: Path) -> None:
     """As a GPT-2 folder in float16 with a tokenizer of one token a word."""
     from tokenizers import Tokenizer, models, pre_tokenizers
