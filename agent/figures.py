@@ -129,11 +129,13 @@ def _heat(figure: Any, axes: Any, plot: Plot) -> None:
     figure.colorbar(image, ax=axes, shrink=0.9).set_label(f"{plot.name} ({plot.unit})", fontsize=8)
     if values.size > 260:
         return
+    whole = bool(np.all(np.isnan(values) | (values == np.round(values))))
     for (i, j), v in np.ndenumerate(values):
         point = lines[i][j]
         if point is None:
             continue
-        text = f"{v + 0.0:.2f}".replace("-0.00", "0.00") if point.text is None else _label(point.text, 10)
+        number = f"{v:.0f}" if whole else f"{v + 0.0:.2f}".replace("-0.00", "0.00")
+        text = number if point.text is None else _label(point.text, 10)
         red, green, blue, _ = image.cmap(image.norm(v))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")

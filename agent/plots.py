@@ -272,6 +272,7 @@ def as_json(plot: Plot, link: Callable[[int], str] = lambda _: "") -> dict[str, 
         "log": plot.log,
         "reference": of(plot.reference),
         "n": [low_n, high_n],
+        "interval": any(p is not None and p.measurement.low is not None for row in plot.points for p in row),
         "controls": [inert(kind) for kind in plot.controls],
         "hidden": plot.hidden,
     }

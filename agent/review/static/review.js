@@ -51,7 +51,7 @@
     const left = 16 + widest(plot.rows, 34) + 14, text = plot.points.some((r) => r.some((p) => p && p.t !== undefined));
     const w = Math.max(text ? 50 : 30, Math.min(text ? 72 : 58, Math.floor((room - left - 100) / plot.columns.length))), h = 24;
     const slanted = widest(plot.columns, 24) + 4 > w, above = 8, color = scale(plot.limits);
-    const count = plot.rows.length * plot.columns.length;
+    const count = plot.rows.length * plot.columns.length, whole = plot.points.every((line) => line.every((p) => !p || Number.isInteger(p.v)));
     plot.points.forEach((line, i) => line.forEach((p, j) => {
       if (!p) return;
       const [r, g, b] = color(p.v), x = left + j * w, y = above + i * h;
@@ -61,7 +61,7 @@
       if (count <= 600 && w >= 30) {
         const dark = 0.299 * r + 0.587 * g + 0.114 * b < 128;
         const label = make("text", { x: x + w / 2, y: y + h / 2 + 4, "text-anchor": "middle", "pointer-events": "none" },
-          p.t !== undefined ? short(p.t, 9) : (p.v + 0).toFixed(2).replace("-0.00", "0.00"));
+          p.t !== undefined ? short(p.t, 9) : whole ? String(p.v) : (p.v + 0).toFixed(2).replace("-0.00", "0.00"));
         label.style.fill = dark ? "#fff" : "#000";
         svg.append(label);
       }
