@@ -14,8 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from agent import replay, report, run
 from agent.branch import Branch, BranchError, turn_ends
+from agent.loop import spending
+from agent.record import RunRecord
 from agent.replay import allowed, compare
-from experiments_db.records import Control, Measurement, Result
+from experiments_db._branch import copy_record
+from experiments_db.records import Control, Measurement, Result, Run
 from experiments_db.store import Store
 from tools.subjects import DEMO
 
@@ -278,6 +281,21 @@ def test_a_branch_that_was_killed_is_resumed_with_its_own_budget(parent, tmp_pat
     assert run.main(["--resume", made, "--max-experiments", "9", *where(parent)]) == 0
     assert store.run(made).status == "finished"
     assert [e.experiment.args["tasks"] for e in store.experiments(made)[3:]] == [["agreement"], ["copying"], ["brackets"]]
+
+
+def test_what_a_branch_took_over_counts_against_none_of_its_budgets(tmp_path):
+    store = Store(tmp_path / "e.db")
+    usage = {"prompt_tokens": 400, "completion_tokens": 100, "cost": 0.5}
+    turn = {"calls": [], "text": "", "usage": usage, "minutes": 7.0}
+    store.put_run(Run(name="first", goal="g", subject="demo", planner="p"))
+    for _ in range(3):
+        store.put_event("first", "turn", turn)
+    store.put_run(Run(name="second", goal="g", subject="demo", planner="p", settings={"branch": {"run": "first", "turn": 2, "seq": 2}}))
+    copy_record(store, "first", "second", 2)
+    store.put_event("second", "turn", {**turn, "usage": {**usage, "prompt_tokens": 1}, "minutes": 0.25})
+    first, second = (spending(RunRecord(store, n), store.run(n)) for n in ("first", "second"))
+    assert (first.tokens, first.cost, first.seconds_before) == (1500, 1.5, 420.0)
+    assert (second.tokens, second.cost, second.seconds_before) == (101, 0.5, 15.0)
 
 
 def test_another_planner_gets_the_same_question_and_both_conclusions_are_shown(parent, capsys):

@@ -104,6 +104,12 @@ def test_hovering_a_heat_map_shows_the_measurement_with_interval_n_and_control(p
         assert f"{number:.3g}".rstrip("0") in tip.replace(",", "")
     assert f"n={m.n}" in tip
     assert m.control.kind in tip
+    box = page.locator("figure.plot svg .cell").nth(wanted).bounding_box()
+    row, column = divmod(wanted, len(spec["columns"]))
+    under = page.locator("figure.plot svg text", has_text=re.compile(f"^{spec['columns'][column]}$")).bounding_box()
+    beside = page.locator("figure.plot svg text", has_text=re.compile(f"^{spec['rows'][row]}$")).first.bounding_box()
+    assert box["x"] < under["x"] < box["x"] + box["width"]
+    assert box["y"] - 2 < beside["y"] < box["y"] + box["height"]
     page.locator("figure.plot svg .cell").nth(wanted).click()
     page.wait_for_url(f"**#E13-m{points[wanted]['i']}")
     assert page.locator("tr:target td").first.get_attribute("title") == m.key
