@@ -39,7 +39,8 @@ def draw(row: ExperimentRow, result: Result, folder: Path) -> tuple[str, str] | 
     for plot, axes in zip(found, panels[:, 0], strict=True):
         {"heat": _heat, "line": _line, "bars": _bars}[plot.kind](figure, axes, plot)
         if plot.title or len(found) > 1:
-            axes.set_title(f"{plot.name} {inert(plot.title)}".strip(), fontsize=9, loc="left")
+            axes.set_title(plot.name + (f", {_label(plot.title, 60)}" if plot.title else ""), fontsize=9, loc="left")
+        axes.set_title(_sample(plot), fontsize=7, loc="right", color=GREY)
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{row.handle}-{row.experiment.tool}"
     figure.savefig(folder / f"{stem}.png", dpi=130, metadata={"Software": None})
@@ -67,6 +68,15 @@ def caption(row: ExperimentRow, found: list[Plot]) -> str:
     if controls and any(p.kind != "heat" for p in found):
         text += f" Control: {inert(', '.join(controls))}."
     return text
+
+
+def _sample(plot: Plot) -> str:
+    """How many examples a plot rests on, and what its bars or bands are."""
+    low, high = plot.n
+    drawn = plot.kind != "heat" and any(
+        p is not None and p.measurement.low is not None for line in plot.points for p in line
+    )
+    return (f"n={low}" if low == high else f"n={low} to {high}") + (", 95% intervals" if drawn else "")
 
 
 def _pyplot() -> Any:
@@ -194,7 +204,7 @@ def _bars(_figure: Any, axes: Any, plot: Plot) -> None:
     )
     _value_axis(axes, plot)
     axes.set_xlabel(plot.column_name)
-    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=4)
+    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.24), ncols=4)
 
 
 def _value_axis(axes: Any, plot: Plot) -> None:
