@@ -206,7 +206,8 @@ def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
     """The arguments of a branch: what was not asked for is as in the run that it leaves."""
     s = run.settings
     asked = argparse.Namespace(**vars(args))
-    asked.goal, asked.subject = args.goal or run.goal, args.subject or run.subject
+    asked.goal = args.goal or run.goal
+    asked.subject = args.subject or goals.model_named_in(args.goal or "") or run.subject
     asked.planner = args.planner or s["planner"]
     asked.device = s["device"] if args.device == "auto" else args.device
     asked.seed, asked.dtype = s["seed"], s["dtype"]

@@ -239,6 +239,15 @@ def test_from_without_resume_and_another_goal_without_from_are_refused(parent, c
     assert "--from" in capsys.readouterr().err
 
 
+def test_a_branch_onto_another_model_is_refused(parent, own, capsys):
+    first = Store(parent / "e.db").runs()[0]
+    changed = shutil.copytree(own / "model", parent / "changed", dirs_exist_ok=True)
+    (changed / "config.json").write_text((changed / "config.json").read_text().replace('"layer_norm_epsilon": 1e-05', '"layer_norm_epsilon": 1e-04'))
+    for argv in (["--subject", str(changed)], ["--goal", f"find addition in {changed}"]):
+        assert run.main(["--resume", first, "--from", "2", *argv, *where(parent)]) == 2
+        assert "another model" in capsys.readouterr().err
+
+
 def test_the_systematic_planner_goes_on_from_its_own_run_and_refuses_anothers(parent, capsys):
     store = Store(parent / "e.db")
     first = store.runs()[0]

@@ -3,6 +3,7 @@
 import html
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -180,6 +181,16 @@ def test_export_and_wrong_arguments_on_the_command_line(store, tmp_path, capsys)
                  ["hostile", "--db", str(store.path), "--export", "/proc/x.html"]):  # fmt: skip
         assert main(argv) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ctrl_c_ends_the_server_quietly(store):
+    argv = [sys.executable, "-m", "agent.review", "hostile", "--db", str(store.path)]
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    url = server.stdout.readline().split(" at ")[1].split("  ")[0]
+    assert get(url)[0] == 200
+    server.send_signal(signal.SIGINT)
+    _, problems = server.communicate(timeout=30)
+    assert (server.returncode, problems) == (0, "")
 
 
 def test_looking_leaves_a_database_that_was_packed_for_reading_as_it_was(store, tmp_path):

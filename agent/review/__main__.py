@@ -1,6 +1,7 @@
 """`python -m agent.review [RUN]`: look at runs in a browser; `--export FILE.html`: a run as one file to send to a colleague."""
 
 import argparse
+import contextlib
 import gc
 import socket
 import sys
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.freeze()  # what was imported stays, and a page makes many small records: looking through them again and again
     gc.set_threshold(100_000, 50, 50)  # made large pages several times slower
     server = uvicorn.Server(uvicorn.Config(make_app(store), log_level="warning", access_log=False))
-    server.run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
+        server.run(sockets=[listening])
     return 0
 
 
