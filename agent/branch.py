@@ -29,7 +29,11 @@ class Branch:
         text = step.strip()
         if re.fullmatch(r"[Ee]\d+", text):
             seq = store.experiment(run, text.upper()).seq
-            turn = next((i for i, end in enumerate(ends) if end >= seq), len(ends) - 1)
+            turn = next((i for i, end in enumerate(ends) if end >= seq), None)
+            if turn is None:
+                raise BranchError(
+                    f"--from {step}: the turn of {text.upper()} is not complete; go on from {len(ends) - 1}"
+                )
         elif text.isdecimal() and int(text) < len(ends):
             turn = int(text)
         else:
@@ -43,11 +47,13 @@ class Branch:
 
 
 def turn_ends(store: Store, run: str) -> list[int]:
-    """Number of the last event of each turn; entry 0 is for the time before the first turn."""
-    ends = [0]
+    """Number of the last event of each turn whose calls were all answered; entry 0 is for the time before the first turn."""
+    ends, waiting = [0], 0
     for event in store.events(run):
         if event.kind == "turn":
+            waiting = len(event.payload["calls"])
+        elif event.kind == "answer":
+            waiting -= 1
+        if event.kind in ("turn", "answer") and waiting == 0:
             ends.append(event.seq)
-        elif event.kind == "answer" and len(ends) > 1:
-            ends[-1] = event.seq
     return ends

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from experiments_db.records import COORDINATES, Measurement
 
-PATTERN = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+PATTERN = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)  # linear: hostile text is searched with it
 INSIDE = re.compile(
     r"(?P<handle>E\d+)\.(?P<name>[\w.]+?)(?:\.(?P<part>control|n|low|high))?\s*(?:\[(?P<where>.*)\])?", re.DOTALL
 )
@@ -69,9 +69,9 @@ def _fits(m: Measurement, wanted: str) -> bool:
 
 def find(text: str) -> list[str]:
     """The insides of all references in a text."""
-    return PATTERN.findall(text)
+    return [inside.strip() for inside in PATTERN.findall(text)]
 
 
 def substitute(text: str, replace: Callable[[str], str]) -> str:
     """The text with every reference replaced."""
-    return PATTERN.sub(lambda m: replace(m[1]), text)
+    return PATTERN.sub(lambda m: replace(m[1].strip()), text)

@@ -7,15 +7,20 @@ import argparse
 import json
 import os
 import random
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.text import inert
+
 if TYPE_CHECKING:
+    import numpy as np
+
     from agent.executor import ToolRunner
-    from experiments_db.records import Control, Measurement, Provenance, Result, Run
+    from experiments_db.records import Array, Control, Measurement, Provenance, Result, Run
     from experiments_db.store import ExperimentRow, Store
     from tools._base import Tool
     from tools.subjects import Subject
@@ -68,13 +73,53 @@ def compare(old: "Result", new: "Result", *, exact: bool, tolerance: float) -> t
         return "DIFFERENT", "other arrays"
     pairs = list(zip(old.measurements, new.measurements, strict=True))
     changed = [(_moved(a, b) / allowed(a, tolerance), _moved(a, b), a.key) for a, b in pairs if a != b]
-    arrays = [a.name for a, b in zip(old.arrays, new.arrays, strict=True) if a.sha != b.sha]
+    arrays = [
+        (_moved_array(a, b, tolerance), 0.0, f"array {a.name}")
+        for a, b in zip(old.arrays, new.arrays, strict=True)
+        if a.sha != b.sha
+    ]
     if not changed and not arrays and old.text == new.text:
         return "equal", f"{len(old.measurements)} measurements, {len(old.arrays)} arrays, to the last bit"
-    relative, worst, key = max(changed, default=(0.0, 0.0, ", ".join(arrays) or "text"))
+    if not changed and not arrays:
+        words = "other text" if _words(old.text) != _words(new.text) else "other numbers in the text"
+        return "DIFFERENT" if exact or words == "other text" else "within tolerance", words
+    relative, worst, key = max([*changed, *arrays])
     if not exact and relative <= 1:
-        return "within tolerance", f"largest difference {worst:.2g} in {key} ({100 * relative:.0f}% of what is allowed)"
-    return "DIFFERENT", f"{len(changed)} of {len(old.measurements)} measurements; largest {worst:.3g} in {key}"
+        if _words(old.text) != _words(new.text):
+            return "DIFFERENT", "other text"
+        return "within tolerance", f"largest difference in {key} ({100 * relative:.0f}% of what is allowed)"
+    what = f"{len(changed)} of {len(old.measurements)} measurements, {len(arrays)} of {len(old.arrays)} arrays"
+    return "DIFFERENT", f"{what}; largest in {key}" + (f", {worst:.3g}" if worst else "")
+
+
+def array_values(array: "Array") -> "np.ndarray":
+    """The numbers of an array on record: little-endian, in C order."""
+    import numpy as np
+
+    kinds = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "int32": "<i4", "bool": "|b1"}
+    return np.frombuffer(array.data, dtype=kinds[array.dtype]).reshape(array.shape)
+
+
+def _moved_array(a: "Array", b: "Array", tolerance: float) -> float:
+    """The largest change in an array as a share of what is allowed; infinite where NaN or infinities differ.
+
+    Allowed is `tolerance` of the array's largest magnitude, and for whole numbers and truth values one entry in 64.
+    """
+    import numpy as np
+
+    x, y = array_values(a), array_values(b)
+    if a.dtype in ("int32", "int64", "bool"):
+        return float((x != y).sum()) / max(1.0, SHARE_OF_EXAMPLES * x.size)
+    finite = np.isfinite(x)
+    if not np.array_equal(finite, np.isfinite(y)) or not np.array_equal(x[~finite], y[~finite], equal_nan=True):
+        return float("inf")
+    scale = tolerance * max(1.0, float(np.abs(x[finite]).max(initial=0.0)))
+    return float(np.abs(x[finite].astype(float) - y[finite].astype(float)).max(initial=0.0)) / scale
+
+
+def _words(text: str) -> str:
+    """A text without its numbers and its spacing: what has to be the same wherever it was computed."""
+    return " ".join(re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", text).split())
 
 
 def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools: dict[str, "Tool"]) -> Comparison:
@@ -100,8 +145,12 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
     here, there = provenance(runner.subject), old.provenance
     exact = there is not None and here == there and here.device == "cpu" and x.dtype == "float32"
     word, detail = compare(old, new, exact=exact, tolerance=TOLERANCE.get(x.dtype, 1e-3))
-    elsewhere = [name for name, _, _, same in _machine(there, here) if not same] if there else ["no provenance"]
-    notes = [f"computed elsewhere: {', '.join(elsewhere)}"] if elsewhere else []
+    elsewhere = (
+        [name for name, _, _, same in _machine(there, here) if not same] if there else ["no provenance on record"]
+    )
+    if there is not None and not there.cpu:
+        elsewhere.append("the processor is not on record")
+    notes = [f"computed elsewhere: {', '.join(elsewhere)}"] if elsewhere and word != "equal" else []
     if x.code != code_version():
         notes.append("the code has changed since")
     return verdict(word, "; ".join([detail, *notes]))
@@ -169,20 +218,32 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _plain_problem(args: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments, as far as can be seen without loading anything."""
+    if args.planner is None and (args.step is not None or args.max_experiments is not None):
+        return "--from and --max-experiments need --planner"
+    if args.planner is not None and (args.experiment is not None or args.sample is not None):
+        return "--planner asks the whole question again: leave out --experiment and --sample"
+    for name in ("sample", "max_experiments"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            return f"--{name.replace('_', '-')} must be at least 1, not {value}"
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 all equal (or within the stated tolerance elsewhere), 1 a difference, 2 bad input."""
     args = parser().parse_args(argv)
-    if args.planner is None and (args.step is not None or args.max_experiments is not None):
-        print("agent.replay: --from and --max-experiments need --planner", file=sys.stderr)
-        return 2
-    if args.sample is not None and args.sample < 1:
-        print(f"agent.replay: --sample must be at least 1, not {args.sample}", file=sys.stderr)
+    problem = _plain_problem(args)
+    if problem:
+        print(f"agent.replay: {problem}", file=sys.stderr)
         return 2
     from tools._threads import share_the_machine
 
     share_the_machine()
     from agent.executor import ToolRunner
     from agent.record import RunRecord, RunTasks
+    from agent.session import InputError, check_settings, writable
     from experiments_db.store import Store, StoreError
     from tools._base import discover
     from tools.subjects import SubjectError, load_subject
@@ -190,7 +251,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         store = Store(args.db, create=False)
         run = store.run(store.resolve_run(args.run))
-        if args.planner:
+        check_settings(run)
+        if args.out is not None:
+            writable(args.out)
+        if args.planner is not None:
             return _another_planner(store, run, args)
         rows = [store.experiment(run.name, args.experiment)] if args.experiment else store.experiments(run.name)
         settings = run.settings
@@ -201,9 +265,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         moved = "" if args.subject else "; if the model has moved, say where it is now with --subject"
         print(f"agent.replay: nothing can be compared: {error}{moved}", file=sys.stderr)
         return 2
-    except StoreError as error:
-        print(f"agent.replay: {error}", file=sys.stderr)
+    except (StoreError, InputError) as error:
+        print(f"agent.replay: {inert(str(error))}", file=sys.stderr)
         return 2
+    subject.name = run.subject  # it may have moved; what the tools say of it has not changed
     _say_provenance(compare_provenance(run, subject, {r.experiment.seed for r in rows}))
     if subject.fingerprint != settings["fingerprint"]:
         parts = settings.get("parts") or {}
@@ -219,26 +284,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.sort(key=lambda r: int(r.handle[1:]))
     runner = ToolRunner(subject, RunRecord(store, run.name), RunTasks(store, run.name), settings["seed"])
     tools, made = discover(), list[Comparison]()
-    for row in rows:
-        made.append(replay_one(row, store, runner, tools))
-        c = made[-1]
-        print(f"{c.handle:5} {c.tool:18} {c.verdict:16} {c.detail}", flush=True)
+    try:
+        for row in rows:
+            made.append(replay_one(row, store, runner, tools))
+            c = made[-1]
+            print(inert(f"{c.handle:5} {c.tool:18} {c.verdict:16} {c.detail}"), flush=True)
+    except KeyboardInterrupt:
+        print(f"interrupted after {len(made)} of {len(rows)} experiments", flush=True)
     good = sum(c.verdict in ("equal", "within tolerance") for c in made)
     exact = sum(c.verdict == "equal" for c in made)
-    print(f"{good} of {len(rows)} experiments came out as recorded, {exact} of them to the last bit")
+    print(f"{good} of {len(made)} experiments came out as recorded, {exact} of them to the last bit")
     if args.out is not None:
         folder = args.out / run.name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "replay.jsonl").write_text("".join(json.dumps(asdict(c)) + "\n" for c in made), encoding="utf-8")
-    return 0 if good == len(rows) else 1
+        part = folder / "replay.jsonl.part"
+        part.write_text("".join(json.dumps(asdict(c)) + "\n" for c in made), encoding="utf-8")
+        part.replace(folder / "replay.jsonl")
+    return 1 if good < len(made) else 0 if len(made) == len(rows) else 130
 
 
 def _say_provenance(rows: list[Compared]) -> None:
     same = [name for name, _, _, equal in rows if equal]
-    print(f"same as on record: {', '.join(same) or 'nothing'}")
+    print(inert(f"same as on record: {', '.join(same) or 'nothing'}"))
     for name, old, new, equal in rows:
         if not equal:
-            print(f"other than on record: {name}, {old} then, {new} here")
+            print(inert(f"other than on record: {name}, {old} then, {new} here"))
 
 
 def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> int:
@@ -246,6 +316,7 @@ def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> in
     from agent.record import Reading
     from agent.report import run_folder
     from agent.run import parser as run_parser
+    from agent.run import plain_problem
     from agent.session import InputError, Session
     from agent.summary import side_by_side, summary
 
@@ -271,8 +342,12 @@ def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> in
     words += ["--device", args.device] if args.device else []
     for name in ("max_minutes", "max_tokens", "max_cost"):
         words += [f"--{name.replace('_', '-')}", str(s[name])] if s.get(name) is not None else []
+    asked = run_parser().parse_args(words)
+    problem = plain_problem(asked)
     try:
-        session = Session.open(run_parser().parse_args(words), os.environ)
+        if problem:
+            raise InputError(problem)
+        session = Session.open(asked, os.environ)
     except InputError as error:
         print(f"agent.replay: {error}", file=sys.stderr)
         return 2

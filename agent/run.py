@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--max-tokens", type=int, metavar="N", help="stop after N planner tokens")
     p.add_argument("--max-cost", type=float, metavar="DOLLARS", help="stop after this much; needs a known price")
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
-    p.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16")
-    p.add_argument("--seed", type=int, default=0, help="decides which examples are drawn (default 0)")
+    p.add_argument("--dtype", help="float32 (default), bfloat16 or float16")
+    p.add_argument("--seed", type=int, help="decides which examples are drawn (default 0)")
     p.add_argument(
         "--db", type=Path, default=Path("experiments.db"), help="experiments database (default experiments.db)"
     )
@@ -91,6 +91,8 @@ def plain_problem(args: argparse.Namespace) -> str | None:
         return 'say what to find out, for example --goal "find where addition happens" (or --resume RUN)'
     if args.step is not None and args.resume is None:
         return "--from STEP says from where in a run to go on: name the run with --resume RUN"
+    if args.goal is not None and not args.goal.strip():
+        return "--goal is empty: say what to find out"
     if args.resume is not None and args.step is None and args.goal:
         return "--resume RUN keeps the run's goal; to go on under another one, say from where with --from STEP"
     for name in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "timeout"):

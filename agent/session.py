@@ -28,6 +28,11 @@ from tools._base import discover
 from tools.subjects import Subject, SubjectError, load_subject
 from tools.tasks import TaskError, families, read_jsonl
 
+SETTINGS = (
+    "device", "dtype", "seed", "out", "planner", "fingerprint", "code", "provenance", "max_experiments", "max_minutes",
+    "max_tokens", "max_cost",
+)  # fmt: skip
+
 
 class InputError(ValueError):
     """Something given on the command line cannot be used; one line says what would be valid."""
@@ -53,6 +58,7 @@ class Session:
         try:
             store = Store(args.db, create=False)
             branch = Branch.of(store, store.resolve_run(args.resume), args.step)
+            check_settings(branch.run)
         except (StoreError, BranchError) as error:
             raise InputError(str(error)) from None
         return cls.begin(args, environ, planner, branch)
@@ -70,7 +76,7 @@ class Session:
         With a branch, the goal, subject, tasks, seed and dtype are the earlier run's unless the arguments name others, and
         so is the record up to there.
         """
-        asked = _as_before(args, branch.run) if branch else args
+        asked = _as_before(args, branch.run) if branch else _as_new(args)
         try:
             own = {file.stem: read_jsonl(file) for file in args.task}
             planner = planner or make_planner(asked.planner, environ=environ, options=options_of(args))
@@ -86,7 +92,7 @@ class Session:
                 goals.understand(args.goal, tuple(own))
             name = asked.subject or goals.model_named_in(asked.goal) or "demo"
             subject = load_subject(name, device=asked.device, dtype=asked.dtype)
-            _writable(args.out)
+            writable(args.out)
             store = Store(args.db)
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
             if branch is not None:
@@ -133,6 +139,7 @@ class Session:
         try:
             store = Store(args.db, create=False)
             run = store.run(store.resolve_run(args.resume))
+            check_settings(run)
             s = run.settings
             chosen = args.planner or s["planner"]
             planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
@@ -202,6 +209,18 @@ class Session:
         part.replace(self.folder / "events.jsonl")
 
 
+def check_settings(run: Run) -> None:
+    """InputError unless what a run needs to be run again is on record; a run from elsewhere may lack it."""
+    missing = [k for k in SETTINGS if k not in run.settings]
+    if missing:
+        raise InputError(f"run {run.name} has no {', '.join(missing)} on record and cannot be run again")
+
+
+def _as_new(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments of a new run, with what is left open filled in."""
+    return argparse.Namespace(**{**vars(args), "seed": args.seed or 0, "dtype": args.dtype or "float32"})
+
+
 def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
     """The arguments of a branch: what was not asked for is as in the run that it leaves."""
     s = run.settings
@@ -210,7 +229,13 @@ def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
     asked.subject = args.subject or goals.model_named_in(args.goal or "") or run.subject
     asked.planner = args.planner or s["planner"]
     asked.device = s["device"] if args.device == "auto" else args.device
-    asked.seed, asked.dtype = s["seed"], s["dtype"]
+    for name in ("seed", "dtype"):
+        if getattr(args, name) not in (None, s[name]):
+            raise InputError(
+                f"--{name} {getattr(args, name)}: {run.name} was made with {s[name]}, and what it did could not be shared; begin a "
+                "new run instead"
+            )
+        setattr(asked, name, s[name])
     return asked
 
 
@@ -255,7 +280,7 @@ def options_of(args: argparse.Namespace) -> PlannerOptions:
     return PlannerOptions(**given)
 
 
-def _writable(folder: Path) -> None:
+def writable(folder: Path) -> None:
     """Raise InputError unless something can be written below the folder; makes nothing."""
     above = folder.absolute()
     while not above.exists():

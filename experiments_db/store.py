@@ -1,6 +1,7 @@
 """The append-only store: one SQLite file, readable by any SQLite browser, also while a run is writing to it."""
 
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -9,9 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import sqlite_utils
-
 from experiments_db import _select
+from experiments_db._opening import NewerVersionError, connect, writing
 from experiments_db._rows import (
     MEASUREMENT_COLUMNS,
     MEASUREMENT_FIELDS,
@@ -22,7 +22,6 @@ from experiments_db._rows import (
     measurement_row,
     result_sha,
 )
-from experiments_db._schema import known, migrations
 from experiments_db.records import (
     Array,
     Axis,
@@ -61,25 +60,16 @@ class Store:
             raise StoreError(f"there is no experiments database {self.path}; agent.run makes one, --db names another")
         self._lock = threading.RLock()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
-            self.db = sqlite_utils.Database(connection)
-            self.db.execute("PRAGMA foreign_keys = ON")
-            self.db.execute("PRAGMA synchronous = NORMAL")
-            if not self.db.table_names():
-                self.db.enable_wal()  # for a new file only: one that was packed for reading stays as it is
-            newer = {m.name for m in migrations.applied(self.db)} - known()
-            if newer:
-                names = ", ".join(sorted(newer))
-                raise StoreError(f"{self.path} was made by a newer version ({names}): update locus-agent")
-            migrations.apply(self.db)
+            self.db = connect(self.path)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"experiments database {self.path} cannot be used: {error}") from None
+        except NewerVersionError as error:
+            raise StoreError(str(error)) from None
 
     @contextmanager
     def transaction(self) -> Generator[None]:
-        """All or nothing; may be nested. Other threads wait."""
-        with self._lock, self.db.atomic():
+        """All or nothing; may be nested. Other threads and processes wait."""
+        with self._lock, writing(self.db):
             yield
 
     # -- runs and events ----------------------------------------------------------------------------------------------
@@ -207,10 +197,9 @@ class Store:
 
     def experiment(self, run: str, handle: str) -> ExperimentRow:
         """One experiment by its handle."""
-        number = handle[1:] if handle[:1] == "E" and handle[1:].isdecimal() else "0"
-        for row in self.experiments(run, int(number)):
-            if row.handle == handle:
-                return row
+        number = int(handle[1:]) if re.fullmatch(r"E[1-9][0-9]{0,8}", handle) else 0
+        for row in self.experiments(run, number):
+            return row
         last = self._next(run, "run_experiments") - 1
         raise StoreError(f"run {run} has no experiment {handle!r}; it has {f'E1 to E{last}' if last else 'none'}")
 

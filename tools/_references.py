@@ -5,7 +5,7 @@ import re
 from experiments_db.records import COORDINATES, parse_metric
 from tools._base import Context, History, ToolInputError
 
-REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+REFERENCE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}", re.DOTALL)
 # A decimal fraction or a percentage outside a reference and outside quotes is a measurement that was typed by hand.
 TYPED = re.compile(r"(?<![\w.{])\d+\.\d+\b|\b\d+(?:\.\d+)?\s?%")
 QUOTED = re.compile(r"`[^`]*`|'[^'\n]*'|\"[^\"\n]*\"")

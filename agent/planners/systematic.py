@@ -140,4 +140,8 @@ def _name(answer: Answer) -> str:
 
 
 def _same(step: Step, turn: Turn) -> bool:
-    return [n for n, _ in step.calls] == [c.name for c in turn.calls]
+    """Whether a turn on record is what this plan would have done there: the same calls with the same arguments."""
+    try:
+        return list(step.calls) == [(c.name, json.loads(c.arguments)) for c in turn.calls]
+    except ValueError:
+        return False

@@ -11,7 +11,8 @@ from agent.plots import as_json, main_plots, shown
 from agent.plots import plots as all_plots
 from agent.record import Reading
 from agent.report_text import control_text, measurement_text, value_text
-from agent.review.texts import PAGE, Links, Part, Texts, arguments_text, first_line, pretty
+from agent.review.texts import PAGE, Links, Part, Texts, arguments_text, first_line
+from agent.review.timeline import timeline
 from agent.summary import calibration, limits, verdict
 from experiments_db.records import COORDINATES, Measurement, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
@@ -177,60 +178,22 @@ class Pages:
     # -- timeline -----------------------------------------------------------------------------------------------------
 
     def timeline(self, name: str, page: int | None = None, size: int = TURNS) -> Context:
-        """Turns in order: thought, calls, answers. Without a page: the last one while the run is under way, else the first."""
+        """A page of turns in order; without a page, the last turns while the run is under way, else the first page."""
         head = self.head(name)
         total = self._count("SELECT count(*) AS n FROM events WHERE run = ? AND kind = 'turn'", name)
-        last = max(1, -(-total // size))
-        page = page or (last if head["run"].status == "running" else 1)
-        starts = [
-            r["seq"]
-            for r in self.store.rows(
-                "SELECT seq FROM events WHERE run = ? AND kind = 'turn' ORDER BY seq LIMIT ? OFFSET ?",
-                name, size + 1, _offset(page, total, size),
-            )
-        ]  # fmt: skip
-        first = 0 if page == 1 or not starts else starts[0] - 1
-        until = starts[size] if len(starts) > size else head["seq"] + 1
-        rows = self.store.rows(
-            "SELECT seq, kind, payload, time FROM events WHERE run = ? AND seq > ? AND seq < ? ORDER BY seq",
-            name,
-            first,
-            until,
-        )
+        live = page is None and head["run"].status == "running"
+        before = max(0, total - size) if live else _offset(page or 1, total, size)
         texts = Texts(self.reading(name), self.links)
-        number = _offset(page, total, size)
-        items: list[Context] = []
-        for r in rows:
-            payload = json.loads(r["payload"])
-            if r["kind"] == "turn":
-                number += 1
-                calls = [
-                    {"name": c["name"], "arguments": pretty(c["arguments"]), "answer": None} for c in payload["calls"]
-                ]
-                thought = texts.parts(payload["text"])
-                items.append(
-                    {
-                        "kind": "turn",
-                        "number": number,
-                        "time": r["time"],
-                        "thought": thought,
-                        "calls": calls,
-                        "seq": r["seq"],
-                    }
-                )
-            elif r["kind"] == "answer" and items and items[-1]["kind"] == "turn":
-                waiting = next((c for c in items[-1]["calls"] if c["answer"] is None), None)
-                if waiting is not None:
-                    waiting["answer"] = {
-                        **payload,
-                        "parts": texts.parts(payload["text"]),
-                        "first": first_line(payload["text"]),
-                    }
-                    handle = payload["handle"]
-                    waiting["href"] = self.links.handle(name, handle) if handle and handle[0] in "EHPCN" else None
-            else:
-                items.append({"kind": r["kind"], "payload": payload, "time": r["time"], "seq": r["seq"]})
-        return {**head, "turns": items, **_pages(page, total, size)}
+        turns = timeline(self.store, texts, self.links, before, size)
+        numbers = _pages(-(-total // size) if live else page or 1, total, size)
+        return {
+            **head,
+            "turns": turns,
+            "first": before + 1,
+            "until": min(total, before + size),
+            "live": live,
+            **numbers,
+        }
 
     # -- experiments --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 
 PAGE = 200  # measurements on one page of an experiment
-HANDLE = re.compile(r"\b[EHPCN][1-9]\d*\b")
+HANDLE = re.compile(r"\b[EHPCN][1-9][0-9]{0,8}\b")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Texts:
         pieces = PATTERN.split(text)  # texts and insides of references in turn
         out: list[Part] = []
         for i, piece in enumerate(pieces):
-            out += [self._reference(piece)] if i % 2 else self._plain(piece)
+            out += [self._reference(piece.strip())] if i % 2 else self._plain(piece)
         return out
 
     def number(self, handle: str, m: Measurement, text: str) -> Part:

@@ -212,8 +212,12 @@
       e.preventDefault();
       e.stopPropagation();
       if (!current) return move(cells[0]);
-      const single = plot.rows.length === 1 ? step[0] + step[1] : step[1];
-      return move(cells.find((c) => c.i === current.i + (plot.rows.length === 1 ? 0 : step[0]) && c.j === current.j + single));
+      const [down, right] = plot.rows.length === 1 ? [0, step[0] + step[1]] : step;
+      for (let i = current.i + down, j = current.j + right; i >= 0 && j >= 0 && i < plot.rows.length && j < plot.columns.length; i += down, j += right) {
+        const next = cells.find((c) => c.i === i && c.j === j);
+        if (next) return move(next);
+      }
+      return undefined;
     };
     figure.dataset.drawn = "yes";
   }
@@ -258,6 +262,17 @@
     }
   }
 
+  // A selector that finds an element again after its part of the page was replaced.
+  function whereIs(node) {
+    const inside = node?.closest?.("[data-part]");
+    if (!inside) return null;
+    const part = `[data-part="${inside.dataset.part}"] `;
+    if (node.id) return `#${CSS.escape(node.id)}`;
+    if (node.matches("summary")) return `#${CSS.escape(node.parentElement.id)} > summary`;
+    if (node.hasAttribute("href")) return `${part}a[href="${CSS.escape(node.getAttribute("href"))}"]`;
+    return node.getAttribute("aria-label") ? `${part}[aria-label="${CSS.escape(node.getAttribute("aria-label"))}"]` : null;
+  }
+
   function live() {
     const state = document.querySelector("main[data-live]");
     if (!state) return;
@@ -268,7 +283,10 @@
         const now = await (await fetch(state.dataset.live)).json();
         if (now.seq !== seq || now.status !== "running") {
           seq = now.seq;
-          const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+          const at = new URL(location.href), shown = document.querySelector("[data-page]");
+          if (now.status !== "running" && shown) at.searchParams.set("page", shown.dataset.page);
+          const page = new DOMParser().parseFromString(await (await fetch(at)).text(), "text/html");
+          const here = whereIs(document.activeElement);
           const open = new Set([...document.querySelectorAll("details[open][id]")].map((d) => d.id));
           document.querySelectorAll("[data-part]").forEach((old) => {
             const fresh = page.querySelector(`[data-part="${old.dataset.part}"]`);
@@ -278,6 +296,7 @@
           });
           open.forEach((id) => { const d = document.getElementById(id); if (d) d.open = true; });
           start(document);
+          if (here && document.activeElement === document.body) document.querySelector(here)?.focus({ preventScroll: true });
           if (now.status !== "running") return;
         }
       } catch { /* the server is gone; try again */ }
