@@ -281,4 +281,6 @@ def as_json(plot: Plot, link: Callable[[int], str] = lambda _: "") -> dict[str, 
 def shown(text: str) -> str:
     """A label or token for a figure: whitespace visible, control characters as escapes, the empty one as a sign."""
     seen = inert(text).replace("\n", "↵")
-    return seen if seen.strip() else "␣" * len(seen) or "∅"
+    words = seen.strip(" ")
+    before = len(seen) - len(seen.lstrip(" ")) if words else len(seen)
+    return "␣" * before + words + "␣" * (len(seen) - before - len(words)) or "∅"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scripts
 import torch
@@ -18,7 +19,7 @@ from agent.loop import spending
 from agent.record import RunRecord
 from agent.replay import allowed, compare
 from experiments_db._branch import copy_record
-from experiments_db.records import Control, Measurement, Result, Run
+from experiments_db.records import Array, Control, Experiment, Measurement, Result, Run
 from experiments_db.store import Store
 from tools.subjects import DEMO
 
@@ -42,7 +43,7 @@ def own(tmp_path_factory):
     (folder / "sums.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     turns = [
         {"text": "Look.", "calls": [scripts.call("loss", tasks=["sums"], examples=16), scripts.call("loss", tasks=["addition"], examples=16)]},
-        {"text": "Sweep.", "calls": [scripts.call("layer_program", tasks=["sums"], sweep="skip_each", examples=16)]},
+        {"text": "Sweep.", "calls": [scripts.call("layer_program", tasks=["sums"], sweep="skip_each", examples=16), scripts.call("describe_subject")]},
         {"text": "End.", "calls": [scripts.call("finish", answer="found", conclusion="It adds: {{E1.accuracy}}.")]},
     ]  # fmt: skip
     argv = ["--goal", "does it add", "--subject", str(model), "--task", str(folder / "sums.jsonl"), "--planner", script(folder, turns)]
@@ -67,10 +68,10 @@ def tamper(path, sql, *values):
 def test_an_untouched_run_comes_out_as_recorded_to_the_last_bit(own, copied, capsys, tmp_path):
     assert replay.main(["latest", "--db", str(copied), "--out", str(tmp_path / "t")]) == 0
     out = capsys.readouterr().out
-    assert "3 of 3 experiments came out as recorded, 3 of them to the last bit" in out
+    assert "4 of 4 experiments came out as recorded, 4 of them to the last bit" in out
     assert "same as on record: config, tokenizer, weights, seed, dtype, device, threads, platform, cpu" in out
     (table,) = (tmp_path / "t").glob("*/replay.jsonl")
-    assert [json.loads(line)["verdict"] for line in table.read_text().splitlines()] == ["equal"] * 3
+    assert [json.loads(line)["verdict"] for line in table.read_text().splitlines()] == ["equal"] * 4
 
 
 @pytest.mark.parametrize("column", ["value", "low", "high", "n", "unit"])
@@ -107,11 +108,14 @@ def test_a_tampered_weight_and_a_changed_tokenizer_are_named(own, copied, tmp_pa
 
 
 def test_a_model_that_has_moved_is_found_where_the_user_says_and_a_missing_one_is_not_guessed(own, copied, tmp_path, capsys):
-    run_name = Store(copied).runs()[-1]
-    tamper(copied, "UPDATE runs SET subject = ?", str(tmp_path / "gone"))
-    assert replay.main([run_name, "--db", str(copied)]) == 2
-    assert "nothing can be compared" in capsys.readouterr().err
-    assert replay.main([run_name, "--db", str(copied), "--subject", str(own / "model"), "--experiment", "E1"]) == 0
+    moved = (own / "model").rename(tmp_path / "moved")
+    try:
+        assert replay.main(["latest", "--db", str(copied)]) == 2
+        assert "nothing can be compared" in capsys.readouterr().err
+        assert replay.main(["latest", "--db", str(copied), "--subject", str(moved)]) == 0
+        assert "4 of 4 experiments came out as recorded, 4 of them" in capsys.readouterr().out
+    finally:
+        moved.rename(own / "model")
 
 
 def test_an_edited_digit_in_the_report_is_caught(own, tmp_path, capsys):
@@ -170,6 +174,55 @@ def test_every_curated_transcript_replays_as_recorded_and_its_report_is_what_the
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"{n} of {n} experiments came out as recorded" in done.stdout
         assert report.main([*words, "--out", str(tmp_path / "c"), "--check"]) == 0
+
+
+def test_arrays_and_words_are_compared_elsewhere_too():
+    def made(values, text="a 1.0", dtype="<f4"):
+        numbers = np.array(values, dtype=dtype)
+        kind = {"<f4": "float32", "<i8": "int64"}[dtype]
+        return Result(status="ok", text=text, arrays=(Array(name="x", dtype=kind, shape=numbers.shape, data=numbers.tobytes()),))
+
+    def verdict(a, b):
+        return compare(a, b, exact=False, tolerance=1e-3)[0]
+
+    assert verdict(made([1, 2, 3]), made([1, 2, 3.001])) == "within tolerance"
+    assert verdict(made([1, 2, 3]), made([1, 2, 3], "a 1.1")) == "within tolerance"
+    for other in (made([100, -5, 1e6]), made([1, 2, np.nan]), made([1, 2, np.inf]), made([1, 2, 3], "b 1.0"), made([1, 2, 3.001], "b 1.0")):
+        assert verdict(made([1, 2, 3]), other) == "DIFFERENT"
+    assert verdict(made([1, np.nan]), made([1, np.nan])) == "equal"
+    ranks = made(range(128), dtype="<i8")
+    assert verdict(ranks, made([9, 9, *range(2, 128)], dtype="<i8")) == "within tolerance"
+    assert verdict(ranks, made([9, 9, 9, 9, *range(4, 128)], dtype="<i8")) == "DIFFERENT"
+
+
+def test_odd_words_and_numbers_on_the_command_line_end_in_one_line_and_write_nothing(copied, tmp_path, capsys):
+    count = Store(copied).counts()
+    for more in (["--sample", "0"], ["--planner", "random_valid", "--max-experiments", "-5"], ["--planner", "random_valid", "--max-experiments", "0"],
+                 ["--planner", "random_valid", "--experiment", "E1"], ["--planner", "no_such"], ["--from", "2"], ["--out", "/dev/null/x"],
+                 ["--experiment", "E" + "9" * 40], ["--experiment", "E" + "9" * 5000], ["--experiment", "E0"]):  # fmt: skip
+        assert replay.main(["latest", "--db", str(copied), *more]) == 2, more
+        assert capsys.readouterr().err.count("\n") == 1
+    assert Store(copied).counts() == count
+
+
+def test_a_run_without_its_settings_cannot_be_run_again_and_says_what_is_missing(tmp_path, capsys):
+    store = Store(tmp_path / "e.db")
+    store.put_run(Run(name="bare", goal="g", subject="demo", planner="p", settings={"seed": 0}))
+    argv = ["--db", str(tmp_path / "e.db")]
+    assert replay.main(["bare", *argv]) == 2
+    assert replay.main(["bare", *argv, "--planner", "systematic"]) == 2
+    assert run.main(["--resume", "bare", *argv]) == 2
+    assert run.main(["--resume", "bare", "--from", "0", *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.count("has no device, dtype") == 4
+
+
+def test_control_characters_of_a_record_do_not_reach_the_terminal(copied, capsys):
+    tamper(copied, "UPDATE runs SET settings = replace(settings, '\"platform\":\"', '\"platform\":\"\\u001b[2J')")
+    replay.main(["latest", "--db", str(copied), "--experiment", "E1"])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\\x1b[2J" in out
 
 
 # -- branches -----------------------------------------------------------------------------------------------------------
@@ -260,6 +313,42 @@ def test_the_systematic_planner_goes_on_from_its_own_run_and_refuses_anothers(pa
     again = store.runs()[-1]
     assert [e.result_id for e in store.experiments(again)] == [e.result_id for e in store.experiments(whole)]
     assert store.run(again).reason == store.run(whole).reason == "cannot"
+
+
+def test_a_systematic_run_does_not_go_on_under_another_goal(parent, capsys):
+    store = Store(parent / "e.db")
+    whole = next(r for r in store.runs() if store.run(r).planner == "systematic" and store.run(r).status == "finished")
+    count = store.counts()
+    for goal in ("find where addition happens", "find where subtraction happens"):
+        assert run.main(["--resume", whole, "--from", "3", "--goal", goal, *where(parent)]) == 2
+        assert "--from 0" in capsys.readouterr().err
+    assert store.counts() == count
+
+
+def test_a_turn_that_was_not_finished_is_not_gone_on_from(tmp_path):
+    store = Store(tmp_path / "e.db")
+    store.put_run(Run(name="killed", goal="g", subject="demo", planner="p"))
+    call = {"name": "loss", "arguments": "{}"}
+    usage = {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}, "minutes": 0, "text": ""}
+    asked = Experiment(tool="loss", args={}, subject="s", seed=0, dtype="float32", code="c")
+    result = store.put_result(asked, Result(status="ok", text=""))
+    for turn in (1, 2):
+        store.put_event("killed", "turn", {"calls": [{**call, "id": f"{turn}.{i}"} for i in range(2)], **usage})
+        for i in range(2 if turn == 1 else 1):
+            store.put_event("killed", "answer", {"call_id": f"{turn}.{i}", "text": "", "status": "ok", "handle": None})
+    store.link_experiment("killed", asked.id, result, cached=False, seq=5)
+    assert turn_ends(store, "killed") == [0, 3]
+    for step in ("2", "E1"):
+        with pytest.raises(BranchError):
+            Branch.of(store, "killed", step)
+
+
+def test_another_seed_dtype_or_an_empty_goal_is_refused_for_a_branch(parent, capsys):
+    first, count = Store(parent / "e.db").runs()[0], Store(parent / "e.db").counts()
+    for more in (["--seed", "9"], ["--dtype", "bfloat16"], ["--goal", "   "], ["--goal", ""]):
+        assert run.main(["--resume", first, "--from", "2", *more, *where(parent)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert Store(parent / "e.db").counts() == count
 
 
 def test_tasks_made_after_the_step_are_not_taken_along(tmp_path):

@@ -15,10 +15,10 @@ from browser import serving
 from hostile import EVIL, hostile_run
 
 from agent import report
-from agent.plots import as_json, main_plots, plots
+from agent.plots import as_json, main_plots, plots, shown
 from agent.review.__main__ import main
 from agent.review.render import export
-from experiments_db.records import Array, Axis, Claim, Experiment, Measurement, Result, Run
+from experiments_db.records import Array, Axis, Claim, Experiment, Hypothesis, Measurement, Note, Result, Run
 from experiments_db.store import Store
 
 CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
@@ -77,7 +77,7 @@ def test_every_link_inside_an_exported_file_leads_to_a_place_in_it(store):
         places = ids(text)
         links = set(re.findall(r'href="#([^"]+)"', text))
         assert links <= places, (run, sorted(links - places)[:5])
-        assert not re.findall(r'(?:href|src)="(?!#|data:,")', text)
+        assert not re.findall(r'(?:href|src)="(?!#|data:,")', re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL))
 
 
 def test_the_numbers_of_the_report_page_are_those_of_the_report_file(store, site):
@@ -143,6 +143,27 @@ def test_odd_queries_are_answered(site, query):
         assert get(f"{site}{path}?{query}")[0] == 200
 
 
+def test_odd_handles_and_endless_words_in_texts_and_queries_break_no_page(store, site):
+    words = f"see E{'9' * 40} and {{{{E{'9' * 5000}.accuracy}}}} " + "{{" * 500 + " " * 20_000
+    store.put_run(Run(name="odd", goal=words, subject="demo", planner="p", settings={"seed": 0}))
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}
+    store.put_event("odd", "turn", {"calls": [], "text": words, "usage": usage, "minutes": 0})
+    store.put_entry("odd", 1, Note(text=words))
+    store.put_entry("odd", 1, Hypothesis(handle="H1", statement=words))
+    for tab in ("report", "hypotheses", "timeline", "experiments?q=" + "+a" * 1500):
+        assert get(f"{site}/runs/odd/{tab}")[0] == 200
+    assert get(f"{site}/?q=" + "+a" * 1500)[0] == 200
+    assert export(store, "odd")
+
+
+def test_experiments_that_differ_in_one_argument_are_laid_side_by_side(store, site):
+    run = next(r for r in store.runs() if r.endswith("find-where-addition-happens"))
+    _, text, _ = get(f"{site}/compare?a={run}/E15&b={run}/E16")
+    assert "variant resample and zero" in text
+    both = int(re.search(r"Measurements in both: (\d+)", text)[1])
+    assert both == len(store.measurements(store.experiment(run, "E15").result_id))
+
+
 def test_a_search_finds_what_contains_every_word_and_percent_signs_mean_themselves(site, store):
     addition = next(r for r in store.runs() if r.endswith("find-where-addition-happens"))
     _, text, _ = get(f"{site}/runs/{addition}/experiments?q=resample+mlp")
@@ -178,9 +199,11 @@ def test_export_and_wrong_arguments_on_the_command_line(store, tmp_path, capsys)
     assert (tmp_path / "t" / "hostile" / "x.html").is_file()
     capsys.readouterr()
     for argv in (["none", "--db", str(store.path)], ["--db", str(tmp_path / "none.db")], ["--port", "70000", "--db", str(store.path)],
-                 ["hostile", "--db", str(store.path), "--export", "/proc/x.html"]):  # fmt: skip
+                 ["hostile", "--db", str(store.path), "--export", "/proc/x.html"], ["--db", str(store.path), "--export", "."],
+                 ["--db", str(store.path), "--export", str(tmp_path)], ["--db", str(store.path), "--export", ""]):  # fmt: skip
         assert main(argv) == 2
         assert capsys.readouterr().err.count("\n") == 1
+    assert not list(tmp_path.parent.glob("*.part"))
 
 
 def test_ctrl_c_ends_the_server_quietly(store):
@@ -256,6 +279,11 @@ def test_colours_are_even_about_zero_where_effects_go_both_ways():
     assert plot.limits == (-3.0, 3.0)
     (share,) = plots("ablate", made(*(m(value=v, site=f"{i}.mlp") for i, v in enumerate((0.2, 0.3)))))
     assert share.limits == (0.0, 1.0)
+
+
+def test_spaces_at_the_ends_of_a_token_can_be_seen():
+    seen = {t: shown(t) for t in (" is", "is", "is ", " ", "  ", "", "\n", "a b")}
+    assert seen == {" is": "␣is", "is": "is", "is ": "is␣", " ": "␣", "  ": "␣␣", "": "∅", "\n": "↵", "a b": "a b"}
 
 
 def test_an_evil_name_reaches_the_browser_as_text():

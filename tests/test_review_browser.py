@@ -199,6 +199,33 @@ def test_a_live_run_grows_on_the_page_without_a_reload(page, site, store):
     assert page.evaluate("window.sameDocument") is True
 
 
+def test_a_long_live_run_shows_its_newest_turns_and_they_stay_when_it_ends(page, site, store):
+    store.put_run(Run(name="long", goal="how long?", subject="demo", planner="scripted", settings={"seed": 0}))
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}
+
+    def turn(i):
+        store.put_event("long", "turn", {"calls": [], "text": f"Thought {i}.", "usage": usage, "minutes": 0})
+
+    for i in range(1, 26):
+        turn(i)
+    page.goto(f"{site}/runs/long/timeline")
+    assert page.locator(".turn").count() == 25
+    for i in (26, 27):
+        turn(i)
+        page.locator("#turn-" + str(i)).wait_for(timeout=10_000)
+    assert page.locator(".turn h3").first.inner_text().startswith("Turn 3 ")
+    page.locator("[data-part=timeline] a[rel=prev]").focus()
+    turn(28)
+    page.locator("#turn-28").wait_for(timeout=10_000)
+    assert page.evaluate("document.activeElement.rel") == "prev"
+    store.put_event("long", "end", {"status": "stopped", "reason": "enough"})
+    store.update_run("long", "stopped", "enough")
+    page.locator("[data-part=state] .tag", has_text="stopped").wait_for(timeout=10_000)
+    assert page.locator("#turn-28").count() == 1
+    page.locator("[data-part=timeline] a[rel=prev]").first.click()
+    page.locator("#turn-1").wait_for(timeout=10_000)
+
+
 def test_the_exported_file_works_from_disk_without_a_network(window, store, addition, tmp_path):
     file = tmp_path / "run.html"
     assert main([addition, "--db", str(store.path), "--export", str(file)]) == 0

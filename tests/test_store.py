@@ -4,6 +4,8 @@ import math
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -263,3 +265,34 @@ def test_another_connection_reads_while_a_transaction_is_open(store):
         assert reader.notes("r1") == []
         assert len(reader.experiments("r1")) == 1
     assert len(reader.notes("r1")) == 1
+
+
+def test_two_writers_wait_for_each_other_also_when_they_read_first(tmp_path):
+    Store(tmp_path / "e.db").put_run(Run(name="r", goal="g", subject="s", planner="p"))
+
+    def write(_):
+        store = Store(tmp_path / "e.db")
+        for _ in range(40):
+            with store.transaction():
+                seen = store.last_seq("r")
+                assert store.put_event("r", "turn", {}) == seen + 1
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    assert Store(tmp_path / "e.db").last_seq("r") == 120
+    assert Store(tmp_path / "e.db").verify() == []
+
+
+def test_several_processes_may_make_the_same_file_at_once(tmp_path):
+    code = f"from experiments_db.store import Store; Store({str(tmp_path / 'e.db')!r}).runs()"
+    started = [subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent) for _ in range(4)]
+    assert [p.wait(60) for p in started] == [0] * 4
+    assert Store(tmp_path / "e.db").verify() == []
+
+
+@pytest.mark.parametrize("handle", ["E" + "9" * 30, "E" + "9" * 5000, "E0", "E01", "e1", "E", "", "E-1", "E1 ", "H1", "E\u0661"])
+def test_a_handle_that_names_nothing_says_what_there_is(tmp_path, handle):
+    store = Store(tmp_path / "e.db")
+    store.put_run(Run(name="r", goal="g", subject="s", planner="p"))
+    with pytest.raises(StoreError, match="has no experiment"):
+        store.experiment("r", handle)

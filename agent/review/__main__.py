@@ -91,6 +91,8 @@ def _export(store: object, run: str, file: Path) -> int:
     from experiments_db.store import Store
 
     assert isinstance(store, Store)
+    if not file.name or file.is_dir():
+        return _problem(f"--export {file}: name a file to write, such as finding.html")
     part = file.with_name(file.name + ".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,8 @@ def _export(store: object, run: str, file: Path) -> int:
         part.replace(file)
     except OSError as error:
         return _problem(f"--export {file} cannot be written: {error.strerror}")
+    finally:
+        part.unlink(missing_ok=True)
     print(file)
     return 0
 

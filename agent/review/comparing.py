@@ -1,11 +1,12 @@
 """Two runs, or two experiments, side by side."""
 
 import json
+from collections.abc import Mapping, Sequence
 
 from agent.review.pages import ROWS, Context, NotFound, Pages
 from agent.review.texts import arguments_text
 from agent.summary import summary
-from experiments_db.records import Measurement
+from experiments_db.records import COORDINATES, Measurement
 from experiments_db.store import Store
 
 
@@ -67,15 +68,32 @@ def _experiments(pages: Pages, a: str, b: str) -> Context:
             "args": json.dumps(row.experiment.args, indent=2, ensure_ascii=False),
             "plots": pages.plots(run, handle, row.experiment.tool, result),
         })  # fmt: skip
-    left, right = ({m.key: m for m in s["result"].measurements} for s in sides)
+    found = [s["result"].measurements for s in sides]
+    apart = _set_apart(found[0], found[1])
+    left, right = ({_place(m, apart): m for m in side} for side in found)
     keys = [k for k in left if k in right]
-    rows = [_difference(left[k], right[k]) for k in keys[:1000]]
+    rows = [_difference(k, left[k], right[k]) for k in keys[:1000]]
     return {
         "kind": "experiments", "a": a, "b": b, "names": pages.names(), "sides": sides, "rows": rows, "both": len(keys),
-        "only": [len(left) - len(keys), len(right) - len(keys)],
+        "only": [len(left) - len(keys), len(right) - len(keys)], "apart": apart,
     }  # fmt: skip
 
 
-def _difference(a: Measurement, b: Measurement) -> Context:
+def _set_apart(a: Sequence[Measurement], b: Sequence[Measurement]) -> dict[str, tuple[str, str]]:
+    """Coordinates with one value in one experiment and another in the other: what the two compare, not where they measure."""
+    found: dict[str, tuple[str, str]] = {}
+    for c in COORDINATES:
+        left, right = ({str(v) for m in side if (v := getattr(m, c)) is not None} for side in (a, b))
+        if len(left) == len(right) == 1 and left != right:
+            found[c] = (left.pop(), right.pop())
+    return found
+
+
+def _place(m: Measurement, apart: Mapping[str, object]) -> str:
+    """A measurement's key without the coordinates that set two experiments apart."""
+    return m.model_copy(update=dict.fromkeys(apart)).key
+
+
+def _difference(key: str, a: Measurement, b: Measurement) -> Context:
     apart = None not in (a.low, a.high, b.low, b.high) and (a.high < b.low or b.high < a.low)  # type: ignore[operator]
-    return {"key": a.key, "unit": a.unit, "a": a, "b": b, "difference": b.value - a.value, "apart": apart}
+    return {"key": key, "unit": a.unit, "a": a, "b": b, "difference": b.value - a.value, "apart": apart}

@@ -19,6 +19,7 @@ from experiments_db.store import ExperimentRow, Store, StoreError
 from tools._discipline import caveats, confirmatory
 
 RUNS, TURNS, ROWS, POINTS, RESULTS = 50, 25, 50, 3000, 256
+WORDS = 20  # of a search
 SORTS = {
     "number": "r.number", "tool": "x.tool", "status": "s.status", "seconds": "s.wall_seconds",
 }  # fmt: skip
@@ -44,7 +45,7 @@ class Pages:
 
     def runs(self, query: str = "", page: int = 1) -> Context:
         """The newest runs first, those that contain every word of a query."""
-        words = query.split()
+        words = query.split()[:WORDS]
         where = " AND ".join(
             "(name || ' ' || goal || ' ' || subject || ' ' || planner) LIKE ? ESCAPE '\\'" for _ in words
         )
@@ -66,6 +67,7 @@ class Pages:
             "verdict": verdict(run.status, run.reason),
             "seq": self.store.last_seq(name),
             "experiments": self._count("SELECT count(*) AS n FROM run_experiments WHERE run = ?", name),
+            "database": "" if self.store.path.name == "experiments.db" else f" --db {self.store.path.name}",
         }
 
     # -- report -------------------------------------------------------------------------------------------------------
@@ -210,7 +212,7 @@ class Pages:
             if value:
                 tests.append(f"{column} = ?")
                 values.append(value)
-        for word in query.split():
+        for word in query.split()[:WORDS]:
             tests.append("(x.tool || ' ' || x.args || ' ' || r.why || ' ' || s.text) LIKE ? ESCAPE '\\'")
             values.append(f"%{_escaped(word)}%")
         where = " AND ".join(tests)

@@ -48,7 +48,7 @@
   const widest = (labels, length) => Math.max(0, ...labels.map((l) => Math.min(l.length, length))) * 6.4;
 
   function heat(plot, svg, cells, room) {
-    const left = 16 + widest(plot.rows, 34) + 14, text = plot.points.some((r) => r.some((p) => p && p.t !== undefined));
+    const left = Math.max(30 + widest(plot.rows, 34), 0.82 * widest(plot.columns.slice(0, 1), 24) - 20), text = plot.points.some((r) => r.some((p) => p && p.t !== undefined));
     const w = Math.max(text ? 50 : 30, Math.min(text ? 72 : 58, Math.floor((room - left - 100) / plot.columns.length))), h = 24;
     const slanted = widest(plot.columns, 24) + 4 > w, above = 8, color = scale(plot.limits);
     const count = plot.rows.length * plot.columns.length, whole = plot.points.every((line) => line.every((p) => !p || Number.isInteger(p.v)));
@@ -74,15 +74,18 @@
         : make("text", { x, y, "text-anchor": "middle" }, c));
     });
     svg.append(make("text", { x: left, y: base + deep + 16, class: "axis" }, plot.columnName));
-    if (plot.rowName) svg.append(make("text", { x: 12, y: above + (plot.rows.length * h) / 2, class: "axis", transform: `rotate(-90 12 ${above + (plot.rows.length * h) / 2})`, "text-anchor": "middle" }, plot.rowName));
+    if (plot.rowName) svg.append(make("text", { x: 12, y: above, class: "axis", transform: `rotate(-90 12 ${above})`, "text-anchor": "end" }, plot.rowName));
     const wide = left + plot.columns.length * w, [low, high] = plot.limits;
     for (let k = 0; k < 24; k += 1) {
       const [r, g, b] = color(low + ((high - low) * k) / 23);
       svg.append(make("rect", { x: wide + 16, y: above + ((23 - k) * 96) / 24, width: 12, height: 4.4, fill: `rgb(${r},${g},${b})` }));
     }
     svg.append(make("text", { x: wide + 34, y: above + 9 }, number(high, plot.unit)), make("text", { x: wide + 34, y: above + 97 }, number(low, plot.unit)));
-    return [wide + 100, Math.max(base + deep + 26, 120)];
+    return [wide + 100, Math.max(base + deep + 26, 120, plot.rowName.length * 6.4 + 20)];
   }
+
+  // Room at the left for the first label, should it have to slant.
+  const margin = (plot) => Math.max(70, 0.82 * widest(plot.columns.slice(0, 1), 36) - 10);
 
   function axes(plot, svg, width, height, left, above) {
     const [low, high] = plot.limits, log = plot.log;
@@ -120,7 +123,7 @@
     return base + deep + 24;
   }
   function lines(plot, svg, cells) {
-    const left = 70, above = 24, height = 190, width = Math.max(320, Math.min(760, 60 * plot.columns.length));
+    const left = margin(plot), above = 24, height = 190, width = Math.max(320, Math.min(760, 60 * plot.columns.length));
     const y = axes(plot, svg, width, height, left, above), at = (j) => left + 20 + (j * (width - 40)) / Math.max(1, plot.columns.length - 1);
     const names = [];
     plot.points.forEach((line, i) => {
@@ -146,7 +149,7 @@
     return [left + width + 60, end + (names.length > 1 ? 16 : 0)];
   }
   function bars(plot, svg, cells) {
-    const left = 70, above = 24, height = 170, sets = plot.points.length, controlled = sets === 1 && plot.points[0].some((p) => p && p.cv !== undefined);
+    const left = margin(plot), above = 24, height = 170, sets = plot.points.length, controlled = sets === 1 && plot.points[0].some((p) => p && p.cv !== undefined);
     const group = Math.max(24 * (sets + controlled) + 14, 44), width = group * plot.columns.length + 10;
     const y = axes(plot, svg, Math.max(width, 220), height, left, above), zero = y(Math.max(plot.limits[0], Math.min(0, plot.limits[1])));
     const at = (j) => left + 5 + group * (j + 0.5), each = (group - 14) / (sets + controlled);
