@@ -36,6 +36,7 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
     from mcp.server import Server
 
     from agent.loop import history
+    from agent.notebook import notebook_text
     from agent.prompts import render
     from tools._base import discover
 
@@ -58,9 +59,9 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
             planner.close(exchanges[-1].answers[-1] if exchanges and exchanges[-1].answers else None)
 
     goal = render("goal", goal=session.run.goal, subject=session.run.subject, tasks="none")
-    server = Server(
-        "locus", instructions=f"{render('system')}\n{goal}", on_list_tools=list_tools, on_call_tool=call_tool
-    )
+    known = notebook_text(session.record)  # of a run that is resumed, or that branches from another
+    told = f"{render('system')}\n{goal}" + (f"\nOn record so far:\n{known}" if known else "")
+    server = Server("locus", instructions=told, on_list_tools=list_tools, on_call_tool=call_tool)
     return server, threading.Thread(target=drive, name="investigation", daemon=True)
 
 

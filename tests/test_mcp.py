@@ -133,3 +133,22 @@ def test_bad_options_are_refused_before_anything_is_served(tmp_path, capsys):
     assert served.main(["--goal", "g", "--subject", "./nowhere", "--db", str(tmp_path / "e.db")]) == 2
     assert "agent.mcp:" in capsys.readouterr().err
     assert json.dumps(sorted(p.name for p in tmp_path.iterdir())) == "[]"
+
+
+def test_a_client_that_takes_over_a_run_is_told_what_is_on_record(tmp_path):
+    script = scripts.write(tmp_path / "s.jsonl")
+    places = ["--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--device", "cpu", "--quiet"]
+    assert run.main(["--goal", "can it add?", "--planner", f"scripted:{script}", *places]) == 0
+    args = served.parser().parse_args(["--resume", "latest", "--from", "3", *places])
+    args.planner = "mcp"
+    planner = External()
+    session = Session.open(args, {}, planner)
+    server, _ = served.serve(session, planner)
+    assert "E3 layer_program" in server.instructions
+    assert "H1 [open]" in server.instructions
+    listed, (recalled, ended) = asyncio.run(
+        talk(session, planner, [scripts.call("recall", handle="E3"), scripts.call("finish", answer="unclear", conclusion="{{E2.accuracy}}")])
+    )
+    assert not recalled.is_error
+    assert not ended.is_error
+    assert len(session.store.experiments(session.run.name)) == 3
