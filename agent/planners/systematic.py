@@ -142,6 +142,7 @@ def _name(answer: Answer) -> str:
 def _same(step: Step, turn: Turn) -> bool:
     """Whether a turn on record is what this plan would have done there: the same calls with the same arguments."""
     try:
-        return list(step.calls) == [(c.name, json.loads(c.arguments)) for c in turn.calls]
+        planned = [(name, json.loads(json.dumps(arguments))) for name, arguments in step.calls]
+        return planned == [(c.name, json.loads(c.arguments)) for c in turn.calls]
     except ValueError:
         return False
