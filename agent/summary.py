@@ -57,14 +57,19 @@ def summary(record: Reading) -> Summary:
     def plain(text: str) -> str:
         return substitute(text, lambda inside: number_text(inside, record))
 
-    finished = run.status == "finished"
+    if run.status == "finished" and notes:
+        conclusion = plain(notes[-1].text)
+    else:
+        conclusion = (
+            "The run is under way." if run.status == "running" else f"The run ended before its end: {run.reason}"
+        )
     return Summary(
         run=name,
         goal=run.goal,
         subject=run.subject,
         planner=run.planner,
         verdict=verdict(run.status, run.reason),
-        conclusion=plain(notes[-1].text) if finished and notes else f"The run ended before its end: {run.reason}",
+        conclusion=conclusion,
         claims=tuple(f"{c.kind}: {plain(c.text)} (confidence {c.confidence:g})" for c in record.claims()),
         predictions=f"{scores[0]} of {scores[1]} came true, Brier score {scores[2]:.3f}"
         if scores

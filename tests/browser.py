@@ -6,16 +6,29 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import uvicorn
+from hostile import hostile_run
 
 from agent.review.__main__ import _listen
 from agent.review.app import make_app
+from experiments_db.store import Store
+
+CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+
+
+def curated_and_hostile(folder: Path) -> Store:
+    """A copy of the curated runs, with a hostile one beside them."""
+    shutil.copy(CURATED, folder / "e.db")
+    made = Store(folder / "e.db")
+    hostile_run(made, "hostile")
+    return made
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from browser import serving
-from hostile import EVIL, hostile_run
+from browser import CURATED, curated_and_hostile, serving
+from hostile import EVIL
 
 from agent import report
 from agent.plots import as_json, main_plots, plots, shown
@@ -21,16 +21,10 @@ from agent.review.render import export
 from experiments_db.records import Array, Axis, Claim, Experiment, Hypothesis, Measurement, Note, Result, Run
 from experiments_db.store import Store
 
-CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("review") / "e.db"
-    shutil.copy(CURATED, path)
-    made = Store(path)
-    hostile_run(made, "hostile")
-    return made
+    return curated_and_hostile(tmp_path_factory.mktemp("review"))
 
 
 @pytest.fixture(scope="module")

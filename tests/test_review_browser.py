@@ -2,29 +2,18 @@
 
 import json
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import chromium, serving
-from hostile import hostile_run
+from browser import chromium, curated_and_hostile, serving
 
 from agent.review.__main__ import main
 from experiments_db.records import Claim, Experiment, Measurement, Note, Result, Run
-from experiments_db.store import Store
-
-CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A copy of the curated runs, with a hostile one beside them."""
-    path = tmp_path_factory.mktemp("review") / "e.db"
-    shutil.copy(CURATED, path)
-    made = Store(path)
-    hostile_run(made, "hostile")
-    return made
+    return curated_and_hostile(tmp_path_factory.mktemp("review"))
 
 
 @pytest.fixture(scope="module")

@@ -95,5 +95,11 @@ def _place(m: Measurement, apart: Mapping[str, object]) -> str:
 
 
 def _difference(key: str, a: Measurement, b: Measurement) -> Context:
-    apart = None not in (a.low, a.high, b.low, b.high) and (a.high < b.low or b.high < a.low)  # type: ignore[operator]
-    return {"key": key, "unit": a.unit, "a": a, "b": b, "difference": b.value - a.value, "apart": apart}
+    return {"key": key, "unit": a.unit, "a": a, "b": b, "difference": b.value - a.value, "apart": _disjoint(a, b)}
+
+
+def _disjoint(a: Measurement, b: Measurement) -> bool:
+    """Whether both have intervals and these do not touch."""
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return False
+    return a.high < b.low or b.high < a.low
