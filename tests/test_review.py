@@ -156,6 +156,8 @@ def test_experiments_that_differ_in_one_argument_are_laid_side_by_side(store, si
     assert "variant resample and zero" in text
     both = int(re.search(r"Measurements in both: (\d+)", text)[1])
     assert both == len(store.measurements(store.experiment(run, "E15").result_id))
+    assert ">apart<" in get(f"{site}/compare?a={run}/E17&b={run}/E18")[1]  # 39% [31, 48] against 94% [88, 97] at 1.mlp
+    assert ">apart<" not in get(f"{site}/compare?a={run}/E17&b={run}/E17")[1]
 
 
 def test_a_search_finds_what_contains_every_word_and_percent_signs_mean_themselves(site, store):
