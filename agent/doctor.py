@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from agent.planners._probes import Finding
+from agent.planners.probes import Finding
 
 NEEDED = ("torch", "transformers", "openai", "pydantic", "sqlite-utils", "numpy", "scikit-learn", "matplotlib")
 FREE_DISK = 2e9
@@ -120,8 +120,8 @@ def subject(name: str, device: str) -> Iterator[Finding]:
 def planner(spec: str | None, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Whether the planner can be had; an endpoint is probed with four requests."""
     from agent.planners import PlannerChoiceError, make_planner
-    from agent.planners._probes import endpoint
     from agent.planners.openai_chat import OpenAIChat
+    from agent.planners.probes import endpoint
 
     try:
         made = make_planner(spec, environ=environ)

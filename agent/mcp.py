@@ -35,10 +35,10 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
     import mcp_types as types
     from mcp.server import Server
 
-    from agent.loop import history
-    from agent.notebook import notebook_text
-    from agent.prompts import render
-    from tools._base import discover
+    from agent.loop.investigate import history
+    from agent.loop.notebook import notebook_text
+    from agent.loop.prompts import render
+    from tools.methods.tool import discover
 
     tools = discover()
     offered = [types.Tool(name=t.name, description=t.description, input_schema=t.schema()) for t in tools.values()]
@@ -83,11 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if find_spec("mcp") is None:
         print("agent.mcp: the MCP SDK is not installed: pip install 'locus-agent[mcp]'", file=sys.stderr)
         return 2
-    from tools._threads import share_the_machine
+    from tools.engine.threads import share_the_machine
 
     share_the_machine()
+    from agent.loop.session import InputError, Session
     from agent.planners.external import External
-    from agent.session import InputError, Session
 
     planner = External()
     try:

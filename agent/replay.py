@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.text import inert
+from agent.report.text import inert
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from agent.executor import ToolRunner
+    from agent.loop.executor import ToolRunner
     from experiments_db.records import Array, Control, Measurement, Provenance, Result, Run
     from experiments_db.store import ExperimentRow, Store
-    from tools._base import Tool
+    from tools.methods.tool import Tool
     from tools.subjects import Subject
 
 # How far a value may move, relative to max(1, |value|), where a result was computed on another kind of machine.
@@ -124,8 +124,8 @@ def _words(text: str) -> str:
 
 def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools: dict[str, "Tool"]) -> Comparison:
     """Run one experiment again, past the cache, and compare."""
-    from agent.executor import code_version, provenance
-    from tools._base import ToolInputError
+    from agent.loop.executor import code_version, provenance
+    from tools.methods.tool import ToolInputError
 
     x = row.experiment
 
@@ -175,7 +175,7 @@ def compare_provenance(run: "Run", subject: "Subject", seeds: set[int]) -> list[
 
     seeds: those of the run's experiments, which must all be the run's own.
     """
-    from agent.executor import code_version, provenance
+    from agent.loop.executor import code_version, provenance
     from experiments_db.records import Provenance
 
     s = run.settings
@@ -238,14 +238,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem:
         print(f"agent.replay: {problem}", file=sys.stderr)
         return 2
-    from tools._threads import share_the_machine
+    from tools.engine.threads import share_the_machine
 
     share_the_machine()
-    from agent.executor import ToolRunner
-    from agent.record import RunRecord, RunTasks
-    from agent.session import InputError, check_settings, writable
+    from agent.loop.executor import ToolRunner
+    from agent.loop.record import RunRecord, RunTasks
+    from agent.loop.session import InputError, check_settings, writable
     from experiments_db.store import Store, StoreError
-    from tools._base import discover
+    from tools.methods.tool import discover
     from tools.subjects import SubjectError, load_subject
 
     try:
@@ -313,12 +313,12 @@ def _say_provenance(rows: list[Compared]) -> None:
 
 def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> int:
     """Give another planner the same question and lay both conclusions side by side."""
-    from agent.record import Reading
-    from agent.report import run_folder
+    from agent.loop.record import Reading
+    from agent.loop.session import InputError, Session
+    from agent.report.build import run_folder
+    from agent.report.summary import side_by_side, summary
     from agent.run import parser as run_parser
     from agent.run import plain_problem
-    from agent.session import InputError, Session
-    from agent.summary import side_by_side, summary
 
     s = run.settings
     words = [

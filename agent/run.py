@@ -72,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if not args.quiet:
         print("loading …", flush=True)
-    from tools._threads import share_the_machine
+    from tools.engine.threads import share_the_machine
 
     share_the_machine()
-    from agent.session import InputError, Session
+    from agent.loop.session import InputError, Session
 
     try:
         session = Session.open(args, os.environ)

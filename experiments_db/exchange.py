@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments_db._formats import (
+from experiments_db.formats import (
     FORMAT,
     FORMATS,
     ExchangeError,
@@ -29,7 +29,7 @@ from experiments_db._formats import (
     remove,
     write,
 )
-from experiments_db._run_tables import Column, Table, count, difference, merge, rows, tables, transaction
+from experiments_db.run_tables import Column, Table, count, difference, merge, rows, tables, transaction
 from experiments_db.store import Store
 
 __all__ = ["FORMATS", "VERSION", "ExchangeError", "Imported", "export_run", "import_run"]

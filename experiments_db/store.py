@@ -10,18 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments_db import _select
-from experiments_db._opening import NewerVersionError, connect, writing
-from experiments_db._rows import (
-    MEASUREMENT_COLUMNS,
-    MEASUREMENT_FIELDS,
-    ExperimentRow,
-    experiment_of,
-    lists_of,
-    measurement_from,
-    measurement_row,
-    result_sha,
-)
+from experiments_db import select
+from experiments_db.opening import NewerVersionError, connect, writing
 from experiments_db.records import (
     Array,
     Axis,
@@ -38,6 +28,16 @@ from experiments_db.records import (
     Run,
     TaskData,
     canonical_json,
+)
+from experiments_db.rows import (
+    MEASUREMENT_COLUMNS,
+    MEASUREMENT_FIELDS,
+    ExperimentRow,
+    experiment_of,
+    lists_of,
+    measurement_from,
+    measurement_row,
+    result_sha,
 )
 
 
@@ -241,8 +241,8 @@ class Store:
     ) -> list[dict[str, Any]]:
         """Measurements filtered, grouped and aggregated. where: {column: {operator: value}}. StoreError on bad names."""
         try:
-            sql, values = _select.build(where or {}, group_by, aggregate, order_by, descending, limit, run)
-        except _select.SelectError as error:
+            sql, values = select.build(where or {}, group_by, aggregate, order_by, descending, limit, run)
+        except select.SelectError as error:
             raise StoreError(str(error)) from None
         return self.rows(sql, *values)
 
@@ -336,7 +336,7 @@ class Store:
 
     def verify(self) -> list[str]:
         """Everything whose content does not fit its hash, or that refers to nothing; one line each."""
-        from experiments_db._verify import problems
+        from experiments_db.verify import problems
 
         return problems(self)
 

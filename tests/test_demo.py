@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tools._scoring import score
-from tools.engine import statistics
 from tools.engine.executor import Variant
+from tools.methods.scoring import score
+from tools.statistics import intervals as statistics
 from tools.subjects import DEMO, load_subject
 from tools.subjects.demo import train
 from tools.tasks import chance_level, families, get_task

@@ -3,11 +3,12 @@
 import pytest
 import scripts
 
-from agent import report, run
-from agent.record import RunRecord
+from agent import run
+from agent.loop.record import RunRecord
+from agent.report import build
 from experiments_db.records import Control, Measurement
 from experiments_db.store import Store
-from tools._discipline import effect_p, family, outside_control
+from tools.findings.discipline import effect_p, family, outside_control
 
 ATTN = "accuracy[task=addition, split=confirm, site=0.attn, layer=0, position=last, variant=resample]"
 SPARED = "accuracy[task=addition, split=confirm, site=4.attn, layer=4, position=last, variant=resample]"
@@ -79,7 +80,7 @@ def test_nothing_forbidden_left_a_trace(answers):
 
 def test_the_report_names_role_caveats_number_of_tests_and_corrected_p_values(answers):
     store, name, _ = answers
-    text = report.render(store, name, None)
+    text = build.render(store, name, None)
     assert "localisation: necessary" in text
     assert "Rests on one prompt format (addition), one ablation type (resample)" in text
     assert "adjusted by Holm's method over the run's 2 confirmatory tests" in text

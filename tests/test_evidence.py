@@ -10,13 +10,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from benchmarks.planted.__main__ import write_task
 from benchmarks.planted.cases import CASES
 from benchmarks.planted.train import FOLDER, make
-from tools._base import Context, ToolInputError, discover
-from tools._interventions import Spot
-from tools._offline import Nothing, OfflineTasks
-from tools._scoring import microbatches
-from tools._twins import load_pairs
 from tools.attention import kinds_of, patterns
 from tools.attribute import _exact, _targets, estimate
+from tools.methods.interventions import Spot
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.scoring import microbatches
+from tools.methods.tool import Context, ToolInputError, discover
+from tools.methods.twins import load_pairs
 from tools.probe import _Data, _fit
 from tools.subjects import load_subject, wrap
 
@@ -368,10 +368,10 @@ def test_the_tuned_lens_is_better_held_out_at_every_layer_but_the_last(demo):
 
 
 def test_a_lens_from_disk_reads_what_it_read_when_it_was_fitted(demo):
-    from tools import _translators
+    from tools.methods import translators
 
     first = call(demo, "tuned_lens", tasks=["addition"], examples=32, steps=10, prompt="3 + 4 =")
-    _translators._loaded.clear()
+    translators._loaded.clear()
     again = call(demo, "tuned_lens", tasks=["addition"], examples=32, steps=10, prompt="3 + 4 =")
     assert again == first
     assert "6: ' 7'" in first.text or "6: '7'" in first.text

@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import report
+from agent.report import __main__ as report
 from experiments_db import __main__ as command
 from experiments_db import exchange
-from experiments_db._run_tables import tables
 from experiments_db.records import (
     Array,
     Axis,
@@ -31,6 +30,7 @@ from experiments_db.records import (
     canonical_json,
     tagged_hash,
 )
+from experiments_db.run_tables import tables
 from experiments_db.store import Store
 
 ROOT = Path(__file__).parent.parent

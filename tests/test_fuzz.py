@@ -10,18 +10,18 @@ import random
 
 import pytest
 
-from agent.budget import Limits
-from agent.executor import ToolRunner
-from agent.loop import investigate
-from agent.planners._base import PlannerError, ToolCall, Turn
+from agent.loop.budget import Limits
+from agent.loop.executor import ToolRunner
+from agent.loop.investigate import investigate
+from agent.loop.record import RunRecord, RunTasks
+from agent.planners.base import PlannerError, ToolCall, Turn
 from agent.planners.random_valid import _Known, arguments
-from agent.record import RunRecord, RunTasks
 from benchmarks.planted.__main__ import write_task
 from benchmarks.planted.cases import CASES
 from benchmarks.planted.train import FOLDER
 from experiments_db.records import Run, TaskData
 from experiments_db.store import Store
-from tools._base import discover
+from tools.methods.tool import discover
 from tools.subjects import load_subject
 from tools.tasks import read_jsonl
 

@@ -8,10 +8,10 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agent import run
-from agent.planners._base import Answer, Exchange, PlannerError, ToolCall, ToolInfo, Turn, View
+from agent.planners.base import Answer, Exchange, PlannerError, ToolCall, ToolInfo, Turn, View
 from agent.planners.local import Local
 from experiments_db.store import Store
-from tools._base import discover
+from tools.methods.tool import discover
 
 TOOLS = discover()
 INFOS = [ToolInfo(t.name, t.description, t.schema()) for t in TOOLS.values()]

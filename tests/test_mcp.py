@@ -12,10 +12,10 @@ from mcp import Client, StdioServerParameters
 
 from agent import mcp as served
 from agent import run
+from agent.loop.session import Session
 from agent.planners.external import External
-from agent.session import Session
 from experiments_db.store import Store
-from tools._base import discover
+from tools.methods.tool import discover
 
 CALLS = [c for turn in scripts.TURNS for c in turn["calls"]]
 

@@ -4,8 +4,8 @@ import pytest
 import scripts
 
 from agent import run
-from agent.notebook import notebook_text
-from agent.record import RunRecord
+from agent.loop.notebook import notebook_text
+from agent.loop.record import RunRecord
 from experiments_db.store import Store
 
 PAIRS = [(a, b) for a in range(2, 9) for b in range(2, 9)]

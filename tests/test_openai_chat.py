@@ -8,10 +8,10 @@ import scripts
 from loopback import Loopback, completion
 
 from agent import run
-from agent.planners._base import Answer, Exchange, PlannerError, ToolCall, ToolInfo, Turn, View
+from agent.planners.base import Answer, Exchange, PlannerError, ToolCall, ToolInfo, Turn, View
 from agent.planners.openai_chat import OpenAIChat
 from experiments_db.store import Store
-from tools._base import discover
+from tools.methods.tool import discover
 
 KEY = "sk-very-secret-0123456789"
 GOOD = completion(("list_tasks", {}))
@@ -142,9 +142,9 @@ async def test_the_view_stays_small_and_its_beginning_stays_the_same():
 
 
 async def test_five_hundred_experiments_later_a_turn_costs_little_more(tmp_path):
-    from agent.loop import history
-    from agent.notebook import notebook_text
-    from agent.record import RunRecord
+    from agent.loop.investigate import history
+    from agent.loop.notebook import notebook_text
+    from agent.loop.record import RunRecord
     from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Result, Run
 
     store = Store(tmp_path / "e.db")

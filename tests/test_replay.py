@@ -13,12 +13,13 @@ import scripts
 import torch
 from safetensors.torch import load_file, save_file
 
-from agent import replay, report, run
-from agent.branch import Branch, BranchError, turn_ends
-from agent.loop import spending
-from agent.record import RunRecord
+from agent import replay, run
+from agent.loop.branch import Branch, BranchError, turn_ends
+from agent.loop.investigate import spending
+from agent.loop.record import RunRecord
 from agent.replay import allowed, compare
-from experiments_db._branch import copy_record
+from agent.report import __main__ as report
+from experiments_db.branch import copy_record
 from experiments_db.records import Array, Control, Experiment, Measurement, Result, Run
 from experiments_db.store import Store
 from tools.subjects import DEMO

@@ -14,8 +14,8 @@ import pytest
 from browser import CURATED, curated_and_hostile, serving
 from hostile import EVIL
 
-from agent import report
-from agent.plots import as_json, main_plots, plots, shown
+from agent.report import build
+from agent.report.plots import as_json, main_plots, plots, shown
 from agent.review.__main__ import main
 from agent.review.render import export
 from experiments_db.records import Array, Axis, Claim, Experiment, Hypothesis, Measurement, Note, Result, Run
@@ -77,7 +77,7 @@ def test_every_link_inside_an_exported_file_leads_to_a_place_in_it(store):
 def test_the_numbers_of_the_report_page_are_those_of_the_report_file(store, site):
     for run in (r for r in store.runs() if r != "hostile"):
         _, text, _ = get(f"{site}/runs/{run}/report")
-        written = report.render(store, run, None).replace("\\", "")
+        written = build.render(store, run, None).replace("\\", "")
         for number in re.findall(r'class="number"[^>]*>([^<]+)</a>', text):
             assert html.unescape(number) in written
 
@@ -97,7 +97,7 @@ def test_hostile_text_is_escaped_on_every_page(store, site):
 
 
 def test_hostile_text_is_inert_in_the_report_file(store):
-    text = report.render(store, "hostile", None)
+    text = build.render(store, "hostile", None)
     outside = re.sub(r"(`+)(?:.|\n)*?\1", "", text)  # inline code and fences show their text as it is
     assert "<script>" not in outside
     assert "<img" not in outside

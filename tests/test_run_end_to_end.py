@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agent import replay, report, run
+from agent import replay, run
+from agent.report import __main__ as report
 from experiments_db.store import Store
 from tools.subjects import DEMO
 from tools.tasks import get_task

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.engine import statistics as stats
+from tools.statistics import intervals as stats
 
 SAMPLES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40).map(np.array)
 

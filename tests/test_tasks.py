@@ -21,7 +21,7 @@ from tools.tasks import (
     indirect_object,
     read_jsonl,
 )
-from tools.tasks._base import Example
+from tools.tasks.task import Example
 
 N = 150
 

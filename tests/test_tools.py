@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tools import __main__ as command
-from tools._base import Context, ToolInputError, discover
-from tools._interventions import derangement
-from tools._offline import Nothing, OfflineTasks
+from tools.methods.interventions import derangement
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.tool import Context, ToolInputError, discover
 from tools.subjects import load_subject
 from tools.tasks import get_task
 

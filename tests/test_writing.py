@@ -6,17 +6,18 @@ import re
 import pytest
 import scripts
 
-from agent import prompts, run
-from agent.budget import Limits, Spent
-from agent.goal import GoalError, model_named_in, understand
+from agent import run
+from agent.loop import prompts
+from agent.loop.budget import Limits, Spent
+from agent.loop.goal import GoalError, model_named_in, understand
+from agent.loop.record import RunRecord
 from agent.planners import PlannerChoiceError, make_planner
-from agent.record import RunRecord
-from agent.references import UnresolvedReference, resolve, substitute
-from agent.report_text import measurement_text, reference_text
-from agent.text import code, inert, markdown
+from agent.report.numbers import measurement_text, reference_text
+from agent.report.references import UnresolvedReference, resolve, substitute
+from agent.report.text import code, inert, markdown
 from experiments_db.records import Control, Experiment, Measurement, Result, Run, parse_metric
 from experiments_db.store import Store
-from tools._references import could_mean
+from tools.findings.wording import could_mean
 
 CONTROL = Control(kind="random", value=0.9, low=0.8, high=1.0, n=10)
 ROWS = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tools._base import Tool
+    from tools.methods.tool import Tool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--json", action="store_true", help="print the measurements, one JSON object a line")
     p.add_argument("--docs", action="store_true", help="print the table of all tools as markdown")
     args = p.parse_args(argv)
-    from tools._threads import share_the_machine
+    from tools.engine.threads import share_the_machine
 
     share_the_machine()
-    from tools._base import ToolInputError, discover
+    from tools.methods.tool import ToolInputError, discover
     from tools.subjects import SubjectError
     from tools.tasks import TaskError
 
@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(tool: "Tool", args: argparse.Namespace) -> int:
     """Run a tool on a subject and print what it answers."""
-    from tools._base import Context, ToolInputError
-    from tools._offline import Nothing, OfflineTasks
+    from tools.methods.offline import Nothing, OfflineTasks
+    from tools.methods.tool import Context, ToolInputError
     from tools.subjects import load_subject
 
     try:

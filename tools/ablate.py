@@ -15,14 +15,14 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments_db.records import Array, Control, Measurement, Outcome
-from tools._arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._interventions import Spot, activations, channels, derangement, random_edits, select, set_edits
-from tools._measure import delta_measurements, load_examples, score_measurements
-from tools._scoring import Microbatch, Scores, microbatches, score
-from tools._tables import as_array, grid, text_table
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Site
+from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
+from tools.methods.interventions import Spot, activations, channels, derangement, random_edits, select, set_edits
+from tools.methods.measuring import delta_measurements, load_examples, score_measurements
+from tools.methods.scoring import Microbatch, Scores, microbatches, score
+from tools.methods.tables import as_array, grid, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"

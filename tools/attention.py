@@ -15,13 +15,13 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments_db.records import Control, Measurement, Outcome
-from tools._arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._measure import load_examples, measured
-from tools._scoring import microbatches
-from tools._tables import as_array, grid, text_table
-from tools.engine import statistics
 from tools.engine.sites import Site
+from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
+from tools.methods.measuring import load_examples, measured
+from tools.methods.scoring import microbatches
+from tools.methods.tables import as_array, grid, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.statistics import intervals as statistics
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"

@@ -18,16 +18,16 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments_db.records import Array, Control, Measurement, Outcome
-from tools._arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools._base import Context, ToolArgs
-from tools._interventions import Spot, activations, channels, set_edits
-from tools._measure import load_examples, measured
-from tools._scoring import Encoded, Microbatch, microbatches, score
-from tools._tables import as_array, grid, text_table
-from tools._twins import donor_inputs, donor_margin, load_pairs, whole_gap
-from tools.engine import statistics
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Kind, Site
+from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
+from tools.methods.interventions import Spot, activations, channels, set_edits
+from tools.methods.measuring import load_examples, measured
+from tools.methods.scoring import Encoded, Microbatch, microbatches, score
+from tools.methods.tables import as_array, grid, text_table
+from tools.methods.tool import Context, ToolArgs
+from tools.methods.twins import donor_inputs, donor_margin, load_pairs, whole_gap
+from tools.statistics import intervals as statistics
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"

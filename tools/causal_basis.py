@@ -16,13 +16,23 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from experiments_db.records import Control, Measurement, Outcome
-from tools._arguments import check_blocks
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._measure import measured
-from tools._tables import as_array, text_table
-from tools._translators import States, corpus, fitted, kl, last_states_with, logprobs, split_rows, states, translate
-from tools.engine import statistics
 from tools.engine.sites import Site
+from tools.methods.arguments import check_blocks
+from tools.methods.measuring import measured
+from tools.methods.tables import as_array, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.methods.translators import (
+    States,
+    corpus,
+    fitted,
+    kl,
+    last_states_with,
+    logprobs,
+    split_rows,
+    states,
+    translate,
+)
+from tools.statistics import intervals as statistics
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"

@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Claim, Outcome, Role
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._discipline import caveats, check_localisation
-from tools._references import check_handles, check_references
+from tools.findings.discipline import caveats, check_localisation
+from tools.findings.wording import check_handles, check_references
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE = {

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from experiments_db.records import Measurement, Outcome
-from tools._base import Context, ToolArgs
+from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE: dict[str, object] = {}

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Note, Outcome
-from tools._base import Context, ToolArgs
-from tools._references import check_references
+from tools.findings.wording import check_references
+from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE = {"answer": "found", "conclusion": "Addition happens in the MLPs of blocks 1 and 2 (C1)."}

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Measurement, Outcome
-from tools._arguments import ProgramArgs
-from tools._base import Context, ToolInputError
+from tools.methods.arguments import ProgramArgs
+from tools.methods.tool import Context, ToolInputError
 from tools.subjects import SubjectError
 
 KIND: Literal["experiment"] = "experiment"

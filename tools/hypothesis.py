@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Hypothesis, Outcome
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._references import check_handles, check_references
+from tools.findings.wording import check_handles, check_references
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE = {

@@ -12,13 +12,13 @@ import numpy as np
 from pydantic import Field
 
 from experiments_db.records import Array, Measurement, Outcome
-from tools._arguments import EXAMPLES, SPLIT, ProgramArgs, SplitName
-from tools._base import Context, ToolInputError
-from tools._measure import delta_measurements, load_examples, score_measurements
-from tools._scoring import score
-from tools._tables import as_array, grid, text_table
 from tools.engine.executor import Variant
 from tools.engine.programs import SWEEPS, identity
+from tools.methods.arguments import EXAMPLES, SPLIT, ProgramArgs, SplitName
+from tools.methods.measuring import delta_measurements, load_examples, score_measurements
+from tools.methods.scoring import score
+from tools.methods.tables import as_array, grid, text_table
+from tools.methods.tool import Context, ToolInputError
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"tasks": ["addition", "agreement"], "sweep": "skip_each"}

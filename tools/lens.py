@@ -14,13 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments_db.records import Array, Measurement, Outcome
-from tools._arguments import EXAMPLES, SPLIT, SplitName
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._measure import load_examples, score_measurements
-from tools._scoring import encode, score
-from tools._tables import as_array, text_table
 from tools.engine.executor import Variant
 from tools.engine.sites import Site
+from tools.methods.arguments import EXAMPLES, SPLIT, SplitName
+from tools.methods.measuring import load_examples, score_measurements
+from tools.methods.scoring import encode, score
+from tools.methods.tables import as_array, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"

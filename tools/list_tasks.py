@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 from experiments_db.records import Outcome
-from tools._base import Context, ToolArgs
+from tools.methods.tool import Context, ToolArgs
 from tools.tasks import families, get_task
 
 KIND: Literal["notebook"] = "notebook"

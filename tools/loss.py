@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field
 
 from experiments_db.records import Measurement, Outcome
-from tools._arguments import EXAMPLES, SPLIT, ProgramArgs, SplitName
-from tools._base import Context
-from tools._measure import delta_measurements, load_examples, percent, score_measurements
-from tools._scoring import score
-from tools._tables import as_array
 from tools.engine.executor import Variant
+from tools.methods.arguments import EXAMPLES, SPLIT, ProgramArgs, SplitName
+from tools.methods.measuring import delta_measurements, load_examples, percent, score_measurements
+from tools.methods.scoring import score
+from tools.methods.tables import as_array
+from tools.methods.tool import Context
 from tools.tasks import chance_level
 
 KIND: Literal["experiment"] = "experiment"

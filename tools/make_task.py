@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Outcome, TaskData
-from tools._base import Context, ToolArgs, ToolInputError
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.tasks import SPLITS, TaskError, chance_level, families, from_records, to_records
 
 KIND: Literal["notebook"] = "notebook"

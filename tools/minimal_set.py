@@ -17,15 +17,15 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments_db.records import Control, Measurement, Outcome
-from tools._arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._interventions import activations, channels, derangement, select
-from tools._measure import load_examples, measured
-from tools._scoring import Microbatch, Scores, score
-from tools._tables import as_array
-from tools.engine import statistics
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Kind, Site
+from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
+from tools.methods.interventions import activations, channels, derangement, select
+from tools.methods.measuring import load_examples, measured
+from tools.methods.scoring import Microbatch, Scores, score
+from tools.methods.tables import as_array
+from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.statistics import intervals as statistics
 from tools.tasks import Example, Task, chance_level
 
 KIND: Literal["experiment"] = "experiment"

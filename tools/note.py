@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Note, Outcome
-from tools._base import Context, ToolArgs
-from tools._references import check_handles, check_references
+from tools.findings.wording import check_handles, check_references
+from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE = {"text": "Skipping block 0 breaks every task, so it says nothing about addition.", "experiments": ["E2"]}

@@ -14,16 +14,16 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments_db.records import Control, Measurement, Outcome
-from tools._arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._interventions import Spot, activations, channels, random_edits, select, set_edits
-from tools._measure import measured
-from tools._scoring import Microbatch, Scores, score
-from tools._tables import as_array, grid, text_table
-from tools._twins import donor_inputs, donor_margin, load_pairs, place_positions, whole_gap
-from tools.engine import statistics
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Kind, Site
+from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
+from tools.methods.interventions import Spot, activations, channels, random_edits, select, set_edits
+from tools.methods.measuring import measured
+from tools.methods.scoring import Microbatch, Scores, score
+from tools.methods.tables import as_array, grid, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.methods.twins import donor_inputs, donor_margin, load_pairs, place_positions, whole_gap
+from tools.statistics import intervals as statistics
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True

@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Outcome, Prediction, parse_metric
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._discipline import check_confirm_once
-from tools._references import measured_already
+from tools.findings.discipline import check_confirm_once
+from tools.findings.wording import measured_already
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE = {

@@ -22,12 +22,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from experiments_db.records import Control, Measurement, Outcome
-from tools._arguments import SPLIT, SplitName, check_blocks
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._features import class_labels, collect, labels_of, number_labels, site_list
-from tools._measure import load_examples, measured
-from tools._tables import as_array, text_table
-from tools.engine import statistics
+from tools.methods.arguments import SPLIT, SplitName, check_blocks
+from tools.methods.features import class_labels, collect, labels_of, number_labels, site_list
+from tools.methods.measuring import load_examples, measured
+from tools.methods.tables import as_array, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.statistics import intervals as statistics
 from tools.subjects import Subject
 from tools.tasks import Example
 

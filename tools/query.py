@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Outcome
-from tools._base import Context, ToolArgs, ToolInputError
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE = {"where": ["name=accuracy", "task=addition", "value<0.5"], "order_by": "value", "limit": 10}

@@ -20,15 +20,15 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from experiments_db.records import Control, Measurement, Outcome
-from tools._arguments import SPLIT, SplitName, check_blocks
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._features import collect, labels_of, site_list
-from tools._measure import load_examples, measured
-from tools._scoring import Microbatch, Scores, score
-from tools._tables import as_array, text_table
-from tools.engine import statistics
 from tools.engine.executor import Variant
 from tools.engine.sites import Edit, Site
+from tools.methods.arguments import SPLIT, SplitName, check_blocks
+from tools.methods.features import collect, labels_of, site_list
+from tools.methods.measuring import load_examples, measured
+from tools.methods.scoring import Microbatch, Scores, score
+from tools.methods.tables import as_array, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.statistics import intervals as statistics
 from tools.tasks import Example, Task
 
 KIND: Literal["experiment"] = "experiment"

@@ -18,12 +18,12 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import StandardScaler
 
 from experiments_db.records import Control, Outcome
-from tools._arguments import SPLIT, SplitName
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._measure import load_examples, measured
-from tools._tables import as_array, text_table
-from tools._translators import corpus, fitted, kl, logprobs, prompts, split_rows, states, translate
-from tools.engine import statistics
+from tools.methods.arguments import SPLIT, SplitName
+from tools.methods.measuring import load_examples, measured
+from tools.methods.tables import as_array, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.methods.translators import corpus, fitted, kl, logprobs, prompts, split_rows, states, translate
+from tools.statistics import intervals as statistics
 from tools.subjects import Subject
 from tools.tasks import Example
 

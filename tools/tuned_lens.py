@@ -17,12 +17,12 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments_db.records import Array, Control, Measurement, Outcome
-from tools._arguments import SPLIT, SplitName
-from tools._base import Context, ToolArgs, ToolInputError
-from tools._measure import measured
-from tools._tables import as_array, text_table
-from tools._translators import Start, corpus, fitted, kl, logprobs, split_rows, states, translate
-from tools.engine import statistics
+from tools.methods.arguments import SPLIT, SplitName
+from tools.methods.measuring import measured
+from tools.methods.tables import as_array, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.methods.translators import Start, corpus, fitted, kl, logprobs, split_rows, states, translate
+from tools.statistics import intervals as statistics
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"tasks": ["addition", "agreement"], "examples": 64, "steps": 40}

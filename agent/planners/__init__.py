@@ -7,7 +7,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from agent.planners._base import Planner, PlannerError
+from agent.planners.base import Planner, PlannerError
 
 DEFAULT_MODEL = "gpt-5"
 KINDS = "systematic, openai:MODEL, local:FOLDER_OR_ID, random_valid[:SEED], scripted:FILE.jsonl"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from agent.planners._base import Answer, PlannerError, ToolCall, Turn, View
+from agent.planners.base import Answer, PlannerError, ToolCall, Turn, View
 
 ENDED = "the run has ended; its report is written"
 

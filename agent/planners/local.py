@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from agent.planners._base import PlannerError, ToolCall, Turn, Usage, View
-from agent.planners._chat import messages
+from agent.planners.base import PlannerError, ToolCall, Turn, Usage, View
+from agent.planners.chat import messages
 
 THOUGHT_TOKENS, CALL_TOKENS = 256, 768
 TEXT_LENGTH, LIST_LENGTH = 300, 12  # bounds in the grammar: a weak model would else never end a string

@@ -13,8 +13,8 @@ from typing import Any
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from agent.planners._base import PlannerError, ToolCall, Turn, Usage, View
-from agent.planners._chat import messages
+from agent.planners.base import PlannerError, ToolCall, Turn, Usage, View
+from agent.planners.chat import messages
 
 RETRIED = {408, 409, 429}
 FIRST_LIMIT, RAISED_LIMIT = 4096, 16384

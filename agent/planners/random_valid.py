@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent.planners._base import ToolCall, ToolInfo, Turn, View
+from agent.planners.base import ToolCall, ToolInfo, Turn, View
 
 TASKS = ("addition", "agreement", "copying", "indirect_object", "facts", "key_value")
 TEXTS = ("The keys to the cabinet", " is", " are", "3 + 4 =", "It may be so.")

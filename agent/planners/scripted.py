@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.planners._base import PlannerError, ToolCall, Turn, View
+from agent.planners.base import PlannerError, ToolCall, Turn, View
 
 
 class Scripted:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 
+from agent.report.summary import summary
 from agent.review.pages import ROWS, Context, NotFound, Pages
 from agent.review.texts import arguments_text
-from agent.summary import summary
 from experiments_db.records import COORDINATES, Measurement
 from experiments_db.store import Store
 

@@ -6,17 +6,17 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
-from agent.loop import spending
-from agent.plots import as_json, main_plots, shown
-from agent.plots import plots as all_plots
-from agent.record import Reading
-from agent.report_text import control_text, measurement_text, value_text
+from agent.loop.investigate import spending
+from agent.loop.record import Reading
+from agent.report.numbers import control_text, measurement_text, value_text
+from agent.report.plots import as_json, main_plots, shown
+from agent.report.plots import plots as all_plots
+from agent.report.summary import calibration, limits, verdict
 from agent.review.texts import PAGE, Links, Part, Texts, arguments_text, first_line
 from agent.review.timeline import timeline
-from agent.summary import calibration, limits, verdict
 from experiments_db.records import COORDINATES, Measurement, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
-from tools._discipline import caveats, confirmatory
+from tools.findings.discipline import caveats, confirmatory
 
 RUNS, TURNS, ROWS, POINTS, RESULTS = 50, 25, 50, 3000, 256
 WORDS = 20  # of a search

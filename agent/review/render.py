@@ -10,10 +10,10 @@ from typing import Any, cast
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from agent.report_text import value_text
+from agent.report.numbers import value_text
+from agent.report.text import inert
 from agent.review.pages import Pages
 from agent.review.texts import Links
-from agent.text import inert
 from experiments_db.store import Store
 
 

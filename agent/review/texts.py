@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agent.record import Reading
-from agent.references import PATTERN, UnresolvedReference, resolve
-from agent.report_text import reference_text
+from agent.loop.record import Reading
+from agent.report.numbers import reference_text
+from agent.report.references import PATTERN, UnresolvedReference, resolve
 from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 

@@ -23,8 +23,8 @@ from benchmarks.planted.tasks import TASKS
 from benchmarks.planted.train import FOLDER, make
 from experiments_db.records import Measurement
 from experiments_db.store import Store
-from tools._base import Context, discover
-from tools._offline import Nothing, OfflineTasks
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.tool import Context, discover
 from tools.subjects import Subject, load_subject
 
 PER_SPLIT = 200

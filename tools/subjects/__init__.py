@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from tools.subjects._family import Family
-from tools.subjects._subject import CapabilityError, Inputs, Subject, SubjectError, Trace
+from tools.subjects.family import Family
+from tools.subjects.subject import CapabilityError, Inputs, Subject, SubjectError, Trace
 
 __all__ = [
     "DEMO",
@@ -37,9 +37,9 @@ TOKENIZER_SETTINGS = ("merges.txt", "tokenizer_config.json", "special_tokens_map
 @cache
 def families() -> tuple[Family, ...]:
     """Every model family: one for each public module of this folder."""
-    names = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.name.startswith("_"))
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names if name != "demo"]
-    return tuple(m.FAMILY for m in modules)
+    names = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.ispkg)
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return tuple(m.FAMILY for m in modules if hasattr(m, "FAMILY"))
 
 
 def locate(name: str) -> Path:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tools.subjects._family import Family, Fields, StackPaths
+from tools.subjects.family import Family, Fields, StackPaths
 
 
 def _arguments(fields: Fields, _: Fields) -> dict[str, Any]:

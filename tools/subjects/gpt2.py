@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al. 2019) and models of its architecture, the built-in demo among them."""
 
-from tools.subjects._family import decoder
+from tools.subjects.family import decoder
 
 FAMILY = decoder(
     "gpt2",

@@ -1,6 +1,6 @@
 """GPT-NeoX (Black et al. 2022) and Pythia (Biderman et al. 2023): attention and MLP may read the same residual."""
 
-from tools.subjects._family import decoder
+from tools.subjects.family import decoder
 
 FAMILY = decoder(
     "gpt_neox",

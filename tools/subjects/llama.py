@@ -1,6 +1,6 @@
 """Llama (Touvron et al. 2023) and the families that share its block: Mistral, Qwen 2 and 3."""
 
-from tools.subjects._family import decoder
+from tools.subjects.family import decoder
 
 FAMILY = decoder(
     "llama",

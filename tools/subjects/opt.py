@@ -1,6 +1,6 @@
 """OPT (Zhang et al. 2022); the 350M model has no final norm and projects its states before the head."""
 
-from tools.subjects._family import decoder
+from tools.subjects.family import decoder
 
 FAMILY = decoder(
     "opt",

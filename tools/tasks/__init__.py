@@ -6,8 +6,8 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
-from tools.tasks._base import SPLITS, Example, Family, Options, Split, Task, TaskError, chance_level, split_of
-from tools.tasks._user import from_records, read_jsonl, to_records
+from tools.tasks.task import SPLITS, Example, Family, Options, Split, Task, TaskError, chance_level, split_of
+from tools.tasks.user import from_records, read_jsonl, to_records
 
 __all__ = [
     "SPLITS",
@@ -29,8 +29,9 @@ __all__ = [
 
 @cache
 def _families() -> tuple[Family, ...]:
-    names = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.name.startswith("_"))
-    return tuple(f for name in names for f in importlib.import_module(f"{__name__}.{name}").FAMILIES)
+    names = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return tuple(family for m in modules for family in getattr(m, "FAMILIES", ()))
 
 
 def families() -> dict[str, Family]:

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Iterator
 
-from tools.tasks._base import Example, Family, Options, Split, split_of
-from tools.tasks._words import NOUNS, PREPOSITIONS
+from tools.tasks.task import Example, Family, Options, Split, split_of
+from tools.tasks.words import NOUNS, PREPOSITIONS
 
 CHOICES = (" is", " are")
 

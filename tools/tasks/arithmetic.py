@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tools.tasks._base import Example, Family, Options, Split, split_of
+from tools.tasks.task import Example, Family, Options, Split, split_of
 
 Op = Literal["+", "-"]
 Side = Literal["train", "explore", "confirm"]

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Iterator
 
-from tools.tasks._base import Example, Family, Options, Split, split_of
-from tools.tasks._words import LETTERS
+from tools.tasks.task import Example, Family, Options, Split, split_of
+from tools.tasks.words import LETTERS
 
 
 def letters(rng: random.Random) -> list[str]:

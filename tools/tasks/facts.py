@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tools.tasks._base import Example, Family, Options, Split, unit_hash
+from tools.tasks.task import Example, Family, Options, Split, unit_hash
 
 _TABLE = """France Paris;Spain Madrid;Italy Rome;Germany Berlin;Portugal Lisbon;Greece Athens;Austria Vienna;
 Belgium Brussels;Ireland Dublin;Norway Oslo;Sweden Stockholm;Finland Helsinki;Denmark Copenhagen;Poland Warsaw;

@@ -5,8 +5,8 @@
 import random
 from collections.abc import Iterator
 
-from tools.tasks._base import Example, Family, Options, Split, split_of
-from tools.tasks._words import NAMES, OBJECTS, PLACES
+from tools.tasks.task import Example, Family, Options, Split, split_of
+from tools.tasks.words import NAMES, OBJECTS, PLACES
 
 TEMPLATES = (
     "When {a} and {b} went to the {place}, {s} gave a {object} to",

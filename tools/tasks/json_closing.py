@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from tools.tasks._base import Example, Family, Options, Split, split_of
+from tools.tasks.task import Example, Family, Options, Split, split_of
 
 CHOICES = ("]", "}")
 KEYS = ("name", "age", "city", "price", "count", "id", "title", "year", "size", "color")

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from tools.tasks._base import Example, Family, Options, Split, split_of
-from tools.tasks._words import NAMES, OBJECTS
+from tools.tasks.task import Example, Family, Options, Split, split_of
+from tools.tasks.words import NAMES, OBJECTS
 
 
 class KeyValueOptions(Options):

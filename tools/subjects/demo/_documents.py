@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 from tools.tasks import agreement, arithmetic, brackets, copying, facts, indirect_object, split_of
-from tools.tasks._words import ADJECTIVES, LETTERS, NAMES, NOUNS, OBJECTS, PLACES, PREPOSITIONS
+from tools.tasks.words import ADJECTIVES, LETTERS, NAMES, NOUNS, OBJECTS, PLACES, PREPOSITIONS
 
 Piece = tuple[str, bool]
 Document = list[Piece]

@@ -216,8 +216,8 @@ def train(seed: int = 0, steps: int = 3200, *, log: bool = True) -> tuple[Any, A
 
 def held_out(folder: Path) -> str:
     """A markdown table of accuracies on both splits, by the path that the program itself uses."""
-    from tools._scoring import score
     from tools.engine.executor import Variant
+    from tools.methods.scoring import score
     from tools.subjects import load_subject
     from tools.tasks import SPLITS, chance_level, get_task
 

@@ -1,0 +1,1 @@
+"""The loop: propose, run, record; budgets, branches, sessions."""

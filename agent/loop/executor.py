@@ -1,0 +1,224 @@
+"""Run one tool call: from raw arguments to a result on record, with the cache and the measure of time and memory."""
+
+import hashlib
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tools
+from agent.loop.record import RunRecord, RunTasks
+from experiments_db.records import Experiment, Outcome, Prediction, Provenance, Result
+from tools.findings.discipline import capability
+from tools.methods.tool import Context, Tool, ToolArgs, ToolInputError
+from tools.subjects import Subject, SubjectError
+from tools.tasks import TaskError
+
+LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What one call came to. `experiment` is None for notebook tools; `result_id` is set for a cache hit."""
+
+    outcome: Outcome
+    experiment: Experiment | None = None
+    result: Result | None = None
+    result_id: int | None = None
+
+
+@cache
+def code_version() -> str:
+    """Hash of the source of everything that computes: the tools package."""
+    digest = hashlib.sha256()
+    root = Path(tools.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if "demo" not in path.relative_to(root).parts:
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def provenance(subject: Subject) -> Provenance:
+    """Where and with what this process computes."""
+    return Provenance(
+        device=str(subject.device),
+        threads=torch.get_num_threads(),
+        versions={"python": platform.python_version(), **{p: metadata.version(p) for p in LIBRARIES}},
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}",
+    )
+
+
+@cache
+def _processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+class ToolRunner:
+    """Executes tool calls on one subject; holds no state that a resumed run would miss."""
+
+    def __init__(self, subject: Subject, record: RunRecord, tasks: RunTasks, seed: int, max_tokens: int = 2048) -> None:
+        self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
+        self.max_tokens = max_tokens
+
+    def experiment(self, tool: Tool, args: ToolArgs) -> Experiment:
+        """The identity of a call: everything that determines its answer."""
+        hashes: dict[str, str] = {}
+        for spec, split, n in tool.task_specs(args):
+            try:
+                hashes[f"{spec} {split}"] = self.tasks.get(spec).sha(split, n, self.seed)  # type: ignore[arg-type]
+            except TaskError as error:
+                raise ToolInputError(str(error)) from None
+        return Experiment(
+            tool=tool.name,
+            args=args.model_dump(mode="json"),
+            subject=self.subject.fingerprint,
+            tasks=hashes,
+            seed=self.seed,
+            dtype=str(self.subject.dtype).removeprefix("torch."),
+            code=code_version(),
+        )
+
+    def run(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Executed:
+        """Run a call, or find it in the cache. ToolInputError goes back to the planner; anything else is a bug."""
+        if tool.kind == "notebook":
+            return Executed(tool.run(args, self._context(self.max_tokens, progress)))
+        experiment = self.experiment(tool, args)
+        if tool.localises:
+            self._require_capability(tool, args)
+        found = self.record.store.cached(experiment.id)
+        if found is not None:
+            number, result = found
+            self.guard_confirm(experiment, result)
+            return Executed(Outcome(status=result.status, text=result.text), experiment, result, number)
+        result = self.execute(tool, args, progress)
+        self.guard_confirm(experiment, result)
+        return Executed(Outcome(status=result.status, text=result.text), experiment, result)
+
+    def execute(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Result:
+        """Compute an experiment, past the cache, with time, memory and provenance."""
+        started, outcome = time.perf_counter(), self._measured(tool, args, progress)
+        return Result(
+            status=outcome.status,
+            text=outcome.text,
+            measurements=outcome.measurements,
+            arrays=outcome.arrays,
+            wall_seconds=time.perf_counter() - started,
+            peak_memory_bytes=_peak_memory(self.subject.device),
+            provenance=provenance(self.subject),
+        )
+
+    def score_predictions(self, handle: str, result: Result) -> list[Prediction]:
+        """Predictions that this result settles, with their outcome filled in: decided by code, once."""
+        settled: list[Prediction] = []
+        for p in self.record.predictions():
+            fitting = [m for m in result.measurements if p.outcome is None and m.fits(p.metric)]
+            if len(fitting) == 1:
+                value = fitting[0].value
+                settled.append(
+                    p.model_copy(update={"experiment": handle, "observed": value, "outcome": _holds(p, value)})
+                )
+        return settled
+
+    def _measured(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None]) -> Outcome:
+        """Run the tool; out of memory halves the batch, and below one example's worth is a failed result."""
+        max_tokens = self.max_tokens
+        while True:
+            torch.manual_seed(self.seed)
+            try:
+                return tool.run(args, self._context(max_tokens, progress))
+            except SubjectError as error:
+                raise ToolInputError(str(error)) from None
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if max_tokens <= 64:
+                    return Outcome(status="failed", text=f"out of memory at {max_tokens} tokens a batch: {error}")
+                max_tokens //= 2
+                if self.subject.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def _require_capability(self, tool: Tool, args: ToolArgs) -> None:
+        """Where a task is done can be asked only once the intact model is known to do it."""
+        for spec, _, _ in tool.task_specs(args):
+            name = self.tasks.get(spec).name
+            seen = capability(self.record, name)
+            if seen is None:
+                raise ToolInputError(
+                    f"first measure whether the intact model can do {name} at all: loss with tasks [{spec!r}]. "
+                    f"{tool.name} looks for where a task is done, and that has no meaning for one that is not done"
+                )
+            if not seen.above_chance:
+                raise ToolInputError(
+                    f"the intact model cannot do {name}: accuracy {seen.accuracy.value:.3f} in {seen.experiment} is not above "
+                    f"chance, {seen.chance:.3f}. That is the finding: claim an absence. There is nothing to locate"
+                )
+
+    def guard_confirm(self, experiment: Experiment, result: Result) -> None:
+        """The confirm split is for predictions: a result that settles none is not shown, and nothing is recorded.
+
+        Asking for the same experiment again within the run shows what is on record already.
+        """
+        if experiment.args.get("split", "explore") != "confirm" or result.status != "ok":
+            return
+        if any(e.experiment.id == experiment.id for e in self.record.experiments()):
+            return
+        if not self.score_predictions("", result):
+            still = [p.metric for p in self.record.predictions() if p.outcome is None]
+            raise ToolInputError(
+                "the confirm split is only for predictions on record, and this experiment measures none that is open "
+                f"({'; '.join(still) or 'none is'}): use predict first, with a metric that has split=confirm in its key "
+                "and is measured by the experiment you are about to run; to look around use split explore"
+            )
+
+    def _context(self, max_tokens: int, progress: Callable[[str], None]) -> Context:
+        return Context(
+            subject=self.subject,
+            tasks=self.tasks,
+            history=self.record,
+            seed=self.seed,
+            max_tokens=max_tokens,
+            progress=progress,
+        )
+
+
+def _holds(p: Prediction, value: float) -> bool:
+    tests: dict[str, bool] = {
+        "<": value < p.threshold,
+        "<=": value <= p.threshold,
+        ">": value > p.threshold,
+        ">=": value >= p.threshold,
+    }
+    return tests[p.comparison]
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes at the peak: of the process on CPU, allocated on CUDA."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+def tool_arguments(raw: str) -> Any:
+    """Parsed JSON of a call's raw arguments; ToolInputError for text that is no JSON object."""
+    try:
+        value = json.loads(raw or "{}")
+    except json.JSONDecodeError as error:
+        raise ToolInputError(f"the arguments are not JSON: {error.msg} at character {error.pos}") from None
+    if not isinstance(value, dict):
+        raise ToolInputError(f"the arguments must be a JSON object, not {type(value).__name__}")
+    return value

@@ -1,0 +1,259 @@
+"""The investigation: propose, run, record, until the planner finishes or a budget is spent.
+
+Everything the loop knows is in the store. A turn is recorded before its calls run, and each call with all that it wrote
+is one transaction; so a run that is killed at any instant continues from where it was.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from agent.loop.budget import Limits, Spent
+from agent.loop.executor import Executed, ToolRunner, tool_arguments
+from agent.loop.notebook import earlier_text, notebook_text
+from agent.loop.record import RunRecord
+from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, Usage, View
+from experiments_db.records import Claim, Hypothesis, Note, Prediction, Run
+from tools.methods.tool import Tool, ToolInputError
+
+USELESS_TURNS = 5
+
+
+@runtime_checkable
+class Viewer(Protocol):
+    """Somebody who watches a run."""
+
+    def turn(self, turn: Turn) -> None:
+        """The planner has proposed something."""
+        ...
+
+    def working(self, call: ToolCall, message: str) -> None:
+        """A call is under way."""
+        ...
+
+    def answered(self, call: ToolCall, answer: Answer, seconds: float) -> None:
+        """A call has been answered."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended: finished | stopped, and why."""
+
+    status: str
+    reason: str
+
+
+async def investigate(
+    planner: Planner,
+    run: Run,
+    record: RunRecord,
+    runner: ToolRunner,
+    tools: dict[str, Tool],
+    limits: Limits,
+    viewer: Viewer,
+) -> Ending:
+    """Drive one run to its end; the ending is on record when this returns."""
+    infos = [ToolInfo(t.name, t.description, t.schema()) for t in tools.values()]
+    exchanges, pending = history(record)
+    inherited = inherited_turns(record, run)
+    spent = spending(record, run)
+    before = run.settings.get("continue_from")
+    earlier = earlier_text(RunRecord(record.store, before)) if before else ""
+    ending: Ending | None = None
+    while ending is None:
+        if pending is None:
+            ending = _stop(exchanges, spent, limits)
+            if ending:
+                break
+            view = View(
+                goal=run.goal,
+                subject=run.subject,
+                tools=infos,
+                exchanges=exchanges,
+                inherited=inherited,
+                tasks=[t.name for t in runner.tasks.made()],
+                notebook=notebook_text(record),
+                earlier=earlier,
+                budget=spent.text(limits),
+            )
+            try:
+                left = None if limits.minutes is None else max(1.0, 60 * (limits.minutes - spent.minutes))
+                turn = await asyncio.wait_for(planner.propose(view), left)
+            except PlannerError as error:
+                ending = Ending("stopped", f"the planner cannot go on: {error}")
+                break
+            except TimeoutError:
+                ending = Ending("stopped", f"the budget of {limits.minutes:g} minutes is spent")
+                break
+            spent.tokens += turn.usage.prompt_tokens + turn.usage.completion_tokens
+            spent.cost += turn.usage.cost
+            record.store.put_event(run.name, "turn", {**asdict(turn), "minutes": round(spent.minutes, 4)})
+            viewer.turn(turn)
+            pending = (turn, [])
+        turn, answers = pending
+        for call in turn.calls[len(answers) :]:
+            answer, finished = await _answer(call, run, record, runner, tools, spent, limits, viewer, turn.text)
+            answers.append(answer)
+            if finished:
+                ending = Ending("finished", _verdict(answer))
+        exchanges.append(Exchange(turn, tuple(answers)))
+        pending = None
+    with record.store.transaction():
+        record.store.put_event(run.name, "end", {"status": ending.status, "reason": ending.reason})
+        record.store.update_run(run.name, ending.status, ending.reason)
+    return ending
+
+
+async def _answer(
+    call: ToolCall,
+    run: Run,
+    record: RunRecord,
+    runner: ToolRunner,
+    tools: dict[str, Tool],
+    spent: Spent,
+    limits: Limits,
+    viewer: Viewer,
+    why: str,
+) -> tuple[Answer, bool]:
+    """Answer one call, exactly once, and record what it wrote in one transaction."""
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    over = spent.over(limits)
+    finished = False
+    if over and call.name != "finish":
+        answer = Answer(call.id, f"not run: {over}", "budget")
+        _put_answer(record, run, answer)
+    else:
+        try:
+            tool = tools.get(call.name)
+            if tool is None:
+                raise ToolInputError(f"there is no tool {call.name!r}; tools are {', '.join(tools)}")
+            args = tool.parse(tool_arguments(call.arguments))
+            viewer.working(call, "")
+            done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m))
+            answer = _keep(call, done, run, record, runner, why)
+            finished = done.outcome.finished
+            spent.experiments = _own_experiments(record, run)
+        except ToolInputError as error:
+            answer = Answer(call.id, str(error), "rejected")
+            _put_answer(record, run, answer)
+    viewer.answered(call, answer, clock() - started)
+    return answer, finished
+
+
+def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, runner: ToolRunner, why: str) -> Answer:
+    """Write an executed call: result, handle, entries, settled predictions and the answer, all or nothing."""
+    store, text = record.store, done.outcome.text
+    with store.transaction():
+        seq = store.last_seq(run.name) + 1
+        handle: str | None = None
+        measurements = ()
+        if done.experiment is not None and done.result is not None:
+            measurements = done.result.measurements
+            before = next((e.handle for e in record.experiments() if e.experiment.id == done.experiment.id), None)
+            if before is not None:
+                handle, text = before, f"{before} (asked before, the answer is the same): {text}"
+            else:
+                number = done.result_id or store.put_result(done.experiment, done.result)
+                cached = done.result_id is not None
+                handle = store.link_experiment(
+                    run.name, done.experiment.id, number, cached=cached, seq=seq, why=why[:500]
+                )
+                text = f"{handle}{' (known from an earlier run)' if cached else ''}: {text}"
+                for p in runner.score_predictions(handle, done.result):
+                    store.put_entry(run.name, seq, p)
+                    verdict = "came true" if p.outcome else "did NOT come true"
+                    text += f"\n{p.handle} {verdict}: {p.metric} is {p.observed:.4g} ({p.comparison} {p.threshold:g})"
+        for entry in done.outcome.entries:
+            written = store.put_entry(run.name, seq, entry)
+            if isinstance(entry, Note | Hypothesis | Prediction | Claim):
+                text = text if written in text else f"{written}: {text}"
+                handle = written
+        answer = Answer(call.id, text, done.outcome.status, handle, tuple(measurements))
+        _put_answer(record, run, answer)
+    return answer
+
+
+def _put_answer(record: RunRecord, run: Run, answer: Answer) -> None:
+    payload = {"call_id": answer.call_id, "text": answer.text, "status": answer.status, "handle": answer.handle}
+    record.store.put_event(run.name, "answer", payload)
+
+
+def _stop(exchanges: Sequence[Exchange], spent: Spent, limits: Limits) -> Ending | None:
+    """Whether the run has to end before another turn."""
+    for call, answer in zip(exchanges[-1].turn.calls, exchanges[-1].answers, strict=True) if exchanges else ():
+        if call.name == "finish" and answer.status == "ok":
+            return Ending("finished", _verdict(answer))
+    over = spent.over(limits)
+    if over:
+        return Ending("stopped", over)
+    recent = exchanges[-USELESS_TURNS:]
+    if len(recent) == USELESS_TURNS and not any(a.status == "ok" for e in recent for a in e.answers):
+        return Ending("stopped", f"{USELESS_TURNS} turns in a row brought no result")
+    return None
+
+
+def _verdict(answer: Answer) -> str:
+    """The word that `finish` begins with, after the handle of its note: 'N3: found: ...' -> 'found'."""
+    return answer.text.split(": ")[1] if answer.handle else ""
+
+
+def history(record: RunRecord, last: int | None = None) -> tuple[list[Exchange], tuple[Turn, list[Answer]] | None]:
+    """(complete exchanges, the turn whose calls are not all answered yet) from the record, up to event `last`."""
+    exchanges: list[Exchange] = []
+    open_turn: tuple[Turn, list[Answer]] | None = None
+    for event in record.store.events(record.run):
+        if last is not None and event.seq > last:
+            break
+        if event.kind == "turn":
+            p: Any = event.payload
+            calls = tuple(ToolCall(**c) for c in p["calls"])
+            open_turn = (Turn(calls, p["text"], Usage(**p["usage"])), [])
+        elif event.kind == "answer" and open_turn is not None:
+            handle = event.payload["handle"]
+            known = record.measurements_of(handle) if handle and handle.startswith("E") else ()
+            p = event.payload
+            open_turn[1].append(Answer(p["call_id"], p["text"], p["status"], handle, tuple(known)))
+        if open_turn is not None and len(open_turn[1]) == len(open_turn[0].calls):
+            exchanges.append(Exchange(open_turn[0], tuple(open_turn[1])))
+            open_turn = None
+    return exchanges, open_turn
+
+
+def _branched_at(run: Run) -> int:
+    """The last event that a run took over from the one it branched from; 0 for a run of its own."""
+    return int((run.settings.get("branch") or {}).get("seq", 0))
+
+
+def inherited_turns(record: RunRecord, run: Run) -> int:
+    """How many turns a run took over from the one it branched from."""
+    seq = _branched_at(run)
+    return sum(e.kind == "turn" and e.seq <= seq for e in record.store.events(record.run)) if seq else 0
+
+
+def _own_experiments(record: RunRecord, run: Run) -> int:
+    sql = "SELECT count(*) AS n FROM run_experiments WHERE run = ? AND seq > ?"
+    return int(record.store.rows(sql, run.name, _branched_at(run))[0]["n"])
+
+
+def spending(record: RunRecord, run: Run) -> Spent:
+    """What the record says the run has spent so far; what it took over from another run cost it nothing."""
+    tokens = "json_extract(payload, '$.usage.prompt_tokens') + json_extract(payload, '$.usage.completion_tokens')"
+    found = record.store.rows(
+        f"SELECT coalesce(sum({tokens}), 0) AS tokens, coalesce(sum(json_extract(payload, '$.usage.cost')), 0.0) AS cost, "
+        "coalesce(max(json_extract(payload, '$.minutes')), 0.0) AS minutes FROM events WHERE run = ? AND kind = 'turn' AND seq > ?",
+        run.name,
+        _branched_at(run),
+    )[0]
+    experiments = _own_experiments(record, run)
+    return Spent(experiments, int(found["tokens"]), float(found["cost"]), seconds_before=60 * float(found["minutes"]))
+
+
+def event_line(event: Any) -> str:
+    """One event as a line of events.jsonl."""
+    return json.dumps(
+        {"seq": event.seq, "time": event.time, "kind": event.kind, **dict(event.payload)}, ensure_ascii=False
+    )

@@ -1,0 +1,58 @@
+"""The researcher's notebook as text: what a planner needs to remember when older turns are folded."""
+
+from agent.loop.record import RunRecord
+from agent.report.numbers import number_text
+from agent.report.references import substitute
+
+
+def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
+    """Hypotheses with evidence, predictions, notes, claims and a line per experiment."""
+    lines: list[str] = []
+    hypotheses, predictions = record.hypotheses(), record.predictions()
+    if hypotheses:
+        lines.append("Hypotheses:")
+        for h in hypotheses:
+            evidence = f" for {', '.join(h.evidence_for) or '-'}; against {', '.join(h.evidence_against) or '-'}"
+            lines.append(f"  {h.handle} [{h.status}] {h.statement} ({evidence.strip()})")
+    if predictions:
+        lines.append("Predictions:")
+        for p in predictions:
+            state = "open" if p.outcome is None else "came true" if p.outcome else "did not come true"
+            lines.append(f"  {p.handle} ({p.hypothesis}) {p.metric} {p.comparison} {p.threshold:g}: {state}")
+    notes, claims = record.notes(), record.claims()
+    if notes:
+        lines.append("Notes:")
+        lines += [f"  N{i} {_short(n.text)}" for i, n in enumerate(notes, 1)][-20:]
+    if claims:
+        lines.append("Claims:")
+        lines += [f"  C{i} [{c.kind}] {_short(c.text)}" for i, c in enumerate(claims, 1)]
+    rows = record.experiments()
+    if rows:
+        lines.append("Experiments" + (f" (the last {last_experiments})" if len(rows) > last_experiments else "") + ":")
+        for row in rows[-last_experiments:]:
+            result = record.store.result(row.result_id, arrays=False)
+            lines.append(f"  {row.handle} {row.experiment.tool}: {_short(result.text)}")
+    return "\n".join(lines)
+
+
+def _short(text: str, length: int = 160) -> str:
+    first = " ".join(text.split())
+    return first if len(first) <= length else first[: length - 1] + "…"
+
+
+def earlier_text(record: RunRecord, length: int = 4000) -> str:
+    """What an earlier run found, for a planner that continues from it: its question, claims, hypotheses and notes.
+
+    Handles of that run mean nothing in the new one, so that references are replaced by their values.
+    """
+    run = record.store.run(record.run)
+
+    def plain(text: str) -> str:
+        return substitute(text, lambda inside: number_text(inside, record))
+
+    lines = [f"Question: {run.goal}", f"Ended: {run.status}, {run.reason}"]
+    lines += [f"Claim ({c.kind}, confidence {c.confidence:g}): {plain(c.text)}" for c in record.claims()]
+    lines += [f"Hypothesis ({h.status}): {plain(h.statement)}" for h in record.hypotheses()]
+    lines += [f"Note: {plain(n.text)}" for n in record.notes()]
+    text = "\n".join(lines)
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,164 @@
+"""One run's part of the store, as tools may read it and as the loop writes it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agent.report.references import UnresolvedReference, find, resolve
+from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Prediction, TaskData
+from experiments_db.store import ExperimentRow, Store, StoreError
+from tools.methods.tool import ToolInputError
+from tools.tasks import Task, TaskError, from_records, get_task
+
+
+class RunRecord:
+    """Reads the record of one run; implements what `tools.methods.tool.History` asks for."""
+
+    def __init__(self, store: Store, run: str) -> None:
+        self.store, self.run = store, run
+
+    def experiments(self) -> list[ExperimentRow]:
+        """The run's experiments in order."""
+        return self.store.experiments(self.run)
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """The latest state of each hypothesis."""
+        return self.store.hypotheses(self.run)
+
+    def claims(self) -> list[Claim]:
+        """The claims so far."""
+        return self.store.claims(self.run)
+
+    def notes(self) -> list[Note]:
+        """The notes so far."""
+        return self.store.notes(self.run)
+
+    def predictions(self) -> list[Prediction]:
+        """The latest state of each prediction."""
+        return self.store.predictions(self.run)
+
+    def measurements_of(self, handle: str) -> list[Measurement]:
+        """Measurements of an experiment by its handle; StoreError lists handles."""
+        return self.store.measurements(self.store.experiment(self.run, handle).result_id)
+
+    def experiment(self, handle: str) -> Experiment:
+        """What was asked under a handle."""
+        return self.store.experiment(self.run, handle).experiment
+
+    def handles(self, letter: str) -> list[str]:
+        """The handles of one kind so far: E, N, H, P or C."""
+        match letter:
+            case "E":
+                return [e.handle for e in self.experiments()]
+            case "H":
+                return [h.handle for h in self.hypotheses()]
+            case "P":
+                return [p.handle for p in self.predictions()]
+            case "N":
+                return [f"N{i}" for i in range(1, len(self.notes()) + 1)]
+            case "C":
+                return [f"C{i}" for i in range(1, len(self.claims()) + 1)]
+            case _:
+                raise ValueError(f"handles begin with E, N, H, P or C, not {letter!r}")
+
+    def select(
+        self,
+        where: Mapping[str, Any],
+        group_by: Sequence[str],
+        aggregate: str,
+        order_by: str | None,
+        descending: bool,
+        limit: int,
+        this_run: bool,
+    ) -> list[dict[str, Any]]:
+        """Measurements filtered, grouped and aggregated."""
+        run = self.run if this_run else None
+        return self.store.select(where, group_by, aggregate, order_by, descending=descending, limit=limit, run=run)
+
+    def unresolved(self, text: str) -> list[str]:
+        """What is wrong with the references in a text."""
+        problems: list[str] = []
+        for inside in find(text):
+            try:
+                resolve(inside, self.measurements_of)
+            except (UnresolvedReference, StoreError) as error:
+                problems.append(str(error))
+        return problems
+
+    def recall(self, handle: str) -> str:
+        """Everything on record about one handle, as text."""
+        letter, number = handle[:1], handle[1:]
+        known = self.handles(letter)
+        if handle not in known:
+            raise ValueError(f"there is no {handle!r}; there are {', '.join(known[-20:]) or 'none yet'}")
+        if letter == "E":
+            return self._recall_experiment(handle)
+        if letter in "NC":
+            record = (self.notes() if letter == "N" else self.claims())[int(number) - 1]
+        else:
+            record = next(r for r in [*self.hypotheses(), *self.predictions()] if r.handle == handle)
+        return f"{handle}: {record.model_dump_json()}"
+
+    def _recall_experiment(self, handle: str) -> str:
+        row = self.store.experiment(self.run, handle)
+        result = self.store.result(row.result_id, arrays=False)
+        lines = [f"{handle}: {row.experiment.tool} {row.experiment.args}", f"status {result.status}", result.text]
+        if result.measurements:
+            lines.append("measurements (write {{" + handle + ".name[...]}} to refer to one):")
+            shown = result.measurements[:120]
+            lines += [f"  {m.key} = {m.value:.4g}" + _interval(m) for m in shown]
+            if len(result.measurements) > len(shown):
+                lines.append(f"  ... {len(result.measurements) - len(shown)} more; use query")
+        return "\n".join(lines)
+
+
+class Reading(RunRecord):
+    """The record of a run that is only read, for one page or report: what is asked for again is not read again.
+
+    measurements: how a result's measurements are read, for a reader who keeps them from one page to the next.
+    """
+
+    def __init__(self, store: Store, run: str, measurements: Callable[[int], list[Measurement]] | None = None) -> None:
+        super().__init__(store, run)
+        self._read = measurements or store.measurements
+        self._measured: dict[str, list[Measurement]] = {}
+        self._asked: dict[str, Experiment] = {}
+
+    def measurements_of(self, handle: str) -> list[Measurement]:
+        """Measurements of an experiment in the order of its table."""
+        if handle not in self._measured:
+            self._measured[handle] = self._read(self.store.experiment(self.run, handle).result_id)
+        return self._measured[handle]
+
+    def experiment(self, handle: str) -> Experiment:
+        """What was asked under a handle."""
+        if handle not in self._asked:
+            self._asked[handle] = super().experiment(handle)
+        return self._asked[handle]
+
+
+def _interval(m: Measurement) -> str:
+    inside = f" [{m.low:.4g}, {m.high:.4g}]" if m.low is not None and m.high is not None else ""
+    control = f", control {m.control.value:.4g}" if m.control else ""
+    return f"{inside} (n={m.n}{control})"
+
+
+class RunTasks:
+    """The tasks a run can use: the program's, and those kept with the run."""
+
+    def __init__(self, store: Store, run: str) -> None:
+        self.store, self.run = store, run
+
+    def made(self) -> list[TaskData]:
+        """Tasks that are not part of the program."""
+        return self.store.task_data(self.run)
+
+    def get(self, spec: str) -> Task:
+        """A task by its spec. ToolInputError names what there is."""
+        for data in self.made():
+            if data.name == spec:
+                return from_records(data.name, data.description, data.examples)
+        try:
+            return get_task(spec)
+        except TaskError as error:
+            mine = ", ".join(t.name for t in self.made())
+            raise ToolInputError(str(error) + (f"; made for this run: {mine}" if mine else "")) from None

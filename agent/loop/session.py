@@ -1,0 +1,302 @@
+"""One sitting of a run: open the store, load the subject, drive the loop, write the report."""
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from agent.loop import goal as goals
+from agent.loop.branch import Branch, BranchError
+from agent.loop.budget import Limits
+from agent.loop.executor import ToolRunner, code_version, provenance
+from agent.loop.investigate import event_line, history, investigate
+from agent.loop.progress import Progress
+from agent.loop.prompts import version as prompts_version
+from agent.loop.record import RunRecord, RunTasks
+from agent.planners import PlannerChoiceError, PlannerOptions, make_planner
+from agent.planners.base import Planner, PlannerError, View
+from agent.report.build import run_folder, write_report
+from experiments_db.branch import copy_record
+from experiments_db.records import Run, TaskData
+from experiments_db.store import Store, StoreError
+from tools.methods.tool import discover
+from tools.subjects import Subject, SubjectError, load_subject
+from tools.tasks import TaskError, families, read_jsonl
+
+SETTINGS = (
+    "device", "dtype", "seed", "out", "planner", "fingerprint", "code", "provenance", "max_experiments", "max_minutes",
+    "max_tokens", "max_cost",
+)  # fmt: skip
+
+
+class InputError(ValueError):
+    """Something given on the command line cannot be used; one line says what would be valid."""
+
+
+class Session:
+    """Everything one sitting needs."""
+
+    def __init__(self, store: Store, run: Run, subject: Subject, planner: Planner, quiet: bool) -> None:
+        self.store, self.run, self.subject, self.planner, self.quiet = store, run, subject, planner, quiet
+        self.record = RunRecord(store, run.name)
+        s = run.settings
+        self.folder = Path(s["out"]) / run.name
+        self.limits = Limits(s["max_experiments"], s["max_minutes"], s["max_tokens"], s["max_cost"])
+
+    @classmethod
+    def open(cls, args: argparse.Namespace, environ: Mapping[str, str], planner: Planner | None = None) -> "Session":
+        """A new run, an earlier one continued, or a new one that begins where an earlier one was, as the arguments say."""
+        if not args.resume:
+            return cls.begin(args, environ, planner)
+        if args.step is None:
+            return cls.resume(args, planner)
+        try:
+            store = Store(args.db, create=False)
+            branch = Branch.of(store, store.resolve_run(args.resume), args.step)
+            check_settings(branch.run)
+        except (StoreError, BranchError) as error:
+            raise InputError(str(error)) from None
+        return cls.begin(args, environ, planner, branch)
+
+    @classmethod
+    def begin(
+        cls,
+        args: argparse.Namespace,
+        environ: Mapping[str, str],
+        planner: Planner | None = None,
+        branch: Branch | None = None,
+    ) -> "Session":
+        """Start a new run. Nothing is written until everything that can be wrong has been checked.
+
+        With a branch, the goal, subject, tasks, seed and dtype are the earlier run's unless the arguments name others, and
+        so is the record up to there.
+        """
+        asked = _as_before(args, branch.run) if branch else _as_new(args)
+        try:
+            own = {file.stem: read_jsonl(file) for file in args.task}
+            planner = planner or make_planner(asked.planner, environ=environ, options=options_of(args))
+            taken = sorted(set(own) & set(families()))
+            if taken:
+                raise InputError(f"--task {taken[0]}.jsonl has the name of a built-in task: rename the file")
+            bad = [name for name in own if not re.fullmatch(r"\w[\w.-]*", name)]
+            if bad:
+                raise InputError(f"--task {bad[0]!r}: name the file with letters, digits, dots, dashes and underscores")
+            if args.max_cost is not None and not getattr(planner, "knows_price", True):
+                raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
+            if planner.name == "systematic" and branch is None:
+                goals.understand(args.goal, tuple(own))
+            name = asked.subject or goals.model_named_in(asked.goal) or "demo"
+            subject = load_subject(name, device=asked.device, dtype=asked.dtype)
+            writable(args.out)
+            store = Store(args.db)
+            earlier = _earlier(store, getattr(args, "continue_from", None), subject)
+            if branch is not None:
+                _fits(branch, subject, planner, asked.goal, store, own)
+        except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, OSError) as error:
+            raise InputError(str(error)) from None
+        settings = {
+            **{
+                k: getattr(asked, k)
+                for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "dtype", "seed", "device")
+            },
+            "out": str(args.out),
+            "planner": asked.planner,
+            "fingerprint": subject.fingerprint,
+            "parts": subject.parts,
+            "code": code_version(),
+            "prompts": prompts_version(),
+            "provenance": provenance(subject).model_dump(),
+            "continue_from": earlier,
+            "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
+        }
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        run = Run(
+            name=_free_name(store, f"{stamp}-{_slug(asked.goal)}"),
+            goal=asked.goal.strip(),
+            subject=name,
+            planner=planner.name,
+            settings=settings,
+        )
+        with store.transaction():
+            store.put_run(run)
+            if branch is not None:
+                copy_record(store, branch.run.name, run.name, branch.seq)
+            begun = {"goal": run.goal, "subject": run.subject, "planner": run.planner, "branch": settings["branch"]}
+            seq = store.put_event(run.name, "branch" if branch and branch.seq else "start", begun)
+            for task, examples in own.items():
+                data = TaskData(name=task, description=f"from {task}.jsonl", examples=tuple(examples), origin="file")
+                store.put_entry(run.name, seq, data)
+        return cls(store, run, subject, planner, args.quiet)
+
+    @classmethod
+    def resume(cls, args: argparse.Namespace, planner: Planner | None = None) -> "Session":
+        """Continue a run with the settings it began with; the weights must still be the same."""
+        try:
+            store = Store(args.db, create=False)
+            run = store.run(store.resolve_run(args.resume))
+            check_settings(run)
+            s = run.settings
+            chosen = args.planner or s["planner"]
+            planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
+            subject = load_subject(run.subject, device=s["device"], dtype=s["dtype"])
+        except (StoreError, PlannerChoiceError, SubjectError) as error:
+            raise InputError(str(error)) from None
+        if subject.fingerprint != s["fingerprint"]:
+            raise InputError(
+                f"{run.subject} is not the model this run began with: its weights or tokenizer have changed"
+            )
+        if run.status == "finished":
+            raise InputError(f"run {run.name} is finished; its report is {Path(s['out']) / run.name / 'report.md'}")
+        if run.status == "stopped":
+            raise_limits = {k: getattr(args, k) for k in ("max_minutes", "max_tokens", "max_cost") if getattr(args, k)}
+            run = run.model_copy(update={"settings": {**s, **raise_limits, "max_experiments": args.max_experiments}})
+        store.update_run(run.name, "running")
+        run = run.model_copy(update={"settings": {**run.settings, "out": str(run_folder(run).parent)}})
+        return cls(store, run, subject, planner, args.quiet)
+
+    def investigate(self, out: TextIO | None = None) -> int:
+        """Drive the loop to its end and write the report; the report is written whatever happens.
+
+        out: where progress goes, standard output if not given.
+        """
+        progress = Progress(self.run, self.limits, self.subject, self.record, quiet=self.quiet, out=out)
+        tasks = RunTasks(self.store, self.run.name)
+        runner = ToolRunner(self.subject, self.record, tasks, self.run.settings["seed"])
+        progress.begin(self.folder)
+        interrupted = False
+        if not self._alone():
+            print(f"agent.run: run {self.run.name} is being driven by another process", file=sys.stderr)
+            return 2
+        try:
+            asyncio.run(investigate(self.planner, self.run, self.record, runner, discover(), self.limits, progress))
+        except KeyboardInterrupt:
+            interrupted = True
+            self.store.update_run(self.run.name, "stopped", "interrupted; continue with --resume")
+        except BaseException as error:
+            self.store.update_run(self.run.name, "stopped", f"a bug: {type(error).__name__}: {error}")
+            self._write_transcript()
+            raise
+        self._write_transcript()
+        report = write_report(self.store, self.run.name, self.folder)
+        progress.end(self.store.run(self.run.name), report, self.store.path)
+        (self.folder / ".lock").unlink(missing_ok=True)
+        return 130 if interrupted else 0
+
+    def _alone(self) -> bool:
+        """Whether no other process drives this run; holds a lock that ends with this process, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # no such locks on Windows
+            return True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _write_transcript(self) -> None:
+        """events.jsonl: the timeline, one event a line, in one replacement of the file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / "events.jsonl.part"
+        part.write_text("".join(event_line(e) + "\n" for e in self.store.events(self.run.name)), encoding="utf-8")
+        part.replace(self.folder / "events.jsonl")
+
+
+def check_settings(run: Run) -> None:
+    """InputError unless what a run needs to be run again is on record; a run from elsewhere may lack it."""
+    missing = [k for k in SETTINGS if k not in run.settings]
+    if missing:
+        raise InputError(f"run {run.name} has no {', '.join(missing)} on record and cannot be run again")
+
+
+def _as_new(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments of a new run, with what is left open filled in."""
+    return argparse.Namespace(**{**vars(args), "seed": args.seed or 0, "dtype": args.dtype or "float32"})
+
+
+def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
+    """The arguments of a branch: what was not asked for is as in the run that it leaves."""
+    s = run.settings
+    asked = argparse.Namespace(**vars(args))
+    asked.goal = args.goal or run.goal
+    asked.subject = args.subject or goals.model_named_in(args.goal or "") or run.subject
+    asked.planner = args.planner or s["planner"]
+    asked.device = s["device"] if args.device == "auto" else args.device
+    for name in ("seed", "dtype"):
+        if getattr(args, name) not in (None, s[name]):
+            raise InputError(
+                f"--{name} {getattr(args, name)}: {run.name} was made with {s[name]}, and what it did could not be shared; begin a "
+                "new run instead"
+            )
+        setattr(asked, name, s[name])
+    return asked
+
+
+def _fits(
+    branch: Branch, subject: Subject, planner: Planner, goal: str, store: Store, own: Mapping[str, object]
+) -> None:
+    """InputError unless the planner can go on from there with this subject."""
+    run = branch.run
+    if run.settings.get("fingerprint") != subject.fingerprint:
+        raise InputError(f"{run.name} studied {run.subject}, which is another model than {subject.name} is now")
+    kept = [t.name for t in store.task_data(run.name) if t.origin == "file"]
+    twice = sorted(set(kept) & set(own))
+    if twice:
+        raise InputError(f"--task {twice[0]}.jsonl: {run.name} brings a task of this name already; rename the file")
+    if planner.name == "systematic":
+        exchanges = history(RunRecord(store, run.name), branch.seq)[0]
+        view = View(goal, subject.name, [], exchanges, tasks=[*kept, *own])
+        try:
+            asyncio.run(planner.propose(view))
+        except PlannerError:
+            raise InputError(
+                f"--from {branch.turn}: the systematic planner follows its own plan for its goal and cannot take over "
+                "another's; use --from 0, or another planner"
+            ) from None
+
+
+def _earlier(store: Store, asked: str | None, subject: Subject) -> str | None:
+    """The run whose notes the planner is shown; it has to be about the same weights."""
+    if asked is None:
+        return None
+    run = store.run(store.resolve_run(asked))
+    if run.settings.get("fingerprint") != subject.fingerprint:
+        raise InputError(
+            f"--continue-from {run.name} studied {run.subject}, which is another model than {subject.name}"
+        )
+    return run.name
+
+
+def options_of(args: argparse.Namespace) -> PlannerOptions:
+    """What the command line says about the planner."""
+    given = {k: v for k in PlannerOptions.__dataclass_fields__ if (v := getattr(args, k, None)) is not None}
+    return PlannerOptions(**given)
+
+
+def writable(folder: Path) -> None:
+    """Raise InputError unless something can be written below the folder; makes nothing."""
+    above = folder.absolute()
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder} cannot be written to ({above} is no folder one may write in); name another")
+
+
+def _slug(goal: str) -> str:
+    words = re.findall(r"[a-z0-9]+", goal.lower())
+    return "-".join(words)[:40].strip("-") or "run"
+
+
+def _free_name(store: Store, name: str) -> str:
+    taken, number = set(store.runs()), 1
+    while name in taken:
+        number += 1
+        name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
+    return name

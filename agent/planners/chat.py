@@ -1,0 +1,83 @@
+"""A view as chat messages: stable prefix, notebook, the last turns in full, older answers folded to a line."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from agent.loop.prompts import render
+from agent.planners.base import Exchange, View
+
+FULL_TURNS = 8
+ANSWER_CHARACTERS = 6000
+FOLDED_CHARACTERS = 160
+FOLDED_TURNS = 12
+NOTEBOOK_CHARACTERS = 8000
+
+Message = dict[str, Any]
+
+
+def messages(view: View) -> list[Message]:
+    """Chat messages for a view; every call id is answered by exactly one tool message."""
+    out: list[Message] = [
+        {"role": "system", "content": render("system")},
+        {
+            "role": "user",
+            "content": render("goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none"),
+        },
+    ]
+    if view.earlier:
+        said = "What an earlier run on this model left behind (not tested here; its handles do not exist in this run):"
+        out.append({"role": "user", "content": f"{said}\n{view.earlier}"})
+    recent = view.exchanges[-FULL_TURNS:]
+    older = view.exchanges[: len(view.exchanges) - len(recent)]
+    if older:
+        out.append({"role": "user", "content": _folded(older, view.notebook)})
+    for exchange in recent:
+        out += _exchange(exchange)
+    if view.exchanges and not view.exchanges[-1].turn.calls:
+        out.append(
+            {"role": "user", "content": "Nothing was run: answer with a tool call. `finish` ends the investigation."}
+        )
+    out.append({"role": "user", "content": f"Spent so far: {view.budget}. Choose the next step with a tool call."})
+    return out
+
+
+def _folded(older: Sequence[Exchange], notebook: str) -> str:
+    lines = ["Earlier in this investigation (recall HANDLE shows any of it in full):"]
+    if len(older) > FOLDED_TURNS:
+        lines.append(f"({len(older) - FOLDED_TURNS} turns before these are in the notebook only)")
+    for exchange in older[-FOLDED_TURNS:]:
+        for call, answer in zip(exchange.turn.calls, exchange.answers, strict=True):
+            lines.append(f"- {call.name}: {_cut(' '.join(answer.text.split()), FOLDED_CHARACTERS)}")
+    return "\n".join(lines) + "\n\nNotebook:\n" + _cut(notebook, NOTEBOOK_CHARACTERS, from_end=True)
+
+
+def _exchange(exchange: Exchange) -> list[Message]:
+    turn = exchange.turn
+    if not turn.calls:
+        return [{"role": "assistant", "content": turn.text or "(no answer)"}]
+    calls = [
+        {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": sanitised(c.arguments)}}
+        for c in turn.calls
+    ]
+    out: list[Message] = [{"role": "assistant", "content": turn.text or None, "tool_calls": calls}]
+    out += [
+        {"role": "tool", "tool_call_id": a.call_id, "content": _cut(a.text, ANSWER_CHARACTERS) or "(empty)"}
+        for a in exchange.answers
+    ]
+    return out
+
+
+def sanitised(arguments: str) -> str:
+    """Arguments that are JSON for certain: some servers answer 500 to a history with malformed ones."""
+    try:
+        value = json.loads(arguments or "{}")
+    except json.JSONDecodeError:
+        return json.dumps({"unparsable": arguments[:500]})
+    return json.dumps(value if isinstance(value, dict) else {"value": value})
+
+
+def _cut(text: str, length: int, *, from_end: bool = False) -> str:
+    if len(text) <= length:
+        return text
+    return "… " + text[-length:] if from_end else text[:length] + f" … ({len(text) - length} characters more)"

@@ -1,0 +1,51 @@
+"""`python -m agent.report RUN`: build report.md and its figures from the database alone, or --check that they are what it says."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.report.build import render, run_folder, write_report
+from agent.report.text import inert
+from experiments_db.store import Store, StoreError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 written (or, with --check, equal), 1 different, 2 bad input."""
+    p = argparse.ArgumentParser(prog="python -m agent.report", description="Build a run's report from the database.")
+    p.add_argument("run", help="a run's name, a prefix, or latest")
+    p.add_argument("--db", type=Path, default=Path("experiments.db"), help="experiments database")
+    p.add_argument("--out", type=Path, help="folder of transcripts; default: where the run wrote")
+    p.add_argument("--check", action="store_true", help="compare the file with what the database says; write nothing")
+    args = p.parse_args(argv)
+    try:
+        store = Store(args.db, create=False)
+        name = store.resolve_run(args.run)
+    except StoreError as error:
+        print(f"agent.report: {error}", file=sys.stderr)
+        return 2
+    folder = run_folder(store.run(name), args.out)
+    if not args.check:
+        print(write_report(store, name, folder))
+        return 0
+    file = folder / "report.md"
+    if not file.is_file():
+        print(f"agent.report: there is no {file}", file=sys.stderr)
+        return 2
+    return _check(file.read_text(encoding="utf-8"), render(store, name, None), file)
+
+
+def _check(written: str, derived: str, file: Path) -> int:
+    for number, (a, b) in enumerate(zip(written.splitlines(), derived.splitlines(), strict=False), 1):
+        if a != b:
+            print(f"{file}, line {number} differs\n  file:     {inert(a)[:300]}\n  database: {inert(b)[:300]}")
+            return 1
+    if written != derived:
+        print(f"{file} has another length than what the database gives")
+        return 1
+    print(f"{file} is what the database says")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Measurements as text: one format for report, terminal and notes."""
+
+from agent.loop.record import RunRecord
+from agent.report.references import Reference, UnresolvedReference, resolve
+from experiments_db.records import Measurement
+from experiments_db.store import StoreError
+
+SHARE = "share of examples"
+
+
+def value_text(value: float, unit: str) -> str:
+    """A value in its unit: shares of examples in percent, everything else with three significant digits."""
+    if unit == SHARE:
+        return f"{100 * value:.0f}%" if abs(value) >= 0.1 or value == 0 else f"{100 * value:.1f}%"
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.3g}"
+
+
+def measurement_text(m: Measurement) -> str:
+    """Value, 95% interval and n: '97% (95% interval 93% to 99%, n=128)'."""
+    inside = [f"n={m.n}"]
+    if m.low is not None and m.high is not None:
+        inside.insert(0, f"95% interval {value_text(m.low, m.unit)} to {value_text(m.high, m.unit)}")
+    unit = "" if m.unit == SHARE or m.name == "chance" else f" {m.unit}"
+    return f"{value_text(m.value, m.unit)}{unit} ({', '.join(inside)})"
+
+
+def control_text(m: Measurement) -> str | None:
+    """The control that stands beside a measurement, in the same format; None where it has none."""
+    c = m.control
+    if c is None:
+        return None
+    return measurement_text(m.model_copy(update={"value": c.value, "low": c.low, "high": c.high, "n": c.n}))
+
+
+def reference_text(found: Reference) -> str:
+    """What stands in a text where the reference stood."""
+    m = found.measurement
+    match found.part:
+        case None:
+            return measurement_text(m) if m.name != "chance" else value_text(m.value, m.unit)
+        case "n":
+            return str(m.n)
+        case "control":
+            return control_text(m) or "(no control on record)"
+        case part:
+            bound = m.low if part == "low" else m.high
+            return "(no interval on record)" if bound is None else value_text(bound, m.unit)
+
+
+def number_text(inside: str, record: RunRecord) -> str:
+    """The inside of {{...}} as plain text; an unresolvable one is shown as it was written."""
+    try:
+        return reference_text(resolve(inside, record.measurements_of))
+    except (UnresolvedReference, StoreError):
+        return "{{" + inside + "}}"

@@ -1,0 +1,1 @@
+"""What tools and findings share: scoring, interventions, twins and donors, measuring."""

@@ -1,0 +1,86 @@
+"""Stand-ins for a run's record where a tool is used without one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Prediction, TaskData
+from tools.methods.tool import ToolInputError
+from tools.tasks import Task, from_records, get_task, read_jsonl
+
+
+class Nothing:
+    """A history in which nothing has happened; tools that need one say that they belong to a run."""
+
+    def _refuse(self) -> NoReturn:
+        raise ToolInputError("this tool reads or writes the record of a run: it is for planners, through agent.run")
+
+    def select(
+        self,
+        where: Mapping[str, Any],
+        group_by: Sequence[str],
+        aggregate: str,
+        order_by: str | None,
+        descending: bool,
+        limit: int,
+        this_run: bool,
+    ) -> list[dict[str, Any]]:
+        """Refuses."""
+        del where, group_by, aggregate, order_by, descending, limit, this_run
+        self._refuse()
+
+    def recall(self, handle: str) -> str:
+        """Refuses."""
+        del handle
+        self._refuse()
+
+    def handles(self, letter: str) -> list[str]:
+        """Refuses."""
+        del letter
+        self._refuse()
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """Refuses."""
+        self._refuse()
+
+    def claims(self) -> list[Claim]:
+        """Refuses."""
+        self._refuse()
+
+    def notes(self) -> list[Note]:
+        """Refuses."""
+        self._refuse()
+
+    def predictions(self) -> list[Prediction]:
+        """Refuses."""
+        self._refuse()
+
+    def experiment(self, handle: str) -> Experiment:
+        """Refuses."""
+        del handle
+        self._refuse()
+
+    def measurements_of(self, handle: str) -> list[Measurement]:
+        """Refuses."""
+        del handle
+        self._refuse()
+
+    def unresolved(self, text: str) -> list[str]:
+        """Refuses."""
+        del text
+        self._refuse()
+
+
+class OfflineTasks:
+    """The program's tasks and those of some files, named after the files."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._own = {f.stem: from_records(f.stem, f"from {f.name}", read_jsonl(f)) for f in files}
+
+    def made(self) -> list[TaskData]:
+        """None: nothing is kept."""
+        return []
+
+    def get(self, spec: str) -> Task:
+        """A task by its spec; TaskError names what there is."""
+        return self._own[spec] if spec in self._own else get_task(spec)

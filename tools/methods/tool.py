@@ -1,0 +1,231 @@
+"""What a tool is, what it is given, and how tools are found.
+
+A tool is one module of this folder with `Args` (a flat pydantic model, every field described), `run(args, ctx)`, an
+`EXAMPLE` and a `KIND`; `LOCALISES = True` marks one that looks for where a task is done. Its docstring is its
+description, the first paragraph in short. The function schema, the validation, the command line, the docs table, the
+record and the replay all come from that one declaration.
+"""
+
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Outcome, Prediction, TaskData
+
+if TYPE_CHECKING:
+    from tools.subjects import Subject
+    from tools.tasks import Task
+
+ToolKind = Literal["experiment", "notebook"]
+
+
+class ToolInputError(ValueError):
+    """Arguments that cannot be used; the message says what would be valid and goes back to the planner."""
+
+
+class ToolArgs(BaseModel):
+    """Base of every tool's arguments: unknown names are an error, every field is described."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@runtime_checkable
+class History(Protocol):
+    """What tools may read of the record: never the store itself."""
+
+    def select(
+        self,
+        where: Mapping[str, Any],
+        group_by: Sequence[str],
+        aggregate: str,
+        order_by: str | None,
+        descending: bool,
+        limit: int,
+        this_run: bool,
+    ) -> list[dict[str, Any]]:
+        """Rows of measurements, filtered, grouped and aggregated. ValueError lists valid columns."""
+        ...
+
+    def recall(self, handle: str) -> str:
+        """Everything on record about one handle (E3, N1, H2, P1, C1), as text. ValueError lists valid handles."""
+        ...
+
+    def handles(self, letter: str) -> list[str]:
+        """The handles of one kind so far: E, N, H, P or C."""
+        ...
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """The latest state of each hypothesis."""
+        ...
+
+    def claims(self) -> list[Claim]:
+        """The claims so far."""
+        ...
+
+    def notes(self) -> list[Note]:
+        """The notes so far."""
+        ...
+
+    def predictions(self) -> list[Prediction]:
+        """The latest state of each prediction."""
+        ...
+
+    def experiment(self, handle: str) -> Experiment:
+        """What was asked under a handle such as E3."""
+        ...
+
+    def measurements_of(self, handle: str) -> list[Measurement]:
+        """What was measured under a handle such as E3."""
+        ...
+
+    def unresolved(self, text: str) -> list[str]:
+        """What is wrong with the {{E3.name[...]}} references in a text: one line each, naming what would be valid."""
+        ...
+
+
+@runtime_checkable
+class TaskBook(Protocol):
+    """The tasks a run can use: the program's families and those made for the run."""
+
+    def get(self, spec: str) -> "Task":
+        """A task by its spec. ToolInputError names what there is."""
+        ...
+
+    def made(self) -> list[TaskData]:
+        """Tasks that are not part of the program."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a tool may use: the subject, the tasks, the record to read, and the run's settings."""
+
+    subject: "Subject"
+    tasks: TaskBook
+    history: History
+    seed: int = 0
+    max_tokens: int = 2048
+    progress: Callable[[str], None] = field(default=lambda _: None)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One ability, read from its module.
+
+    kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
+    researcher's own records. localises: it looks for where a task is done, so that within a run the task's capability
+    has to be on record first.
+    """
+
+    name: str
+    description: str
+    args: type[ToolArgs]
+    run: Callable[[Any, Context], Outcome]
+    example: dict[str, Any]
+    kind: ToolKind
+    localises: bool = False
+
+    def parse(self, arguments: Mapping[str, Any]) -> ToolArgs:
+        """Validated arguments; ToolInputError with one line per problem and a valid example otherwise."""
+        try:
+            # In the strict schema a field with a default is nullable, and null stands for the default.
+            given = {
+                k: v
+                for k, v in arguments.items()
+                if not (v is None and k in self.args.model_fields and not self.args.model_fields[k].is_required())
+            }
+            return self.args.model_validate(given)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {_plain(e)}" for e in error.errors()]
+            fields = ", ".join(self.args.model_fields) or "none"
+            raise ToolInputError(
+                f"{self.name}: {'; '.join(lines)}. Arguments are: {fields}. Example: {self.example}"
+            ) from None
+
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the arguments in the strict form of function calling: flat, all required, nothing extra."""
+        return strict_schema(self.args)
+
+    def task_specs(self, args: ToolArgs) -> list[tuple[str, str, int]]:
+        """(task, split, number of examples) that an experiment reads, for its content address."""
+        names = getattr(args, "tasks", None) or [t for t in [getattr(args, "task", None)] if t]
+        return [(n, getattr(args, "split", "explore"), int(getattr(args, "examples", 1))) for n in names]
+
+
+def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Strict function-calling schema: every property required, no defaults, no additional properties, no $ref.
+
+    A field with a default is offered as nullable; null means the default.
+    """
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def clean(node: Any) -> Any:
+        if isinstance(node, list):
+            return [clean(n) for n in cast("list[Any]", node)]
+        if not isinstance(node, dict):
+            return node
+        node = cast("dict[str, Any]", node)
+        if "$ref" in node:
+            return clean(
+                {**definitions[node["$ref"].rsplit("/", 1)[-1]], **{k: v for k, v in node.items() if k != "$ref"}}
+            )
+        return {k: clean(v) for k, v in node.items() if k not in {"title", "default"}}
+
+    properties: dict[str, Any] = {}
+    for name, raw in schema.get("properties", {}).items():
+        prop = clean(raw)
+        optional = not model.model_fields[name].is_required()
+        if optional and not any(o.get("type") == "null" for o in prop.get("anyOf", [])):
+            described = prop.pop("description", "")
+            prop = {"anyOf": [prop, {"type": "null"}], "description": described}
+        if optional and (default := model.model_fields[name].default) is not None:
+            prop["description"] += f" (null: {json.dumps(default)})"
+        properties[name] = prop
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def discover() -> dict[str, Tool]:
+    """Every tool of this folder by name: one for each public module."""
+    return dict(_discover())
+
+
+@cache
+def _discover() -> tuple[tuple[str, Tool], ...]:
+    names = sorted(
+        m.name
+        for m in pkgutil.iter_modules([str(Path(__file__).parents[1])])
+        if not m.ispkg and not m.name.startswith("_")
+    )
+    return tuple((name, _read(name, importlib.import_module(f"tools.{name}"))) for name in names)
+
+
+def _read(name: str, module: ModuleType) -> Tool:
+    doc = inspect.getdoc(module) or ""
+    description = "\n".join(" ".join(paragraph.split()) for paragraph in doc.split("\n\n"))
+    localises = bool(getattr(module, "LOCALISES", False))
+    return Tool(name, description, module.Args, module.run, module.EXAMPLE, module.KIND, localises)
+
+
+def _plain(error: Any) -> str:
+    """One pydantic error in words, with what was given."""
+    given = error.get("input")
+    if error["type"] == "missing":
+        return "missing"
+    if error["type"] == "extra_forbidden":
+        return "unknown argument"
+    return f"{error['msg']}, got {given!r}" if not isinstance(given, dict) else str(error["msg"])

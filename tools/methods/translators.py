@@ -1,0 +1,222 @@
+"""Tuned lenses: an affine translator for every depth that turns a state into what the last block would have made of it.
+
+Fitted in two steps on a corpus: weighted ridge regression onto the last state in closed form, then KL steps on the output
+distribution. Source: Belrose et al. 2023, Eliciting Latent Predictions from Transformers with the Tuned Lens; they train
+by SGD from zero for 250 steps of 2^18 tokens. Fitted lenses are kept on disk under the content of what they depend on.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from experiments_db.records import canonical_json
+from tools.engine.sites import Edit, Site
+from tools.methods.measuring import load_examples
+from tools.methods.tool import Context, ToolInputError
+from tools.subjects import Subject
+from tools.tasks import Example, Split
+
+TRAIN_SHARE = 0.8
+RIDGE = 1e-3
+BATCH_ROWS = 1024
+VERSION = 1
+Start = Literal["ridge", "zero"]
+_loaded: dict[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts as tokens, and the task specs that they come from."""
+
+    name: str
+    rows: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class States:
+    """States at every depth of every token but padding, with the sequence each belongs to.
+
+    h: (depths, tokens, width), depth d after d blocks, the last one the model's own; owner: (tokens).
+    """
+
+    h: Float[Tensor, "depths tokens width"]
+    owner: np.ndarray
+
+
+def corpus(ctx: Context, specs: Sequence[str], split: Split, n: int) -> Corpus:
+    """Prompt and answer of tasks' examples as texts."""
+    rows: list[tuple[int, ...]] = []
+    for spec in specs:
+        task, examples = load_examples(ctx, spec, split, n)
+        del task
+        rows += [tuple(ctx.subject.tokens(e.prompt + e.answer)) for e in examples]
+    if len(rows) < 16:
+        raise ToolInputError(f"corpus: {len(rows)} texts are too few: use more examples, at least 16 texts")
+    return Corpus("+".join(specs), tuple(rows))
+
+
+def prompts(ctx: Context, examples: Sequence[Example]) -> Corpus:
+    """Prompts alone."""
+    return Corpus("prompts", tuple(tuple(ctx.subject.tokens(e.prompt)) for e in examples))
+
+
+def _groups(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+    """Indices of rows that run together: by length, so that little is padding."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    groups: list[list[int]] = []
+    for i in order:
+        if not groups or len(rows[i]) * (len(groups[-1]) + 1) > max_tokens:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
+
+
+def last_states_with(
+    subject: Subject, rows: Sequence[Sequence[int]], site: Site, values: Tensor, max_tokens: int
+) -> Float[Tensor, "rows width"]:
+    """The last block's state of every row's last token when `values` (rows, width) stand at the site there."""
+    out = torch.empty_like(values)
+    for group in _groups(rows, max_tokens):
+        last = torch.tensor([[len(rows[i]) - 1] for i in group], device=values.device)
+        edit = Edit(site, "set", values[group][:, None].to(subject.dtype), last)
+        final = subject.run(subject.inputs([rows[i] for i in group]), edits=[edit]).final
+        out[group] = final[torch.arange(len(group), device=final.device), last[:, 0]].float()
+    return out
+
+
+def states(subject: Subject, rows: Sequence[Sequence[int]], max_tokens: int, *, last: bool = False) -> States:
+    """States of the rows; with `last` only each row's last token."""
+    spec = subject.spec()
+    sites = [Site(spec.name, b, "resid_pre") for b in range(len(spec.blocks))]
+    parts: list[tuple[int, Tensor]] = []
+    with subject.evaluating():
+        for group in _groups(rows, max_tokens):
+            run = subject.run(subject.inputs([rows[i] for i in group]), capture=sites)
+            h = torch.stack([*(run.captured[s] for s in sites), run.final]).float()
+            for j, i in enumerate(group):
+                n = len(rows[i])
+                parts.append((i, h[:, j, n - 1 : n] if last else h[:, j, :n]))
+    parts.sort(key=lambda p: p[0])
+    owner = np.concatenate([np.full(h.shape[1], i) for i, h in parts])
+    return States(torch.cat([h for _, h in parts], 1), owner)
+
+
+def split_rows(c: Corpus, seed: int) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """(rows to fit on, rows held out), by text."""
+    order = np.random.default_rng(seed).permutation(len(c.rows))
+    cut = int(TRAIN_SHARE * len(order))
+    return [c.rows[i] for i in order[:cut]], [c.rows[i] for i in order[cut:]]
+
+
+def translate(h: Tensor, lens: Tensor) -> Tensor:
+    """H + W h + b for each depth: (depths, tokens, width) by (depths, width + 1, width)."""
+    return h + torch.baddbmm(lens[:, -1:], h, lens[:, :-1])
+
+
+def logprobs(subject: Subject, h: Tensor) -> Tensor:
+    """Log probabilities that the head reads from states (float32)."""
+    return subject.unembed(h.to(subject.dtype)).float().log_softmax(-1)
+
+
+def fitted(
+    ctx: Context, rows: list[tuple[int, ...]], steps: int, start: Start = "ridge", rate: float = 3e-3
+) -> Float[Tensor, "depths width1 width"]:
+    """Translators for all depths but the last, from disk if they were fitted before on the same model and texts."""
+    subject = ctx.subject
+    identity = {
+        "subject": subject.fingerprint, "rows": [list(r) for r in rows], "steps": steps, "start": start,
+        "rate": rate, "seed": ctx.seed,
+        "dtype": str(subject.dtype), "device": subject.device.type, "version": VERSION,
+    }  # fmt: skip
+    key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]
+    if key in _loaded:
+        return _loaded[key]
+    path = _folder() / f"{key}.safetensors"
+    if path.exists() and subject.fingerprint != "random":
+        lens = load_file(path)["lens"].to(subject.device)
+    else:
+        lens = _fit(ctx, rows, steps, start, rate)
+        if subject.fingerprint != "random":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}.tmp")
+            save_file({"lens": lens.contiguous().cpu()}, partial)
+            partial.replace(path)
+    _loaded.clear()  # one at a time: they are as large as a block
+    _loaded[key] = lens
+    return lens
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "locus" / "lenses"
+
+
+def _fit(ctx: Context, rows: list[tuple[int, ...]], steps: int, start: Start, rate: float) -> Tensor:
+    s = states(ctx.subject, rows, ctx.max_tokens)
+    h, target = s.h[:-1], s.h[-1]
+    width = h.shape[-1]
+    first = torch.zeros(h.shape[0], width + 1, width, device=h.device) if start == "zero" else _ridge(h, target)
+    if steps == 0:
+        return first
+    with torch.no_grad():
+        truth = logprobs(ctx.subject, target)
+    with torch.enable_grad():
+        lens = _descend(ctx, h, truth, first, steps, rate)
+    # A translator that KL steps made worse than none at all is not one: keep the better by depth, on the fitting texts.
+    with torch.no_grad():
+        candidates = [torch.zeros_like(first), first, lens]
+        losses = torch.stack([_loss(ctx, h, truth, c) for c in candidates])
+        best = losses.argmin(0)
+        return torch.stack([candidates[int(i)][d] for d, i in enumerate(best)])
+
+
+def _ridge(h: Tensor, target: Tensor) -> Tensor:
+    """Translators by weighted ridge regression onto the last state."""
+    # Errors count by what the final norm makes of them: states of small variance are scaled up by it.
+    weight = (target.var(-1, unbiased=False) + 1e-5).reciprocal()
+    x = torch.cat([h, torch.ones_like(h[..., :1])], -1).double()
+    xw = x * weight[None, :, None]
+    a, c = xw.transpose(1, 2) @ x, xw.transpose(1, 2) @ (target[None] - h).double()
+    a.diagonal(dim1=1, dim2=2).add_(a.diagonal(dim1=1, dim2=2).mean(1, keepdim=True) * RIDGE)
+    return torch.linalg.solve(a, c).float()
+
+
+def _descend(ctx: Context, h: Tensor, truth: Tensor, start: Tensor, steps: int, rate: float) -> Tensor:
+    lens = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([lens], lr=rate, betas=(0.9, 0.99))
+    generator = torch.Generator().manual_seed(ctx.seed)
+    n = h.shape[1]
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        rows = torch.randint(0, n, (min(n, BATCH_ROWS),), generator=generator).to(h.device)
+        out = logprobs(ctx.subject, translate(h[:, rows], lens))
+        loss = -(truth[rows].exp() * out).sum(-1).mean(1).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([lens], 1.0)
+        optimizer.step()
+    return lens.detach()
+
+
+def _loss(ctx: Context, h: Tensor, truth: Tensor, lens: Tensor) -> Tensor:
+    """Mean KL by depth, (depths)."""
+    return torch.stack(
+        [
+            kl(truth, logprobs(ctx.subject, translate(h[d : d + 1], lens[d : d + 1])[0])).mean()
+            for d in range(h.shape[0])
+        ]
+    )
+
+
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) in nats of log probabilities, over the last axis."""
+    return (p.exp() * (p - q)).sum(-1)

@@ -1,0 +1,88 @@
+"""Pairs of an example and its corrupted twin: the same number of tokens, another answer."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tools.engine.executor import Variant
+from tools.methods.measuring import load_examples
+from tools.methods.scoring import Microbatch, score
+from tools.methods.tool import Context, ToolInputError
+from tools.subjects import Inputs, Subject
+from tools.tasks import Example, Split, Task
+
+Direction = Literal["noise", "denoise"]
+PLACES = "last", "each", "all"
+
+
+def load_pairs(
+    ctx: Context, spec: str, split: Split, n: int, direction: Direction = "noise"
+) -> tuple[Task, list[Example]]:
+    """The receivers: with `noise` the clean examples, with `denoise` their twins, whose answer is then the foil."""
+    task, found = load_examples(ctx, spec, split, n)
+    clean = [e for e in found if e.twin is not None and e.foil is not None and aligned(ctx.subject, e)]
+    if len(clean) < 8:
+        raise ToolInputError(
+            f"this tool needs examples with a twin of the same number of tokens and a foil; {task.name} has "
+            f"{len(clean)} among {len(found)} on this subject"
+        )
+    return task, clean if direction == "noise" else [swapped(e) for e in clean]
+
+
+def swapped(example: Example) -> Example:
+    """The twin as the example: its answer is the foil."""
+    assert example.twin is not None
+    assert example.foil is not None
+    return Example(example.twin, example.foil, example.answer, example.prompt, (), example.metadata)
+
+
+def twin_tokens(subject: Subject, example: Example) -> list[int]:
+    """The twin's prompt as tokens."""
+    assert example.twin is not None
+    return subject.tokens(example.twin)
+
+
+def aligned(subject: Subject, example: Example) -> bool:
+    """Whether the twin has as many tokens as the example."""
+    return len(twin_tokens(subject, example)) == len(subject.tokens(example.prompt))
+
+
+def donor_inputs(subject: Subject, batch: Microbatch) -> Inputs:
+    """The twins of a microbatch, each followed by the receiver's own answer, so that positions agree."""
+    pairs = zip(batch.examples, batch.encoded, strict=True)
+    return subject.inputs([[*twin_tokens(subject, e), *p.answer[:-1]] for e, p in pairs])
+
+
+def donor_margin(ctx: Context, receivers: list[Example]) -> np.ndarray:
+    """Logit margin of the receiver's answer over the donor's when the donor prompt itself is run."""
+    blocks = tuple(range(len(ctx.subject.spec().blocks)))
+    donors = [swapped(e) for e in receivers]
+    scores, _ = score(ctx.subject, donors, lambda _: [Variant(blocks)], max_tokens=ctx.max_tokens)
+    return -scores[0].foil_margin
+
+
+def whole_gap(base: np.ndarray, donor: np.ndarray, task: str) -> float:
+    """What a complete change is worth, in logits; ToolInputError where the twins change nothing."""
+    gap = float(np.mean(donor - base))
+    if abs(gap) < 1e-3:
+        raise ToolInputError(f"on {task} the twins do not move the answer of this model: there is nothing to patch")
+    return gap
+
+
+def place_positions(batch: Microbatch, place: str) -> Int[Tensor, "batch 1"] | None:
+    """Token indices of a place: `all` (None), `last`, or -1, -2 ... counted back from the prompt's last token.
+
+    The first token stands in where a prompt is shorter.
+    """
+    if place == "all":
+        return None
+    back = 0 if place == "last" else -int(place) - 1
+    return (batch.last - back).clamp(min=0)
+
+
+def fill_right(patterns: Tensor, length: int) -> Tensor:
+    """Attention weights over fewer keys, padded to `length` keys per head."""
+    return torch.nn.functional.pad(patterns, (0, length - patterns.shape[-1]))

@@ -1,0 +1,1 @@
+"""Estimators and tests; the unit is the independent example, never the token."""

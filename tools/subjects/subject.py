@@ -1,0 +1,341 @@
+"""The model under study, behind one protocol for every family: run, sweep, unembed, generate.
+
+Programs and edits are arguments. The model is never changed, so nothing has to be restored and a result cannot depend on
+what was run before it.
+"""
+
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tools.engine.adapter import Call, StackSpec, mark_batched, record
+from tools.engine.decoding import decode_cached, decode_uncached
+from tools.engine.executor import SweepCost, Variant, sweep, trace
+from tools.engine.programs import LayerProgram
+from tools.engine.sites import Edit, Site
+from tools.subjects.family import Family, readout
+
+Program = LayerProgram | Sequence[int] | None
+
+
+class SubjectError(ValueError):
+    """A subject that cannot be had or cannot do what was asked; the message says what can."""
+
+
+class CapabilityError(SubjectError):
+    """This family cannot do this, and why."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch: named tensors whose first axis is the example, and each row's number of real tokens (right-padded)."""
+
+    fields: Mapping[str, Tensor]
+    lengths: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self.lengths)
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """The fields with `f` applied to each."""
+        return {k: f(v) for k, v in self.fields.items()}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one run gives: logits (batch, seq, vocab), the readout stack's last state, and captured activations."""
+
+    logits: Float[Tensor, "batch seq vocab"]
+    final: Float[Tensor, "batch seq width"]
+    captured: Mapping[Site, Tensor] = field(default_factory=dict)
+
+
+class Subject:
+    """A loaded model of a known family with its tokenizer.
+
+    `fingerprint` is the hash of configuration, weights and tokenizer together; `parts` has each one's own, where the model
+    came from files.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        family: Family,
+        *,
+        name: str,
+        fingerprint: str,
+        parts: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.family = family
+        self.name = name
+        self.fingerprint = fingerprint
+        self.parts = dict(parts or {})
+        self.stacks: dict[str, StackSpec] = family.build(model)
+        self.readout = list(self.stacks)[-1]
+        self._head = readout(family, model)
+        self._stack_of = {p.name: p for p in family.stacks}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' type."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What this family can do beyond running programs, edits and captures."""
+        return self.family.capabilities
+
+    def require(self, capability: str) -> None:
+        """Raise CapabilityError, with the family's reason, unless the capability is there."""
+        if capability not in self.capabilities:
+            reason = dict(self.family.refusals).get(capability, "not offered by this family")
+            raise CapabilityError(f"{self.name} ({self.family.name}) cannot do {capability}: {reason}")
+
+    def spec(self, stack: str | None = None) -> StackSpec:
+        """A stack by name; None is the one that is read out."""
+        name = stack or self.readout
+        if name not in self.stacks:
+            raise SubjectError(f"{self.name} has no stack {name!r}; it has {', '.join(self.stacks)}")
+        return self.stacks[name]
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence the model was made for, in tokens, or None if it does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+
+    def tokens(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of a text, with the tokenizer's own special tokens at the front unless `special` is False."""
+        ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        eos = self.tokenizer.eos_token_id
+        return ids[:-1] if special and len(ids) > 1 and ids[-1] == eos != ids[0] else ids
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of token ids."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    def token_label(self, token: int) -> str:
+        """A token as a short label that shows what it is, spaces and newlines included."""
+        piece = str(self.tokenizer.convert_ids_to_tokens(int(token)))
+        if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):  # SentencePiece writes single bytes so
+            return bytes([int(byte[1], 16)]).decode("latin-1")
+        return piece.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
+
+    def completion(self, prompt: Sequence[int], new: Sequence[int]) -> str:
+        """The text that new tokens add to a prompt, with the space between them where there is one."""
+        before, after = self.text(prompt), self.text([*prompt, *new])
+        return after[len(before) :] if after.startswith(before) else self.text(new)
+
+    def inputs(self, rows: Sequence[Sequence[int]]) -> Inputs:
+        """Right-pad rows of token ids into a batch for a text model."""
+        if not rows or not all(rows):
+            raise SubjectError("a batch needs at least one row, and every row at least one token")
+        longest = max(map(len, rows))
+        if self.max_positions is not None and longest > self.max_positions:
+            raise SubjectError(f"{longest} tokens are more than the {self.max_positions} positions of {self.name}")
+        # Real tokens as padding: in a causal stack nothing later reaches them, and every embedding exists.
+        pad = self.tokenizer.pad_token_id if self.tokenizer is not None else None
+        ids = torch.full((len(rows), longest), 0 if pad is None else pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        if self.spec().causal:
+            mask.fill_(1)
+        fields = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        return Inputs(fields, tuple(map(len, rows)))
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def call(self, inputs: Inputs, stack: str | None = None, upstream: Mapping[str, Tensor] | None = None) -> Call:
+        """Capture a stack's call on these inputs; costs the embedding and mask code, no block."""
+        spec, upstream = self.spec(stack), dict(upstream or {})
+        for name in self.stacks:
+            if name == spec.name:
+                break
+            if name not in upstream:
+                upstream[name] = self._run_stack(inputs, name, None, (), (), upstream)[0]
+        made = self._record(spec, inputs.fields, upstream)
+        doubled = {k: torch.cat([v, v]) for k, v in upstream.items()}
+        mark_batched(made, self._record(spec, inputs.map(lambda t: torch.cat([t, t])), doubled))
+        return made
+
+    def run(
+        self,
+        inputs: Inputs,
+        program: Program | Mapping[str, Program] = None,
+        edits: Iterable[Edit] = (),
+        capture: Iterable[Site] = (),
+    ) -> Trace:
+        """Run the model with a program (of the readout stack, or by stack name), edits and captures.
+
+        Gradients flow if the caller has them switched on; use `torch.inference_mode` otherwise.
+        """
+        programs = dict(program) if isinstance(program, Mapping) else {self.readout: program}
+        edits, capture = tuple(edits), tuple(capture)
+        for stack in (*programs, *(e.site.stack for e in edits), *(s.stack for s in capture)):
+            self.spec(stack)
+        captured: dict[Site, Tensor] = {}
+        upstream: dict[str, Tensor] = {}
+        final: Tensor | None = None
+        for name in self.stacks:
+            here = [e for e in edits if e.site.stack == name]
+            sites = [s for s in capture if s.stack == name]
+            upstream[name], final, seen = self._run_stack(inputs, name, programs.get(name), here, sites, upstream)
+            captured.update(seen)
+        assert final is not None
+        return Trace(self._head(upstream[self.readout]), final, captured)
+
+    def sweep(
+        self,
+        inputs: Inputs,
+        variants: Sequence[Variant],
+        read: Callable[[Float[Tensor, "batch seq width"], int], Tensor],
+        *,
+        stack: str | None = None,
+        call: Call | None = None,
+        **options: Any,
+    ) -> tuple[list[Tensor], SweepCost]:
+        """Run many variants of one stack with shared computation; `read` takes the READOUT stack's final state.
+
+        For an earlier stack (an encoder), the later ones run intact on each variant's output.
+        """
+        spec = self.spec(stack)
+        if spec.name == self.readout:
+            return sweep(call or self.call(inputs), variants, read, **options)
+
+        def downstream(h: Tensor, variant: int) -> Tensor:
+            upstream = {spec.name: self.family.finish(self.model, spec.name, h)}
+            final = h
+            for name in list(self.stacks)[list(self.stacks).index(spec.name) + 1 :]:
+                upstream[name], final, _ = self._run_stack(inputs, name, None, (), (), upstream)
+            return read(final, variant)
+
+        return sweep(call or self.call(inputs, spec.name), variants, downstream, **options)
+
+    def unembed(
+        self, h: Float[Tensor, "*batch width"], stack: str | None = None, *, norm: bool = True
+    ) -> Float[Tensor, "*batch vocab"]:
+        """Logits that a state of the readout stack would have if it were the last: final norm (optional), then head.
+
+        Source: nostalgebraist 2020, interpreting GPT: the logit lens. Without the norm: Alammar 2021 (Ecco).
+        """
+        name = self.spec(stack).name
+        if name != self.readout:
+            raise CapabilityError(f"stack {name!r} is not read out as tokens; only {self.readout!r} is")
+        return self._head(self.family.finish(self.model, name, h) if norm else h)
+
+    def contributions(
+        self, parts: Float[Tensor, "parts batch width"], whole: Float[Tensor, "batch width"]
+    ) -> Float[Tensor, "parts batch vocab"]:
+        """What each summand of a last state adds to the logits, with the final norm's scale held at the sum's own.
+
+        Direct logit attribution (Elhage et al. 2021; nostalgebraist 2020). The biases of norm and head belong to no part.
+        """
+        linear = self.family.finish_linear(self.model, self.readout, parts, whole)
+        if linear is None or not isinstance(self._head, torch.nn.Linear):
+            raise CapabilityError(f"{self.name} ({self.family.name}) has no head that is linear in the normed state")
+        return linear @ self._head.weight.T
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        program: Program = None,
+        edits: Sequence[Edit] = (),
+        *,
+        cached: bool = True,
+    ) -> list[list[int]]:
+        """Greedy completions (new token ids) under a program; stops a row at the end-of-text token.
+
+        cached: keep keys and values, one cache entry for each position in the program. The text equals the uncached
+        one. Edits that name positions act on the prompt; edits without positions act on every token. A value with a
+        batch axis has one entry for each prompt.
+        """
+        self.require("next_token")
+        blocks = self._blocks(program, self.spec())
+        if not all(prompts):
+            raise SubjectError("every prompt needs at least one token")
+        needed = max(map(len, prompts), default=0) + max_new_tokens - 1  # the last token made is never read
+        if self.max_positions is not None and needed > self.max_positions:
+            raise SubjectError(
+                f"prompt and completion need {needed} tokens, more than the "
+                f"{self.max_positions} positions of {self.name}"
+            )
+        for edit in edits:
+            self.spec().check_edit(edit)
+        eos = self.tokenizer.eos_token_id if self.tokenizer is not None else None
+        decode = decode_cached if cached and "cached_generation" in self.capabilities else decode_uncached
+        out: dict[int, list[int]] = {}
+        lengths = sorted({len(p) for p in prompts})
+        for length in lengths:  # rows of one length need no padding
+            rows = [i for i, p in enumerate(prompts) if len(p) == length]
+            chosen = [_edit_of_rows(e, rows) for e in edits]
+            made = decode(self, [list(prompts[i]) for i in rows], max_new_tokens, blocks, tuple(chosen), eos)
+            out.update(zip(rows, made, strict=True))
+        return [out[i] for i in range(len(prompts))]
+
+    @contextmanager
+    def evaluating(self) -> Generator[None]:
+        """Inference without gradients."""
+        with torch.inference_mode():
+            yield
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def body(self, stack: str, **arguments: Any) -> object:
+        """Run the model code around a stack's blocks with these arguments."""
+        return self.model.get_submodule(self._stack_of[stack].body)(**arguments)
+
+    def _record(self, spec: StackSpec, fields: Mapping[str, Tensor], upstream: Mapping[str, Tensor]) -> Call:
+        arguments = self._stack_of[spec.name].arguments(fields, upstream)
+        return record(spec, lambda: self.body(spec.name, **arguments))
+
+    def _run_stack(
+        self,
+        inputs: Inputs,
+        name: str,
+        program: Program,
+        edits: Iterable[Edit],
+        capture: Iterable[Site],
+        upstream: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor, dict[Site, Tensor]]:
+        """(state handed on, last block's state, captured) of one stack."""
+        spec = self.stacks[name]
+        call = self._record(spec, inputs.fields, upstream)
+        h, captured = trace(call, self._blocks(program, spec), edits, capture)
+        return self.family.finish(self.model, name, h), h, captured
+
+    def _blocks(self, program: Program, spec: StackSpec) -> tuple[int, ...]:
+        n = len(spec.blocks)
+        if program is None:
+            return tuple(range(n))
+        blocks = program.blocks if isinstance(program, LayerProgram) else tuple(program)
+        return LayerProgram(blocks, n, "").blocks  # checks the range
+
+
+def _edit_of_rows(edit: Edit, rows: list[int]) -> Edit:
+    """Restrict an edit to some rows of the batch that it was written for."""
+    value, positions = edit.value, edit.positions
+    return replace(
+        edit,
+        value=value[rows] if value.dim() == 3 and value.shape[0] > 1 else value,
+        positions=positions[rows] if positions is not None and positions.shape[0] > 1 else positions,
+    )
