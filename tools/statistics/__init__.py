@@ -14,7 +14,7 @@ from tools.statistics.calibration import (
     fit_platt,
     reliability,
 )
-from tools.statistics.estimate import MINIMUM, Estimate, Groups, Test, TooFewGroups, Undefined
+from tools.statistics.estimate import MINIMUM, RARE, Estimate, Groups, Test, TooFewGroups, Undefined
 from tools.statistics.means import (
     mean,
     means,
@@ -25,14 +25,15 @@ from tools.statistics.means import (
 )
 from tools.statistics.multiplicity import Decision, adjusted_in_round, holm, hommel, share
 from tools.statistics.power import power, smallest_n_for
-from tools.statistics.ranking import auroc
-from tools.statistics.ratios import correlation, r_squared, ratio, ratios
+from tools.statistics.ranking import auroc, aurocs
+from tools.statistics.ratios import correlation, correlations, r_squared, r_squareds, ratio, ratios
 from tools.statistics.significance import test_difference_between, test_equivalent, test_exceeds, test_less
 
 __all__ = [
-    "MINIMUM", "Bin", "Calibration", "Decision", "Estimate", "Groups", "Test", "TooFewGroups", "Undefined",
-    "adjusted_in_round", "auroc", "brier", "brier_skill", "correlation", "expected_calibration_error", "fit", "fit_platt",
-    "holm", "hommel", "mean", "means", "paired_difference", "paired_differences", "power", "proportion", "proportions",
-    "r_squared", "ratio", "ratios", "reliability", "share", "smallest_n_for", "test_difference_between", "test_equivalent",
-    "test_exceeds", "test_less",
+    "MINIMUM", "RARE", "Bin", "Calibration", "Decision", "Estimate", "Groups", "Test", "TooFewGroups", "Undefined",
+    "adjusted_in_round", "auroc", "aurocs", "brier", "brier_skill", "correlation", "correlations",
+    "expected_calibration_error", "fit", "fit_platt", "holm", "hommel", "mean", "means", "paired_difference",
+    "paired_differences", "power", "proportion", "proportions", "r_squared", "r_squareds", "ratio", "ratios",
+    "reliability", "share", "smallest_n_for", "test_difference_between", "test_equivalent", "test_exceeds",
+    "test_less",
 ]  # fmt: skip

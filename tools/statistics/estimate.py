@@ -9,10 +9,10 @@ Array = NDArray[np.float64]
 
 MINIMUM: dict[str, int] = {
     "mean": 64,
-    "bounded mean": 8,
-    "proportion": 8,
+    "bounded mean": 5,
+    "proportion": 5,
     "paired_difference": 64,
-    "paired_difference of 0/1": 8,
+    "paired_difference of 0/1": 5,
     "ratio": 64,
     "correlation": 64,
     "auroc": 16,
@@ -22,6 +22,10 @@ MINIMUM: dict[str, int] = {
 }
 """The fewest groups each estimator and test accepts: where `python -m benchmarks.statistics` finds that it still keeps its
 promise on every named distribution. `auroc` counts the groups of each class."""
+
+
+RARE = 0.05
+"""What share of all groups may behave unlike any that were seen, where values have no known bounds."""
 
 
 class Undefined(ValueError):

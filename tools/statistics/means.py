@@ -6,12 +6,13 @@ error is that of the groups' residuals (Taylor linearisation; Cochran 1977, Samp
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from tools.statistics import gaffke, skewed
 from tools.statistics.estimate import Array, Estimate, Groups, Undefined, finite
 
 Bounds = tuple[float, float]
+TINY = skewed.TINY
 
 
 def mean(
@@ -92,11 +93,11 @@ def proportion(successes: ArrayLike, groups: ArrayLike | Groups, level: float = 
 
 
 def proportions(successes: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95) -> list[Estimate]:
-    """Shares of successes in the rows of a (k, n) array of 0 and 1, with Wilson's score interval (Wilson 1927).
+    """Shares of successes in the rows of a (k, n) array of 0 and 1, with Clopper and Pearson's exact interval (1934).
 
-    Where examples share groups, Wilson's formula gets the number of independent examples that would have the same error
-    (Korn and Graubard 1998), and Student's quantile: between the number that holds if groups were all alike inside
-    (which is what is taken where all examples agree) and n.
+    (Wilson's is .03 narrower at 64 and holds .84 where successes or failures are rare.) Where examples share groups, the
+    formula gets the number of independent examples that would have the same error (Korn and Graubard 1998): between the
+    number that holds if groups were all alike inside (which is taken where all examples agree) and n.
 
     Raises:
         TooFewGroups: fewer than MINIMUM["proportion"].
@@ -105,30 +106,31 @@ def proportions(successes: ArrayLike, groups: ArrayLike | Groups, level: float =
     g = Groups.of(groups)
     g.require("proportion")
     x = finite(successes, g)
-    if not np.isin(x, (0.0, 1.0)).all():
+    if not binary(x):
         raise ValueError("successes are 0 or 1")
     p = x.mean(-1)
-    n, q, method = effective(p * (1 - p), *summed(x, g, None), level)
-    middle = (p + q**2 / (2 * n)) / (1 + q**2 / n)
-    half = q / (1 + q**2 / n) * np.sqrt(p * (1 - p) / n + q**2 / (4 * n**2))
-    low, high = np.clip(middle - half, 0, p), np.clip(middle + half, p, 1)
-    method = "Wilson" + method
+    n, method = effective(p * (1 - p), *summed(x, g, None), level)
+    hits, tail = p * n, (1 - level) / 2
+    low = np.where(p > 0, special.betaincinv(np.maximum(hits, TINY), n - hits + 1, tail), 0.0)
+    high = np.where(p < 1, special.betaincinv(hits + 1, np.maximum(n - hits, TINY), 1 - tail), 1.0)
+    method = "Clopper-Pearson" + method
     return [Estimate(float(c), float(a), float(b), g.n, g.count, level, method) for c, a, b in zip(p, low, high)]
 
 
-def effective(variance: Array, sums: Array, sizes: Array, level: float) -> tuple[Array, float, str]:
-    """How many independent examples have the error of these groups' mean, the quantile to use, and how that is called.
+def effective(variance: Array, sums: Array, sizes: Array, level: float) -> tuple[Array, str]:
+    """How many independent examples have the error of these groups' mean, and a word for the method's name.
 
-    `variance` (k,) is that of single examples; `sums` and `sizes` are (k, G).
+    `variance` (k,) is that of single examples; `sums` and `sizes` are (k, G). What is found is lessened by how much wider
+    Student's interval for so few groups is than for so many examples.
     """
-    g = sums.shape[-1]
-    n = sizes[0].sum() if len(sizes) else 0.0
+    g, n = sums.shape[-1], float(sizes[0].sum())
     if n == g:
-        return np.full(len(sums), float(g)), float(stats.norm.ppf((1 + level) / 2)), ""
+        return np.full(len(sums), n), ""
     error, _ = skewed.moments(linearised(sums, sizes)[1])
-    alike = n**2 / np.sum(sizes[0] ** 2)  # Kish: groups that agree within themselves
+    alike = n**2 / float(np.sum(sizes[0] ** 2))  # Kish: groups that agree within themselves
     found = np.where(error > 0, variance / np.where(error > 0, error, 1.0) ** 2, alike)
-    return np.clip(found, alike, n), float(stats.t.ppf((1 + level) / 2, g - 1)), ", clustered"
+    wider = skewed.quantile(level, n - 1) / skewed.quantile(level, g - 1)
+    return np.clip(found * wider**2, alike * wider**2, n), ", clustered"
 
 
 def paired_difference(
@@ -147,8 +149,8 @@ def paired_differences(
     """Means of the rows of `a - b`, (k, n) each, or one row for all; the examples are the same on both sides.
 
     Where both sides are 0 or 1 throughout (and not weighted), the interval is Bonett and Price's (2012, "Adjusted Wald
-    confidence interval for a difference of binomial proportions based on paired data"), clustered as `proportions`;
-    otherwise that of `means`. `bounds` are those of the difference.
+    confidence interval for a difference of binomial proportions based on paired data") with Student's quantile, clustered as
+    `proportions`; otherwise that of `means`. `bounds` are those of the difference.
 
     Raises:
         TooFewGroups: fewer than MINIMUM["paired_difference"], or MINIMUM["paired_difference of 0/1"] for 0/1 data.
@@ -162,7 +164,8 @@ def paired_differences(
         return means(d, g, weights, level, bounds)
     g.require("paired_difference of 0/1")
     value = d.mean(-1)
-    n, q, method = effective((d**2).mean(-1) - value**2, *summed(d, g, None), level)
+    n, method = effective((d**2).mean(-1) - value**2, *summed(d, g, None), level)
+    q = skewed.quantile(level, g.count - 1)
     up, down = ((s * (d == s).mean(-1) * n + s) / (n + 2) * s for s in (1, -1))
     middle, half = up - down, q * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
     low, high = np.clip(middle - half, -1, value), np.clip(middle + half, value, 1)
