@@ -11,7 +11,7 @@ from experiments_db.findings import Statement
 from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import SMALLEST, Bench, Kind
-from tools.findings.wording import on_task
+from tools.findings.phrases import on_task
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.scoring import Scores
 

@@ -10,7 +10,7 @@ from experiments_db.findings import Statement
 from experiments_db.places import Component, ComponentSet, Intervention, display
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, mean_of
-from tools.findings.wording import on_task, under
+from tools.findings.phrases import on_task, under
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.objectives import OBJECTIVES
 from tools.methods.scoring import Scores

@@ -6,7 +6,7 @@ from experiments_db.findings import Statement
 from experiments_db.places import display
 from tools.findings.contrast import Contrast
 from tools.findings.kind import Bench, Kind
-from tools.findings.wording import on_task, under
+from tools.findings.phrases import on_task, under
 from tools.methods.effects import Condition
 
 

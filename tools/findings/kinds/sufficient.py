@@ -9,7 +9,7 @@ from experiments_db.findings import Statement
 from experiments_db.places import ComponentSet, Intervention, display
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, mean_of
-from tools.findings.wording import on_task, under
+from tools.findings.phrases import on_task, under
 from tools.methods.effects import Condition
 from tools.methods.objectives import OBJECTIVES
 from tools.methods.tool import ToolInputError
