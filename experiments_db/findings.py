@@ -152,3 +152,10 @@ class Question(_Record):
     asks: Literal["where", "whether", "how", "compare", "open"]
     text: str
     tasks: tuple[str, ...] = ()
+
+
+class Conclusion(_Record):
+    """How an investigation ended, in the words of whoever led it: interpretation, beside what the findings say."""
+
+    answer: Literal["found", "not_found", "cannot", "unclear"]
+    words: str = ""

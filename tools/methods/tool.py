@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Outcome, Prediction, TaskData
+from experiments_db.findings import Claim, Finding, Question
+from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Outcome, TaskData
 
 if TYPE_CHECKING:
     from tools.subjects import Subject
     from tools.tasks import Task
 
-ToolKind = Literal["experiment", "notebook"]
+ToolKind = Literal["experiment", "notebook", "settling"]
 
 
 class ToolInputError(ValueError):
@@ -56,27 +57,31 @@ class History(Protocol):
         ...
 
     def recall(self, handle: str) -> str:
-        """Everything on record about one handle (E3, N1, H2, P1, C1), as text. ValueError lists valid handles."""
+        """Everything on record about one handle (E3, N1, H2, F1, C1, Q1), as text. ValueError lists valid handles."""
         ...
 
     def handles(self, letter: str) -> list[str]:
-        """The handles of one kind so far: E, N, H, P or C."""
+        """The handles of one kind so far: E, N, H, F, C or Q."""
         ...
 
     def hypotheses(self) -> list[Hypothesis]:
         """The latest state of each hypothesis."""
         ...
 
+    def findings(self) -> list[Finding]:
+        """The latest state of each finding."""
+        ...
+
     def claims(self) -> list[Claim]:
         """The claims so far."""
         ...
 
-    def notes(self) -> list[Note]:
-        """The notes so far."""
+    def questions(self) -> list[Question]:
+        """What the goal asks."""
         ...
 
-    def predictions(self) -> list[Prediction]:
-        """The latest state of each prediction."""
+    def notes(self) -> list[Note]:
+        """The notes so far."""
         ...
 
     def experiment(self, handle: str) -> Experiment:
@@ -122,7 +127,7 @@ class Tool:
     """One ability, read from its module.
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
-    researcher's own records. localises: it looks for where a task is done, so that within a run the task's capability
+    researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples. localises: it looks for where a task is done, so that within a run the task's capability
     has to be on record first.
     """
 
