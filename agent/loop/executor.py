@@ -17,11 +17,12 @@ import torch
 
 import tools
 from agent.loop.record import RunRecord, RunTasks
-from experiments_db.records import Experiment, Outcome, Prediction, Provenance, Result
+from experiments_db.findings import Finding
+from experiments_db.records import Experiment, Outcome, Provenance, Result
 from tools.findings.discipline import capability
 from tools.methods.tool import Context, Tool, ToolArgs, ToolInputError
 from tools.subjects import Subject, SubjectError
-from tools.tasks import TaskError
+from tools.tasks import Split, TaskError
 
 LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
 
@@ -76,17 +77,18 @@ class ToolRunner:
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
         self.max_tokens = max_tokens
 
-    def experiment(self, tool: Tool, args: ToolArgs) -> Experiment:
+    def experiment(self, tool: Tool, args: ToolArgs, split: Split = "explore", draw: int = 0) -> Experiment:
         """The identity of a call: everything that determines its answer."""
         hashes: dict[str, str] = {}
-        for spec, split, n in tool.task_specs(args):
+        for spec, n in tool.task_specs(args):
             try:
-                hashes[f"{spec} {split}"] = self.tasks.get(spec).sha(split, n, self.seed)  # type: ignore[arg-type]
+                hashes[f"{spec} {split}"] = self.tasks.get(spec).sha(split, n, self.seed, draw)
             except TaskError as error:
                 raise ToolInputError(str(error)) from None
+        sealed = {"split": split, "draw": draw} if split == "confirm" else {}
         return Experiment(
             tool=tool.name,
-            args=args.model_dump(mode="json"),
+            args={**args.model_dump(mode="json"), **sealed},
             subject=self.subject.fingerprint,
             tasks=hashes,
             seed=self.seed,
@@ -96,7 +98,7 @@ class ToolRunner:
 
     def run(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Executed:
         """Run a call, or find it in the cache. ToolInputError goes back to the planner; anything else is a bug."""
-        if tool.kind == "notebook":
+        if tool.kind != "experiment":
             return Executed(tool.run(args, self._context(self.max_tokens, progress)))
         experiment = self.experiment(tool, args)
         if tool.localises:
@@ -104,15 +106,20 @@ class ToolRunner:
         found = self.record.store.cached(experiment.id)
         if found is not None:
             number, result = found
-            self.guard_confirm(experiment, result)
             return Executed(Outcome(status=result.status, text=result.text), experiment, result, number)
         result = self.execute(tool, args, progress)
-        self.guard_confirm(experiment, result)
         return Executed(Outcome(status=result.status, text=result.text), experiment, result)
 
-    def execute(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Result:
+    def execute(
+        self,
+        tool: Tool,
+        args: ToolArgs,
+        progress: Callable[[str], None] = lambda _: None,
+        split: Split = "explore",
+        draw: int = 0,
+    ) -> Result:
         """Compute an experiment, past the cache, with time, memory and provenance."""
-        started, outcome = time.perf_counter(), self._measured(tool, args, progress)
+        started, outcome = time.perf_counter(), self._measured(tool, args, progress, split, draw)
         return Result(
             status=outcome.status,
             text=outcome.text,
@@ -123,25 +130,37 @@ class ToolRunner:
             provenance=provenance(self.subject),
         )
 
-    def score_predictions(self, handle: str, result: Result) -> list[Prediction]:
-        """Predictions that this result settles, with their outcome filled in: decided by code, once."""
-        settled: list[Prediction] = []
-        for p in self.record.predictions():
-            fitting = [m for m in result.measurements if p.outcome is None and m.fits(p.metric)]
-            if len(fitting) == 1:
-                value = fitting[0].value
-                settled.append(
-                    p.model_copy(update={"experiment": handle, "observed": value, "outcome": _holds(p, value)})
-                )
-        return settled
+    def confirm(
+        self, findings: Sequence[Finding], progress: Callable[[str], None] = lambda _: None
+    ) -> list[Executed]:
+        """Measure what findings say on confirm examples that no run on this subject has been shown.
 
-    def _measured(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None]) -> Outcome:
+        Nothing is written. A finding that cannot be measured there has no experiment, and a text that says why.
+        """
+        tool, draw = discover()[EXAMINE], self.record.store.rounds(self.subject.fingerprint)
+        out: list[Executed] = []
+        for f in findings:
+            progress(f"{f.handle} on unseen examples")
+            args = tool.parse(arguments_of(f.statement))
+            try:
+                experiment = self.experiment(tool, args, "confirm", draw)
+                found = self.record.store.cached(experiment.id)
+                number, result = found or (None, self.execute(tool, args, progress, "confirm", draw))
+            except ToolInputError as error:
+                out.append(Executed(Outcome(status="refused", text=str(error))))
+                continue
+            out.append(Executed(Outcome(status=result.status, text=result.text), experiment, result, number))
+        return out
+
+    def _measured(
+        self, tool: Tool, args: ToolArgs, progress: Callable[[str], None], split: Split, draw: int
+    ) -> Outcome:
         """Run the tool; out of memory halves the batch, and below one example's worth is a failed result."""
         max_tokens = self.max_tokens
         while True:
             torch.manual_seed(self.seed)
             try:
-                return tool.run(args, self._context(max_tokens, progress))
+                return tool.run(args, self._context(max_tokens, progress, split, draw))
             except SubjectError as error:
                 raise ToolInputError(str(error)) from None
             except (torch.OutOfMemoryError, MemoryError) as error:
@@ -153,7 +172,7 @@ class ToolRunner:
 
     def _require_capability(self, tool: Tool, args: ToolArgs) -> None:
         """Where a task is done can be asked only once the intact model is known to do it."""
-        for spec, _, _ in tool.task_specs(args):
+        for spec, _ in tool.task_specs(args):
             name = self.tasks.get(spec).name
             seen = capability(self.record, name)
             if seen is None:
@@ -167,42 +186,19 @@ class ToolRunner:
                     f"chance, {seen.chance:.3f}. That is the finding: claim an absence. There is nothing to locate"
                 )
 
-    def guard_confirm(self, experiment: Experiment, result: Result) -> None:
-        """The confirm split is for predictions: a result that settles none is not shown, and nothing is recorded.
-
-        Asking for the same experiment again within the run shows what is on record already.
-        """
-        if experiment.args.get("split", "explore") != "confirm" or result.status != "ok":
-            return
-        if any(e.experiment.id == experiment.id for e in self.record.experiments()):
-            return
-        if not self.score_predictions("", result):
-            still = [p.metric for p in self.record.predictions() if p.outcome is None]
-            raise ToolInputError(
-                "the confirm split is only for predictions on record, and this experiment measures none that is open "
-                f"({'; '.join(still) or 'none is'}): use predict first, with a metric that has split=confirm in its key "
-                "and is measured by the experiment you are about to run; to look around use split explore"
-            )
-
-    def _context(self, max_tokens: int, progress: Callable[[str], None]) -> Context:
+    def _context(
+        self, max_tokens: int, progress: Callable[[str], None], split: Split = "explore", draw: int = 0
+    ) -> Context:
         return Context(
             subject=self.subject,
             tasks=self.tasks,
             history=self.record,
             seed=self.seed,
             max_tokens=max_tokens,
+            split=split,
+            draw=draw,
             progress=progress,
         )
-
-
-def _holds(p: Prediction, value: float) -> bool:
-    tests: dict[str, bool] = {
-        "<": value < p.threshold,
-        "<=": value <= p.threshold,
-        ">": value > p.threshold,
-        ">=": value >= p.threshold,
-    }
-    return tests[p.comparison]
 
 
 def _peak_memory(device: torch.device) -> int:

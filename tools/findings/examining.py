@@ -11,9 +11,10 @@ from tools import statistics
 from tools.findings.contrast import Contrast
 from tools.findings.kind import Bench, Kind, kinds
 from tools.findings.sureness import features, probability
-from tools.methods.measuring import load_examples, percent
+from tools.methods.measuring import percent
 from tools.methods.tool import Context, ToolInputError
-from tools.tasks import Example
+from tools.methods.twins import aligned
+from tools.tasks import Example, TaskError
 
 CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
 
@@ -28,9 +29,18 @@ def kind_of(name: str) -> Kind:
 
 def bench_for(statement: Statement, ctx: Context) -> Bench:
     """The statement's examples on the context's split; ToolInputError where the task has too few."""
-    kind = kind_of(statement.kind)
-    task, examples = load_examples(ctx, statement.task, statement.examples, among=statement.among, twins=kind.twins)
-    return Bench(ctx, statement, task, examples)
+    try:
+        task = ctx.tasks.get(statement.task)
+        chosen = task.among(statement.among) if statement.among else task
+        sample = chosen.sample(ctx.split, statement.examples, ctx.seed, ctx.draw)
+    except TaskError as error:
+        raise ToolInputError(str(error)) from None
+    examples = list(sample.examples)
+    if kind_of(statement.kind).twins:
+        examples = [e for e in examples if e.twin is not None and e.foil is not None and aligned(ctx.subject, e)]
+    if not examples:
+        raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
+    return Bench(ctx, statement, chosen, examples, sample.reused)
 
 
 def examine(statement: Statement, ctx: Context) -> Outcome:
@@ -55,7 +65,7 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
 
 def _check_smallest(statement: Statement, bench: Bench) -> None:
     """A smallest effect may be made stricter, never laxer, and both outcomes have to be possible."""
-    own = Bench(bench.ctx, statement.model_copy(update={"smallest": None}), bench.task, bench.examples, bench._known)  # pyright: ignore[reportPrivateUsage]
+    own = Bench(bench.ctx, statement.model_copy(update={"smallest": None}), bench.task, bench.examples, known=bench.known)
     if statement.smallest is None or bench.ctx.split != "explore":
         return
     stricter_is_less = statement.kind in ("not_needed", "tolerates", "sufficient", "cannot")
@@ -128,6 +138,7 @@ def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str
     effects = [c for c in contrasts if c.role == "effect"]
     n, groups = len(bench.examples), len(set(bench.groups))
     values = {
+        **({"reused": 1.0} if bench.reused else {}),
         "p_contradicted": min(1.0, len(effects) * min(c.p_contradicted() for c in effects)),
         "p_absent": min(1.0, len(effects) * min(c.p_absent() for c in effects)),
     }

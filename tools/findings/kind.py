@@ -25,14 +25,16 @@ SMALLEST = 0.1  # of what separates the intact model from chance: what counts as
 class Bench:
     """One statement's examples on one subject, with the model's own scores.
 
-    examples: those that the statement is about, on the split of the context. Everything here is on those examples.
+    examples: those that the statement is about, on the split of the context; reused: some stood in an earlier round too.
+    known: scores under the conditions run so far.
     """
 
     ctx: Context
     statement: Statement
     task: Task
     examples: Sequence[Example]
-    _known: dict[Condition, Scores] = field(default_factory=dict)
+    reused: bool = False
+    known: dict[Condition, Scores] = field(default_factory=dict)
 
     @cached_property
     def objective(self) -> Objective:
@@ -66,11 +68,11 @@ class Bench:
 
     def scores(self, conditions: Sequence[Condition]) -> list[Scores]:
         """Scores under conditions, all of those not yet known in one sweep."""
-        new = [c for c in dict.fromkeys(conditions) if c not in self._known]
+        new = [c for c in dict.fromkeys(conditions) if c not in self.known]
         if new:
             intact, *found = score_under(self.ctx, self.task, self.examples, new)
-            self._known |= {Condition(): intact, **dict(zip(new, found, strict=True))}
-        return [self._known[c] for c in conditions]
+            self.known |= {Condition(): intact, **dict(zip(new, found, strict=True))}
+        return [self.known[c] for c in conditions]
 
     def difference(self, a: Scores, b: Scores) -> Quantity:
         """a minus b in the objective, example by example."""

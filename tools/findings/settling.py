@@ -32,7 +32,7 @@ def settle(open_: Sequence[tuple[Finding, str, Sequence[Measurement] | str]], nu
         out[f.handle] = f.model_copy(
             update={
                 "round": number, "experiment": h, "fate": fate, "reason": reason, "p": d.p, "threshold": d.threshold,
-                "sentence": said,
+                "sentence": said, "reused": any(r.name == "reused" for r in m),
             }
         )  # fmt: skip
     return [out[f.handle] for f, _, _ in open_]
