@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -19,8 +19,9 @@ import tools
 from agent.loop.record import RunRecord, RunTasks
 from experiments_db.findings import Finding
 from experiments_db.records import Experiment, Outcome, Provenance, Result
-from tools.findings.discipline import capability
-from tools.methods.tool import Context, Tool, ToolArgs, ToolInputError
+from tools.findings.gate import capability
+from tools.findings.sealing import EXAMINE, arguments_of
+from tools.methods.tool import Context, Tool, ToolArgs, ToolInputError, discover
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
@@ -183,7 +184,7 @@ class ToolRunner:
             if not seen.above_chance:
                 raise ToolInputError(
                     f"the intact model cannot do {name}: accuracy {seen.accuracy.value:.3f} in {seen.experiment} is not above "
-                    f"chance, {seen.chance:.3f}. That is the finding: claim an absence. There is nothing to locate"
+                    f"chance, {seen.chance:.3f}. That is a finding: examine kind cannot. There is nothing to locate"
                 )
 
     def _context(
