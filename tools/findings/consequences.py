@@ -7,7 +7,9 @@ from experiments_db.places import Component
 from experiments_db.records import Hypothesis
 
 NEEDED = frozenset({"necessary", "jointly_necessary"})
-PLACES = frozenset({"necessary", "jointly_necessary", "sufficient", "carries", "sends", "suppresses", "attends", "decodable", "steers"})
+PLACES = frozenset(
+    {"necessary", "jointly_necessary", "sufficient", "carries", "sends", "suppresses", "attends", "decodable", "steers"}
+)
 
 
 def contradictions(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:

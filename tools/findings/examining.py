@@ -65,18 +65,26 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
 
 def _check_smallest(statement: Statement, bench: Bench) -> None:
     """A smallest effect may be made stricter, never laxer, and both outcomes have to be possible."""
-    own = Bench(bench.ctx, statement.model_copy(update={"smallest": None}), bench.task, bench.examples, known=bench.known)
+    own = Bench(
+        bench.ctx, statement.model_copy(update={"smallest": None}), bench.task, bench.examples, known=bench.known
+    )
     if statement.smallest is None or bench.ctx.split != "explore":
         return
     stricter_is_less = statement.kind in ("not_needed", "tolerates", "sufficient", "cannot")
     standard = own.smallest
-    if statement.smallest <= 0 or (statement.smallest > standard if stricter_is_less else statement.smallest < standard):
+    if statement.smallest <= 0 or (
+        statement.smallest > standard if stricter_is_less else statement.smallest < standard
+    ):
         way = "at most" if stricter_is_less else "at least"
         raise ToolInputError(
             f"smallest: {statement.smallest:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g}, a "
             "tenth of what separates the intact model from chance, or left out"
         )
-    if not stricter_is_less and statement.smallest >= own.gap / 0.1 * 0.1 and statement.objective in ("accuracy", "probability"):
+    if (
+        not stricter_is_less
+        and statement.smallest >= own.gap / 0.1 * 0.1
+        and statement.objective in ("accuracy", "probability")
+    ):
         raise ToolInputError(
             f"smallest: no effect on {statement.objective} can be larger than {own.gap:.3g} here, so it could never come true"
         )
@@ -108,7 +116,9 @@ def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | Non
         name = "effect" if c.role == "effect" else f"beyond_control.{q.name}"
         control = _control(c, value, contrasts) if c.role == "effect" else None
         out.append(
-            Measurement(name=name, unit=q.unit, value=value, low=low, high=high, n=n, groups=groups, control=control, **named)
+            Measurement(
+                name=name, unit=q.unit, value=value, low=low, high=high, n=n, groups=groups, control=control, **named
+            )
         )
     out.append(Measurement(name="p", unit="p value", value=c.p(), n=n, groups=groups, **named))
     return out
@@ -116,7 +126,9 @@ def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | Non
 
 def _control(c: Contrast, value: float, contrasts: Sequence[Contrast]) -> Control | None:
     """The effect that the control has at the same place, from the difference between the two."""
-    mine = [k for k in contrasts if k.role == "control" and (k.component, k.intervention) == (c.component, c.intervention)]
+    mine = [
+        k for k in contrasts if k.role == "control" and (k.component, k.intervention) == (c.component, c.intervention)
+    ]
     for k in mine:
         for i, q in enumerate(k.quantities):
             if q.name == c.quantities[0].name:
