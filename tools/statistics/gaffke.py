@@ -1,0 +1,108 @@
+"""Means of values with known bounds, for any distribution within them and any number of groups.
+
+Gaffke (2005): draw weights uniformly from the simplex for the observed units and for one more unit that lies at the bound;
+the share of draws whose weighted mean is at most m is the p value of "the mean is at most m". For 0/1 data this is Clopper
+and Pearson's, for signs at 0 it is McNemar's exact test, and no data were found for which it fails (Learned-Miller and
+Thomas 2020, "A new confidence interval for the mean of a bounded random variable", who conjecture that there are none).
+It does not collapse on constant data. Means of two independent samples are compared by melding their two distributions (Fay,
+Proschan and Brittain 2015, "Combining one-sample confidence procedures for inference in the two-sample case").
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+
+from tools.statistics.estimate import Array
+
+DRAWS, MELDED = 2000, 100_000  # for an interval; for a p value of two samples
+NODES, REACH = 256, 9.0  # of the contour integral: relative error below 1e-12
+BLOCK = 4_000_000  # numbers drawn at once
+
+
+def ends(sums: Array, weights: Array, bounds: tuple[float, float], level: float) -> tuple[Array, Array]:
+    """Interval of sum / weight for rows of group sums and group weights (k, G), values within `bounds`."""
+    parts = [
+        _weighted(drawn, sums, weights, bounds) for drawn in _draws(sums.shape[-1], DRAWS)
+    ]  # fmt: skip
+    below, above = (np.concatenate(p) for p in zip(*parts))
+    tail = (1 - level) / 2
+    return np.quantile(below, tail, axis=0), np.quantile(above, 1 - tail, axis=0)
+
+
+def _weighted(drawn: Array, sums: Array, weights: Array, bounds: tuple[float, float]) -> tuple[Array, Array]:
+    """Drawn means (draws, k) with the extra unit at the lower bound, and with it at the upper bound."""
+    extra, own = drawn[:, :1] * weights.max(-1), drawn[:, 1:]
+    total, weight = own @ sums.T, own @ weights.T + extra
+    return (total + extra * bounds[0]) / weight, (total + extra * bounds[1]) / weight
+
+
+def _draws(groups: int, draws: int) -> Iterator[Array]:
+    """Blocks of independent exponentials, (draws, 1 + groups) in all: divided by their sum, uniform on the simplex."""
+    size = max(1, min(draws, BLOCK // (groups + 1)))
+    for start in range(0, draws, size):
+        yield _block(groups, start, min(size, draws - start))
+
+
+@lru_cache(maxsize=4)
+def _block(groups: int, start: int, size: int) -> Array:
+    return np.random.default_rng((groups, start)).standard_exponential((size, groups + 1))
+
+
+def p_above(sums: Array, weights: Array, bounds: tuple[float, float], bound: float) -> float:
+    """P value of "sum / weight is at most `bound`" for group sums and weights (G,): an integral, without draws.
+
+    It is the probability that the sum of independent exponentials, times (sum - bound * weight) of each group and of one
+    more group at the lower bound, is not positive.
+    """
+    return _negative(np.append(sums - bound * weights, (bounds[0] - bound) * weights.max()))
+
+
+def _negative(a: Array) -> float:
+    """P(sum of a_i E_i <= 0) for independent standard exponentials E_i.
+
+    The moment generating function is the product of 1 / (1 - a_i s); the probability is its integral over a line
+    parallel to the imaginary axis, here through the saddlepoint, where nothing oscillates or cancels (Rice 1980).
+    """
+    a, repeats = np.unique(a[a != 0], return_counts=True)
+    count = repeats.astype(np.float64)
+    if not len(a) or a[-1] < 0:
+        return 1.0
+    if a[0] > 0:
+        return 0.0
+    a = a / np.abs(a).max()
+    low, high = 1 / a[0], 1 / a[-1]  # the generating function lives between these
+    s = _saddlepoint(a, count, low, high)
+    if abs(s) < 1e-3 * min(-low, high):  # the pole at 0 is too near: pass it at a distance
+        s = 0.05 * (low if a @ count >= 0 else high)
+    scale = 1 / np.sqrt(np.sum(count * (a / (1 - a * s)) ** 2) + 1 / s**2)
+    x = np.linspace(0, REACH, NODES)  # s + i scale sinh(x): the trapezoidal rule converges geometrically
+    z = s + 1j * scale * np.sinh(x)
+    f = np.exp(-np.log(1 - a * z[:, None]) @ count) / z
+    integral = float(np.trapezoid(f.real * scale * np.cosh(x), x)) / np.pi
+    return min(1.0, max(0.0, -integral if s < 0 else 1 - integral))  # to the right of the pole it is the other tail
+
+
+def _saddlepoint(a: Array, count: Array, low: float, high: float) -> float:
+    """Where the cumulant generating function -sum log(1 - a s) is least, by bisection of its increasing slope."""
+    for _ in range(60):
+        s = (low + high) / 2
+        if np.sum(count * a / (1 - a * s)) < 0:
+            low = s
+        else:
+            high = s
+    return (low + high) / 2
+
+
+def p_difference_above(
+    a: tuple[Array, Array], b: tuple[Array, Array], bounds: tuple[float, float], bound: float
+) -> float:
+    """P value of "the mean of a exceeds that of b by at most `bound`", each given as group sums and group weights (G,)."""
+    hits, draws = 0, 0
+    ga, gb = len(a[0]), len(b[0])
+    for drawn in _draws(ga + gb + 1, MELDED):
+        left = _weighted(drawn[:, : ga + 1], a[0][None], a[1][None], bounds)[0]
+        right = _weighted(drawn[:, ga + 1 :], b[0][None], b[1][None], bounds)[1]
+        hits += int(np.sum(left - right <= bound))
+        draws += len(drawn)
+    return (hits + 1) / (draws + 1)

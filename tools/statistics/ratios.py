@@ -1,0 +1,145 @@
+"""Ratios of means, correlation, and explained variance over independent groups: what is divided is not taken as known."""
+
+import numpy as np
+from jaxtyping import Bool
+from numpy.typing import ArrayLike
+
+from tools.statistics import skewed
+from tools.statistics.estimate import Array, Estimate, Groups, Undefined, finite
+
+
+def ratio(numerator: ArrayLike, denominator: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95) -> Estimate:
+    """Sum of `numerator` over sum of `denominator`, one of each an example: see `ratios`."""
+    return ratios(np.asarray(numerator, dtype=np.float64)[None], denominator, groups, level)[0]
+
+
+def ratios(
+    numerators: ArrayLike, denominators: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95
+) -> list[Estimate]:
+    """Ratios of sums for the rows of `numerators` (k, n) over `denominators`, (k, n) or (n,): the share recovered, say.
+
+    The interval holds every ratio r for which `numerator - r * denominator` may have mean 0 (Fieller 1954), by the t test
+    joined with Hall's for skewed data (see `skewed`); its ends are found by bisection.
+
+    Raises:
+        TooFewGroups: fewer than MINIMUM["ratio"].
+        Undefined: a denominator's own interval contains 0, so that hardly a ratio is excluded.
+    """
+    g = Groups.of(groups)
+    g.require("ratio")
+    top = g.sums(np.atleast_2d(finite(numerators, g, "numerators")))
+    bottom = np.broadcast_to(g.sums(finite(denominators, g, "denominators")), top.shape)
+    _not_zero(bottom, level)
+    value = top.sum(-1) / bottom.sum(-1)
+    low, high = (_limit(top, bottom, value, side, level) for side in (-1, 1))
+    return [Estimate(float(c), float(a), float(b), g.n, g.count, level, "Fieller with t and Hall's t")
+            for c, a, b in zip(value, low, high)]  # fmt: skip
+
+
+def _not_zero(bottom: Array, level: float) -> None:
+    """Undefined where the interval of a row's mean contains 0; a constant is known for certain here."""
+    centre = bottom.mean(-1)
+    units = bottom - centre[:, None]
+    constant = np.abs(units).max(-1) <= skewed.TINY * np.abs(bottom).max(-1)
+    below, above = (np.where(constant, 0.0, x) for x in skewed.reach(units, level))
+    unknown = np.flatnonzero((centre - below <= 0) & (centre + above >= 0))
+    if len(unknown):
+        k = unknown[0]
+        raise Undefined(
+            f"a ratio to {centre[k]:.3g} ({centre[k] - below[k]:.3g} to {centre[k] + above[k]:.3g}), which may be 0"
+        )
+
+
+def _limit(top: Array, bottom: Array, value: Array, side: int, level: float) -> Array:
+    """The end of each row's interval on one side: where the p value falls to (1 - level) / 2; infinite where it does not."""
+    scale = np.abs(bottom.mean(-1))
+    error = skewed.moments((top - value[:, None] * bottom) / scale[:, None])[0]
+    tail, sign = (1 - level) / 2, side * np.sign(bottom.mean(-1))[:, None]
+
+    def kept(r: Array) -> Bool[np.ndarray, " k"]:
+        d = sign * (r[:, None] * bottom - top)  # of mean 0 if r is the ratio; the further out r, the more above 0
+        centre = d.mean(-1)
+        return skewed.p_above(centre, d - centre[:, None]) > tail
+
+    inner, outer = value, value + side * 4 * error
+    far = kept(outer)
+    for _ in range(40):
+        if not far.any():
+            break
+        inner = np.where(far, outer, inner)
+        outer = np.where(far, value + 2 * (outer - value), outer)
+        far = kept(outer)
+    for _ in range(30):
+        middle = (inner + outer) / 2
+        inside = kept(middle)
+        inner, outer = np.where(inside, middle, inner), np.where(inside, outer, middle)
+    exact = np.abs(top - value[:, None] * bottom).max(-1) <= skewed.TINY * np.abs(top).max(-1)
+    return np.where(far | exact, side * np.inf, outer)
+
+
+def correlation(x: ArrayLike, y: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95) -> Estimate:
+    """Pearson's correlation of two values an example; see `correlations`."""
+    return correlations(np.asarray(x, dtype=np.float64)[None], y, groups, level)[0]
+
+
+def correlations(x: ArrayLike, y: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95) -> list[Estimate]:
+    """Pearson's correlations of the rows of `x` (k, n) with `y`, (k, n) or (n,).
+
+    The interval is taken on the scale of Fisher's z, with the error and the skewness of the groups' influence on it (so that
+    it need not be normal data); -1 to 1 where the correlation is perfect.
+
+    Raises:
+        TooFewGroups: fewer than MINIMUM["correlation"].
+        Undefined: a row of x or y is constant.
+    """
+    g = Groups.of(groups)
+    g.require("correlation")
+    a, b = _standard(np.atleast_2d(finite(x, g, "x")), "x"), _standard(finite(y, g, "y"), "y")
+    product = a * b
+    r = np.clip(product.mean(-1), -1, 1)
+    perfect = 1 - np.abs(r) < skewed.TINY
+    curve = np.where(perfect, 1.0, 1 - r**2)[:, None]
+    influence = g.sums((product - r[:, None] * (a**2 + b**2) / 2) / curve) * g.count / g.n
+    below, above = skewed.reach(np.where(perfect[:, None], 0.0, influence), level)
+    z = np.arctanh(np.where(perfect, 0.0, r))
+    return [Estimate(float(c), float(u), float(v), g.n, g.count, level, "Fisher's z with Hall's t")
+            for c, u, v in zip(r, np.tanh(z - below), np.tanh(z + above))]  # fmt: skip
+
+
+def _standard(v: Array, name: str) -> Array:
+    d = v - v.mean(-1, keepdims=True)
+    if (np.abs(d).max(-1) <= skewed.TINY * np.abs(v).max(-1)).any():
+        raise Undefined(f"{name} is constant: nothing to explain or to correlate with")
+    return d / np.sqrt(np.mean(d**2, axis=-1, keepdims=True))
+
+
+def r_squared(truth: ArrayLike, predicted: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95) -> Estimate:
+    """Share of the variance of `truth` that fixed predictions explain; see `r_squareds`."""
+    return r_squareds(truth, np.asarray(predicted, dtype=np.float64)[None], groups, level)[0]
+
+
+def r_squareds(
+    truth: ArrayLike, predicted: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95
+) -> list[Estimate]:
+    """1 - SSE / SST for the rows of `predicted` (k, n) of `truth`, (k, n) or (n,); below 0 where the mean does better.
+
+    The interval is taken on the scale of log(SSE / SST), with the error and the skewness of the groups' influence on it;
+    anything up to 1 where predictions are perfect.
+
+    Raises:
+        TooFewGroups: fewer than MINIMUM["r_squared"].
+        Undefined: the truth is constant.
+    """
+    g = Groups.of(groups)
+    g.require("r_squared")
+    y, guess = finite(truth, g, "truth"), np.atleast_2d(finite(predicted, g, "predicted"))
+    spread = _standard(y, "truth") ** 2
+    missed = (y - guess) ** 2 / np.var(y, axis=-1, keepdims=True)
+    left = missed.mean(-1)
+    perfect = left <= skewed.TINY
+    some = np.where(perfect, 1.0, left)
+    influence = g.sums(missed / some[:, None] - spread) * g.count / g.n
+    below, above = skewed.reach(np.where(perfect[:, None], 0.0, influence), level)
+    ends = zip(1 - left, 1 - some * np.exp(above), np.where(perfect, 1.0, 1 - some * np.exp(-below)))
+    return [Estimate(float(c), float(u), float(v), g.n, g.count, level, "log of the unexplained share with Hall's t")
+            for c, u, v in ends]  # fmt: skip
