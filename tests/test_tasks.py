@@ -1,5 +1,6 @@
 """Tasks have right answers, and what is confirmed on has never been explored or trained on."""
 
+import itertools
 import json
 import random
 import re
@@ -129,7 +130,9 @@ def test_nothing_held_out_is_in_the_training_documents():
 
 def test_chance_is_what_the_best_guesser_without_content_gets():
     def example(answer, *candidates):
-        return Example("p", answer, candidates=candidates)
+        return Example(f"p{next(number)}", answer, candidates=candidates)
+
+    number = itertools.count()
 
     assert chance_level([example("a"), example("a"), example("b"), example("c")]) == 0.5
     assert chance_level([example("a"), example("b"), example("c"), example("d")], ("x", "y")) == 0.5

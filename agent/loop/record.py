@@ -1,6 +1,7 @@
 """One run's part of the store, as tools may read it and as the loop writes it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from agent.report.references import UnresolvedReference, find, resolve
@@ -154,11 +155,8 @@ class RunTasks:
 
     def get(self, spec: str) -> Task:
         """A task by its spec. ToolInputError names what there is."""
-        for data in self.made():
-            if data.name == spec:
-                return from_records(data.name, data.description, data.examples)
+        own = {d.name: partial(from_records, d.name, d.description, d.examples) for d in self.made()}
         try:
-            return get_task(spec)
+            return get_task(spec, own)
         except TaskError as error:
-            mine = ", ".join(t.name for t in self.made())
-            raise ToolInputError(str(error) + (f"; made for this run: {mine}" if mine else "")) from None
+            raise ToolInputError(str(error)) from None

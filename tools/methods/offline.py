@@ -83,4 +83,4 @@ class OfflineTasks:
 
     def get(self, spec: str) -> Task:
         """A task by its spec; TaskError names what there is."""
-        return self._own[spec] if spec in self._own else get_task(spec)
+        return get_task(spec, {name: lambda t=task: t for name, task in self._own.items()})

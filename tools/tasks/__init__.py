@@ -3,10 +3,22 @@
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from tools.tasks.task import SPLITS, Example, Family, Options, Split, Task, TaskError, chance_level, split_of
+from tools.tasks.task import (
+    SPLITS,
+    Example,
+    Family,
+    Options,
+    Sample,
+    Split,
+    Task,
+    TaskError,
+    chance_level,
+    split_of,
+)
 from tools.tasks.user import from_records, read_jsonl, to_records
 
 __all__ = [
@@ -14,6 +26,7 @@ __all__ = [
     "Example",
     "Family",
     "Options",
+    "Sample",
     "Split",
     "Task",
     "TaskError",
@@ -39,14 +52,22 @@ def families() -> dict[str, Family]:
     return {f.name: f for f in _families()}
 
 
-def get_task(spec: str) -> Task:
-    """A task from a spec: `addition`, `addition:digits=2x1,format=compact`. TaskError says what there is."""
+def get_task(spec: str, own: Mapping[str, Callable[[], Task]] | None = None) -> Task:
+    """A task from a spec: `addition`, `addition:digits=2x1,format=compact`. TaskError says what there is.
+
+    own: the user's tasks by name, which come first; `mine:class=a` is those of its examples whose label `class` is `a`.
+    """
+    own = own or {}
+    if spec.strip() in own:
+        return own[spec.strip()]()
     name, _, rest = spec.strip().partition(":")
+    if name in own:
+        return own[name]().among(rest, spec.strip())
     known = families()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name, [*own, *known], 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise TaskError(f"there is no task {name!r}{hint}; tasks are {', '.join(known)}")
+        raise TaskError(f"there is no task {name!r}{hint}; tasks are {', '.join([*own, *known])}")
     given: dict[str, str] = {}
     for part in filter(None, (p.strip() for p in rest.split(","))):
         key, equals, value = part.partition("=")

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 
+from tools.tasks.spans import compose
 from tools.tasks.task import Example, Family, Options, Split, split_of
 from tools.tasks.words import NOUNS, PREPOSITIONS
 
@@ -11,7 +12,14 @@ CHOICES = (" is", " are")
 
 def phrase(subject: str, plural: bool, preposition: str, attractor: str, attractor_plural: bool) -> str:
     """'The keys to the cabinet'."""
-    return f"The {subject}{'s' * plural} {preposition} the {attractor}{'s' * attractor_plural}"
+    return compose(_parts(subject, plural, preposition, attractor, attractor_plural))[0]
+
+
+def _parts(
+    subject: str, plural: bool, preposition: str, attractor: str, attractor_plural: bool
+) -> tuple[str | tuple[str, str], ...]:
+    nouns = ("subject", subject + "s" * plural), ("attractor", attractor + "s" * attractor_plural)
+    return "The ", nouns[0], " ", ("preposition", preposition), " the ", nouns[1]
 
 
 def side(subject: str, attractor: str) -> str:
@@ -26,8 +34,9 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
             continue
         plural, other = rng.random() < 0.5, rng.random() < 0.5
         preposition = rng.choice(PREPOSITIONS)
+        text, spans = compose(_parts(subject, plural, preposition, attractor, other))
         yield Example(
-            phrase(subject, plural, preposition, attractor, other),
+            text,
             CHOICES[plural],
             foil=CHOICES[not plural],
             twin=phrase(subject, not plural, preposition, attractor, other),
@@ -39,6 +48,9 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
                 "attractor_number": "plural" if other else "singular",
                 "conflict": plural != other,
             },
+            group=f"{subject}/{attractor}",
+            labels={"preposition": preposition},
+            spans=spans,
         )
 
 

@@ -55,6 +55,9 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
             twin=twin,
             candidates=CHOICES,
             metadata={"depth": len(still), "length": len(text), "distance": len(text) - at},
+            group=text,
+            labels={"innermost": text[at], "outermost": text[still[0]], "last": text[-1]},
+            spans={"innermost_bracket": (at, at + 1), "outermost_bracket": (still[0], still[0] + 1)},
         )
 
 

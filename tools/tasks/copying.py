@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 
+from tools.tasks.spans import compose
 from tools.tasks.task import Example, Family, Options, Split, split_of
 from tools.tasks.words import LETTERS
 
@@ -23,13 +24,24 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         if split_of("copying", tuple(changed)) not in (split, "train"):
             continue
         shown = " ".join(["|", *items[:at]])
+        listed = [("item", c) if i == at else ("before_item", c) if i == at - 1 else c for i, c in enumerate(items)]
+        pieces = [
+            *listed,
+            ("bar", "|"),
+            *items[: at - 1 if at else 0],
+            *([("last_copied", items[at - 1])] if at else []),
+        ]
+        text, spans = compose([pieces[0], *(x for p in pieces[1:] for x in (" ", p))])
         yield Example(
-            f"{' '.join(items)} {shown}",
+            text,
             f" {items[at]}",
             foil=f" {new}",
             twin=f"{' '.join(changed)} {shown}",
             candidates=tuple(f" {c}" for c in items),
             metadata={"length": len(items), "index": at},
+            group=" ".join(items),
+            labels={"item": items[at], "before_item": items[at - 1] if at else "none"},
+            spans=spans,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tools.tasks.spans import fill
 from tools.tasks.task import Example, Family, Options, Split, unit_hash
 
 _TABLE = """France Paris;Spain Madrid;Italy Rome;Germany Berlin;Portugal Lisbon;Greece Athens;Austria Vienna;
@@ -59,9 +60,20 @@ def _draw(options: FactsOptions, split: Split, rng: random.Random) -> Iterator[E
     rng.shuffle(pairs)
     for country, template in pairs:
         prompt, answer = prompt_and_answer(country, template)
+        role = "capital" if template == "reverse" else "country"
+        _, spans = fill(TEMPLATES[template][0], {role: CAPITALS[country] if role == "capital" else country})
         others = [c for c in CAPITALS if c != country and side(c, template) in (split, "train")]
         twin, foil = prompt_and_answer(rng.choice(others), template)
-        yield Example(prompt, answer, foil=foil, twin=twin, metadata={"country": country, "template": template})
+        yield Example(
+            prompt,
+            answer,
+            foil=foil,
+            twin=twin,
+            metadata={"country": country, "template": template},
+            group=country,
+            labels={"capital": CAPITALS[country]},
+            spans={"subject": spans[role]},
+        )
 
 
 FAMILIES = (Family("facts", "Capitals of countries.", FactsOptions, lambda o: lambda s, r: _draw(o, s, r)),)

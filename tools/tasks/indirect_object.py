@@ -5,6 +5,7 @@
 import random
 from collections.abc import Iterator
 
+from tools.tasks.spans import fill
 from tools.tasks.task import Example, Family, Options, Split, split_of
 from tools.tasks.words import NAMES, OBJECTS, PLACES
 
@@ -28,11 +29,13 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         subject, indirect = (a, b) if rng.random() < 0.5 else (b, a)
         number = rng.randrange(len(TEMPLATES))
         words = {"a": a, "b": b, "place": rng.choice(PLACES), "object": rng.choice(GIVEN)}
+        text, spans = _text(number, words, subject)
+        twin, twin_spans = _text(number, words, indirect)
         yield Example(
-            TEMPLATES[number].format(**words, s=subject),
+            text,
             f" {indirect}",
             foil=f" {subject}",
-            twin=TEMPLATES[number].format(**words, s=indirect),
+            twin=twin,
             candidates=(f" {a}", f" {b}"),
             metadata={
                 "subject": subject,
@@ -40,7 +43,26 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
                 "template": number,
                 "order": "subject first" if subject == a else "subject second",
             },
+            group="/".join(sorted((a, b))),
+            labels={"giver": subject, "receiver": indirect, "place": words["place"], "object": words["object"]},
+            spans=spans,
+            twin_spans=twin_spans,
         )
+
+
+def _text(number: int, words: dict[str, str], giver: str) -> tuple[str, dict[str, tuple[int, int]]]:
+    """The prompt in which this person gives; the first two names have a role by their order and one by what they do."""
+    text, found = fill(TEMPLATES[number], {**words, "s": giver})
+    first, second = found["a"], found["b"]
+    gives, receives = (first, second) if giver == words["a"] else (second, first)
+    spans = {
+        "first_name": first,
+        "second_name": second,
+        "giver": gives,
+        "receiver": receives,
+        "giver_again": found["s"],
+    }
+    return text, {**spans, "place": found["place"], "object": found["object"]}
 
 
 FAMILIES = (

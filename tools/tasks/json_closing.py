@@ -19,12 +19,16 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         if split_of("json", head, tuple(items)) != split:
             continue
         array = rng.random() < 0.5
+        text = listed if array else mapped
+        opens = text.index('"items": ') + len('"items": ')
         yield Example(
-            listed if array else mapped,
+            text,
             "]" if array else "}",
             foil="}" if array else "]",
             candidates=CHOICES,
             metadata={"container": "array" if array else "object", "keys": head.count(":")},
+            group=f"{head} / {', '.join(items)}",
+            spans={"innermost_bracket": (opens, opens + 1), "outermost_bracket": (0, 1)},
         )
 
 

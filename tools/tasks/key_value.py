@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tools.tasks.spans import compose
 from tools.tasks.task import Example, Family, Options, Split, split_of
 from tools.tasks.words import NAMES, OBJECTS
 
@@ -30,19 +31,25 @@ def _draw(options: KeyValueOptions, split: Split, rng: random.Random) -> Iterato
         changed = [new if i == at else o for i, o in enumerate(objects)]
         if split_of("key_value", tuple(names), tuple(changed)) not in (split, "train"):
             continue
+        text, spans = _prompt(names, objects, at)
         yield Example(
-            _prompt(names, objects, names[at]),
+            text,
             f" {objects[at]}",
             foil=f" {new}",
-            twin=_prompt(names, changed, names[at]),
+            twin=_prompt(names, changed, at)[0],
             candidates=tuple(f" {o}" for o in objects),
             metadata={"pairs": n, "index": at, "name": names[at]},
+            group=", ".join(f"{name} {thing}" for name, thing in zip(names, objects, strict=True)),
+            labels={"key": names[at], "value": objects[at]},
+            spans=spans,
         )
 
 
-def _prompt(names: Sequence[str], objects: Sequence[str], asked: str) -> str:
-    facts = " ".join(f"{n} has the {o}." for n, o in zip(names, objects, strict=True))
-    return f"{facts} {asked} has the"
+def _prompt(names: Sequence[str], objects: Sequence[str], at: int) -> tuple[str, dict[str, tuple[int, int]]]:
+    parts: list[str | tuple[str, str]] = []
+    for i, (name, thing) in enumerate(zip(names, objects, strict=True)):
+        parts += [("key", name) if i == at else name, " has the ", ("value", thing) if i == at else thing, ". "]
+    return compose([*parts, ("key_again", names[at]), " has the"])
 
 
 FAMILIES = (

@@ -1,19 +1,29 @@
-"""What a task is: examples with one right answer each, split so that what is confirmed has never been explored."""
+"""What a task is: examples with one right answer each, split so that what is confirmed has never been explored.
+
+The unit of evidence is the independent problem, an example's `group`: the same sum in two formats is one problem. A
+problem's side of the split, and every sample, is decided by groups.
+"""
 
 import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from experiments_db.records import tagged_hash
+from tools.tasks.spans import Spans, span_problem
 
 Split = Literal["explore", "confirm"]
 SPLITS: tuple[Split, ...] = ("explore", "confirm")
-Metadata = Mapping[str, int | float | str | bool]
+Value = int | float | str | bool
+Metadata = Mapping[str, Value]
+
+
+class TaskError(ValueError):
+    """A task that does not exist or cannot be used; the message says what can."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,11 @@ class Example:
     `foil` is a wrong answer of the same kind. `twin` is a corrupted prompt of the same shape whose right answer is
     `foil`; patching between the two moves exactly what differs. `candidates` are the answers that a guesser who
     understands the format, and nothing else, would choose among.
+
+    `group` names the independent problem that this is a wording of; by default each prompt with its answer is its own.
+    `labels` are the variables behind the text (digits, the number of a noun), to probe for and to divide by. `spans` are
+    the roles of the prompt's stretches of characters, end excluded; `twin_spans` those of the twin, where a role is not
+    at the same tokens there.
     """
 
     prompt: str
@@ -31,6 +46,22 @@ class Example:
     twin: str | None = None
     candidates: tuple[str, ...] = ()
     metadata: Metadata = field(default_factory=dict)
+    group: str = ""
+    labels: Metadata = field(default_factory=dict)
+    spans: Spans = field(default_factory=dict)
+    twin_spans: Spans = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.group:
+            object.__setattr__(self, "group", tagged_hash("group", [self.prompt, self.answer])[:16])
+        problem = span_problem(self.prompt, self.spans) or span_problem(self.twin or "", self.twin_spans)
+        if problem:
+            raise TaskError(f"{problem} (in {self.prompt!r})")
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Everything that is known about the example by name: its metadata and its labels."""
+        return {**self.metadata, **self.labels}
 
     def as_json(self) -> dict[str, object]:
         """Plain data for hashing and for storage."""
@@ -41,7 +72,24 @@ class Example:
             "twin": self.twin,
             "candidates": list(self.candidates),
             "metadata": dict(self.metadata),
+            "group": self.group,
+            "labels": dict(self.labels),
+            "spans": {role: list(span) for role, span in self.spans.items()},
+            "twin_spans": {role: list(span) for role, span in self.twin_spans.items()},
         }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Examples of distinct groups, one each.
+
+    groups: how many independent problems the split holds, None where that is more than was looked for.
+    reused: this slice wraps round, so that some of its groups stood in an earlier draw too.
+    """
+
+    examples: tuple[Example, ...]
+    groups: int | None
+    reused: bool
 
 
 @dataclass(frozen=True)
@@ -58,42 +106,125 @@ class Task:
     choices: tuple[str, ...] = ()
     source: str = "generator"
 
-    def examples(self, split: Split, n: int, seed: int = 0) -> list[Example]:
-        """The first `n` distinct examples of a split under a seed; fewer where the task has fewer.
+    def sample(self, split: Split, n: int, seed: int = 0, draw: int = 0) -> Sample:
+        """`n` examples of as many groups, or of all the groups there are where these are fewer.
 
-        Gives up after 50 draws in a row that bring nothing new.
+        The groups stand in one order, which to explore is set by the seed and to confirm is always the same; `draw` k
+        is the k-th slice of `n` groups in it, so that two draws of one size share no group until the groups run out
+        (`reused`). A group is represented by the first wording of it that is drawn.
         """
-        rng = random.Random(f"{self.name}/{split}/{seed}")
+        if n < 1 or draw < 0:
+            raise TaskError(f"a sample needs at least one example and a draw from 0 on, not n={n}, draw={draw}")
+        wanted = n * (draw + 1)
         found: dict[str, Example] = {}
         misses = 0
-        for example in self.draw(split, rng):
-            if example.prompt in found:
+        for example in self.draw(split, self._stream(split, seed)):
+            if example.group in found:
                 misses += 1
-                if misses >= 50:
+                # Twenty times as many draws in a row as there are groups miss one that is drawn as often as they are
+                # with a probability of e^-20.
+                if misses > 50 + 20 * len(found):
                     break
                 continue
             misses = 0
-            found[example.prompt] = example
-            if len(found) >= n:
+            found[example.group] = example
+            if len(found) > wanted:
                 break
-        return list(found.values())
+        known = list(found.values())
+        if len(known) >= wanted:
+            groups = None if len(known) > wanted else len(known)
+            return Sample(tuple(known[n * draw : wanted]), groups, reused=False)
+        size = min(n, len(known))
+        start = n * draw
+        rows = [known[(start + i) % len(known)] for i in range(size)]
+        return Sample(tuple(rows), len(known), reused=start + size > len(known))
 
-    def sha(self, split: Split, n: int, seed: int = 0) -> str:
+    def _stream(self, split: Split, seed: int) -> random.Random:
+        """Seeded without the options, so that two formats of a family come in one order of problems."""
+        return random.Random(f"{self.name.partition(':')[0]}/{split}/{seed if split == 'explore' else 0}")
+
+    def examples(self, split: Split, n: int, seed: int = 0, draw: int = 0) -> list[Example]:
+        """The examples of `sample`: at most `n`, each of another group."""
+        return list(self.sample(split, n, seed, draw).examples)
+
+    def sha(self, split: Split, n: int, seed: int = 0, draw: int = 0) -> str:
         """Content address of exactly the examples that an experiment reads."""
-        return tagged_hash("examples", [e.as_json() for e in self.examples(split, n, seed)])
+        return tagged_hash("examples", [e.as_json() for e in self.examples(split, n, seed, draw)])
+
+    def among(self, condition: str, name: str | None = None) -> "Task":
+        """The task's examples of one class: `carry=1`, or several conditions that must all hold, `carry=1,digits=2x2`.
+
+        A condition is about a label or a piece of metadata. TaskError says which there are, and which values they take,
+        once the task is drawn from. name: what to call it; else it keeps the whole task's name.
+        """
+        wanted = conditions(condition)
+        if not wanted:
+            return self
+        return replace(self, name=name or self.name, draw=lambda split, rng: _only(self, wanted, split, rng))
+
+
+def conditions(text: str) -> dict[str, str]:
+    """`carry=1,digits=2x2` in parts; TaskError for anything else."""
+    found: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        key, equals, value = (p.strip() for p in part.partition("="))
+        if not (key and equals and value):
+            raise TaskError(f"a class of examples is written key=value, for example carry=1, not {part!r}")
+        found[key] = value
+    return found
+
+
+def _only(task: Task, wanted: Mapping[str, str], split: Split, rng: random.Random) -> Iterator[Example]:
+    """The examples that meet all conditions; gives up after 5000 in a row that do not. TaskError where none does."""
+    seen: dict[str, set[str]] = {}
+    misses, any_found = 0, False
+    for example in task.draw(split, rng):
+        values = example.values
+        if all(key in values and matches(values[key], value) for key, value in wanted.items()):
+            misses, any_found = 0, True
+            yield example
+            continue
+        for key, value in values.items():
+            seen.setdefault(key, set()).add(str(value))
+        misses += 1
+        if misses >= 5000:
+            break
+    if not any_found:
+        missing = next((key for key in wanted if key not in seen), None)
+        there = f"there are {', '.join(sorted(seen)) or 'none'}"
+        if missing is None:
+            values = {key: sorted(seen[key])[:12] for key in wanted}
+            there = "; ".join(f"{key} is {', '.join(v)}" for key, v in values.items())
+        what = f"label {missing!r}" if missing else f"class {','.join(f'{k}={v}' for k, v in wanted.items())}"
+        raise TaskError(f"the {split} examples of {task.name} have no {what}: {there}")
+
+
+def matches(value: Value, text: str) -> bool:
+    """Whether a label has the value that `text` names: as a word in any case, as a number, or true and false as 1 and 0."""
+    if str(value).lower() == text.lower():
+        return True
+    try:
+        return not isinstance(value, str) and float(value) == float(text)
+    except ValueError:
+        return False
 
 
 def chance_level(examples: Sequence[Example], choices: Sequence[str] = ()) -> float:
     """Accuracy of the best guesser that knows the format but not the content, computed from the data.
 
     The largest of: always the most frequent answer; uniform among `choices`; uniform among each example's candidates.
+    Every group weighs the same, however many examples it has.
     """
     if not examples:
         raise ValueError("chance level of no examples")
-    majority = max(Counter(e.answer for e in examples).values()) / len(examples)
+    sizes = Counter(e.group for e in examples)
+    share = [1 / (sizes[e.group] * len(sizes)) for e in examples]
+    answers: Counter[str] = Counter()
+    for e, weight in zip(examples, share, strict=True):
+        answers[e.answer] += weight  # type: ignore[assignment]  # a Counter of weights
     uniform = 1 / len(choices) if choices else 0.0
-    guess = sum(1 / len(e.candidates) if e.candidates else 0.0 for e in examples) / len(examples)
-    return max(majority, uniform, guess)
+    guess = sum(w / len(e.candidates) if e.candidates else 0.0 for e, w in zip(examples, share, strict=True))
+    return max(*answers.values(), uniform, guess)
 
 
 def unit_hash(*parts: object) -> float:
@@ -105,10 +236,6 @@ def split_of(*parts: object, explore: float = 0.1, confirm: float = 0.1) -> Lite
     """Which side an item falls on, decided by its content alone; `train` is what the demo model is taught."""
     u = unit_hash(*parts)
     return "explore" if u < explore else "confirm" if u < explore + confirm else "train"
-
-
-class TaskError(ValueError):
-    """A task that does not exist or cannot be used; the message says what can."""
 
 
 class Options(BaseModel):

@@ -2,13 +2,16 @@
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tools.tasks.spans import span_problem
 from tools.tasks.task import SPLITS, Example, Split, Task, TaskError, unit_hash
+
+Span = tuple[int, int] | str
 
 
 class UserExample(BaseModel):
@@ -28,10 +31,23 @@ class UserExample(BaseModel):
     split: Literal["explore", "confirm"] | None = Field(
         default=None, description="else decided by the prompt's content"
     )
-    metadata: dict[str, int | float | str | bool] = Field(default={}, description="labels, for probes and tables")
+    metadata: dict[str, int | float | str | bool] = Field(default={}, description="what else is known, for tables")
+    group: str | None = Field(
+        default=None, min_length=1, description="the independent problem: wordings of one problem share it, and a split"
+    )
+    labels: dict[str, int | float | str | bool] = Field(
+        default={}, description="variables behind the text, to probe for and to divide the examples by"
+    )
+    spans: dict[str, Span] = Field(
+        default={}, description="roles of stretches of the prompt: [start, end] in characters, or the words themselves"
+    )
+    twin_spans: dict[str, Span] = Field(
+        default={}, description="the same for the twin, where a role is not at the same tokens there"
+    )
+    class_: str | int | None = Field(default=None, alias="class", description="a label of that name: FILE:class=a")
 
 
-FIELDS = ", ".join(UserExample.model_fields)
+FIELDS = ", ".join(f.alias or name for name, f in UserExample.model_fields.items())
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -54,6 +70,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             raise TaskError(
                 f"{path}, line {number}: {where}: {e['msg']}. Fields are {FIELDS}; prompt and answer must be given"
             ) from None
+        except TaskError as error:
+            raise TaskError(f"{path}, line {number}: {error}") from None
     check_splits(records, str(path))
     return records
 
@@ -67,16 +85,25 @@ def to_records(examples: Sequence[Any], origin: str) -> list[dict[str, Any]]:
         except ValidationError as error:
             e = error.errors()[0]
             raise TaskError(f"{origin}, example {number}: {'.'.join(map(str, e['loc']))}: {e['msg']}") from None
+        except TaskError as error:
+            raise TaskError(f"{origin}, example {number}: {error}") from None
     check_splits(records, origin)
     return records
 
 
 def check_splits(records: Sequence[dict[str, Any]], origin: str) -> None:
-    """Both splits need two examples, and no prompt may stand twice: what is confirmed must be unseen."""
+    """Both splits need two examples, no prompt may stand twice, no group on both sides: what is confirmed is unseen."""
     prompts = [r["prompt"] for r in records]
     twice = next((p for p in prompts if prompts.count(p) > 1), None)
     if twice is not None:
         raise TaskError(f"{origin}: the prompt {twice!r} stands there twice")
+    sides: dict[str, set[str]] = {}
+    for r in records:
+        if r.get("group"):
+            sides.setdefault(r["group"], set()).add(r["split"])
+    both = next((g for g, s in sides.items() if len(s) > 1), None)
+    if both is not None:
+        raise TaskError(f"{origin}: group {both!r} stands in both splits; all examples of a group belong to one")
     for split in SPLITS:
         n = sum(r["split"] == split for r in records)
         if n < 2:
@@ -87,18 +114,59 @@ def check_splits(records: Sequence[dict[str, Any]], origin: str) -> None:
 
 
 def from_records(name: str, description: str, records: Sequence[dict[str, Any]]) -> Task:
-    """A task from checked examples."""
+    """A task from checked examples; fields that an older record does not have are empty."""
 
     def draw(split: Split, rng: random.Random) -> Iterator[Example]:
         mine = [r for r in records if r["split"] == split]
         rng.shuffle(mine)
         for r in mine:
-            yield Example(r["prompt"], r["answer"], r["foil"], r["twin"], tuple(r["candidates"]), dict(r["metadata"]))
+            yield Example(
+                r["prompt"],
+                r["answer"],
+                r["foil"],
+                r["twin"],
+                tuple(r["candidates"]),
+                dict(r["metadata"]),
+                group=r.get("group") or "",
+                labels=dict(r.get("labels", {})),
+                spans={role: (s[0], s[1]) for role, s in r.get("spans", {}).items()},
+                twin_spans={role: (s[0], s[1]) for role, s in r.get("twin_spans", {}).items()},
+            )
 
     return Task(name, description, draw, source="user")
 
 
 def _checked(data: Any) -> dict[str, Any]:
+    """A record as it is kept: its split decided, spans in characters, the class among the labels."""
     example = UserExample.model_validate(data)
-    split = example.split or ("explore" if unit_hash("user", example.prompt) < 0.5 else "confirm")
-    return {**example.model_dump(), "split": split}
+    problem = example.group or example.prompt
+    kept = example.model_dump(exclude={"class_"})
+    if example.class_ is not None:
+        if example.labels.get("class", example.class_) != example.class_:
+            raise TaskError("class is given twice, and not the same: once as a field, once among the labels")
+        kept["labels"]["class"] = example.class_
+    if example.twin_spans and example.twin is None:
+        raise TaskError("twin_spans: there is no twin")
+    return {
+        **kept,
+        "split": example.split or ("explore" if unit_hash("user", problem) < 0.5 else "confirm"),
+        "spans": _located(example.prompt, example.spans),
+        "twin_spans": _located(example.twin or "", example.twin_spans),
+    }
+
+
+def _located(text: str, spans: Mapping[str, Span]) -> dict[str, list[int]]:
+    """Spans in characters; words must stand in the text exactly once."""
+    found: dict[str, tuple[int, int]] = {}
+    for role, span in spans.items():
+        if isinstance(span, str):
+            times = text.count(span) if span else 0
+            if times != 1:
+                raise TaskError(
+                    f"span {role!r}: {span!r} stands {times} times in {text!r}; give [start, end] in characters"
+                )
+            span = (text.index(span), text.index(span) + len(span))
+        found[role] = span
+    if problem := span_problem(text, found):
+        raise TaskError(problem)
+    return {role: list(span) for role, span in found.items()}

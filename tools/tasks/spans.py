@@ -1,0 +1,73 @@
+"""Roles of a text: which stretches of characters are the first operand, the subject, the giver."""
+
+import string
+from collections.abc import Iterable, Mapping
+
+from experiments_db.places import PlaceError, parse_anchor
+
+Spans = Mapping[str, tuple[int, int]]
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+WORDS = {"equals": "the equals sign", "shots": "the worked lines"}
+RESERVED = ("all", "answer", "each")  # anchors that stand for something else
+
+
+def compose(parts: Iterable[str | tuple[str, str]]) -> tuple[str, dict[str, tuple[int, int]]]:
+    """A text from pieces, and where those are that have a role: `compose([("operand1", "3"), " + "])`."""
+    text = ""
+    spans: dict[str, tuple[int, int]] = {}
+    for part in parts:
+        role, piece = ("", part) if isinstance(part, str) else part
+        if role:
+            spans[role] = (len(text), len(text) + len(piece))
+        text += piece
+    return text, spans
+
+
+def fill(template: str, values: Mapping[str, str]) -> tuple[str, dict[str, tuple[int, int]]]:
+    """A format string with its fields filled in; every field is a role, named after the field."""
+    parts: list[str | tuple[str, str]] = []
+    for before, field, _, _ in string.Formatter().parse(template):
+        parts.append(before)
+        if field is not None:
+            parts.append((field, values[field]))
+    return compose(parts)
+
+
+def shifted(spans: Spans, by: int) -> dict[str, tuple[int, int]]:
+    """The same stretches in a text that has `by` characters in front."""
+    return {role: (start + by, end + by) for role, (start, end) in spans.items()}
+
+
+def role_problem(role: str) -> str | None:
+    """Why a word cannot name a role, or None if it can: roles are written in places as `@operand1.last`."""
+    try:
+        is_name = str(parse_anchor(role)) == role and not role.lstrip("-").isdigit() and "." not in role
+    except PlaceError:
+        is_name = False
+    if not is_name or role in RESERVED:
+        return f"{role!r} cannot name a span: use letters, digits and underscores, and none of {', '.join(RESERVED)}"
+    return None
+
+
+def span_problem(text: str, spans: Spans) -> str | None:
+    """What is wrong with spans of a text, or None: each must be a stretch of at least one character inside it."""
+    for role, (start, end) in spans.items():
+        if problem := role_problem(role):
+            return problem
+        if not 0 <= start < end <= len(text):
+            return f"span {role!r} is [{start}, {end}], but the text has characters 0 to {len(text)}"
+    return None
+
+
+def role_words(role: str) -> str:
+    """A role in words: `operand1` is `the first operand`, `giver_again` `the second mention of the giver`."""
+    if role in WORDS:
+        return WORDS[role]
+    if role.endswith("_again"):
+        return f"the second mention of {role_words(role.removesuffix('_again'))}"
+    base = role.rstrip("0123456789")
+    number = role[len(base) :]
+    words = base.replace("_", " ").strip()
+    if number and words and 1 <= int(number) <= len(ORDINALS):
+        return f"the {ORDINALS[int(number) - 1]} {words}"
+    return f"the {role.replace('_', ' ').strip()}"
