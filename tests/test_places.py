@@ -243,6 +243,13 @@ def test_a_text_that_is_no_component_is_refused_with_what_would_be_valid(text: s
         Component.parse(text)
 
 
+@pytest.mark.parametrize("source", ["4", "nan", "-1e3", "dir:a~abcd", "sae:a/1", "a, b", '"', "a]"])
+def test_a_source_that_looks_like_something_else_is_quoted(source: str) -> None:
+    done = Intervention(op="set", source=source)
+    assert str(done) == f"set({json.dumps(source)})"
+    assert Intervention.parse(str(done)) == done != Intervention(op="set", dose=4)
+
+
 @pytest.mark.parametrize("dose", [math.nan, math.inf, -math.inf, 1e30, -1000000.1])
 def test_a_dose_that_is_not_finite_or_too_large_is_a_place_error(dose: float) -> None:
     with pytest.raises(PlaceError, match="out of range"):
