@@ -3,7 +3,8 @@
 The same code measures on explore examples, for a first look, and on confirm examples, once, to settle a finding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
@@ -90,7 +91,7 @@ def _check_smallest(statement: Statement, bench: Bench) -> None:
         )
 
 
-def _intact(bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _intact(bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     n, groups = len(bench.examples), len(set(bench.groups))
     return [
@@ -103,7 +104,7 @@ def _intact(bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
     ]  # fmt: skip
 
 
-def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | None]) -> list[Measurement]:
+def _rows(c: Contrast, contrasts: Sequence[Contrast], where: Mapping[str, Any]) -> list[Measurement]:
     """The estimates of one contrast and its p value."""
     place = {**where, "component": c.component or None, "intervention": c.intervention or None}
     named = {**place, "variant": None if c.role == "effect" else f"against {c.control}"}
@@ -145,7 +146,7 @@ def _finite(x: float) -> float | None:
     return x if abs(x) < float("inf") else None
 
 
-def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """P values of the ways in which the whole statement can turn out not to be so."""
     effects = [c for c in contrasts if c.role == "effect"]
     n, groups = len(bench.examples), len(set(bench.groups))
@@ -157,7 +158,7 @@ def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str
     return [Measurement(name=k, unit="p value", value=v, n=n, groups=groups, **where) for k, v in values.items()]
 
 
-def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """Chance that unseen examples confirm it if what is seen here is true, and the calibrated probability."""
     n, groups = len(bench.examples), len(set(bench.groups))
     seen = features(contrasts, statistics.share(1) / CONFIRMED_WITH)
