@@ -7,7 +7,17 @@ from experiments_db.places import Component
 from experiments_db.records import Hypothesis
 
 NEEDED = frozenset({"necessary", "jointly_necessary"})
-PLACES = NEEDED | {"sufficient", "carries", "sends", "suppresses", "attends", "matches", "decodable", "steers", "readable"}
+PLACES = NEEDED | {
+    "sufficient",
+    "carries",
+    "sends",
+    "suppresses",
+    "attends",
+    "matches",
+    "decodable",
+    "steers",
+    "readable",
+}
 
 
 def contradictions(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:

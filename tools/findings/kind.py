@@ -63,8 +63,13 @@ class Bench:
 
     @property
     def smallest(self) -> float:
-        """The smallest effect that counts, in the objective: the statement's own, or a tenth of the gap."""
-        return SMALLEST * self.gap if self.statement.smallest is None else self.statement.smallest
+        """The smallest effect that counts: the statement's own, or what its kind asks by itself."""
+        return self.standard if self.statement.smallest is None else self.statement.smallest
+
+    @property
+    def standard(self) -> float:
+        """The smallest effect that the statement's kind asks for by itself."""
+        return kinds()[self.statement.kind].least(self)
 
     def scores(self, conditions: Sequence[Condition]) -> list[Scores]:
         """Scores under conditions, all of those not yet known in one sweep."""
@@ -124,6 +129,21 @@ class Bench:
         return list(found.values())
 
 
+def tenth_of_gap(bench: Bench) -> float:
+    """A tenth of what separates the intact model from chance, in the objective."""
+    return SMALLEST * bench.gap
+
+
+def tenth_of_task(bench: Bench) -> float:
+    """A tenth of what there is to get right beyond chance, a share of examples."""
+    return SMALLEST * (1 - bench.chance)
+
+
+def tenth_of_examples(_: Bench) -> float:
+    """One example in ten."""
+    return SMALLEST
+
+
 Check = Callable[[Statement], None]
 
 
@@ -133,8 +153,8 @@ class Kind:
 
     says: in one line, for whoever states it. needs, allows: fields of a statement beyond kind and task. interventions: what
     it is tested under where nothing is said. twins: examples need a twin. capable: it means nothing for a model that cannot
-    do the task. measure: the contrasts that must all hold. sentence: what it says, with `{effect}` where the effect on
-    unseen examples stands.
+    do the task. least: the smallest effect that counts where the statement does not ask for more. measure: the contrasts
+    that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
     """
 
     name: str
@@ -147,6 +167,7 @@ class Kind:
     twins: bool = False
     capable: bool = True
     check: Check = lambda _: None
+    least: Callable[[Bench], float] = tenth_of_gap
 
     def complete(self, statement: Statement) -> Statement:
         """The statement with this kind's interventions where none are given; ToolInputError where it cannot be meant."""
@@ -172,6 +193,14 @@ DEFAULTS = {n: f.default for n, f in Statement.model_fields.items()}
 def kinds() -> dict[str, Kind]:
     """Every kind of finding by name: one for each module of `kinds`."""
     return dict(_kinds())
+
+
+def kind_of(name: str) -> Kind:
+    """A kind by its name; ToolInputError lists those there are."""
+    known = kinds()
+    if name not in known:
+        raise ToolInputError(f"there is no kind of finding {name!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 @cache

@@ -93,7 +93,7 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
 
 def group_of(example: Example) -> str:
     """The independent problem that an example poses."""
-    return getattr(example, "group", "") or example.prompt
+    return example.group
 
 
 def score_under(
@@ -257,7 +257,8 @@ class _Runs:
 
     def _selected(self, source: str, site: Site, c: Component) -> Tensor:
         batch, full = self._of(source)
-        at = positions(self.subject, batch, c.anchor or "answer")
+        twin = source == "twin"
+        at = positions(self.subject, self.batch if twin else batch, c.anchor or "answer", twin=twin)
         return self._units(select(full[site], at), site, c)
 
     def _units(self, h: Tensor, site: Site, c: Component) -> Tensor:

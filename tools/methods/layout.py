@@ -14,9 +14,7 @@ def layout_of(subject: Subject) -> Layout:
     """Stacks, blocks, parts and sizes of a subject."""
     stacks: list[StackLayout] = []
     for name, spec in subject.stacks.items():
-        width = (
-            _neurons(spec)
-        )
+        width = _neurons(spec)
         block = BlockLayout(parts=("block", *spec.kinds), heads=spec.n_heads, neurons=width)
         stacks.append(StackLayout(name=name, blocks=(block,) * len(spec.blocks), width=spec.width))
     return Layout(stacks=tuple(stacks))
