@@ -21,7 +21,7 @@ from experiments_db.records import Experiment, Outcome, Prediction, Provenance, 
 from tools.findings.discipline import capability
 from tools.methods.tool import Context, Tool, ToolArgs, ToolInputError
 from tools.subjects import Subject, SubjectError
-from tools.tasks import TaskError
+from tools.tasks import Split, TaskError
 
 LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
 
@@ -76,17 +76,24 @@ class ToolRunner:
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
         self.max_tokens = max_tokens
 
-    def experiment(self, tool: Tool, args: ToolArgs) -> Experiment:
-        """The identity of a call: everything that determines its answer."""
+    def experiment(self, tool: Tool, args: ToolArgs, split: Split = "explore", draw: int = 0) -> Experiment:
+        """The identity of a call: everything that determines its answer.
+
+        What is scored on confirm examples may have been fitted on explore ones: both are in its key.
+        """
         hashes: dict[str, str] = {}
-        for spec, split, n in tool.task_specs(args):
+        for spec, n in tool.task_specs(args):
             try:
-                hashes[f"{spec} {split}"] = self.tasks.get(spec).sha(split, n, self.seed)  # type: ignore[arg-type]
+                task = self.tasks.get(spec)
+                hashes[f"{spec} explore"] = task.sha("explore", n, self.seed)
+                if split == "confirm":
+                    hashes[f"{spec} confirm"] = task.sha("confirm", n, self.seed, draw)
             except TaskError as error:
                 raise ToolInputError(str(error)) from None
+        sealed = {"split": split, "draw": draw} if split == "confirm" else {}
         return Experiment(
             tool=tool.name,
-            args=args.model_dump(mode="json"),
+            args={**args.model_dump(mode="json"), **sealed},
             subject=self.subject.fingerprint,
             tasks=hashes,
             seed=self.seed,
@@ -110,9 +117,16 @@ class ToolRunner:
         self.guard_confirm(experiment, result)
         return Executed(Outcome(status=result.status, text=result.text), experiment, result)
 
-    def execute(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Result:
+    def execute(
+        self,
+        tool: Tool,
+        args: ToolArgs,
+        progress: Callable[[str], None] = lambda _: None,
+        split: Split = "explore",
+        draw: int = 0,
+    ) -> Result:
         """Compute an experiment, past the cache, with time, memory and provenance."""
-        started, outcome = time.perf_counter(), self._measured(tool, args, progress)
+        started, outcome = time.perf_counter(), self._measured(tool, args, progress, split, draw)
         return Result(
             status=outcome.status,
             text=outcome.text,
@@ -135,13 +149,15 @@ class ToolRunner:
                 )
         return settled
 
-    def _measured(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None]) -> Outcome:
+    def _measured(
+        self, tool: Tool, args: ToolArgs, progress: Callable[[str], None], split: Split, draw: int
+    ) -> Outcome:
         """Run the tool; out of memory halves the batch, and below one example's worth is a failed result."""
         max_tokens = self.max_tokens
         while True:
             torch.manual_seed(self.seed)
             try:
-                return tool.run(args, self._context(max_tokens, progress))
+                return tool.run(args, self._context(max_tokens, progress, split, draw))
             except SubjectError as error:
                 raise ToolInputError(str(error)) from None
             except (torch.OutOfMemoryError, MemoryError) as error:
@@ -153,7 +169,7 @@ class ToolRunner:
 
     def _require_capability(self, tool: Tool, args: ToolArgs) -> None:
         """Where a task is done can be asked only once the intact model is known to do it."""
-        for spec, _, _ in tool.task_specs(args):
+        for spec, _ in tool.task_specs(args):
             name = self.tasks.get(spec).name
             seen = capability(self.record, name)
             if seen is None:
@@ -184,15 +200,25 @@ class ToolRunner:
                 "and is measured by the experiment you are about to run; to look around use split explore"
             )
 
-    def _context(self, max_tokens: int, progress: Callable[[str], None]) -> Context:
+    def _context(
+        self, max_tokens: int, progress: Callable[[str], None], split: Split = "explore", draw: int = 0
+    ) -> Context:
         return Context(
             subject=self.subject,
             tasks=self.tasks,
             history=self.record,
             seed=self.seed,
             max_tokens=max_tokens,
+            split=split,
+            draw=draw,
             progress=progress,
         )
+
+
+def asked_of(experiment: Experiment) -> tuple[dict[str, Any], Split, int]:
+    """The arguments of an experiment on record, and the examples that it was run on: split and draw."""
+    args = dict(experiment.args)
+    return args, args.pop("split", "explore"), args.pop("draw", 0)
 
 
 def _holds(p: Prediction, value: float) -> bool:

@@ -23,7 +23,7 @@ from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, N
 
 if TYPE_CHECKING:
     from tools.subjects import Subject
-    from tools.tasks import Task
+    from tools.tasks import Split, Task
 
 ToolKind = Literal["experiment", "notebook"]
 
@@ -107,13 +107,18 @@ class TaskBook(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What a tool may use: the subject, the tasks, the record to read, and the run's settings."""
+    """What a tool may use: the subject, the tasks, the record to read, and the run's settings.
+
+    split, draw: `explore`, but when the loop settles findings: then `confirm`, and which slice of its groups.
+    """
 
     subject: "Subject"
     tasks: TaskBook
     history: History
     seed: int = 0
     max_tokens: int = 2048
+    split: "Split" = "explore"
+    draw: int = 0
     progress: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -155,10 +160,11 @@ class Tool:
         """JSON schema of the arguments in the strict form of function calling: flat, all required, nothing extra."""
         return strict_schema(self.args)
 
-    def task_specs(self, args: ToolArgs) -> list[tuple[str, str, int]]:
-        """(task, split, number of examples) that an experiment reads, for its content address."""
-        names = getattr(args, "tasks", None) or [t for t in [getattr(args, "task", None)] if t]
-        return [(n, getattr(args, "split", "explore"), int(getattr(args, "examples", 1))) for n in names]
+    def task_specs(self, args: ToolArgs) -> list[tuple[str, int]]:
+        """(task, number of examples) that an experiment reads, for its content address."""
+        named = [t for t in (getattr(args, "task", None), getattr(args, "other_task", None)) if t]
+        names = getattr(args, "tasks", None) or named
+        return [(n, int(getattr(args, "examples", 1))) for n in dict.fromkeys(names)]
 
 
 def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
