@@ -7,7 +7,8 @@ libraries called the middle of the block `attn_out` for years with correct logit
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,8 +24,8 @@ from tools.subjects import Inputs, Subject
 Op = Literal["set", "add", "scale", "project_out", "self"]
 OPS: tuple[Op, ...] = ("set", "add", "scale", "project_out")
 LIMITS = {torch.float64: 1e-8, torch.float32: 5e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}
-ROWS, LENGTH, CHUNK = 2, 6, 32
-WORK = {"cpu": 1e12, "cuda": 2e14}  # floating-point operations that the edits may take, about seconds each
+ROWS, LENGTH, CHUNK = 2, 5, 32
+WORK = {"cpu": 2e11, "cuda": 1e14}  # floating-point operations that the edits may take, about seconds each
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Ask:
         after = before.clone()
         for row in range(before.shape[0]):
             for position in range(before.shape[1]) if self.at is None else [int(self.at[row])]:
-                old = before[row, position, self.unit or slice(None)]
-                value = self.value[row, position].to(old.dtype)
+                old = before[row, position, self.unit or slice(None)].double()
+                value = self.value[row, position].double()
                 match self.op:
                     case "set":
                         new = value
@@ -81,11 +82,12 @@ class Ask:
 
 @dataclass
 class _Book:
-    """Comparisons as they are made, by (check, stack, part)."""
+    """Comparisons as they are made, by (check, stack, part); `still`: edits that move no logits of the plain model."""
 
     limit: float
     cases: dict[tuple[str, str, str], list[tuple[float, str]]] = field(default_factory=dict)
     unseen: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    still: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, name: str, error: float, where: str = "", site: tuple[str, str] = ("", "")) -> None:
         self.cases.setdefault((name, *site), []).append((error if math.isfinite(error) else 1e9, where))
@@ -103,7 +105,8 @@ class _Book:
             worst, where = max(cases)
             verdict: Verdict = "holds" if worst <= self.limit else "fails"
             detail = "" if verdict == "holds" else f"{where}, off by {worst:.2g} of its size"
-            made.append(Check(name, stack, part, verdict, len(cases), worst, self.limit, detail))
+            still = self.still.get((stack, part), 0) if name == "effect" else 0
+            made.append(Check(name, stack, part, verdict, len(cases), worst, self.limit, detail, still))
         for (name, stack, part), why in self.unseen.items():
             made.append(Check(name, stack, part, "not seen", 0, 0.0, self.limit, why))
         return tuple(made)
@@ -121,9 +124,9 @@ def check(
     make = batch or subject.inputs
     even, ragged = _rows(subject, seed)
     book = _Book(LIMITS.get(subject.dtype, 1e-2))
-    plain = Plain(subject)
-    with subject.evaluating():
-        inputs = make(even)
+    asks: list[Ask] = []
+    with subject.evaluating(), _noting(book, "identity"):
+        plain, inputs = Plain(subject), make(even)
         clean = plain.logits(inputs.fields)
         book.add("finite", 0.0 if bool(clean.isfinite().all()) else math.inf, "the plain model's logits are not finite")
         _identity(subject, inputs, clean, book)
@@ -134,6 +137,16 @@ def check(
         _edits(subject, plain, inputs, seen, asks, book)
     blocks = {s: tuple(sorted({a.site.block for a in asks if a.site.stack == s})) for s in subject.stacks}
     return IntegrityReport(book.checks(), blocks, round(time.perf_counter() - started, 2))
+
+
+@contextmanager
+def _noting(book: _Book, name: str, site: tuple[str, str] = ("", "")) -> Generator[None]:
+    """An error on the way is a check that fails."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # whatever goes wrong, the model is not what its family says
+        first = str(error).strip().split("\n")[0]
+        book.add(name, math.inf, f"{type(error).__name__}: {first[:200]}", site)
 
 
 def _off(got: Tensor, want: Tensor) -> float:
@@ -218,8 +231,8 @@ def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
                 # What is wrong counts against what the block adds: the stream itself may be very much larger.
                 parts = [k for k in line.terms if k in at and k != "resid_pre"]
                 size = sum(at[k].norm() for k in parts) if parts else total.norm()  # type: ignore[index]  # kinds
-                noise = 1e-2 * book.limit * total.norm()
-                off = float((added - total).norm().clamp(min=noise) - noise) / max(float(size), 1e-30)
+                noise = 2 * torch.finfo(total.dtype).eps * float(total.norm())
+                off = max(0.0, float((added - total).norm()) - noise) / max(float(size), 1e-30)
                 for kind in parts:
                     book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, kind))
                     if spec.mid and kind in ("attn.out", "cross.out"):
@@ -266,7 +279,7 @@ def _asks(subject: Subject, seen: Seen, inputs: Inputs, seed: int) -> list[Ask]:
         for k, kind in enumerate(spec.declared):
             scopes = [(h, p) for h in ((False, True) if kind in HEADED else (False,)) for p in (False, True)]
             ways = [(op, *scopes[(i + j) % len(scopes)]) for j in range(len(scopes)) for i, op in enumerate(OPS)]
-            each = max(1, min(math.ceil(len(ways) / len(chosen)), most // len(chosen)))
+            each = min(math.ceil(len(ways) / len(chosen)), max(math.ceil(len(OPS) / len(chosen)), most // len(chosen)))
             for i, b in enumerate(chosen):
                 site = Site(spec.name, b, kind)
                 if site not in seen.parts:
@@ -298,26 +311,30 @@ def _ask(site: Site, way: tuple[Op, bool, bool], before: Tensor, heads: int, gen
 
 def _edits(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, asks: list[Ask], book: _Book) -> None:
     """Each edit by itself: what stands at its part afterwards, and what becomes of the logits, alone and in a sweep."""
-    clean = seen.logits
     for part in _chunks(asks):
         wanted = plain.changed(inputs.fields, [Change(a.site, a.of) for a in part], seen)
-        stack = part[0].site.stack
-        every = tuple(range(len(subject.spec(stack).blocks)))
-        edits = [a.edit() for a in part]
-        swept, _ = subject.sweep(
-            inputs, [Variant(every, (e,)) for e in edits], lambda h, _: subject.unembed(h), stack=stack
-        )
-        for ask, edit, want, together in zip(part, edits, wanted, swept, strict=True):
-            place = (ask.site.stack, ask.site.kind)
-            run = subject.run(inputs, edits=[edit], capture=[ask.site])
-            name = "self-patch" if ask.op == "self" else "edit"
-            before = seen.parts[ask.site]
-            book.same(name, run.captured[ask.site], ask.of(before), str(ask), place)
-            if ask.op == "self":
-                want = clean
-            for got, how in ((run.logits, ""), (together, ", in a sweep")):
-                name = "self-patch" if ask.op == "self" else "effect"
-                book.add(name, _missed(got, want, clean, book.limit), f"{ask}{how}", place)
+        swept: list[Tensor] = []
+        with _noting(book, "effect", (part[0].site.stack, part[0].site.kind)):
+            swept = _sweep(subject, inputs, part)
+        for i, (ask, want) in enumerate(zip(part, wanted, strict=True)):
+            place, itself = (ask.site.stack, ask.site.kind), ask.op == "self"
+            with _noting(book, "edit", place):
+                run = subject.run(inputs, edits=[ask.edit()], capture=[ask.site])
+                found = run.captured[ask.site]
+                book.same("self-patch" if itself else "edit", found, ask.of(seen.parts[ask.site]), str(ask), place)
+                for got, how in [(run.logits, ""), *((s, ", in a sweep") for s in swept[i : i + 1])]:
+                    aim = seen.logits if itself else want
+                    off = _missed(got, aim, seen.logits, book.limit)
+                    book.add("self-patch" if itself else "effect", off, f"{ask}{how}", place)
+            if not itself and _off(want, seen.logits) <= book.limit:
+                book.still[place] = book.still.get(place, 0) + 1
+
+
+def _sweep(subject: Subject, inputs: Inputs, asks: list[Ask]) -> list[Tensor]:
+    """Logits of each edit by itself, all in one sweep of their stack."""
+    stack = asks[0].site.stack
+    variants = [Variant(tuple(range(len(subject.spec(stack).blocks))), (a.edit(),)) for a in asks]
+    return subject.sweep(inputs, variants, lambda h, _: subject.unembed(h), stack=stack)[0]
 
 
 def _missed(got: Tensor, want: Tensor, clean: Tensor, limit: float) -> float:

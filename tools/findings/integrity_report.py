@@ -27,7 +27,8 @@ class Check:
     """One check of one part, over blocks and cases.
 
     part: kind of site, or nothing for the whole model. cases: comparisons made. worst: the largest deviation, relative to
-    what was expected (1 is as large as itself); limit: what is allowed. detail: what is wrong, with the block.
+    what was expected (1 is as large as itself); limit: what is allowed. detail: what is wrong, with the block. still: of
+    the edits, how many move no logits of the plain model either, and so show nothing about theirs.
     """
 
     name: str
@@ -38,11 +39,12 @@ class Check:
     worst: float
     limit: float
     detail: str = ""
+    still: int = 0
 
 
 @dataclass(frozen=True)
 class IntegrityReport:
-    """All checks of one model. blocks: where edits were tried, by stack; tokens: how long the texts were; seconds: taken."""
+    """All checks of one model. blocks: where edits were tried, by stack; seconds: how long it took."""
 
     checks: tuple[Check, ...]
     blocks: Mapping[str, tuple[int, ...]]
@@ -106,7 +108,9 @@ class IntegrityReport:
             mine = [c for c in self.checks if c.name == name]
             if mine:
                 bad = [f"{c.stack}.{c.part}".strip(".") for c in mine if c.verdict != "holds"]
-                verdict = "holds" if not bad else "fails: " + (", ".join(bad) or "the model")
+                still = sum(c.still for c in mine)
+                verdict = "holds" if not bad else "fails: " + (", ".join(b or "the model" for b in bad))
+                verdict += f" ({still} of the edits move no logits of the plain model either)" if still else ""
                 rows.append((words, sum(c.cases for c in mine), max(c.worst for c in mine), verdict))
         return rows
 
