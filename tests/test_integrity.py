@@ -185,14 +185,15 @@ def applied_twice(patch: pytest.MonkeyPatch) -> None:
 
 def next_head(patch: pytest.MonkeyPatch) -> None:
     def apply(self: Edit, h: Tensor, n: int) -> Tensor:
-        return APPLY(self if self.head is None else replace(self, head=(self.head + 1) % n), h, n)
+        moved = None if self.units is None else tuple((u + 1) % n for u in self.units)
+        return APPLY(self if moved is None else replace(self, units=moved), h, n)
 
     patch.setattr(Edit, "apply", apply)
 
 
 def interleaved_heads(patch: pytest.MonkeyPatch) -> None:
     def apply(self: Edit, h: Tensor, n: int) -> Tensor:
-        if self.head is None:
+        if self.units is None:
             return APPLY(self, h, n)
         mixed = h.unflatten(-1, (-1, n)).transpose(-1, -2).flatten(-2)
         return APPLY(self, mixed, n).unflatten(-1, (n, -1)).transpose(-1, -2).flatten(-2)
