@@ -16,7 +16,7 @@ from agent.loop.notebook import earlier_text, notebook_text
 from agent.loop.record import RunRecord
 from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, Usage, View
 from experiments_db.records import Claim, Hypothesis, Note, Prediction, Run
-from tools.methods.tool import Tool, ToolInputError
+from tools.methods.tool import DeadlineReached, Tool, ToolInputError
 
 USELESS_TURNS = 5
 
@@ -133,12 +133,16 @@ async def _answer(
                 raise ToolInputError(f"there is no tool {call.name!r}; tools are {', '.join(tools)}")
             args = tool.parse(tool_arguments(call.arguments))
             viewer.working(call, "")
-            done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m))
+            left = None if limits.minutes is None else 60 * (limits.minutes - spent.minutes)
+            done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m), left)
             answer = _keep(call, done, run, record, runner, why)
             finished = done.outcome.finished
             spent.experiments = _own_experiments(record, run)
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
+            _put_answer(record, run, answer)
+        except DeadlineReached:
+            answer = Answer(call.id, f"stopped while it ran: {spent.over(limits) or 'its time is over'}", "budget")
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer, finished
@@ -173,12 +177,14 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, runner: T
                 text = text if written in text else f"{written}: {text}"
                 handle = written
         answer = Answer(call.id, text, done.outcome.status, handle, tuple(measurements))
-        _put_answer(record, run, answer)
+        _put_answer(record, run, answer, done.traceback)
     return answer
 
 
-def _put_answer(record: RunRecord, run: Run, answer: Answer) -> None:
+def _put_answer(record: RunRecord, run: Run, answer: Answer, traceback: str = "") -> None:
     payload = {"call_id": answer.call_id, "text": answer.text, "status": answer.status, "handle": answer.handle}
+    if traceback:
+        payload["traceback"] = traceback
     record.store.put_event(run.name, "answer", payload)
 
 

@@ -58,7 +58,7 @@ class StackSpec:
     mid: bool = False
     causal: bool = True
     equation: tuple[Sum, ...] = ()
-    refused: Mapping[Kind, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property

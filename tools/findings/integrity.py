@@ -5,9 +5,10 @@ Everything that the engine reads and changes is compared with the plain transfor
 libraries called the middle of the block `attn_out` for years with correct logits. What fails is refused for this model.
 """
 
+import functools
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,13 +16,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tools.engine.adapter import StackSpec
 from tools.engine.executor import Variant
-from tools.engine.sites import HEADED, Edit, Kind, Site
+from tools.engine.sites import HEADED, Edit, Site
 from tools.findings.integrity_report import Check, IntegrityReport, Verdict
 from tools.findings.plain import Change, Plain, Seen
 from tools.subjects import Inputs, Subject
 
 Op = Literal["set", "add", "scale", "project_out", "self"]
+Way = tuple[Op, bool, bool]
 OPS: tuple[Op, ...] = ("set", "add", "scale", "project_out")
 LIMITS = {torch.float64: 1e-8, torch.float32: 5e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 SCOPES = ((False, False), (False, True), (True, False), (True, True))  # (some units, one position)
@@ -122,6 +125,9 @@ def check(
     edits are tried at fewer blocks. The same model and seed give the same comparisons.
     """
     started = time.perf_counter()
+    if batch is None and len(subject.stacks) > 1:
+        why = "its inputs are more than tokens, and none were given"
+        return IntegrityReport((Check("identity", "", "", "not seen", 0, 0.0, 0.0, why),), {})
     make = batch or subject.inputs
     even, ragged = _rows(subject, seed)
     book = _Book(LIMITS.get(subject.dtype, 1e-2))
@@ -196,7 +202,9 @@ def _independent(
             book.same("rows", got[: len(row)], alone[tuple(row)], f"a row of {len(row)} tokens {where}")
     if subject.spec().causal:
         for row in even:
-            book.same("causal", alone[tuple(row)][:1], plain.logits(make([row[:1]]).fields)[0], "the first token's logits")
+            book.same(
+                "causal", alone[tuple(row)][:1], plain.logits(make([row[:1]]).fields)[0], "the first token's logits"
+            )
             other = [*row[:-1], even[0][0] if row[-1] != even[0][0] else even[0][1]]
             later = plain.logits(make([other]).fields)[0]
             book.same("causal", later[:-1], alone[tuple(row)][:-1], "logits before a token that is changed")
@@ -217,27 +225,7 @@ def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
     for spec in subject.stacks.values():
         for b, block in enumerate(spec.blocks):
             at = {kind: mine[Site(spec.name, b, kind)] for kind in spec.declared}
-            edges = {"resid_pre": seen.parts[Site(spec.name, b, "resid_pre")]}
-
-            def term(name: str, b: int = b, at: dict[Kind, Tensor] = at, edges: dict[str, Tensor] = edges) -> Tensor:
-                if name in edges:
-                    return edges[name]
-                return seen.modules[spec.name, b, name] if ":" in name else at[name]  # type: ignore[index]  # else a kind
-
-            for line in spec.equation:
-                leaves = seen.parts[Site(spec.name, b, "resid_post")]
-                total = seen.modules[spec.name, b, f"in:{line.reader}"] if line.reader else leaves
-                added = sum(term(t) for t in line.terms)
-                assert isinstance(added, Tensor)
-                # What is wrong counts against what the block adds: the stream itself may be very much larger.
-                parts = [k for k in line.terms if k in at and k != "resid_pre"]
-                size = sum(at[k].norm() for k in parts) if parts else total.norm()  # type: ignore[index]  # kinds
-                noise = 2 * torch.finfo(total.dtype).eps * float(total.norm())
-                off = max(0.0, float((added - total).norm()) - noise) / max(float(size), 1e-30)
-                for kind in parts:
-                    book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, kind))
-                    if spec.mid and kind in ("attn.out", "cross.out"):
-                        book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, "resid_mid"))
+            _equation(spec, b, at, seen, book)
             if not spec.equation:
                 book.unseen["equation", spec.name, "attn.out"] = "the family declares no equation of its block"
                 book.unseen["equation", spec.name, "mlp.out"] = "the family declares no equation of its block"
@@ -247,14 +235,33 @@ def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
                 ("mlp.act", "mlp.out", spec.down_proj),
             ):
                 if path:
-                    made = block.get_submodule(path)(at[before])
-                    for kind in (before, after):
-                        book.same("projection", at[after], made, f"block {b}", (spec.name, kind))
+                    with _noting(book, "projection", (spec.name, after)):
+                        made = block.get_submodule(path)(at[before])
+                        for kind in (before, after):
+                            book.same("projection", at[after], made, f"block {b}", (spec.name, kind))
             if "attn.pattern" in at:
                 _pattern(spec.name, b, spec.n_heads, at, book, causal=spec.causal)
 
 
-def _pattern(stack: str, b: int, heads: int, at: dict[Kind, Tensor], book: _Book, *, causal: bool) -> None:
+def _equation(spec: StackSpec, b: int, at: Mapping[str, Tensor], seen: Seen, book: _Book) -> None:
+    """The sums that the family declares: of what the engine reads, against what the plain model's modules are given."""
+    enters, leaves = (seen.parts[Site(spec.name, b, kind)] for kind in ("resid_pre", "resid_post"))
+    parts: dict[str, Tensor] = {**at, "resid_pre": enters}
+    parts |= {key: value for (stack, block, key), value in seen.modules.items() if (stack, block) == (spec.name, b)}
+    for line in spec.equation:
+        total = parts[f"in:{line.reader}"] if line.reader else leaves
+        added = functools.reduce(torch.add, [parts[t] for t in line.terms])
+        written = [t for t in line.terms if t in at and t != "resid_pre"]
+        # What is wrong counts against what the block adds: the stream itself may be very much larger.
+        size = sum(float(parts[t].norm()) for t in written) if written else float(total.norm())
+        rounding = 2 * torch.finfo(total.dtype).eps * float(total.norm())
+        off = max(0.0, float((added - total).norm()) - rounding) / max(size, 1e-30)
+        named = [*written, *(["resid_mid"] if spec.mid and {"attn.out", "cross.out"} & set(written) else [])]
+        for part in named:
+            book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, part))
+
+
+def _pattern(stack: str, b: int, heads: int, at: Mapping[str, Tensor], book: _Book, *, causal: bool) -> None:
     weights = at["attn.pattern"].unflatten(2, (heads, -1)).transpose(1, 2)
     value = at["attn.v"].unflatten(2, (heads, -1)).transpose(1, 2)
     site = (stack, "attn.pattern")
@@ -278,19 +285,19 @@ def _asks(subject: Subject, seen: Seen, inputs: Inputs, seed: int) -> list[Ask]:
         most = max(2, affordable // (2 * len(spec.declared) * len(subject.stacks)))
         chosen = sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else range(n)
         for k, kind in enumerate(spec.declared):
-            ways = [(op, *SCOPES[(i + j + k) % len(SCOPES)]) for j in (0, 2) for i, op in enumerate(OPS)]
+            ways: list[Way] = [(op, *SCOPES[(i + j + k) % len(SCOPES)]) for j in (0, 2) for i, op in enumerate(OPS)]
             each = min(math.ceil(len(ways) / len(chosen)), max(math.ceil(len(OPS) / len(chosen)), most // len(chosen)))
             for i, b in enumerate(chosen):
                 site = Site(spec.name, b, kind)
                 if site not in seen.parts:
                     continue
-                picked = [ways[(i * each + j + k) % len(ways)] for j in range(each)]
+                picked: list[Way] = [ways[(i * each + j + k) % len(ways)] for j in range(each)]
                 picked.append(("self", *SCOPES[(i + k) % len(SCOPES)]))
                 asks += [_ask(site, way, seen.parts[site], spec.n_heads, generator) for way in picked]
     return asks
 
 
-def _ask(site: Site, way: tuple[Op, bool, bool], before: Tensor, heads: int, generator: torch.Generator) -> Ask:
+def _ask(site: Site, way: Way, before: Tensor, heads: int, generator: torch.Generator) -> Ask:
     op, some_units, one_position = way
     batch, seq, channels = before.shape
     count = heads if site.kind in HEADED else channels

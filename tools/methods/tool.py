@@ -32,10 +32,14 @@ class ToolInputError(ValueError):
     """Arguments that cannot be used; the message says what would be valid and goes back to the planner."""
 
 
-class ToolArgs(BaseModel):
-    """Base of every tool's arguments: unknown names are an error, every field is described."""
+class DeadlineReached(RuntimeError):  # it says what has happened; nothing went wrong
+    """The time that a call may take is over; raised between two steps of its computation, whose result is dropped."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class ToolArgs(BaseModel):
+    """Base of every tool's arguments: unknown names are an error, every field is described, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @runtime_checkable
@@ -107,7 +111,11 @@ class TaskBook(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What a tool may use: the subject, the tasks, the record to read, and the run's settings."""
+    """What a tool may use: the subject, the tasks, the record to read, and the run's settings.
+
+    check: to be called now and then by long work that does not run the subject (which calls it itself); raises
+    DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk.
+    """
 
     subject: "Subject"
     tasks: TaskBook
@@ -115,6 +123,8 @@ class Context:
     seed: int = 0
     max_tokens: int = 2048
     progress: Callable[[str], None] = field(default=lambda _: None)
+    check: Callable[[], None] = field(default=lambda: None)
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
