@@ -141,7 +141,7 @@ def fitted(
         "dtype": str(subject.dtype), "device": subject.device.type, "version": VERSION,
     }  # fmt: skip
     key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]
-    keep = subject.fingerprint != "random" and not ctx.fresh
+    keep = not subject.fingerprint.startswith("random") and not ctx.fresh
     path = _folder() / f"{key}.safetensors"
     key += " fitted here" if ctx.fresh else ""
     if key in _loaded:

@@ -125,6 +125,12 @@ class Subject:
         other._check = check
         return other
 
+    def like(self, other: "Subject") -> "Subject":
+        """This subject with what holds for another one's runs: the parts refused and the deadline."""
+        made = self.without({name: spec.refused for name, spec in other.stacks.items()})
+        made._check = other._check
+        return made
+
     def without(self, refused: Mapping[str, Mapping[str, str]]) -> "Subject":
         """The same subject with some kinds of site refused: by stack and kind, the reason."""
         other = copy.copy(self)
