@@ -1,7 +1,5 @@
 """Build report.md and its figures from the database alone."""
 
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from agent.loop.record import Reading, RunRecord
@@ -11,7 +9,7 @@ from agent.report.findings_table import findings_section
 from agent.report.limits import limits
 from agent.report.marked import folded, linked, links, table
 from agent.report.opening import opening
-from agent.report.text import markdown
+from agent.report.text import code, markdown
 from experiments_db.records import Run
 from experiments_db.store import Store
 from tools.findings.integrity_report import IntegrityReport
@@ -54,3 +52,75 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _replay(run, store),
     ]
     return "\n\n".join("\n".join(s) for s in sections if s) + "\n"
+
+
+def _hypotheses(record: RunRecord) -> list[str]:
+    hypotheses, findings = record.hypotheses(), record.findings()
+    if not hypotheses:
+        return []
+    rows = [
+        (
+            f'<a id="{h.handle.lower()}"></a>{markdown(h.handle)}',
+            linked(h.statement, record),
+            h.status,
+            links([f.handle for f in findings if f.hypothesis == h.handle]),
+            links(h.evidence_for),
+            links(h.evidence_against),
+        )
+        for h in hypotheses
+    ]
+    counts = ", ".join(
+        f"{sum(h.status == s for h in hypotheses)} {s}" for s in dict.fromkeys(h.status for h in hypotheses)
+    )
+    head = ("", "hypothesis, in the planner's words", "came to", "its findings", "for", "against")
+    return ["## Hypotheses", "", *folded(f"{len(hypotheses)}: {counts}", table(head, rows))]
+
+
+def _notes(record: RunRecord) -> list[str]:
+    notes = record.notes()
+    if not notes:
+        return []
+    shown = [f'- <a id="n{i}"></a>N{i} {linked(n.text, record)}' for i, n in enumerate(notes, 1)]
+    return ["## Notes", "", *folded(f"{len(notes)} of the planner's notes", shown)]
+
+
+def _integrity(record: RunRecord) -> list[str]:
+    """What the gate found when the run began, where it was kept."""
+    found = [e.payload for e in record.store.events(record.run) if e.kind == "integrity"]
+    if not found:
+        return []
+    report = IntegrityReport.from_json(found[-1])
+    rows = [(markdown(what), str(n), f"{worst:.1e}", markdown(came)) for what, n, worst, came in report.table()]
+    shown = table(("what was checked", "comparisons", "largest deviation", "came to"), rows)
+    return ["## Integrity", "", *folded(f"The model as it is run here: {report.line()}", shown)]
+
+
+def _refused(record: RunRecord) -> list[tuple[str, str]]:
+    """Status and text of the calls that brought no result."""
+    answers = [e.payload for e in record.store.events(record.run) if e.kind == "answer"]
+    return [(str(p["status"]), str(p["text"])) for p in answers if p["status"] != "ok"]
+
+
+def _limits(record: RunRecord, run: Run) -> list[str]:
+    lines = limits(record, run)
+    return ["## Limits of this run", "", *(f"- {markdown(line)}" for line in lines)] if lines else []
+
+
+def _replay(run: Run, store: Store) -> list[str]:
+    where = f" --db {store.path.name}" if store.path.name != "experiments.db" else ""
+    s = run.settings
+    provenance = s.get("provenance", {})
+    versions = ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items())
+    return [
+        "## Replay",
+        "",
+        "```sh",
+        f"python -m agent.replay {run.name}{where}    # runs every experiment again and compares",
+        f"python -m agent.report {run.name}{where} --check    # derives this file again from the database",
+        "```",
+        "",
+        f"Seed {s.get('seed')}, fingerprint of the subject {code(str(s.get('fingerprint', ''))[:16])}; computed on "
+        f"{markdown(str(provenance.get('device', '?')))}, {markdown(str(s.get('dtype')))}, {provenance.get('threads', '?')} threads"
+        f"{', ' + markdown(versions) if versions else ''}. Every number here was read from the experiments database when this file was "
+        "built.",
+    ]
