@@ -354,10 +354,11 @@ def _escaped(word: str) -> str:
 
 def _table(found: Sequence[Measurement], handle: str, start: int) -> Context:
     """Measurements as rows; only coordinates that some of them have are columns."""
-    used = [c for c in COORDINATES if any(getattr(m, c) is not None for m in found)]
+    own = [m.coordinates for m in found]
+    used = [c for c in COORDINATES if any(c in o for o in own)]
     rows: list[Context] = []
-    for i, m in enumerate(found, start + 1):
-        texts = ["" if getattr(m, c) is None else shown(str(getattr(m, c))) for c in used]
+    for i, (m, o) in enumerate(zip(found, own, strict=True), start + 1):
+        texts = [shown(o[c]) if c in o else "" for c in used]
         rows.append({"id": f"{handle}-m{i}", "m": m, "coordinates": texts, "value": value_text(m.value, m.unit)})
     interval = any(m.low is not None for m in found)
     return {"columns": used, "rows": rows, "interval": interval, "control": any(m.control for m in found)}

@@ -284,7 +284,9 @@ def _source(how: Intervention) -> str:
 def _twin_with_answer(example: Example) -> Example:
     """The twin's prompt followed by the receiver's own answer, so that positions agree."""
     assert example.twin is not None
-    return replace(example, prompt=example.twin)
+    return replace(
+        example, prompt=example.twin, spans=example.twin_spans, twin=example.prompt, twin_spans=example.spans
+    )
 
 
 def _captured(subject: Subject, batch: Microbatch, sites: Sequence[Site]) -> dict[Site, Tensor]:
