@@ -32,7 +32,8 @@ def limits(record: RunRecord, run: Run) -> list[str]:
     )
     if failed:
         more = f" and {len(failed) - 20} more" if len(failed) > 20 else ""
-        lines.append(f"Without a usable result: {', '.join(f'E{f["number"]}' for f in failed[:20])}{more}.")
+        handles = ", ".join(f"E{row['number']}" for row in failed[:20])
+        lines.append(f"Without a usable result: {handles}{more}.")
     if run.subject == "demo":
         lines.append(
             "The demo model's number embeddings started as Fourier features: how it represents numbers says little about others."
