@@ -84,12 +84,19 @@ def _notes(record: RunRecord) -> list[str]:
     return ["## Notes", "", *folded(f"{len(notes)} of the planner's notes", shown)]
 
 
-def _integrity(record: RunRecord) -> list[str]:
+def integrity(record: RunRecord) -> IntegrityReport | None:
     """What the gate found when the run began, where it was kept."""
     found = [e.payload for e in record.store.events(record.run) if e.kind == "integrity"]
-    if not found:
+    try:
+        return IntegrityReport.from_json(found[-1]) if found else None
+    except (KeyError, TypeError, ValueError, AttributeError):  # a record from elsewhere may hold anything
+        return None
+
+
+def _integrity(record: RunRecord) -> list[str]:
+    report = integrity(record)
+    if report is None:
         return []
-    report = IntegrityReport.from_json(found[-1])
     rows = [(markdown(what), str(n), f"{worst:.1e}", markdown(came)) for what, n, worst, came in report.table()]
     shown = table(("what was checked", "comparisons", "largest deviation", "came to"), rows)
     return ["## Integrity", "", *folded(f"The model as it is run here: {report.line()}", shown)]

@@ -1,7 +1,6 @@
 """The experiments of a run, folded by the question that their findings are about; the rest by itself."""
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,9 +18,7 @@ def draw_all(
     """File stem and caption of each experiment's figure, drawn into a folder, or not at all where it is None."""
     from agent.report.figures import draw
 
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) if figures is None else figures
-        return {r.handle: d for r in rows if (d := draw(r, results[r.handle], folder))}
+    return {r.handle: d for r in rows if (d := draw(r, results[r.handle], figures))}
 
 
 def evidence_section(

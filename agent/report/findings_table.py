@@ -17,7 +17,7 @@ def findings_section(record: RunRecord, c: Concluded) -> list[str]:
     """The section's lines: standing findings first, those taken back last and struck."""
     if not c.findings:
         return ["## Findings", "", "None: nothing was predicted."]
-    ordered = sorted(c.findings, key=_rank)
+    ordered = sorted(c.findings, key=rank)
     lines = ["## Findings", "", *table(HEAD, [_row(t) for t in ordered[:SHOWN]])]
     if rest := ordered[SHOWN:]:
         lines += ["", *folded(f"{len(rest)} more findings", table(HEAD, [_row(t) for t in rest]))]
@@ -31,7 +31,8 @@ def findings_section(record: RunRecord, c: Concluded) -> list[str]:
     return lines
 
 
-def _rank(t: Tested) -> tuple[int, int]:
+def rank(t: Tested) -> tuple[int, int]:
+    """By what it came to, those that were taken back last, then by number."""
     f = t.finding
     order = ("confirmed", "contradicted", "absent", "inconclusive", "void")
     place = order.index(f.fate) if f.fate else len(order)
