@@ -51,7 +51,9 @@ def _findings(record: RunRecord) -> list[str]:
         mark = " (claimed)" if t.finding.handle in claimed else ""
         lines.append(f"  {_state(t)}{mark}")
     used = max((f.round or 0 for f in findings), default=0)
-    lines.append(f"  rounds settled: {used}; the next one may spend {share(used + 1):.2g} of the error rate, half as much as the one before")
+    lines.append(
+        f"  rounds settled: {used}; the next may spend {share(used + 1):.2g} of the error rate, half of the one before"
+    )
     lines += [f"  {a} and {b} contradict each other: {why}" for a, b, why in contradictions(findings)]
     return lines
 
@@ -60,7 +62,8 @@ def _state(t: Tested) -> str:
     f = t.finding
     if f.settled:
         return _short(finding_line(t), 400)
-    return _short(f"{f.handle} [open: confirm it] {t.words}; from {f.seen}, probability {f.probability:.2f}, power {f.power:.2f}", 400)
+    sure = f"probability {f.probability:.2f}, power {f.power:.2f}"
+    return _short(f"{f.handle} [open: confirm it] {t.words}; from {f.seen}, {sure}", 400)
 
 
 def _short(text: str, length: int = 160) -> str:

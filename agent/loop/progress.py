@@ -68,7 +68,9 @@ class Progress:
         found = conclude(self.record)
         shown = f"{found.verdict}. {headline(self.record, found)}"
         if found.unanswered:
-            shown += f"\nunanswered: {'; '.join(f'{a.question.handle} {inert(a.question.text)}' for a in found.unanswered)}"
+            shown += (
+                f"\nunanswered: {'; '.join(f'{a.question.handle} {inert(a.question.text)}' for a in found.unanswered)}"
+            )
         print(
             f"\n{shown}\n\nreport    {report}\ndatabase  {database}, run {run.name}\n"
             f"replay    python -m agent.replay {run.name}"

@@ -73,7 +73,7 @@ def _hypotheses(record: RunRecord) -> list[str]:
         f"{sum(h.status == s for h in hypotheses)} {s}" for s in dict.fromkeys(h.status for h in hypotheses)
     )
     head = ("", "hypothesis, in the planner's words", "came to", "its findings", "for", "against")
-    return ["## Hypotheses", "", *folded(f"{len(hypotheses)}: {counts}", table(head, rows))]
+    return ["## Hypotheses", "", *folded(f"Stated: {len(hypotheses)} ({counts})", table(head, rows))]
 
 
 def _notes(record: RunRecord) -> list[str]:
@@ -81,7 +81,7 @@ def _notes(record: RunRecord) -> list[str]:
     if not notes:
         return []
     shown = [f'- <a id="n{i}"></a>N{i} {linked(n.text, record)}' for i, n in enumerate(notes, 1)]
-    return ["## Notes", "", *folded(f"{len(notes)} of the planner's notes", shown)]
+    return ["## Notes", "", *folded(f"Notes of the planner: {len(notes)}", shown)]
 
 
 def integrity(record: RunRecord) -> IntegrityReport | None:
@@ -128,6 +128,6 @@ def _replay(run: Run, store: Store) -> list[str]:
         "",
         f"Seed {s.get('seed')}, fingerprint of the subject {code(str(s.get('fingerprint', ''))[:16])}; computed on "
         f"{markdown(str(provenance.get('device', '?')))}, {markdown(str(s.get('dtype')))}, {provenance.get('threads', '?')} threads"
-        f"{', ' + markdown(versions) if versions else ''}. Every number here was read from the experiments database when this file was "
-        "built.",
+        f"{', ' + markdown(versions) if versions else ''}. Every number here was read from the experiments database "
+        "when this file was built.",
     ]

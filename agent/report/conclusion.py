@@ -141,20 +141,25 @@ def _answered(question: Question, findings: Sequence[Finding]) -> Answered:
 
 def _why_not(question: Question, findings: Sequence[Finding]) -> str:
     """What was tried for a question, and what came of it."""
-    about = [f for f in findings if not question.tasks or f.statement.task in question.tasks]
+    about = would_answer(question, findings)
     if not about:
         tasks = f" about {', '.join(question.tasks)}" if question.tasks else ""
-        return f"no finding{tasks} was put to the test"
+        return f"nothing that could answer it{tasks} was put to the test"
     shown = [f"{f.handle} ({statement_words(f.statement)}): {_came_to(f)}" for f in about[:NAMED]]
     more = f"; and {len(about) - NAMED} more" if len(about) > NAMED else ""
     return f"tried: {'; '.join(shown)}{more}"
 
 
+def would_answer(question: Question, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that answer a question or would, had they been confirmed."""
+    confirmed = [f.model_copy(update={"fate": "confirmed", "retracted": ""}) for f in findings]
+    known = {f.handle: f for f in findings}
+    return [known[f.handle] for f in answers(question, confirmed)]
+
+
 def _came_to(f: Finding) -> str:
     if f.fate is None:
         return "sealed, not settled"
-    if f.stands:
-        return "confirmed, which does not answer it"
     return f"{f.fate}, taken back" if f.retracted else f"{f.fate}{f', {f.reason}' if f.reason else ''}"
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agent.report.conclusion import Concluded
+from agent.report.conclusion import Concluded, would_answer
 from agent.report.marked import folded
 from agent.report.text import code, inert, markdown
 from experiments_db.findings import Question
@@ -42,8 +42,8 @@ def evidence_section(
 
 
 def _rests_on(question: Question, c: Concluded) -> list[str]:
-    """Experiments of the findings about a question's tasks: where each was examined, and where it was settled."""
-    about = [t.finding for t in c.findings if not question.tasks or t.finding.statement.task in question.tasks]
+    """Experiments of the findings that could answer a question: where each was examined, and where it was settled."""
+    about = would_answer(question, [t.finding for t in c.findings])
     return list(dict.fromkeys(h for f in about for h in (f.seen, f.experiment) if h is not None))
 
 
@@ -55,13 +55,24 @@ def _experiments(
     for row in rows:
         text = results[row.handle].text
         known = " (known from an earlier run)" if row.cached else ""
-        lines += ["", f'<a id="{row.handle.lower()}"></a>', "", f"### {row.handle} · {markdown(row.experiment.tool)}{known}", ""]
+        lines += [
+            "",
+            f'<a id="{row.handle.lower()}"></a>',
+            "",
+            f"### {row.handle} · {markdown(row.experiment.tool)}{known}",
+            "",
+        ]
         if row.why and row.why != before:
             lines += [f"*{markdown(row.why)}*", ""]
         before = row.why
         if row.handle in drawn:
             stem, caption = drawn[row.handle]
-            lines += [f"![{markdown(caption)}](figures/{stem}.png)", "", f"{markdown(caption)} [vector](figures/{stem}.svg)", ""]
+            lines += [
+                f"![{row.handle}](figures/{stem}.png)",
+                "",
+                f"{markdown(caption)} [vector](figures/{stem}.svg)",
+                "",
+            ]
         fence = "`" * max(3, 1 + max((len(r) for r in re.findall(r"`+", text)), default=0))
         lines += [fence + "text", inert(text), fence]
     return lines[1:]
@@ -84,7 +95,9 @@ def tried_section(
     tools = dict.fromkeys(r.experiment.tool for r in rows)
     each = ", ".join(f"{sum(r.experiment.tool == t for r in rows)} {markdown(t)}" for t in tools)
     lines = ["## What was tried", ""]
-    lines.append(f"{len(rows)} experiments ({each}) gave {count} measurements in {seconds:.1f} s." if rows else "Nothing.")
+    lines.append(
+        f"{len(rows)} experiments ({each}) gave {count} measurements in {seconds:.1f} s." if rows else "Nothing."
+    )
     lines += ["", *folded("Every experiment", made)] if rows else []
     if refused:
         calls = [f"- {markdown(status)}: {markdown(text[:300])}" for status, text in refused]

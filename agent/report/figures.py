@@ -33,6 +33,8 @@ def draw(row: ExperimentRow, result: Result, folder: Path | None) -> tuple[str, 
     found = main_plots(row.experiment.tool, plots(row.experiment.tool, result))
     if not found or row.experiment.tool in ("loss", "generate", "describe_subject"):
         return None
+    if sum(p is not None for plot in found for line in plot.points for p in line) < 2:
+        return None  # a single number is read sooner than its figure
     stem = f"{row.handle}-{row.experiment.tool}"
     if folder is None:
         return stem, caption(row, found)

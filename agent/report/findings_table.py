@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded
-from agent.report.marked import anchor, beside, folded, linked, links, number, table
+from agent.report.marked import anchor, folded, linked, links, table
 from agent.report.opening import UNTESTED
-from agent.report.tested import Tested
+from agent.report.tested import Tested, beside, effect_words
 from agent.report.text import markdown
 
 SHOWN = 12  # rows before the rest is folded
@@ -46,8 +46,8 @@ def _row(t: Tested) -> Sequence[str]:
         f'<a id="{anchor(f.handle)}"></a>{markdown(f.handle)}',
         _struck(markdown(t.words), t),
         came_to(t),
-        "; ".join(number(handle, m) for m in t.effects),
-        "; ".join(dict.fromkeys(beside(m) for m in t.effects if m.control is not None)),
+        "; ".join(f"{markdown(how)}[{markdown(text)}](#{anchor(handle)})" for _, how, text in effect_words(t)),
+        markdown("; ".join(dict.fromkeys(beside(m) for m in t.effects if m.control is not None))),
         p_text(t),
         f"{f.probability:.2f}",
         markdown(t.sample) + (" (some seen before)" if f.reused else ""),

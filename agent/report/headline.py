@@ -37,7 +37,24 @@ def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
     groups: dict[tuple[object, ...], list[Tested]] = {}
     for t in sorted(standing, key=lambda t: _rank(t.finding.statement.kind)):
         groups.setdefault(_group(t), []).append(t)
-    return tuple(Sentence(_say(g), tuple(t.finding.handle for t in g)) for g in groups.values())
+    said: dict[str, int] = {}
+    out: list[Sentence] = []
+    rest: list[Tested] = []
+    for group in groups.values():
+        kind = group[0].finding.statement.kind
+        said[kind] = said.get(kind, 0) + 1
+        if said[kind] > MOST:
+            rest += group
+        else:
+            out.append(Sentence(_say(group), _handles(group)))
+    if rest:
+        kinds = listed(list(dict.fromkeys(t.finding.statement.kind.replace("_", " ") for t in rest)))
+        out.append(Sentence(f"{len(rest)} more confirmed findings ({kinds}) stand in the table.", _handles(rest)))
+    return tuple(out)
+
+
+def _handles(group: Sequence[Tested]) -> tuple[str, ...]:
+    return tuple(t.finding.handle for t in group)
 
 
 def _rank(kind: str) -> int:
@@ -91,14 +108,17 @@ def _not_needed(group: Sequence[Tested]) -> str:
     all_at_once = "" if sum(len(t.finding.statement.members) for t in group) == 1 else "all at once"
     whole = "each set by itself, all of it at once" if len(sets) > 1 else all_at_once
     effect = _bound(group, max, "at most", several=len(group) > 1 or len(s.interventions) > 1)
-    change = f": removed{f' ({whole})' if whole else ''}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {effect}"
+    change = (
+        f": removed{f' ({whole})' if whole else ''}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {effect}"
+    )
     return f"Not needed {_for(s)}{where}{_under(s)}: {'; '.join(sets[:MOST])}{more}{change if effect else ''}."
 
 
 def _carries(group: Sequence[Tested]) -> str:
     s = group[0].finding.statement
     parts = [
-        f"{place_words(t.finding.statement)}" + (f" ({_reference(t, t.effects[0])} of examples go over)" if t.effects else "")
+        f"{place_words(t.finding.statement)}"
+        + (f" ({_reference(t, t.effects[0])} of examples go over)" if t.effects else "")
         for t in group[:MOST]
     ]
     more = f", and {len(group) - MOST} more places" if len(group) > MOST else ""

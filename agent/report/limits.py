@@ -15,7 +15,12 @@ def limits(record: RunRecord, run: Run) -> list[str]:
     """One sentence or two each."""
     findings = record.findings()
     standing = [f for f in findings if f.stands]
-    lines = [*_tasks(record, run, standing), *_interventions(standing), *_sample(record, standing), *_looks(record, findings)]
+    lines = [
+        *_tasks(record, run, standing),
+        *_interventions(standing),
+        *_sample(record, standing),
+        *_looks(record, findings),
+    ]
     void = [f"{f.handle} ({f.reason})" for f in findings if f.fate == "void"]
     if void:
         lines.append(f"Could not be measured on unseen examples: {'; '.join(void)}.")
@@ -45,7 +50,9 @@ def _tasks(record: RunRecord, run: Run, standing: Sequence[Finding]) -> list[str
     """The tasks and formats that findings hold for."""
     lines: list[str] = []
     if tasks := _distinct(f.statement.task for f in standing):
-        lines.append(f"Findings hold for {listed(tasks)} as these examples ask it, in no other format and for no other model.")
+        lines.append(
+            f"Findings hold for {listed(tasks)} as these examples ask it, in no other format and for no other model."
+        )
     made = {t.name for t in record.store.task_data(run.name) if t.origin == "planner"}
     if own := [t for t in tasks if t in made]:
         lines.append(f"The examples of {listed(own)} were written by the planner.")
@@ -69,15 +76,17 @@ def _interventions(standing: Sequence[Finding]) -> list[str]:
 def _sample(record: RunRecord, standing: Sequence[Finding]) -> list[str]:
     """How many independent problems stand behind findings, and which of them had been seen."""
     lines: list[str] = []
-    counts = [m.groups for f in standing if f.experiment for m in record.measurements_of(f.experiment) if m.name == "effect"]
+    counts = [
+        m.groups for f in standing if f.experiment for m in record.measurements_of(f.experiment) if m.name == "effect"
+    ]
     if counts:
         low, high = min(counts), max(counts)
         many = f"{low}" if low == high else f"{low} to {high}"
         lines.append(f"Each finding rests on {many} independent problems that the search had not seen.")
     if reused := [f.handle for f in standing if f.reused]:
         lines.append(
-            f"Some of the unseen examples of {', '.join(reused)} had stood in an earlier round or run, for want of others: their p values "
-            "are not those of fresh data."
+            f"Some of the unseen examples of {', '.join(reused)} had stood in an earlier round or run, for want of others: "
+            "their p values are not those of fresh data."
         )
     return lines
 

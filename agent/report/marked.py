@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 
 from agent.loop.record import RunRecord
-from agent.report.numbers import control_text, measurement_text, reference_text
+from agent.report.numbers import reference_text
 from agent.report.references import UnresolvedReference, resolve, substitute
 from agent.report.text import code, inert, markdown
-from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 
 
@@ -25,16 +24,6 @@ def linked(text: str, record: RunRecord) -> str:
 
     kept = substitute(text.replace("\0", ""), keep).split("\0")
     return "".join(parts[int(p)] if i % 2 else markdown(p) for i, p in enumerate(kept))
-
-
-def number(handle: str, m: Measurement) -> str:
-    """A measurement with its interval, linked to its experiment."""
-    return f"[{markdown(measurement_text(m))}](#{handle.lower()})"
-
-
-def beside(m: Measurement) -> str:
-    """The control beside a measurement: its value and what it is."""
-    return f"{markdown(control_text(m) or '')}: {markdown(m.control.kind)}" if m.control else ""
 
 
 def links(handles: Sequence[str]) -> str:

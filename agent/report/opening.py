@@ -2,26 +2,38 @@
 
 from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded, Sureness
-from agent.report.marked import links, linked
+from agent.report.marked import folded, linked, links
 from agent.report.text import code, markdown
 from experiments_db.records import Run
 from tools.statistics.multiplicity import ALPHA
 
 UNTESTED = "interpretation, not tested"
+SHORT = 500  # characters of it that the first screen shows
 
 
 def opening(run: Run, record: RunRecord, c: Concluded) -> list[str]:
     """The lines of the first screen."""
     lines = [f"# {markdown(run.goal)}", ""]
-    lines += [f"**{c.verdict}.** {' '.join(f'{linked(s.text, record)} ({links(s.findings)})' for s in c.headline)}".rstrip()]
+    lines += [
+        f"**{c.verdict}.** {' '.join(f'{linked(s.text, record)} ({links(s.findings)})' for s in c.headline)}".rstrip()
+    ]
     if said := without_headline(run, record, c):
         lines += ["", markdown(said)]
-    lines += [x for a, b, why in c.contradictions for x in ("", f"**{links([a, b])} contradict each other:** {markdown(why)}.")]
+    lines += [
+        x
+        for a, b, why in c.contradictions
+        for x in ("", f"**{links([a, b])} contradict each other:** {markdown(why)}.")
+    ]
     lines += _questions(c, record)
     lines += ["", f"**How sure.** {sure(c.sureness)}", "", f"**What stays open.** {markdown(stays_open(c))}"]
     if whole := next((i.words for i in c.interpretations if not i.finding), ""):
-        lines += ["", f"> *The planner's {UNTESTED}:* {linked(whole, record)}"]
-    lines += ["", f"Subject {code(run.subject)}, planner {code(run.planner)}, run {code(run.name)}, begun {markdown(run.created)}."]
+        words = linked(whole, record)
+        short = [f"> *The planner's {UNTESTED}:* {words}"]
+        lines += ["", *(short if len(whole) <= SHORT else folded(f"The planner's {UNTESTED}", [words]))]
+    lines += [
+        "",
+        f"Subject {code(run.subject)}, planner {code(run.planner)}, run {code(run.name)}, begun {markdown(run.created)}.",
+    ]
     return lines
 
 
@@ -78,7 +90,8 @@ def stays_open(c: Concluded) -> str:
         parts.append(f"{_handles(undecided)} could not be decided")
     if waiting := [t.finding.handle for t in c.findings if t.finding.fate is None]:
         parts.append(f"{_handles(waiting)} {'was' if len(waiting) == 1 else 'were'} predicted and never settled")
-    return f"{'; '.join(parts)}.".capitalize() if parts and not parts[0][:1].isupper() else f"{'; '.join(parts) or 'Nothing that was asked'}."
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}." if said else "Nothing that was asked."
 
 
 def _handles(handles: list[str], most: int = 12) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from agent.loop.record import Reading, RunRecord
 from agent.report.conclusion import Concluded, conclude
-from agent.report.numbers import measurement_text, number_text
+from agent.report.numbers import number_text
 from agent.report.opening import UNTESTED, stays_open, sure, without_headline
 from agent.report.references import substitute
-from agent.report.tested import Tested
+from agent.report.tested import Tested, effect_words
 from agent.report.text import inert
 
 
@@ -44,7 +44,7 @@ def headline(record: RunRecord, c: Concluded | None = None) -> str:
 def finding_line(t: Tested) -> str:
     """One finding in one line: handle, fate, what it says, effect, reason."""
     f = t.finding
-    effects = "; ".join(measurement_text(m) for m in t.effects)
+    effects = "; ".join(f"{how}{text}" for _, how, text in effect_words(t))
     why = f"; {f.reason}" if f.reason else ""
     back = f"; taken back: {f.retracted}" if f.retracted else ""
     return f"{f.handle} [{f.fate or 'open'}] {t.words}{f': {effects}' if effects else ''}{why}{back}"

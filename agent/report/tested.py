@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.loop.record import RunRecord
+from agent.report.numbers import compact_text, value_text
 from experiments_db.findings import Finding, Statement
 from experiments_db.places import PlaceError, display
 from experiments_db.records import Measurement
@@ -25,12 +26,6 @@ class Tested:
     words: str
     effects: tuple[Measurement, ...]
     rows: tuple[Measurement, ...]
-
-    @property
-    def fate(self) -> str:
-        """The fate, `open` before it is settled, `taken back` after a retraction."""
-        f = self.finding
-        return f"{f.fate}, taken back" if f.retracted else f.fate or "open"
 
     @property
     def sample(self) -> str:
@@ -58,6 +53,18 @@ def tested(record: RunRecord, finding: Finding) -> Tested:
     return Tested(finding, statement_words(finding.statement), effects, tuple(rows))
 
 
+def effect_words(t: Tested) -> list[tuple[Measurement, str, str]]:
+    """(effect, its intervention in front where there are several, its value with interval), for tables."""
+    return [
+        (m, f"{m.intervention} " if len(t.effects) > 1 and m.intervention else "", compact_text(m)) for m in t.effects
+    ]
+
+
+def beside(m: Measurement) -> str:
+    """The control beside an effect: its value and what it is."""
+    return f"{value_text(m.control.value, m.unit)}: {m.control.kind}" if m.control else ""
+
+
 def statement_words(s: Statement) -> str:
     """'necessary: head 0 of block 1 at the answer; addition; zero, resample(donor)': nothing but what the statement says."""
     what = WORDS.get(s.kind, s.kind.replace("_", " "))
@@ -66,8 +73,7 @@ def statement_words(s: Statement) -> str:
     other = " ".join(filter(None, (s.other_task, f"({s.other_among})" if s.other_among else "")))
     if other:
         task += f" against {other}"
-    objective = "" if s.objective == "accuracy" else s.objective
-    parts = [task, ", ".join(s.interventions), objective]
+    parts = [task, ", ".join(s.interventions), f"by {s.objective}" if s.objective != "accuracy" else ""]
     head = ", ".join(filter(None, about))
     return "; ".join([f"{what}: {head}" if head else what, *filter(None, parts)])
 

@@ -5,9 +5,8 @@ from typing import Any
 
 from agent.loop.record import Reading
 from agent.report.conclusion import Concluded
-from agent.report.numbers import control_text, measurement_text
 from agent.report.opening import stays_open, sure, without_headline
-from agent.report.tested import Tested
+from agent.report.tested import Tested, beside, effect_words
 from agent.review.texts import Links, Part, Texts
 from experiments_db.findings import Claim
 
@@ -56,8 +55,7 @@ class Cards:
         f = t.finding
         handle = str(f.experiment)
         effects = [
-            {"part": self.texts.number(handle, m, measurement_text(m)), "control": control_text(m),
-             "kind": m.control.kind if m.control else ""} for m in t.effects
+            {"how": how, "part": self.texts.number(handle, m, text), "control": beside(m)} for m, how, text in effect_words(t)
         ]  # fmt: skip
         return {
             "f": f, "run": self.record.run, "handle": f.handle, "words": t.words, "fate": f.fate or "open",
