@@ -7,14 +7,13 @@ components, interventions, task, direction and smallest effect. Kinds of finding
 
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from experiments_db.findings import Statement
 from experiments_db.records import Outcome
-from tools.findings.examining import examine, kind_of
+from tools.findings.examining import examine
+from tools.findings.sealing import statement_of
 from tools.methods.arguments import EXAMPLES_TO_TEST
-from tools.methods.layout import select_set
-from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"kind": "necessary", "task": "addition", "components": ["decoder.0.mlp.out@answer"]}
@@ -27,36 +26,26 @@ class Args(ToolArgs):
     task: str = Field(description="a task spec; see list_tasks")
     among: str = Field(default="", description="only examples of this class, for example carry=1")
     components: list[str] = Field(
-        default=[], description="the components it is about, for example ['decoder.0.attn.z[0,3]@answer']; together one set"
+        default=[],
+        description="the components it is about, for example ['decoder.0.attn.z[0,3]@answer']; together one set",
     )
     path: str = Field(default="", description="for kinds about a route: sender -> receiver")
     universe: list[str] = Field(default=[], description="for sufficient: all components among which the set is enough")
     interventions: list[str] = Field(
-        default=[], description="what is done to them, all must hold: resample(donor), zero, mean; empty: as the kind asks"
+        default=[],
+        description="what is done to them, all must hold: resample(donor), zero, mean; empty: as the kind asks",
     )
     objective: str = Field(default="accuracy", description="accuracy, probability, margin (to the foil) or nll")
     other_task: str = Field(default="", description="for differs: the task to compare with")
     other_among: str = Field(default="", description="for differs: the class to compare with")
     label: str = Field(default="", description="for decodable: which label of the examples")
     program: str = Field(default="", description="for tolerates: the program, for example skip 3")
-    smallest: float | None = Field(default=None, description="a stricter smallest effect than a tenth of what there is to lose")
+    smallest: float | None = Field(
+        default=None, description="a stricter smallest effect than a tenth of what there is to lose"
+    )
     examples: int = EXAMPLES_TO_TEST
-
-
-def statement(args: Args, ctx: Context) -> Statement:
-    """The statement that the arguments mean, selectors resolved; ToolInputError where there is none."""
-    components, universe = select_set(ctx.subject, args.components), select_set(ctx.subject, args.universe, "universe")
-    given = {
-        **args.model_dump(), "components": str(components or ""), "universe": str(universe or ""),
-        "interventions": tuple(args.interventions), "task": ctx.tasks.get(args.task).name,
-    }  # fmt: skip
-    try:
-        made = Statement.model_validate(given)
-    except ValidationError as error:
-        raise ToolInputError("; ".join(str(e["msg"]) for e in error.errors())) from None
-    return kind_of(args.kind).complete(made)
 
 
 def run(args: Args, ctx: Context) -> Outcome:
     """Measure it."""
-    return examine(statement(args, ctx), ctx)
+    return examine(statement_of(ctx, args.model_dump()), ctx)

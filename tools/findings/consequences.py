@@ -7,7 +7,17 @@ from experiments_db.places import Component
 from experiments_db.records import Hypothesis
 
 NEEDED = frozenset({"necessary", "jointly_necessary"})
-PLACES = frozenset({"necessary", "jointly_necessary", "sufficient", "carries", "sends", "suppresses", "attends", "decodable", "steers"})
+PLACES = NEEDED | {
+    "sufficient",
+    "carries",
+    "sends",
+    "suppresses",
+    "attends",
+    "matches",
+    "decodable",
+    "steers",
+    "readable",
+}
 
 
 def contradictions(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
@@ -34,9 +44,8 @@ def _clash(a: Finding, b: Finding) -> str | None:
         both = set(s.members) & set(t.members)
         if both:
             return f"{min(both)} is necessary by itself, and not needed ({', '.join(sorted(shared))})"
-    if s.kind == "jointly_necessary" and t.kind == "not_needed" and shared and s.objective == t.objective:
-        if set(s.members) <= set(t.members):
-            return f"{s.components} is necessary together, and not needed ({', '.join(sorted(shared))})"
+    if s.kind == "jointly_necessary" and t.kind == "not_needed" and shared and s.components == t.components:
+        return f"{s.components} is necessary together, and not needed ({', '.join(sorted(shared))})"
     if s.kind == "necessary" and t.kind == "sufficient" and shared and s.objective == t.objective:
         outside = _outside(t.members, t.among_what) & set(s.members)
         if outside:

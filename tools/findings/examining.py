@@ -3,28 +3,22 @@
 The same code measures on explore examples, for a first look, and on confirm examples, once, to settle a finding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
 from tools import statistics
 from tools.findings.contrast import Contrast
-from tools.findings.kind import Bench, Kind, kinds
+from tools.findings.kind import Bench, kind_of
 from tools.findings.sureness import features, probability
 from tools.methods.measuring import percent
 from tools.methods.tool import Context, ToolInputError
-from tools.methods.twins import aligned
+from tools.methods.twins import auto_twins
 from tools.tasks import Example, TaskError
 
+MOST = frozenset({"not_needed", "tolerates", "sufficient", "cannot"})  # kinds that say that an effect stays small
 CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
-
-
-def kind_of(name: str) -> Kind:
-    """A kind by its name; ToolInputError lists those there are."""
-    known = kinds()
-    if name not in known:
-        raise ToolInputError(f"there is no kind of finding {name!r}; there are {', '.join(known)}")
-    return known[name]
 
 
 def bench_for(statement: Statement, ctx: Context) -> Bench:
@@ -37,7 +31,8 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
         raise ToolInputError(str(error)) from None
     examples = list(sample.examples)
     if kind_of(statement.kind).twins:
-        examples = [e for e in examples if e.twin is not None and e.foil is not None and aligned(ctx.subject, e)]
+        twins = auto_twins(ctx.subject, chosen, examples, ctx.seed)
+        examples = [e for e in twins if e.twin is not None and e.foil is not None]
     if not examples:
         raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
     return Bench(ctx, statement, chosen, examples, sample.reused)
@@ -65,24 +60,25 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
 
 def _check_smallest(statement: Statement, bench: Bench) -> None:
     """A smallest effect may be made stricter, never laxer, and both outcomes have to be possible."""
-    own = Bench(bench.ctx, statement.model_copy(update={"smallest": None}), bench.task, bench.examples, known=bench.known)
     if statement.smallest is None or bench.ctx.split != "explore":
         return
-    stricter_is_less = statement.kind in ("not_needed", "tolerates", "sufficient", "cannot")
-    standard = own.smallest
-    if statement.smallest <= 0 or (statement.smallest > standard if stricter_is_less else statement.smallest < standard):
+    stricter_is_less = statement.kind in MOST
+    standard = bench.standard
+    laxer = statement.smallest > standard if stricter_is_less else statement.smallest < standard
+    if statement.smallest <= 0 or laxer:
         way = "at most" if stricter_is_less else "at least"
         raise ToolInputError(
-            f"smallest: {statement.smallest:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g}, a "
-            "tenth of what separates the intact model from chance, or left out"
+            f"smallest: {statement.smallest:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g}, or "
+            "left out"
         )
-    if not stricter_is_less and statement.smallest >= own.gap / 0.1 * 0.1 and statement.objective in ("accuracy", "probability"):
+    bounds = bench.objective.bounds
+    if not stricter_is_less and bounds is not None and statement.smallest >= bounds[1]:
         raise ToolInputError(
-            f"smallest: no effect on {statement.objective} can be larger than {own.gap:.3g} here, so it could never come true"
+            f"smallest: no effect on {statement.objective} can be larger than {bounds[1]:g}, so it could never come true"
         )
 
 
-def _intact(bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _intact(bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     n, groups = len(bench.examples), len(set(bench.groups))
     return [
@@ -95,10 +91,10 @@ def _intact(bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
     ]  # fmt: skip
 
 
-def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | None]) -> list[Measurement]:
+def _rows(c: Contrast, contrasts: Sequence[Contrast], where: Mapping[str, Any]) -> list[Measurement]:
     """The estimates of one contrast and its p value."""
     place = {**where, "component": c.component or None, "intervention": c.intervention or None}
-    named = {**place, "variant": None if c.role == "effect" else f"against {c.control}"}
+    named: Mapping[str, Any] = {**place, "variant": None if c.role == "effect" else f"against {c.control}"}
     n, groups = len(c.groups), len(set(c.groups))
     out: list[Measurement] = []
     for i, q in enumerate(c.quantities):
@@ -108,7 +104,9 @@ def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | Non
         name = "effect" if c.role == "effect" else f"beyond_control.{q.name}"
         control = _control(c, value, contrasts) if c.role == "effect" else None
         out.append(
-            Measurement(name=name, unit=q.unit, value=value, low=low, high=high, n=n, groups=groups, control=control, **named)
+            Measurement(
+                name=name, unit=q.unit, value=value, low=low, high=high, n=n, groups=groups, control=control, **named
+            )
         )
     out.append(Measurement(name="p", unit="p value", value=c.p(), n=n, groups=groups, **named))
     return out
@@ -116,7 +114,9 @@ def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | Non
 
 def _control(c: Contrast, value: float, contrasts: Sequence[Contrast]) -> Control | None:
     """The effect that the control has at the same place, from the difference between the two."""
-    mine = [k for k in contrasts if k.role == "control" and (k.component, k.intervention) == (c.component, c.intervention)]
+    mine = [
+        k for k in contrasts if k.role == "control" and (k.component, k.intervention) == (c.component, c.intervention)
+    ]
     for k in mine:
         for i, q in enumerate(k.quantities):
             if q.name == c.quantities[0].name:
@@ -133,7 +133,7 @@ def _finite(x: float) -> float | None:
     return x if abs(x) < float("inf") else None
 
 
-def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """P values of the ways in which the whole statement can turn out not to be so."""
     effects = [c for c in contrasts if c.role == "effect"]
     n, groups = len(bench.examples), len(set(bench.groups))
@@ -145,7 +145,7 @@ def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str
     return [Measurement(name=k, unit="p value", value=v, n=n, groups=groups, **where) for k, v in values.items()]
 
 
-def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """Chance that unseen examples confirm it if what is seen here is true, and the calibrated probability."""
     n, groups = len(bench.examples), len(set(bench.groups))
     seen = features(contrasts, statistics.share(1) / CONFIRMED_WITH)
@@ -171,6 +171,7 @@ def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measuremen
     lines.append(f"all of it holds: p = {holds:.2g}")
     if "power" in named:
         lines.append(
-            f"power on as many unseen examples {named['power']:.2f}, calibrated probability to be confirmed {named['probability']:.2f}"
+            f"power on as many unseen examples {named['power']:.2f}, calibrated probability to be confirmed "
+            f"{named['probability']:.2f}"
         )
     return "\n".join(lines)

@@ -63,8 +63,13 @@ class Bench:
 
     @property
     def smallest(self) -> float:
-        """The smallest effect that counts, in the objective: the statement's own, or a tenth of the gap."""
-        return SMALLEST * self.gap if self.statement.smallest is None else self.statement.smallest
+        """The smallest effect that counts: the statement's own, or what its kind asks by itself."""
+        return self.standard if self.statement.smallest is None else self.statement.smallest
+
+    @property
+    def standard(self) -> float:
+        """The smallest effect that the statement's kind asks for by itself."""
+        return kinds()[self.statement.kind].least(self)
 
     def scores(self, conditions: Sequence[Condition]) -> list[Scores]:
         """Scores under conditions, all of those not yet known in one sweep."""
@@ -75,12 +80,12 @@ class Bench:
         return [self.known[c] for c in conditions]
 
     def difference(self, a: Scores, b: Scores) -> Quantity:
-        """a minus b in the objective, example by example."""
+        """A minus b in the objective, example by example."""
         o = self.objective
         return Quantity(o.name, o.unit, o.of(a) - o.of(b), o.difference_bounds)
 
     def tell_apart(self, a: Scores, b: Scores) -> tuple[Quantity, ...]:
-        """a minus b in each quantity by which a control can differ: accuracy, probability, and where there are foils margin."""
+        """A minus b in each quantity by which a control can differ: accuracy, probability, and where there are foils margin."""
         names = ["accuracy", "probability"]
         if not np.isnan(a.foil_margin).any() and len(set(self.groups)) >= 64:
             names.append("margin")
@@ -89,13 +94,15 @@ class Bench:
             for n in names
         )
 
-    def effect(self, values: Quantity, bound: float, **where: str) -> Contrast:
+    def effect(self, values: Quantity, bound: float, *, component: str = "", intervention: str = "") -> Contrast:
         """An effect that must exceed a bound."""
-        return Contrast("effect", "exceed", bound, (values,), self.groups, **where)
+        return Contrast("effect", "exceed", bound, (values,), self.groups, intervention, component)
 
-    def beyond(self, quantities: tuple[Quantity, ...], control: str, **where: str) -> Contrast:
+    def beyond(
+        self, quantities: tuple[Quantity, ...], control: str, *, component: str = "", intervention: str = ""
+    ) -> Contrast:
         """What must differ from its control at all, in any of several quantities."""
-        return Contrast("control", "exceed", 0.0, quantities, self.groups, control=control, **where)
+        return Contrast("control", "exceed", 0.0, quantities, self.groups, intervention, component, control)
 
     def others(self, kept: Sequence[Component]) -> list[Component]:
         """Every component of the model of the same parts and anchors as these, without them."""
@@ -122,6 +129,21 @@ class Bench:
         return list(found.values())
 
 
+def tenth_of_gap(bench: Bench) -> float:
+    """A tenth of what separates the intact model from chance, in the objective."""
+    return SMALLEST * bench.gap
+
+
+def tenth_of_task(bench: Bench) -> float:
+    """A tenth of what there is to get right beyond chance, a share of examples."""
+    return SMALLEST * (1 - bench.chance)
+
+
+def tenth_of_examples(_: Bench) -> float:
+    """One example in ten."""
+    return SMALLEST
+
+
 Check = Callable[[Statement], None]
 
 
@@ -131,8 +153,8 @@ class Kind:
 
     says: in one line, for whoever states it. needs, allows: fields of a statement beyond kind and task. interventions: what
     it is tested under where nothing is said. twins: examples need a twin. capable: it means nothing for a model that cannot
-    do the task. measure: the contrasts that must all hold. sentence: what it says, with `{effect}` where the effect on
-    unseen examples stands.
+    do the task. least: the smallest effect that counts where the statement does not ask for more. measure: the contrasts
+    that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
     """
 
     name: str
@@ -145,6 +167,7 @@ class Kind:
     twins: bool = False
     capable: bool = True
     check: Check = lambda _: None
+    least: Callable[[Bench], float] = tenth_of_gap
 
     def complete(self, statement: Statement) -> Statement:
         """The statement with this kind's interventions where none are given; ToolInputError where it cannot be meant."""
@@ -170,6 +193,14 @@ DEFAULTS = {n: f.default for n, f in Statement.model_fields.items()}
 def kinds() -> dict[str, Kind]:
     """Every kind of finding by name: one for each module of `kinds`."""
     return dict(_kinds())
+
+
+def kind_of(name: str) -> Kind:
+    """A kind by its name; ToolInputError lists those there are."""
+    known = kinds()
+    if name not in known:
+        raise ToolInputError(f"there is no kind of finding {name!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 @cache
