@@ -59,7 +59,7 @@ def test_cannot_needs_a_finding_that_the_model_cannot(store):
     i.end("cannot")
     assert "cannot" not in conclude(of(store, "claims-cannot")).verdict
     j = Investigation(store, "cannot")
-    j.confirmed("cannot", effects=0.0, control=None) if False else j.settled(j.predicted("cannot"), 0.0, control=None)
+    j.settled(j.predicted("cannot"), 0.0, control=None)
     j.end("cannot")
     assert conclude(of(store, "cannot")).verdict == "The model cannot do it"
 
@@ -197,7 +197,7 @@ def test_there_are_at_most_900_words_in_view_before_the_evidence(store):
         store.put_entry(name, 2, Hypothesis(handle=f"H{number + 1}", statement="It adds. " * 40))
     i.end("found", "So it adds. " * 150)
     seen = re.sub(r"<details>.*?</details>", "", render(store, name, None).partition("## Evidence")[0], flags=re.DOTALL)
-    assert len(seen.split()) <= 900
+    assert len(re.findall(r"[^|\s]+", seen)) <= 900
     assert "40 findings were put to unseen examples" in seen
 
 
@@ -217,7 +217,7 @@ def test_limits_are_about_this_run(store):
     j.confirmed("necessary", MLP0)
     j.end()
     other = "\n".join(limits(of(store, "plain"), store.run("plain")))
-    assert "alone" not in other
+    assert "ablation alone" not in other
     assert "otherwise than" not in other
     assert "earlier round" not in other
 
@@ -245,7 +245,7 @@ def test_hostile_texts_in_findings_questions_and_reasons_are_inert(store):
     f = i.confirmed("necessary", MLP0, task=EVIL)
     store.put_entry("evil", 2, f.model_copy(update={"sentence": EVIL, "retracted": EVIL, "reason": EVIL}))
     i.settled(i.predicted("differs", "decoder.1.mlp.out@answer", label=EVIL, among=EVIL), EVIL)
-    g = i.confirmed("steers", "decoder.2.mlp.out@answer")
+    g = i.confirmed("sufficient", "decoder.2.mlp.out@answer")
     store.put_entry("evil", 2, g.model_copy(update={"sentence": EVIL}))
     store.put_entry("evil", 2, Claim(finding=f.handle, interpretation=EVIL))
     i.end("found", EVIL)

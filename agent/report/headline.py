@@ -11,6 +11,7 @@ from tools.findings.phrases import listed
 from tools.findings.settling import reference
 
 MOST = 4  # of one kind named one by one; more are counted
+SENTENCES = 8
 ABLATIONS = {"zero": "zero", "mean": "mean", "resample": "resample"}
 FALLS = {
     "accuracy": "accuracy falls", "probability": "the answer's probability falls", "margin": "the margin to the foil falls",
@@ -43,7 +44,7 @@ def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
     for group in groups.values():
         kind = group[0].finding.statement.kind
         said[kind] = said.get(kind, 0) + 1
-        if said[kind] > MOST:
+        if said[kind] > MOST or len(out) == SENTENCES:
             rest += group
         else:
             out.append(Sentence(_say(group), _handles(group)))
@@ -78,6 +79,8 @@ def _say(group: Sequence[Tested]) -> str:
             return _not_needed(group)
         case "carries":
             return _carries(group)
+        case "sufficient":
+            return _enough(group[0])
         case _:
             only = group[0]
             return only.finding.sentence or f"{only.words[:1].upper()}{only.words[1:]}."
@@ -112,6 +115,14 @@ def _not_needed(group: Sequence[Tested]) -> str:
         f": removed{f' ({whole})' if whole else ''}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {effect}"
     )
     return f"Not needed {_for(s)}{where}{_under(s)}: {'; '.join(sets[:MOST])}{more}{change if effect else ''}."
+
+
+def _enough(t: Tested) -> str:
+    s, effect = t.finding.statement, _bound([t], max, "at most", several=len(t.effects) > 1)
+    fall = (
+        f"; with all others removed {FALLS.get(s.objective, f'{s.objective} gets worse')} by {effect}" if effect else ""
+    )
+    return f"Enough {_for(s)}{_under(s)}, of {len(s.among_what)} components of the kind: {place_words(s)}{fall}."
 
 
 def _carries(group: Sequence[Tested]) -> str:

@@ -26,9 +26,10 @@ def linked(text: str, record: RunRecord) -> str:
     return "".join(parts[int(p)] if i % 2 else markdown(p) for i, p in enumerate(kept))
 
 
-def links(handles: Sequence[str]) -> str:
-    """Handles as links to their places in the report."""
-    return ", ".join(f"[{markdown(h)}](#{anchor(h)})" for h in handles)
+def links(handles: Sequence[str], most: int | None = None) -> str:
+    """Handles as links to their places in the report; of more than `most` the rest is counted."""
+    more = f" and {len(handles) - most} more" if most is not None and len(handles) > most else ""
+    return ", ".join(f"[{markdown(h)}](#{anchor(h)})" for h in handles[:most]) + more
 
 
 def anchor(handle: str) -> str:

@@ -8,6 +8,7 @@ from experiments_db.records import Run
 from tools.statistics.multiplicity import ALPHA
 
 UNTESTED = "interpretation, not tested"
+MANY = 10  # handles in a row before the rest is counted
 SHORT = 500  # characters of it that the first screen shows
 
 
@@ -15,7 +16,7 @@ def opening(run: Run, record: RunRecord, c: Concluded) -> list[str]:
     """The lines of the first screen."""
     lines = [f"# {markdown(run.goal)}", ""]
     lines += [
-        f"**{c.verdict}.** {' '.join(f'{linked(s.text, record)} ({links(s.findings)})' for s in c.headline)}".rstrip()
+        f"**{c.verdict}.** {' '.join(f'{linked(s.text, record)} ({links(s.findings, MANY)})' for s in c.headline)}".rstrip()
     ]
     if said := without_headline(run, record, c):
         lines += ["", markdown(said)]
@@ -57,7 +58,7 @@ def _questions(c: Concluded, record: RunRecord) -> list[str]:
     lines = ["", "The goal as it was understood:", ""]
     for a in c.questions:
         q = a.question
-        came = f"answered by {links(a.by)}" if a.by else f"**unanswered**: {markdown(a.why)}"
+        came = f"answered by {links(a.by, MANY)}" if a.by else f"**unanswered**: {markdown(a.why)}"
         lines.append(f'- <a id="{q.handle.lower()}"></a>{q.handle} ({q.asks}) {linked(q.text, record)}: {came}')
     return lines
 
@@ -94,6 +95,6 @@ def stays_open(c: Concluded) -> str:
     return f"{said[0].upper()}{said[1:]}." if said else "Nothing that was asked."
 
 
-def _handles(handles: list[str], most: int = 12) -> str:
+def _handles(handles: list[str], most: int = MANY) -> str:
     more = f" and {len(handles) - most} more" if len(handles) > most else ""
     return ", ".join(handles[:most]) + more
