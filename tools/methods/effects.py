@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from experiments_db.places import Component, ComponentSet, Intervention
+from experiments_db.places import Component, ComponentSet, Intervention, parse_anchor
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Site, channels_of
-from tools.methods.anchors import positions
+from tools.methods.anchors import positions, span_positions
 from tools.methods.interventions import select
 from tools.methods.scoring import Microbatch, Scores, batch_of, encode, microbatches, score
 from tools.methods.tool import Context, ToolInputError
@@ -71,14 +71,17 @@ def sites_of(subject: Subject, component: Component) -> tuple[Site, ...]:
 def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str], seed: int) -> tuple[list[int], int]:
     """For each example another one, of another group, whose activation can stand in for its own; and how many have none.
 
-    A donor has as many tokens wherever an anchor needs it: the same number of answer tokens, and for `all` the same length.
+    A donor has as many tokens wherever an anchor needs it: the same number of answer tokens, for `all` the same length,
+    for a span the same number of tokens in it.
     Those without a donor keep themselves, so that their ablation changes nothing: the count has to be reported.
     """
     encoded = [encode(subject, e.prompt, e.answer) for e in examples]
     whole = "all" in anchors
-    classes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    roles = sorted({parse_anchor(a).name for a in anchors if a != "all"} - {"", "answer"})
+    classes: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, (prompt, answer) in enumerate(encoded):
-        classes[len(prompt) if whole else 0, len(answer)].append(i)
+        spans = (len(span_positions(subject, examples[i], role)) for role in roles)
+        classes[len(prompt) if whole else 0, len(answer), *spans].append(i)
     chosen, alone = list(range(len(examples))), 0
     for key, members in sorted(classes.items()):
         order = list(members)
