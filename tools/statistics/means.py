@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tools.statistics import gaffke, skewed
-from tools.statistics.estimate import Array, Estimate, Groups, Undefined, finite
+from tools.statistics.estimate import Array, Estimate, Groups, Undefined, estimates, finite
 
 Bounds = tuple[float, float]
 TINY = skewed.TINY
@@ -56,7 +56,7 @@ def means(
         within(values, bounds)
         low, high = gaffke.ends(sums, weight, bounds, level)
         low, high, method = np.minimum(low, centre), np.maximum(high, centre), "Gaffke"
-    return [Estimate(float(c), float(a), float(b), g.n, g.count, level, method) for c, a, b in zip(centre, low, high)]
+    return estimates(centre, low, high, g, level, method)
 
 
 def within(values: ArrayLike, bounds: Bounds) -> None:
@@ -114,7 +114,7 @@ def proportions(successes: ArrayLike, groups: ArrayLike | Groups, level: float =
     low = np.where(p > 0, special.betaincinv(np.maximum(hits, TINY), n - hits + 1, tail), 0.0)
     high = np.where(p < 1, special.betaincinv(hits + 1, np.maximum(n - hits, TINY), 1 - tail), 1.0)
     method = "Clopper-Pearson" + method
-    return [Estimate(float(c), float(a), float(b), g.n, g.count, level, method) for c, a, b in zip(p, low, high)]
+    return estimates(p, low, high, g, level, method)
 
 
 def effective(variance: Array, sums: Array, sizes: Array, level: float) -> tuple[Array, str]:
@@ -170,7 +170,7 @@ def paired_differences(
     middle, half = up - down, q * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
     low, high = np.clip(middle - half, -1, value), np.clip(middle + half, value, 1)
     method = "Bonett-Price" + method
-    return [Estimate(float(c), float(u), float(v), g.n, g.count, level, method) for c, u, v in zip(value, low, high)]
+    return estimates(value, low, high, g, level, method)
 
 
 def binary(values: Array) -> bool:
