@@ -32,7 +32,9 @@ def cells(minimum: dict[str, int] | None = None) -> Iterator[Cell]:
                 yield Cell(estimator, distribution, groups, sample)
 
 
-def _mean(draw: d.Draw, *, clustered: bool = False, bounds: tuple[float, float] | None = None, truth: float = 0.0) -> Sample:
+def _mean(
+    draw: d.Draw, *, clustered: bool = False, bounds: tuple[float, float] | None = None, truth: float = 0.0
+) -> Sample:
     def sample(rng: d.Rng, repeats: int, groups: int) -> tuple[list[st.Estimate], float]:
         return st.means(draw(rng, (repeats, groups)), d.labels(groups, clustered), bounds=bounds), truth
 
@@ -51,7 +53,9 @@ def _error_rate(rng: d.Rng, repeats: int, groups: int) -> tuple[list[st.Estimate
 
 def _share(rate: float, share: float | None = None) -> Sample:
     def sample(rng: d.Rng, repeats: int, groups: int) -> tuple[list[st.Estimate], float]:
-        return st.proportions(d.successes(rate, share)(rng, (repeats, groups)), d.labels(groups, share is not None)), rate
+        return st.proportions(
+            d.successes(rate, share)(rng, (repeats, groups)), d.labels(groups, share is not None)
+        ), rate
 
     return sample
 
@@ -152,7 +156,10 @@ CASES: dict[str, dict[str, Sample]] = {
         "one value": _mean(lambda r, s: np.full(s, 0.25), bounds=(0, 1), truth=0.25),
         "signs .1 and .02": _mean(d.signs(0.1, 0.02), bounds=(-1, 1), truth=0.08),
         "Beta(.1, .9), copies of 1 to 4": _mean(
-            lambda r, s: r.beta(0.1, 0.9, s)[:, d.labels(s[1], clustered=True)], clustered=True, bounds=(0, 1), truth=0.1
+            lambda r, s: r.beta(0.1, 0.9, s)[:, d.labels(s[1], clustered=True)],
+            clustered=True,
+            bounds=(0, 1),
+            truth=0.1,
         ),
     },
     "proportion": {f"rate {p}": _share(p) for p in RATES}
@@ -174,7 +181,9 @@ CASES: dict[str, dict[str, Sample]] = {
         "lognormal noise": _ratio(d.normal, d.lognormal, 3.0),
         "5% outliers": _ratio(d.outliers, d.outliers, 6.0),
         "5% outliers, one-sided": _ratio(d.normal, d.one_sided, 3.0),
-        "normal, 1 to 4 a group": _ratio(d.within_groups(d.normal, 0.5), d.within_groups(d.normal, 0.5), 3.0, clustered=True),
+        "normal, 1 to 4 a group": _ratio(
+            d.within_groups(d.normal, 0.5), d.within_groups(d.normal, 0.5), 3.0, clustered=True
+        ),
     },
     "correlation": {f"normal, {rho}": _correlation(rho, d.normal) for rho in (0.0, 0.5, 0.9, 0.99)}
     | {

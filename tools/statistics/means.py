@@ -67,12 +67,11 @@ def within(values: ArrayLike, bounds: Bounds) -> None:
 
 
 def summed(values: ArrayLike, groups: Groups, weights: ArrayLike | None) -> tuple[Array, Array]:
-    """Weighted sums and sums of weights within groups, both (k, G) for values (k, n)."""
+    """Weighted sums (k, G) and sums of weights within groups for values (k, n); (1, G) where all rows have the same."""
     x = finite(values, groups)
     if weights is None:
-        sums = groups.sums(x)
-        return sums, np.broadcast_to(groups.sizes, sums.shape)
-    w = np.broadcast_to(finite(weights, groups, "weights"), x.shape)
+        return groups.sums(x), groups.sizes[None]
+    w = np.atleast_2d(finite(weights, groups, "weights"))
     if w.size and (w.min() < 0 or (w.sum(-1) <= 0).any()):
         raise Undefined("weights that are below 0, or all 0")
     return groups.sums(x * w), groups.sums(w)

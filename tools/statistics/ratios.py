@@ -55,29 +55,33 @@ def _not_zero(bottom: Array, level: float) -> None:
 
 def _limit(top: Array, bottom: Array, value: Array, side: int, level: float) -> Array:
     """The end of each row's interval on one side: where the p value falls to (1 - level) / 2; infinite where it does not."""
-    scale = np.abs(bottom.mean(-1))
-    error = skewed.moments((top - value[:, None] * bottom) / scale[:, None])[0]
-    tail, sign = (1 - level) / 2, side * np.sign(bottom.mean(-1))[:, None]
+    g = top.shape[-1]
+    e, mean = top - value[:, None] * bottom, bottom.mean(-1)
+    e = np.where(np.abs(e).max(-1, keepdims=True) > skewed.TINY * np.abs(top).max(-1, keepdims=True), e, 0.0)
+    b = bottom - mean[:, None]
+    ee, eb, bb = (np.mean(v, axis=-1) for v in (e * e, e * b, b * b))
+    eee, eeb, ebb, bbb = (np.mean(v, axis=-1) for v in (e * e * e, e * e * b, e * b * b, b * b * b))
+    critical, sign = skewed.quantile(level, g - 1), side * np.sign(mean)
 
-    def kept(r: Array) -> Bool[np.ndarray, " k"]:
-        d = sign * (r[:, None] * bottom - top)  # of mean 0 if r is the ratio; the further out r, the more above 0
-        centre = d.mean(-1)
-        return skewed.p_above(centre, d - centre[:, None]) > tail
+    def kept(h: Array) -> Bool[np.ndarray, " k"]:
+        """Whether the interval holds `value + h`, by the moments of h * bottom - e, whose mean is 0 if that is the ratio."""
+        second = h * h * bb - 2 * h * eb + ee
+        third = h**3 * bbb - 3 * h * h * ebb + 3 * h * eeb - eee
+        error, skew = skewed.from_moments(second, sign * third, g)
+        return skewed.lesser(sign * h * mean, error, skew, g) < critical
 
-    inner, outer = value, value + side * 4 * error
+    inner, outer = np.zeros_like(value), side * 4 * np.sqrt(ee / max(g - 1, 1)) / np.abs(mean)
     far = kept(outer)
     for _ in range(40):
         if not far.any():
             break
-        inner = np.where(far, outer, inner)
-        outer = np.where(far, value + 2 * (outer - value), outer)
+        inner, outer = np.where(far, outer, inner), np.where(far, 2 * outer, outer)
         far = kept(outer)
-    for _ in range(30):
+    for _ in range(40):
         middle = (inner + outer) / 2
         inside = kept(middle)
         inner, outer = np.where(inside, middle, inner), np.where(inside, outer, middle)
-    exact = np.abs(top - value[:, None] * bottom).max(-1) <= skewed.TINY * np.abs(top).max(-1)
-    return np.where(far | exact, side * np.inf, outer)
+    return np.where(far | (ee == 0), side * np.inf, value + outer)
 
 
 def correlation(x: ArrayLike, y: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95) -> Estimate:
