@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from tools.engine import programs
 from tools.engine.sites import HEADED, Edit, Site, SiteError
+from tools.methods.interventions import units_of
 from tools.subjects import Inputs, Subject, SubjectError, wrap
 
 Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]
@@ -39,7 +40,7 @@ def test_putting_an_activation_back_where_it_was_changes_nothing(
         for head in heads:
             width = value.shape[-1] // 4
             part = value if head is None else value[..., head * width : (head + 1) * width]
-            for edit in (Edit(site, "set", part, None, head), Edit(site, "set", part[:, [1, 4]], at, head)):
+            for edit in (Edit(site, "set", part, None, units_of(head)), Edit(site, "set", part[:, [1, 4]], at, units_of(head))):
                 assert_close(subject.run(inputs, edits=[edit]).logits, clean.logits, atol=1e-5, rtol=0)
 
 
@@ -79,7 +80,7 @@ def test_zeroing_an_input_of_a_projection_is_zeroing_its_weights(
             width = columns.shape[0] // 4
             head, channels = 3, slice(3 * width, 4 * width)
         columns[channels] = 0
-        edit = Edit(Site(stack, 1, kind), "scale", torch.zeros(()), head=head)
+        edit = Edit(Site(stack, 1, kind), "scale", torch.zeros(()), units=units_of(head))
         assert_close(subject.run(inputs, edits=[edit]).logits, model(**inputs.fields).logits, atol=1e-5, rtol=1e-5)
 
 
@@ -89,7 +90,7 @@ def test_editing_all_heads_one_by_one_is_editing_the_whole_site(
     inputs = batch(subject, rows)
     for site in (s for s in sites(subject, [1]) if s.kind in HEADED):
         whole = subject.run(inputs, edits=[Edit(site, "scale", torch.tensor(0.3))], capture=[site])
-        each = [Edit(site, "scale", torch.tensor(0.3), head=h) for h in range(4)]
+        each = [Edit(site, "scale", torch.tensor(0.3), units=(h,)) for h in range(4)]
         assert_close(subject.run(inputs, edits=each).logits, whole.logits, atol=1e-5, rtol=0)
         one = subject.run(inputs, edits=each[2:3], capture=[site]).captured[site]
         clean = subject.run(inputs, capture=[site]).captured[site]
@@ -145,7 +146,7 @@ def test_an_edit_changes_a_copy() -> None:
     before = h.clone()
     for positions in (None, torch.tensor([[1], [2]])):
         for head in (None, 1):
-            Edit(Site("decoder", 0, "attn.z"), "scale", torch.zeros(()), positions, head).apply(h, 4)
+            Edit(Site("decoder", 0, "attn.z"), "scale", torch.zeros(()), positions, units_of(head)).apply(h, 4)
     assert torch.equal(h, before)
 
 
@@ -169,8 +170,8 @@ def test_sites_and_heads_that_do_not_exist_are_refused_with_those_that_do(
     zero = torch.zeros(())
     for edit, message in [
         (Edit(Site(stack, 4, "mlp.out"), "scale", zero), "blocks 0 to 3"),
-        (Edit(Site(stack, 0, "attn.z"), "scale", zero, head=4), "heads 0 to 3"),
-        (Edit(Site(stack, 0, "mlp.out"), "scale", zero, head=1), "has no heads"),
+        (Edit(Site(stack, 0, "attn.z"), "scale", zero, units=(4,)), "heads 0 to 3"),
+        (Edit(Site(stack, 0, "mlp.out"), "scale", zero, units=(999,)), "has channels 0 to"),
     ]:
         with pytest.raises(SiteError, match=message):
             subject.run(inputs, edits=[edit])

@@ -85,7 +85,7 @@ def test_edits_act_alike_with_and_without_a_cache(
         Edit(Site("decoder", 1, "mlp.out"), "scale", torch.tensor(-1.0)),
         Edit(Site("decoder", 0, "resid_pre"), "add", each),
         Edit(Site("decoder", 3, "resid_post"), "add", 3 * each, last),
-        Edit(Site("decoder", 2, "attn.z"), "scale", torch.zeros(()), head=1),
+        Edit(Site("decoder", 2, "attn.z"), "scale", torch.zeros(()), units=(1,)),
     ]
     made = text_subject.generate(prompts, 5, program, edits)
     assert made == text_subject.generate(prompts, 5, program, edits, cached=False)
@@ -117,7 +117,7 @@ def test_what_cannot_be_generated_is_refused_with_the_reason(
     with pytest.raises(ProgramError, match="0 to 3"):
         generate([[5]], 3, (0, 7))
     with pytest.raises(SiteError, match="heads 0 to 3"):
-        generate([[5]], 3, None, [Edit(Site("decoder", 0, "attn.z"), "scale", torch.zeros(()), head=9)])
+        generate([[5]], 3, None, [Edit(Site("decoder", 0, "attn.z"), "scale", torch.zeros(()), units=(9,))])
     assert generate([], 3) == []
     assert generate([[5], [6, 7]], 0) == [[], []]
 

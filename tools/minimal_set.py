@@ -20,7 +20,7 @@ from experiments_db.records import Control, Measurement, Outcome
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Kind, Site
 from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools.methods.interventions import activations, channels, derangement, select
+from tools.methods.interventions import activations, channels, derangement, select, units_of
 from tools.methods.measuring import load_examples, measured
 from tools.methods.scoring import Microbatch, Scores, score
 from tools.methods.tables import as_array
@@ -85,14 +85,14 @@ class _Search:
         every = {p for s in sets for name in s for p in self.sites[name]}
         edits = dict[Part, Edit]()
         if self.args.ablation == "zero":
-            edits = {p: Edit(p[1], "scale", torch.zeros(()), positions, p[2]) for p in every}
+            edits = {p: Edit(p[1], "scale", torch.zeros(()), positions, units_of(p[2])) for p in every}
         elif every:
             full = activations(subject, batch, [site for _, site, _ in sorted(every, key=lambda p: p[0])])
             lengths = [0 if positions is not None else n for n in batch.inputs.lengths]
             donors, _ = derangement(lengths, torch.Generator().manual_seed(self.ctx.seed))
             for p in every:
                 h = self._part(full[p[1]], p, positions)
-                edits[p] = Edit(p[1], "set", h[donors.to(h.device)], positions, p[2])
+                edits[p] = Edit(p[1], "set", h[donors.to(h.device)], positions, units_of(p[2]))
         order = {name: i for i, name in enumerate(self.parts)}
         return [
             Variant(blocks, tuple(edits[p] for name in sorted(s, key=order.__getitem__) for p in self.sites[name]))

@@ -17,7 +17,7 @@ from experiments_db.records import Control, Measurement, Outcome
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Kind, Site
 from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools.methods.interventions import Spot, activations, channels, random_edits, select, set_edits
+from tools.methods.interventions import Spot, activations, channels, random_edits, select, set_edits, units_of
 from tools.methods.measuring import measured
 from tools.methods.scoring import Microbatch, Scores, score
 from tools.methods.tables import as_array, grid, text_table
@@ -172,7 +172,7 @@ class _Plan:
     def _receive(self, arrived: Tensor) -> tuple[Edit, ...]:
         head = self.args.receiver_head
         value = channels(arrived, head, self.ctx.subject.spec().n_heads)
-        return (Edit(self.receiver, "set", value, None, head),)
+        return (Edit(self.receiver, "set", value, None, units_of(head)),)
 
     def _part(self, h: Tensor, spot: Spot) -> Tensor:
         heads = self.ctx.subject.spec().n_heads if self.kind in HEADED else 1

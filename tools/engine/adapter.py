@@ -62,14 +62,14 @@ class StackSpec:
             )
 
     def check_edit(self, edit: Edit) -> None:
-        """Raise SiteError unless the edit's site, and its head if it names one, are this stack's."""
+        """Raise SiteError unless the edit's site, and its units if it names any, are this stack's."""
         self.check(edit.site)
-        if edit.head is None:
-            return
-        if edit.site.kind not in HEADED:
-            raise SiteError(f"{edit.site} has no heads: a head can be named at {', '.join(sorted(HEADED))} only")
-        if not 0 <= edit.head < self.n_heads:
-            raise SiteError(f"head {edit.head} does not exist: {edit.site} has heads 0 to {self.n_heads - 1}")
+        headed = edit.site.kind in HEADED
+        most = self.n_heads if headed else None if edit.site.kind == "mlp.act" else self.width
+        bad = [u for u in edit.units or () if u < 0 or (most is not None and u >= most)]
+        if bad:
+            unit = "head" if headed else "channel"
+            raise SiteError(f"{unit} {bad[0]} does not exist: {edit.site} has {unit}s 0 to {(most or 1) - 1}")
 
 
 def tree_map(value: Any, f: Callable[[Tensor], Any]) -> Any:

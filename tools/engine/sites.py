@@ -68,20 +68,20 @@ class Edit:
     value: broadcasts to the selection, (batch, positions, channels); for `scale` a factor, for `project_out` the
         direction to remove (any length), for `set` and `add` the activation.
     positions: (batch, n) token indices of each row, or None for all positions.
-    head: one head of a site that has heads (q, k, v, pattern, z), or None for all channels.
+    units: which heads of a site that has heads (q, k, v, pattern, z), or which channels of any other; None for all. The
+        value has the selected channels in the order of `units`.
     """
 
     site: Site
     op: Literal["set", "add", "scale", "project_out"]
     value: Float[Tensor, "..."]
     positions: Int[Tensor, "batch n"] | None = None
-    head: int | None = None
+    units: tuple[int, ...] | None = None
 
     def apply(self, h: Float[Tensor, "batch seq channels"], n_heads: int) -> Float[Tensor, "batch seq channels"]:
         """A changed copy of `h`; `h` itself stays as it is."""
         out = h.clone()
-        width = h.shape[-1] // n_heads
-        channels = slice(None) if self.head is None else slice(self.head * width, (self.head + 1) * width)
+        channels = channels_of(self.units, h.shape[-1] // n_heads)
         rows = torch.arange(h.shape[0], device=h.device)[:, None]
         old = h[..., channels] if self.positions is None else h[rows, self.positions][..., channels]
         new = self._changed(old).to(h.dtype).expand_as(old)
@@ -106,3 +106,12 @@ class Edit:
                 norm = value.norm(dim=-1, keepdim=True)
                 unit = value / norm.clamp(min=torch.finfo(value.dtype).tiny)  # a zero direction removes nothing
                 return old - (old * unit).sum(-1, keepdim=True) * unit
+
+
+def channels_of(units: tuple[int, ...] | None, width: int) -> slice | list[int]:
+    """The channels of some units that are `width` channels wide each; all of them for None."""
+    if units is None:
+        return slice(None)
+    if len(units) == 1:
+        return slice(units[0] * width, (units[0] + 1) * width)
+    return [u * width + i for u in units for i in range(width)]

@@ -25,6 +25,16 @@ class Spot:
     positions: Int[Tensor, "batch n"] | None
     head: int | None = None
 
+    @property
+    def units(self) -> tuple[int, ...] | None:
+        """The units that an edit here is about."""
+        return units_of(self.head)
+
+
+def units_of(head: int | None) -> tuple[int, ...] | None:
+    """A head as the units of an edit."""
+    return None if head is None else (head,)
+
 
 def activations(subject: Subject, batch: Microbatch, sites: Sequence[Site]) -> dict[Site, Tensor]:
     """Intact activations of a microbatch at the sites, (batch, seq, channels) each."""
@@ -67,7 +77,7 @@ def channels(h: Tensor, head: int | None, n_heads: int) -> Tensor:
 
 def set_edits(spot: Spot, new: dict[Site, Tensor]) -> tuple[Edit, ...]:
     """Edits that put `new` (already selected by position and head) in place."""
-    return tuple(Edit(s, "set", new[s], spot.positions, spot.head) for s in spot.sites)
+    return tuple(Edit(s, "set", new[s], spot.positions, spot.units) for s in spot.sites)
 
 
 def random_edits(
@@ -79,5 +89,5 @@ def random_edits(
         change = (new[site] - old[site]).float()
         noise = torch.randn(change.shape, generator=generator).to(change.device)
         noise *= change.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        edits.append(Edit(site, "set", (old[site].float() + noise).to(old[site].dtype), spot.positions, spot.head))
+        edits.append(Edit(site, "set", (old[site].float() + noise).to(old[site].dtype), spot.positions, spot.units))
     return tuple(edits)

@@ -123,6 +123,12 @@ def _microbatch(subject: Subject, indices: list[int], examples: list[Example], e
     )
 
 
+def batch_of(subject: Subject, examples: Sequence[Example]) -> Microbatch:
+    """All the examples as one microbatch, in the order given."""
+    encoded = [_encoded(subject, e) for e in examples]
+    return _microbatch(subject, list(range(len(examples))), list(examples), encoded)
+
+
 def choice_tokens(subject: Subject, example: Example, choices: Sequence[str]) -> tuple[int, ...] | None:
     """First tokens of the choices after this prompt; None where two choices share one, so that they cannot decide."""
     firsts = tuple(encode(subject, example.prompt, c)[1][0] for c in choices)

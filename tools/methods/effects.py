@@ -1,0 +1,291 @@
+"""How a model answers with components changed: one function behind every ablation, patch and finding.
+
+What takes a component's place is fixed for each example over the whole sample, by the seed: neither the microbatch nor the
+memory limit decides it. Several components, in several blocks and at several positions, change together.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from experiments_db.places import Component, ComponentSet, Intervention
+from tools.engine.executor import Variant
+from tools.engine.sites import HEADED, Edit, Site, channels_of
+from tools.methods.anchors import positions
+from tools.methods.interventions import select
+from tools.methods.scoring import Microbatch, Scores, batch_of, encode, microbatches, score
+from tools.methods.tool import Context, ToolInputError
+from tools.subjects import Subject
+from tools.tasks import Example, Task
+from tools.tasks.task import unit_hash
+
+RANDOM_VECTOR = "random vector of the same norm at the same site"
+OTHER_WEIGHTS = "another example's weights"
+Change = tuple[ComponentSet, Intervention]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way of running the model: changes made together (none: intact), and blocks in another order (None: as they are).
+
+    control: a change of the same size that carries no information takes the place of each one: at the same sites and
+    positions a random vector with the norm of the real change; at patterns the weights of yet another example.
+    draw: which of several random vectors.
+    """
+
+    changes: tuple[Change, ...] = ()
+    control: bool = False
+    draw: int = 0
+    blocks: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, components: ComponentSet | Component, intervention: Intervention | str, **others: int) -> "Condition":
+        """One set of components under one intervention."""
+        made = components if isinstance(components, ComponentSet) else ComponentSet.of(components)
+        chosen = intervention if isinstance(intervention, Intervention) else Intervention.parse(intervention)
+        return cls(((made, chosen),), control=bool(others.get("control", 0)), draw=others.get("draw", 0))
+
+
+def sites_of(subject: Subject, component: Component) -> tuple[Site, ...]:
+    """Where a component's output is changed; a block is what its attention and its MLP write.
+
+    ToolInputError for one that this model lacks or that cannot be changed.
+    """
+    stack = subject.spec(component.stack)
+    if component.block is None:
+        raise ToolInputError(f"{component}: only what lies in a block can be changed")
+    kinds = ("attn.out", "mlp.out") if component.part == "block" else (component.part,)
+    missing = [k for k in kinds if k not in stack.kinds]
+    if missing or not 0 <= component.block < len(stack.blocks):
+        raise ToolInputError(
+            f"{component} does not exist in this model: {stack.name} has blocks 0 to {len(stack.blocks) - 1} with "
+            f"{', '.join(stack.kinds)}"
+        )
+    return tuple(Site(stack.name, component.block, k) for k in kinds if k in stack.kinds)
+
+
+def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str], seed: int) -> tuple[list[int], int]:
+    """For each example another one, of another group, whose activation can stand in for its own; and how many have none.
+
+    A donor has as many tokens wherever an anchor needs it: the same number of answer tokens, and for `all` the same length.
+    Those without a donor keep themselves, so that their ablation changes nothing: the count has to be reported.
+    """
+    encoded = [encode(subject, e.prompt, e.answer) for e in examples]
+    whole = "all" in anchors
+    classes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for i, (prompt, answer) in enumerate(encoded):
+        classes[len(prompt) if whole else 0, len(answer)].append(i)
+    chosen, alone = list(range(len(examples))), 0
+    for key, members in sorted(classes.items()):
+        order = list(members)
+        random.Random(f"donors/{seed}/{key}").shuffle(order)
+        for at, i in enumerate(order):
+            others = (order[(at + step) % len(order)] for step in range(1, len(order)))
+            found = next((j for j in others if group_of(examples[j]) != group_of(examples[i])), None)
+            alone += found is None
+            chosen[i] = i if found is None else found
+    return chosen, alone
+
+
+def group_of(example: Example) -> str:
+    """The independent problem that an example poses."""
+    return getattr(example, "group", "") or example.prompt
+
+
+def score_under(
+    ctx: Context,
+    task: Task,
+    examples: Sequence[Example],
+    conditions: Sequence[Condition],
+    *,
+    directions: Mapping[str, Tensor] | None = None,
+    kl: bool = False,
+) -> list[Scores]:
+    """The intact model's scores, then those under each condition, on the same examples.
+
+    directions: vectors by the name that interventions give them, (channels,) each. ToolInputError where more than one
+    example in twenty has no donor.
+    """
+    prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
+    scores, _ = score(ctx.subject, examples, prepared.variants, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl)
+    return scores
+
+
+@dataclass
+class _Prepared:
+    """What the conditions need to know about the whole sample."""
+
+    ctx: Context
+    examples: list[Example]
+    conditions: Sequence[Condition]
+    directions: dict[str, Tensor]
+    chosen: list[int] = field(init=False)
+    means: dict[tuple[Site, str], Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        changes = [(c, how) for condition in self.conditions for made, how in condition.changes for c in made]
+        resampled = {c.anchor or "answer" for c, how in changes if _source(how) == "donor"}
+        self.chosen = list(range(len(self.examples)))
+        if resampled:
+            self.chosen, alone = donors(self.ctx.subject, self.examples, sorted(resampled), self.ctx.seed)
+            if alone > 0.05 * len(self.examples):
+                raise ToolInputError(
+                    f"{alone} of {len(self.examples)} examples have no other example of their length to resample from: name "
+                    "positions in place of all, another intervention, or more examples"
+                )
+        if any(_source(how) == "twin" for _, how in changes) and any(e.twin is None for e in self.examples):
+            raise ToolInputError("these examples have no twins: use resample(donor), or a task with twins (make_task)")
+        wanted = {
+            (s, c.anchor or "answer") for c, how in changes if how.op == "mean" for s in sites_of(self.ctx.subject, c)
+        }
+        self.means = self._means(sorted(wanted)) if wanted else {}
+
+    def _means(self, wanted: Sequence[tuple[Site, str]]) -> dict[tuple[Site, str], Tensor]:
+        """Mean activation over the examples' positions of each anchor, each example counting once."""
+        total = dict.fromkeys(wanted, torch.zeros(()))
+        subject = self.ctx.subject
+        with subject.evaluating():
+            for batch in microbatches(subject, self.examples, self.ctx.max_tokens):
+                full = _captured(subject, batch, [s for s, _ in wanted])
+                for site, anchor in wanted:
+                    at = positions(subject, batch, anchor)
+                    if at is None:
+                        rows = torch.stack(
+                            [full[site][i, :n].double().mean(0) for i, n in enumerate(batch.inputs.lengths)]
+                        )
+                    else:
+                        rows = select(full[site], at).double().mean(1)
+                    total[site, anchor] = total[site, anchor] + rows.sum(0).cpu()
+        return {key: (t / len(self.examples)).to(subject.device, subject.dtype) for key, t in total.items()}
+
+    def variants(self, batch: Microbatch) -> list[Variant]:
+        """Intact, then each condition, for one microbatch."""
+        subject = self.ctx.subject
+        intact = tuple(range(len(subject.spec().blocks)))
+        runs = _Runs(subject, batch, self)
+        out = [Variant(intact)]
+        for condition in self.conditions:
+            edits = tuple(e for made, how in condition.changes for c in made for e in runs.edits(c, how, condition))
+            out.append(Variant(condition.blocks or intact, edits))
+        return out
+
+
+class _Runs:
+    """The activations of one microbatch, of its donors and of its twins, each read once; edits shared by conditions."""
+
+    def __init__(self, subject: Subject, batch: Microbatch, prepared: _Prepared) -> None:
+        self.subject, self.batch, self.prepared = subject, batch, prepared
+        changes = [(c, how, k) for k in prepared.conditions for made, how in k.changes for c in made]
+        self._sites: dict[str, list[Site]] = defaultdict(list)
+        for c, how, condition in changes:
+            sites = sites_of(subject, c)
+            self._sites[_source(how)] += sites
+            if condition.control:
+                self._sites["own"] += sites
+        self._full: dict[str, tuple[Microbatch, dict[Site, Tensor]]] = {}
+        self._made: dict[tuple[Component, Intervention, bool, int], tuple[Edit, ...]] = {}
+
+    def edits(self, c: Component, how: Intervention, condition: Condition) -> tuple[Edit, ...]:
+        """The edits that change a component, the same objects each time, so that a sweep shares what they share."""
+        key = (c, how, condition.control, condition.draw if condition.control else 0)
+        if key not in self._made:
+            at = positions(self.subject, self.batch, c.anchor or "answer")
+            self._made[key] = tuple(self._edit(s, c, how, condition, at) for s in sites_of(self.subject, c))
+        return self._made[key]
+
+    def _edit(self, site: Site, c: Component, how: Intervention, condition: Condition, at: Tensor | None) -> Edit:
+        units = c.units or None
+        if condition.control:
+            return Edit(site, "set", self._control(site, c, how, condition.draw, at), at, units)
+        match how.op:
+            case "zero":
+                return Edit(site, "scale", torch.zeros((), device=self.subject.device), at, units)
+            case "scale":
+                return Edit(site, "scale", torch.tensor(how.dose, device=self.subject.device), at, units)
+            case "add" | "project_out":
+                return Edit(site, how.op, (how.dose if how.dose is not None else 1.0) * self._direction(how), at, units)
+            case _:
+                return Edit(site, "set", self._new(site, c, how, at), at, units)
+
+    def _direction(self, how: Intervention) -> Tensor:
+        if how.direction not in self.prepared.directions:
+            raise ToolInputError(f"{how}: there is no direction {how.direction!r} on record for this experiment")
+        return self.prepared.directions[how.direction].to(self.subject.device, self.subject.dtype)
+
+    def _new(self, site: Site, c: Component, how: Intervention, at: Tensor | None) -> Tensor:
+        """What takes the place of the component's activation, (batch, positions, channels)."""
+        own = self._selected("own", site, c) if how.op in ("add", "scale", "project_out") else None
+        match how.op:
+            case "zero":
+                return torch.zeros_like(self._selected("own", site, c))
+            case "scale":
+                assert own is not None
+                return own * float(how.dose or 0.0)
+            case "add":
+                assert own is not None
+                return own + (1.0 if how.dose is None else how.dose) * self._direction(how)
+            case "project_out":
+                assert own is not None
+                unit = self._direction(how) / self._direction(how).norm().clamp(min=1e-12)
+                return own - (own * unit).sum(-1, keepdim=True) * unit
+            case "mean":
+                mean = self.prepared.means[site, c.anchor or "answer"]
+                count = self.batch.inputs.fields["input_ids"].shape[1] if at is None else at.shape[1]
+                return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
+            case "resample":
+                return self._selected(_source(how), site, c)
+            case _:
+                raise ToolInputError(f"{how} cannot be done at {site}")
+
+    def _control(self, site: Site, c: Component, how: Intervention, draw: int, at: Tensor | None) -> Tensor:
+        """A change of the same size without information, drawn for each example by its place in the sample."""
+        old, new = self._selected("own", site, c), self._new(site, c, how, at)
+        if site.kind.endswith("pattern"):
+            order = sorted(range(len(old)), key=lambda i: unit_hash("pattern", draw, self.batch.indices[i]))
+            return old[torch.tensor(order, device=old.device)]
+        noise = torch.empty(old.shape)
+        for row, index in enumerate(self.batch.indices):
+            seed = int(unit_hash("control", self.prepared.ctx.seed, draw, str(site), c.units, c.anchor, index) * 2**62)
+            noise[row] = torch.randn(old.shape[1:], generator=torch.Generator().manual_seed(seed))
+        change = (new.float() - old.float()).norm(dim=-1, keepdim=True)
+        noise = noise.to(old.device)
+        return (old.float() + noise * change / noise.norm(dim=-1, keepdim=True).clamp(min=1e-12)).to(old.dtype)
+
+    def _selected(self, source: str, site: Site, c: Component) -> Tensor:
+        batch, full = self._of(source)
+        at = positions(self.subject, batch, c.anchor or "answer")
+        return self._units(select(full[site], at), site, c)
+
+    def _units(self, h: Tensor, site: Site, c: Component) -> Tensor:
+        heads = self.subject.spec(c.stack).n_heads if site.kind in HEADED else h.shape[-1]
+        return h[..., channels_of(c.units or None, h.shape[-1] // heads)]
+
+    def _of(self, source: str) -> tuple[Microbatch, dict[Site, Tensor]]:
+        """The microbatch itself, its donors or its twins, with their intact activations at the sites wanted."""
+        if source not in self._full:
+            batch = self.batch
+            if source == "donor":
+                batch = batch_of(self.subject, [self.prepared.examples[self.prepared.chosen[i]] for i in batch.indices])
+            elif source == "twin":
+                batch = batch_of(self.subject, [_twin_with_answer(e) for e in batch.examples])
+            self._full[source] = (batch, _captured(self.subject, batch, self._sites[source]))
+        return self._full[source]
+
+
+def _source(how: Intervention) -> str:
+    """Whose activations an intervention needs."""
+    return (how.source or "donor") if how.op == "resample" else "own"
+
+
+def _twin_with_answer(example: Example) -> Example:
+    """The twin's prompt followed by the receiver's own answer, so that positions agree."""
+    assert example.twin is not None
+    return replace(example, prompt=example.twin)
+
+
+def _captured(subject: Subject, batch: Microbatch, sites: Sequence[Site]) -> dict[Site, Tensor]:
+    return dict(subject.run(batch.inputs, capture=tuple(dict.fromkeys(sites))).captured)

@@ -1,0 +1,38 @@
+"""What a subject has, in the language of places, so that selectors in arguments resolve to the components that there are."""
+
+from collections.abc import Sequence
+
+from experiments_db.places import BlockLayout, Component, ComponentSet, Layout, PlaceError, Selector, StackLayout
+from tools.methods.tool import ToolInputError
+from tools.subjects import Subject
+
+
+def layout_of(subject: Subject) -> Layout:
+    """Stacks, blocks, parts and sizes of a subject."""
+    stacks: list[StackLayout] = []
+    for name, spec in subject.stacks.items():
+        width = int(spec.blocks[0].get_submodule(spec.down_proj).weight.numel()) // spec.width if len(spec.blocks) else 0
+        block = BlockLayout(parts=("block", *spec.kinds), heads=spec.n_heads, neurons=width)
+        stacks.append(StackLayout(name=name, blocks=(block,) * len(spec.blocks), width=spec.width))
+    return Layout(stacks=tuple(stacks))
+
+
+def select_components(subject: Subject, texts: Sequence[str], what: str = "components") -> list[Component]:
+    """The components that selectors such as `decoder.*.attn.z[*]@answer` mean, in order, each once.
+
+    ToolInputError says what would be valid.
+    """
+    layout = layout_of(subject)
+    found: list[Component] = []
+    for text in texts:
+        try:
+            found += Selector.parse(text).resolve(layout)
+        except PlaceError as error:
+            raise ToolInputError(f"{what}: {error}") from None
+    return list(dict.fromkeys(found))
+
+
+def select_set(subject: Subject, texts: Sequence[str], what: str = "components") -> ComponentSet | None:
+    """The same as one set; None where nothing was named."""
+    found = select_components(subject, texts, what)
+    return ComponentSet.of(*found) if found else None
