@@ -22,11 +22,10 @@ class Cell:
     sample: Sample
 
 
-def cells(minimum: dict[str, int] | None = None) -> Iterator[Cell]:
+def cells() -> Iterator[Cell]:
     """Every estimator on every distribution, from the fewest groups that it accepts."""
-    accepted = minimum or st.MINIMUM
     for estimator, cases in CASES.items():
-        least = accepted[estimator]
+        least = st.MINIMUM[estimator]
         for groups in sorted({least, *(g for g in GRID if g > least)}):
             for distribution, sample in cases.items():
                 yield Cell(estimator, distribution, groups, sample)
@@ -109,10 +108,12 @@ def _explained(share: float, draw: d.Draw, *, clustered: bool = False) -> Sample
     return sample
 
 
-def _area(shift: float, truth: float, draw: Callable[[np.ndarray], np.ndarray], *, negatives: int = 1) -> Sample:
+def _area(
+    shift: float, truth: float, draw: Callable[[np.ndarray], np.ndarray], *, negatives: int = 1, spread: float = 1.0
+) -> Sample:
     def sample(rng: d.Rng, repeats: int, groups: int) -> tuple[list[st.Estimate], float]:
         label = np.arange(groups * (1 + negatives)) < groups
-        scores = draw(rng.standard_normal((repeats, len(label))) + shift * label)
+        scores = draw(rng.standard_normal((repeats, len(label))) * np.where(label, spread, 1.0) + shift * label)
         return st.aurocs(scores, label, np.arange(len(label))), truth
 
     return sample
@@ -125,13 +126,7 @@ def _area_in_groups(rng: d.Rng, repeats: int, groups: int) -> tuple[list[st.Esti
     label = np.where(first, True, np.arange(len(code)) % 2 == 0)
     label[np.r_[first[1:], True] & ~first] = False
     own = rng.standard_normal((repeats, len(code))) + rng.standard_normal((repeats, groups))[:, code]
-    return st.aurocs(own + 1.3490 * label, label, code), _normal_area(1.3490 / 2)
-
-
-def _normal_area(z: float) -> float:
-    from scipy.stats import norm
-
-    return float(norm.cdf(z))
+    return st.aurocs(own + 2 * 0.67449 * label, label, code), 0.75
 
 
 RATES = (0.5, 0.8, 0.95, 0.99, 0.998)
@@ -153,7 +148,7 @@ CASES: dict[str, dict[str, Sample]] = {
         "Beta(.1, .9)": _mean(lambda r, s: r.beta(0.1, 0.9, s), bounds=(0, 1), truth=0.1),
         "Beta(.02, .98)": _mean(lambda r, s: r.beta(0.02, 0.98, s), bounds=(0, 1), truth=0.02),
         "narrow": _mean(lambda r, s: 0.3 + 0.02 * r.random(s), bounds=(0, 1), truth=0.31),
-        "one value": _mean(lambda r, s: np.full(s, 0.25), bounds=(0, 1), truth=0.25),
+        "one value": _mean(lambda _, s: np.full(s, 0.25), bounds=(0, 1), truth=0.25),
         "signs .1 and .02": _mean(d.signs(0.1, 0.02), bounds=(-1, 1), truth=0.08),
         "Beta(.1, .9), copies of 1 to 4": _mean(
             lambda r, s: r.beta(0.1, 0.9, s)[:, d.labels(s[1], clustered=True)],
@@ -176,7 +171,7 @@ CASES: dict[str, dict[str, Sample]] = {
         "normal, 1 to 4 a group": _paired_values(d.within_groups(d.normal, 0.5), clustered=True),
     },
     "ratio": {
-        "normal gap, sd a third of it": _ratio(d.normal, d.normal, 3.0),
+        "normal gap of three times its spread": _ratio(d.normal, d.normal, 3.0),
         "lognormal gap": _ratio(d.lognormal, d.normal, 3.0),
         "lognormal noise": _ratio(d.normal, d.lognormal, 3.0),
         "5% outliers": _ratio(d.outliers, d.outliers, 6.0),
@@ -201,5 +196,6 @@ CASES: dict[str, dict[str, Sample]] = {
     "auroc": {f"normal, {truth}": _area(shift, truth, lambda x: x) for shift, truth in SHIFTS}
     | {f"lognormal, {truth}": _area(shift, truth, np.exp) for shift, truth in SHIFTS[1:2]}
     | {f"four times the negatives, {truth}": _area(shift, truth, lambda x: x, negatives=4) for shift, truth in SHIFTS}
+    | {"positives of three times the spread, .75": _area(2.1329, 0.75, lambda x: x, spread=3.0)}
     | {"both classes in a group, .75": _area_in_groups},
 }
