@@ -61,7 +61,7 @@ def lookup(rng: random.Random) -> Design:
         return Shown((START, *items), (table[items[-1:]],), {"rest": (1, 4)}, items[-1], source={3: "answer"})
 
     step = Lookup(name="map", reads=("tok",), table=table)
-    return Design((*keys, *DIGITS), {"out": DIGITS}, (step,), draw, show)
+    return Design((*keys, *DIGITS), {"out": DIGITS}, (step,), draw, show, (("answer",),))
 
 
 def majority(rng: random.Random) -> Design:
