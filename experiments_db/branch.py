@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from experiments_db.store import Store
 
-_WRITTEN = ("run_experiments", "notes", "hypotheses", "predictions", "claims")
+_WRITTEN = ("run_experiments", "notes", "hypotheses", "assertions")
 
 
 def copy_record(store: "Store", parent: str, child: str, seq: int) -> None:

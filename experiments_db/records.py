@@ -1,7 +1,7 @@
 """What the researcher remembers: frozen records, one class each, free of torch and of the database.
 
-Every number that reaches a report is a `Measurement`. Every assertion is a `Claim` that names the experiments it rests
-on. Identity is content: the id of an experiment is a tagged hash of the canonical JSON of what was asked.
+Every number that reaches a report is a `Measurement`. Every assertion is a `Finding` that was settled by one.
+Identity is content: the id of an experiment is a tagged hash of the canonical JSON of what was asked.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from experiments_db.findings import Claim, Conclusion, Finding, Question
 from experiments_db.places import (
     Component,
     ComponentSet,
@@ -307,43 +308,16 @@ class Note(Record):
 
 
 class Hypothesis(Record):
-    """A statement under test; a later record with the same handle replaces an earlier one, which is kept."""
+    """A statement under test; a later record with the same handle replaces an earlier one, which is kept.
+
+    Its author opens and abandons it; what its findings came to makes it supported or refuted.
+    """
 
     handle: str = Field(description="H1, H2, ...")
     statement: str
     status: Literal["open", "supported", "refuted", "abandoned"] = "open"
     evidence_for: tuple[str, ...] = ()
     evidence_against: tuple[str, ...] = ()
-
-
-class Prediction(Record):
-    """Written before the experiment it is about; `outcome` is filled by code once that experiment has run."""
-
-    handle: str = Field(description="P1, P2, ...")
-    hypothesis: str
-    metric: str = Field(description="a measurement key of the experiment to come")
-    comparison: Literal["<", "<=", ">", ">="]
-    threshold: Finite
-    probability: Annotated[float, Field(ge=0, le=1)]
-    experiment: str | None = None
-    observed: Finite | None = None
-    outcome: bool | None = None
-
-
-Role = Literal["necessary", "jointly_necessary", "sufficient", "carries"]
-
-
-class Claim(Record):
-    """What the report asserts. `role` says what a localisation means by its sites: each is needed by itself, they are needed
-    as a set, they are enough, or the information is there.
-    """
-
-    kind: Literal["localisation", "effect", "absence", "behaviour"]
-    role: Role | None = None
-    text: str = Field(description="may refer to measurements as {{E3.accuracy[...]}}")
-    sites: tuple[str, ...] = ()
-    experiments: tuple[str, ...] = ()
-    confidence: Annotated[float, Field(ge=0, le=1)]
 
 
 class TaskData(Record):
@@ -360,7 +334,7 @@ class TaskData(Record):
         return tagged_hash("task", [dict(e) for e in self.examples])
 
 
-Entry = Note | Hypothesis | Prediction | Claim | TaskData
+Entry = Note | Hypothesis | Finding | Claim | Question | Conclusion | TaskData
 
 
 class Outcome(Record):

@@ -132,6 +132,45 @@ def m004_places(db: sqlite_utils.Database) -> None:
     db.execute(_MEASUREMENTS_VIEW)
 
 
+@migrations()
+def m005_findings(db: sqlite_utils.Database) -> None:
+    """Findings, claims, questions and conclusions as records with revisions; what version 0.1 claimed stays, as notes."""
+    for statement in _FINDINGS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+_FINDINGS = """
+INSERT INTO notes
+    SELECT run, (SELECT coalesce(max(n.number), 0) FROM notes n WHERE n.run = c.run) + c.number,
+        'Claimed under version 0.1 (' || c.kind || coalesce(', ' || c.role, '') || '): ' || c.text, c.experiments, c.seq
+    FROM claims c ORDER BY c.run, c.number;
+DROP VIEW runs_view;
+DROP VIEW predictions_latest;
+ALTER TABLE claims RENAME TO claims_of_0_1;
+ALTER TABLE predictions RENAME TO predictions_of_0_1;
+CREATE TABLE assertions (
+    run TEXT NOT NULL REFERENCES runs(name), kind TEXT NOT NULL, handle TEXT NOT NULL, revision INTEGER NOT NULL,
+    body TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (run, handle, revision));
+CREATE VIEW assertions_latest AS
+    SELECT a.* FROM assertions a WHERE a.revision =
+        (SELECT max(revision) FROM assertions o WHERE o.run = a.run AND o.handle = a.handle);
+CREATE VIEW findings_view AS
+    SELECT run, handle, json_extract(body, '$.statement.kind') AS kind, json_extract(body, '$.statement.task') AS task,
+        json_extract(body, '$.statement.components') AS components, json_extract(body, '$.statement.path') AS path,
+        json_extract(body, '$.probability') AS probability, json_extract(body, '$.round') AS round,
+        json_extract(body, '$.experiment') AS experiment, json_extract(body, '$.fate') AS fate,
+        json_extract(body, '$.p') AS p, json_extract(body, '$.reason') AS reason,
+        json_extract(body, '$.sentence') AS sentence, json_extract(body, '$.retracted') AS retracted
+    FROM assertions_latest WHERE kind = 'Finding';
+CREATE VIEW runs_view AS
+    SELECT r.name, r.goal, r.subject, r.planner, r.status, r.reason, r.created, r.ended,
+        (SELECT count(*) FROM run_experiments e WHERE e.run = r.name) AS experiments,
+        (SELECT count(*) FROM findings_view f WHERE f.run = r.name AND f.fate = 'confirmed' AND f.retracted = '') AS findings
+    FROM runs r;
+"""
+
+
 def known() -> frozenset[str]:
     """Names of all migrations above; a database with others is newer than this code."""
     return frozenset(m.name for m in migrations.pending(sqlite_utils.Database(memory=True)))

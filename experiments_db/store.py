@@ -8,21 +8,22 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from experiments_db import select
+from experiments_db.findings import Claim, Conclusion, Finding, Question
 from experiments_db.opening import NewerVersionError, connect, writing
 from experiments_db.records import (
     Array,
     Axis,
-    Claim,
     Entry,
     Event,
     Experiment,
     Hypothesis,
     Measurement,
     Note,
-    Prediction,
     Provenance,
     Result,
     Run,
@@ -39,6 +40,8 @@ from experiments_db.rows import (
     measurement_row,
     result_sha,
 )
+
+_Asserted = TypeVar("_Asserted", Finding, Claim, Question, Conclusion)
 
 
 class StoreError(ValueError):
@@ -249,7 +252,7 @@ class Store:
     # -- what the researcher writes -----------------------------------------------------------------------------------
 
     def put_entry(self, run: str, seq: int, entry: Entry) -> str:
-        """Keep a note, hypothesis, prediction, claim or task; returns its handle."""
+        """Keep a note, hypothesis, finding, claim, question, conclusion or task; returns its handle."""
         dumped = entry.model_dump()
         as_json = {k: canonical_json(list(v)) for k, v in dumped.items() if isinstance(v, tuple)}
         with self.transaction():
@@ -260,13 +263,6 @@ class Store:
                         "INSERT INTO notes VALUES (?, ?, ?, ?, ?)", run, number, entry.text, as_json["experiments"], seq
                     )
                     return f"N{number}"
-                case Claim():
-                    number = self._next(run, "claims")
-                    self._write(
-                        "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", run, number, entry.kind, entry.text,
-                        as_json["sites"], as_json["experiments"], entry.confidence, seq, entry.role,
-                    )  # fmt: skip
-                    return f"C{number}"
                 case Hypothesis():
                     self._write(
                         "INSERT INTO hypotheses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", run, entry.handle,
@@ -274,14 +270,12 @@ class Store:
                         as_json["evidence_for"], as_json["evidence_against"], seq,
                     )  # fmt: skip
                     return entry.handle
-                case Prediction():
-                    self._write(
-                        "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", run, entry.handle,
-                        self._revision(run, "predictions", entry.handle), entry.hypothesis, entry.metric,
-                        entry.comparison, entry.threshold, entry.probability, entry.experiment, entry.observed,
-                        None if entry.outcome is None else int(entry.outcome), seq,
-                    )  # fmt: skip
-                    return entry.handle
+                case Finding() | Question():
+                    return self._assert(run, entry.handle, entry, seq)
+                case Claim():
+                    return self._assert(run, f"C{len(self._asserted(run, Claim)) + 1}", entry, seq)
+                case Conclusion():
+                    return self._assert(run, "conclusion", entry, seq)
                 case TaskData():
                     self._write(
                         "INSERT OR IGNORE INTO task_data VALUES (?, ?, ?, ?, ?)", entry.sha, entry.name, entry.description,
@@ -295,12 +289,45 @@ class Store:
         rows = self.rows("SELECT text, experiments FROM notes WHERE run = ? ORDER BY number", run)
         return [Note.model_validate(lists_of(r, "experiments")) for r in rows]
 
+    def findings(self, run: str) -> list[Finding]:
+        """The latest state of each finding: F1, F2 ..."""
+        return self._asserted(run, Finding)
+
     def claims(self, run: str) -> list[Claim]:
         """A run's claims in order: C1, C2 ..."""
-        rows = self.rows(
-            "SELECT kind, role, text, sites, experiments, confidence FROM claims WHERE run = ? ORDER BY number", run
+        return self._asserted(run, Claim)
+
+    def questions(self, run: str) -> list[Question]:
+        """What the run's goal asks: Q1, Q2 ..."""
+        return self._asserted(run, Question)
+
+    def conclusion(self, run: str) -> Conclusion | None:
+        """How the run ended, in its planner's words."""
+        return next(iter(self._asserted(run, Conclusion)), None)
+
+    def rounds(self, fingerprint: str) -> int:
+        """How many rounds of findings about this subject have been settled, over all runs: which examples are used up."""
+        sql = (
+            "SELECT count(DISTINCT a.run || '/' || json_extract(a.body, '$.round')) AS n FROM assertions_latest a "
+            "JOIN runs r ON r.name = a.run WHERE a.kind = 'Finding' AND json_extract(a.body, '$.round') IS NOT NULL "
+            "AND json_extract(r.settings, '$.fingerprint') = ?"
         )
-        return [Claim.model_validate(lists_of(r, "sites", "experiments")) for r in rows]
+        return int(self.rows(sql, fingerprint)[0]["n"])
+
+    def _assert(self, run: str, handle: str, entry: BaseModel, seq: int) -> str:
+        self._write(
+            "INSERT INTO assertions VALUES (?, ?, ?, ?, ?, ?)", run, type(entry).__name__, handle,
+            self._revision(run, "assertions", handle), canonical_json(entry.model_dump(mode="json")), seq,
+        )  # fmt: skip
+        return handle
+
+    def _asserted(self, run: str, record: type[_Asserted]) -> list[_Asserted]:
+        rows = self.rows(
+            "SELECT body FROM assertions_latest WHERE run = ? AND kind = ? ORDER BY CAST(substr(handle, 2) AS INTEGER)",
+            run,
+            record.__name__,
+        )
+        return [record.model_validate_json(r["body"]) for r in rows]
 
     def hypotheses(self, run: str) -> list[Hypothesis]:
         """The latest state of each hypothesis."""
@@ -310,18 +337,6 @@ class Store:
             run,
         )
         return [Hypothesis.model_validate(lists_of(r, "evidence_for", "evidence_against")) for r in rows]
-
-    def predictions(self, run: str) -> list[Prediction]:
-        """The latest state of each prediction."""
-        rows = self.rows(
-            "SELECT handle, hypothesis, metric, comparison, threshold, probability, experiment, observed, outcome "
-            "FROM predictions_latest WHERE run = ? ORDER BY CAST(substr(handle, 2) AS INTEGER)",
-            run,
-        )
-        return [
-            Prediction.model_validate({**r, "outcome": None if r["outcome"] is None else bool(r["outcome"])})
-            for r in rows
-        ]
 
     def task_data(self, run: str) -> list[TaskData]:
         """Tasks that belong to a run and not to the program."""

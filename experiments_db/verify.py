@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from experiments_db.records import Array, Axis, Hypothesis, Prediction, tagged_hash
+from experiments_db.findings import Claim, Conclusion, Finding, Question
+from experiments_db.records import Array, Axis, Hypothesis, tagged_hash
 from experiments_db.rows import experiment_of, is_sound, lists_of, result_sha
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _problems(store: "Store") -> Iterator[str]:
     answers = "SELECT r.run, r.number FROM run_experiments r JOIN results s ON s.id = r.result"
     for r in store.rows(f"{answers} WHERE s.experiment != r.experiment"):
         yield f"run_experiments of {r['run']}: the result of E{r['number']} belongs to another experiment"
-    for table, number in (("run_experiments", "number"), ("notes", "number"), ("claims", "number"), ("events", "seq")):
+    for table, number in (("run_experiments", "number"), ("notes", "number"), ("events", "seq")):
         sql = f"SELECT run, min({number}) AS first, max({number}) AS last, count(*) AS n FROM {table} GROUP BY run"
         for r in store.rows(sql):
             if (r["first"], r["last"]) != (1, r["n"]):
@@ -83,14 +84,14 @@ def _unreadable(store: "Store") -> Iterator[str]:
     for r in _each(store, "SELECT result, position, axes FROM result_arrays"):
         if not _holds(lambda r=r: all(Axis.model_validate(x) for x in json.loads(r["axes"]))):
             yield f"result_arrays of result {r['result']}: the axes of array {r['position']} cannot be read"
-    for table, record in (
-        ("hypotheses", Hypothesis),
-        ("predictions", Prediction),
-    ):  # the store reads the latest ones only
-        for r in _each(store, f"SELECT * FROM {table}"):
-            if not _holds(lambda r=r, record=record: bool(_revision(record, r))):
-                yield f"{table} of {r['run']}: revision {r['revision']} of {r['handle']} cannot be read"
-    readers = (store.run, store.events, store.experiments, store.notes, store.claims, store.task_data)
+    for r in _each(store, "SELECT * FROM hypotheses"):  # the store reads the latest ones only
+        if not _holds(lambda r=r: bool(_revision(r))):
+            yield f"hypotheses of {r['run']}: revision {r['revision']} of {r['handle']} cannot be read"
+    kinds = {k.__name__: k for k in (Finding, Claim, Question, Conclusion)}
+    for r in _each(store, "SELECT * FROM assertions"):
+        if not _holds(lambda r=r: bool(kinds[r["kind"]].model_validate_json(r["body"]))):
+            yield f"assertions of {r['run']}: revision {r['revision']} of {r['handle']} cannot be read"
+    readers = (store.run, store.events, store.experiments, store.notes, store.task_data)
     for name in store.runs():
         for read in readers:
             try:
@@ -99,9 +100,9 @@ def _unreadable(store: "Store") -> Iterator[str]:
                 yield f"{read.__name__} of {name} cannot be read: {_first(error)}"
 
 
-def _revision(record: type[Hypothesis | Prediction], r: dict[str, Any]) -> Hypothesis | Prediction:
-    lists = [c for c in ("evidence_for", "evidence_against") if c in r]
-    return record.model_validate({k: v for k, v in lists_of(r, *lists).items() if k in record.model_fields})
+def _revision(r: dict[str, Any]) -> Hypothesis:
+    told = lists_of(r, "evidence_for", "evidence_against")
+    return Hypothesis.model_validate({k: v for k, v in told.items() if k in Hypothesis.model_fields})
 
 
 def _first(error: BaseException) -> str:

@@ -1,58 +1,50 @@
-"""Write down a prediction BEFORE the experiment it is about: metric, comparison, threshold and how sure you are.
+"""Predict that what was examined holds on unseen examples too: seals it as a finding, word for word, before anybody looks.
 
-The first later experiment that measures the metric scores it; nothing else can. An experiment on the confirm split is
-answered only if it scores an open prediction; it confirms or refutes a hypothesis once, and can't be repeated. A
-metric that this run has measured already can't be predicted.
+Name the experiment that examined it. The probability is yours or, left out, the one that the evidence calls for. Its
+confirmation is reserved in the budget; confirm then settles all open findings at once.
 """
 
 from typing import Literal
 
 from pydantic import Field
 
-from experiments_db.records import Outcome, Prediction, parse_metric
-from tools.findings.discipline import check_confirm_once
-from tools.findings.wording import measured_already
+from experiments_db.records import Outcome
+from tools.findings.sealing import EXAMINE, seal, statement_of
+from tools.findings.wording import check_handles
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 KIND: Literal["notebook"] = "notebook"
-EXAMPLE = {
-    "hypothesis": "H1",
-    "metric": "accuracy[task=addition, split=confirm, site=0.attn, layer=0, position=last, variant=resample]",
-    "comparison": "<=",
-    "threshold": 0.4,
-    "probability": 0.9,
-}
+EXAMPLE = {"experiment": "E12", "probability": 0.9}
 
 
 class Args(ToolArgs):
     """Arguments of predict."""
 
-    hypothesis: str = Field(description="the hypothesis it follows from, for example H1")
-    metric: str = Field(
-        description="key of a measurement to come, as recall prints it, with split=confirm for the unseen half; "
-        "coordinates may be left out where one measurement of the experiment remains"
+    experiment: str = Field(description="the examine experiment whose statement is predicted, for example E12")
+    probability: float | None = Field(
+        default=None, ge=0, le=1, description="how sure you are that it will be confirmed; null: as the evidence says"
     )
-    comparison: Literal["<", "<=", ">", ">="] = Field(description="how the measured value compares with the threshold")
-    threshold: float = Field(description="the value to compare with")
-    probability: float = Field(ge=0, le=1, description="how sure you are that it will hold, 0 to 1")
+    hypothesis: str | None = Field(default=None, description="the hypothesis it follows from, for example H1")
 
 
 def run(args: Args, ctx: Context) -> Outcome:
-    """Keep the prediction."""
-    known = [h.handle for h in ctx.history.hypotheses()]
-    if args.hypothesis not in known:
-        raise ToolInputError(f"there is no hypothesis {args.hypothesis!r}; there are {', '.join(known) or 'none yet'}")
-    try:
-        _, wanted = parse_metric(args.metric)
-    except ValueError as error:
-        raise ToolInputError(str(error)) from None
-    if "split" not in wanted:
-        raise ToolInputError("metric: say which split it is about, split=explore or split=confirm")
-    check_confirm_once(ctx, args.hypothesis, args.metric)
-    where = measured_already(ctx, args.metric)
-    if where:
-        raise ToolInputError(f"{args.metric} was measured in {where}: predict something that is not known yet")
-    handle = f"P{len(ctx.history.predictions()) + 1}"
-    entry = Prediction(handle=handle, **args.model_dump())
-    text = f"{handle}: {args.metric} {args.comparison} {args.threshold:g} with probability {args.probability:g}"
+    """Seal the finding."""
+    check_handles(ctx, [args.experiment], "E")
+    if args.hypothesis is not None:
+        check_handles(ctx, [args.hypothesis], "H")
+    asked = ctx.history.experiment(args.experiment)
+    if asked.tool != EXAMINE or asked.args.get("split") == "confirm":
+        raise ToolInputError(
+            f"{args.experiment} is {asked.tool}: a finding is predicted from an examine experiment on explore examples, which "
+            "measures exactly what it says"
+        )
+    entry = seal(ctx, args.experiment, statement_of(ctx, asked.args), args.probability, args.hypothesis)
+    s = entry.statement
+    what = s.components or s.path or s.program or s.label
+    text = (
+        f"{entry.handle}: {s.kind}{f' of {what}' if what else ''} for {s.task}, smallest effect {entry.smallest:.3g}, probability "
+        f"{entry.probability:.2f}, power {entry.power:.2f}"
+    )
+    if entry.power < 0.5:
+        text += ": unseen examples will probably leave it open; more examples, or a clearer effect, would help"
     return Outcome(text=text, entries=(entry,))

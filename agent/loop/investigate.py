@@ -15,8 +15,12 @@ from agent.loop.executor import Executed, ToolRunner, tool_arguments
 from agent.loop.notebook import earlier_text, notebook_text
 from agent.loop.record import RunRecord
 from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, Usage, View
-from experiments_db.records import Claim, Hypothesis, Note, Prediction, Run
-from tools.methods.tool import Tool, ToolInputError
+from experiments_db.findings import Claim, Finding
+from experiments_db.records import Hypothesis, Measurement, Note, Run
+from tools.findings.consequences import contradictions, settle_hypotheses
+from tools.findings.settling import settle
+from tools.methods.tool import DeadlineReached, Tool, ToolInputError
+from tools.statistics import share
 
 USELESS_TURNS = 5
 
@@ -65,7 +69,7 @@ async def investigate(
     ending: Ending | None = None
     while ending is None:
         if pending is None:
-            ending = _stop(exchanges, spent, limits)
+            ending = _stop(record, exchanges, spent, limits)
             if ending:
                 break
             view = View(
@@ -98,7 +102,7 @@ async def investigate(
             answer, finished = await _answer(call, run, record, runner, tools, spent, limits, viewer, turn.text)
             answers.append(answer)
             if finished:
-                ending = Ending("finished", _verdict(answer))
+                ending = Ending("finished", _verdict(record))
         exchanges.append(Exchange(turn, tuple(answers)))
         pending = None
     with record.store.transaction():
@@ -133,19 +137,73 @@ async def _answer(
                 raise ToolInputError(f"there is no tool {call.name!r}; tools are {', '.join(tools)}")
             args = tool.parse(tool_arguments(call.arguments))
             viewer.working(call, "")
-            done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m))
-            answer = _keep(call, done, run, record, runner, why)
+            left = None if limits.minutes is None else 60 * (limits.minutes - spent.minutes)
+            done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m), left)
+            if tool.kind == "settling":
+                named = [f for f in done.outcome.entries if isinstance(f, Finding)]
+                answer = await _settle(call, named, run, record, runner, why, viewer, left)
+            else:
+                answer = _keep(call, done, run, record, why)
             finished = done.outcome.finished
             spent.experiments = _own_experiments(record, run)
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
             _put_answer(record, run, answer)
+        except DeadlineReached:
+            answer = Answer(call.id, f"stopped while it ran: {spent.over(limits) or 'its time is over'}", "budget")
+            _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer, finished
 
 
-def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, runner: ToolRunner, why: str) -> Answer:
-    """Write an executed call: result, handle, entries, settled predictions and the answer, all or nothing."""
+async def _settle(
+    call: ToolCall,
+    findings: Sequence[Finding],
+    run: Run,
+    record: RunRecord,
+    runner: ToolRunner,
+    why: str,
+    viewer: Viewer,
+    seconds: float | None,
+) -> Answer:
+    """Measure findings on unseen examples, settle them in one round, and write all of it or nothing."""
+    number = 1 + max((f.round or 0 for f in record.findings()), default=0)
+    done = await asyncio.to_thread(runner.confirm, findings, lambda m: viewer.working(call, m), seconds)
+    store = record.store
+    with store.transaction():
+        seq = store.last_seq(run.name) + 1
+        open_: list[tuple[Finding, str, Sequence[Measurement] | str]] = []
+        for f, made in zip(findings, done, strict=True):
+            if made.experiment is None or made.result is None:
+                open_.append((f, "", made.outcome.text))
+                continue
+            kept = made.result_id or store.put_result(made.experiment, made.result)
+            handle = store.link_experiment(
+                run.name, made.experiment.id, kept, cached=made.result_id is not None, seq=seq, why=why[:500]
+            )
+            found = made.result.measurements if made.result.status == "ok" else made.result.text
+            open_.append((f, handle, found))
+        settled = settle(open_, number)
+        for f in settled:
+            store.put_entry(run.name, seq, f)
+        for h in settle_hypotheses(record.hypotheses(), record.findings()):
+            store.put_entry(run.name, seq, h)
+        lines = [f"round {number}, which may spend {share(number):.3g} of the error rate:", *map(_fate_line, settled)]
+        clashes = contradictions(record.findings())
+        lines += [f"{a} and {b} contradict each other: {why_}" for a, b, why_ in clashes]
+        answer = Answer(call.id, "\n".join(lines), "ok", settled[0].handle)
+        _put_answer(record, run, answer)
+    return answer
+
+
+def _fate_line(f: Finding) -> str:
+    """'F1 confirmed in E9 (p = 1e-05, had to reach 0.0125)'."""
+    tested = "" if f.p is None or f.threshold is None else f" (p = {f.p:.2g}, had to reach {f.threshold:.2g})"
+    return f"{f.handle} {f.fate}{f' in {f.experiment}' if f.experiment else ''}{tested}{f': {f.reason}' if f.reason else ''}"
+
+
+def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str) -> Answer:
+    """Write an executed call: result, handle, entries and the answer, all or nothing."""
     store, text = record.store, done.outcome.text
     with store.transaction():
         seq = store.last_seq(run.name) + 1
@@ -163,30 +221,28 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, runner: T
                     run.name, done.experiment.id, number, cached=cached, seq=seq, why=why[:500]
                 )
                 text = f"{handle}{' (known from an earlier run)' if cached else ''}: {text}"
-                for p in runner.score_predictions(handle, done.result):
-                    store.put_entry(run.name, seq, p)
-                    verdict = "came true" if p.outcome else "did NOT come true"
-                    text += f"\n{p.handle} {verdict}: {p.metric} is {p.observed:.4g} ({p.comparison} {p.threshold:g})"
         for entry in done.outcome.entries:
             written = store.put_entry(run.name, seq, entry)
-            if isinstance(entry, Note | Hypothesis | Prediction | Claim):
+            if isinstance(entry, Note | Hypothesis | Finding | Claim):
                 text = text if written in text else f"{written}: {text}"
                 handle = written
         answer = Answer(call.id, text, done.outcome.status, handle, tuple(measurements))
-        _put_answer(record, run, answer)
+        _put_answer(record, run, answer, done.traceback)
     return answer
 
 
-def _put_answer(record: RunRecord, run: Run, answer: Answer) -> None:
+def _put_answer(record: RunRecord, run: Run, answer: Answer, traceback: str = "") -> None:
     payload = {"call_id": answer.call_id, "text": answer.text, "status": answer.status, "handle": answer.handle}
+    if traceback:
+        payload["traceback"] = traceback
     record.store.put_event(run.name, "answer", payload)
 
 
-def _stop(exchanges: Sequence[Exchange], spent: Spent, limits: Limits) -> Ending | None:
+def _stop(record: RunRecord, exchanges: Sequence[Exchange], spent: Spent, limits: Limits) -> Ending | None:
     """Whether the run has to end before another turn."""
     for call, answer in zip(exchanges[-1].turn.calls, exchanges[-1].answers, strict=True) if exchanges else ():
         if call.name == "finish" and answer.status == "ok":
-            return Ending("finished", _verdict(answer))
+            return Ending("finished", _verdict(record))
     over = spent.over(limits)
     if over:
         return Ending("stopped", over)
@@ -196,9 +252,10 @@ def _stop(exchanges: Sequence[Exchange], spent: Spent, limits: Limits) -> Ending
     return None
 
 
-def _verdict(answer: Answer) -> str:
-    """The word that `finish` begins with, after the handle of its note: 'N3: found: ...' -> 'found'."""
-    return answer.text.split(": ")[1] if answer.handle else ""
+def _verdict(record: RunRecord) -> str:
+    """The word of the conclusion on record."""
+    conclusion = record.store.conclusion(record.run)
+    return conclusion.answer if conclusion else ""
 
 
 def history(record: RunRecord, last: int | None = None) -> tuple[list[Exchange], tuple[Turn, list[Answer]] | None]:

@@ -12,6 +12,7 @@ from agent.report.numbers import number_text
 from agent.report.references import substitute
 from agent.report.text import inert
 from experiments_db.records import Run
+from tools.findings.integrity_report import IntegrityReport
 from tools.subjects import Subject
 
 
@@ -32,6 +33,8 @@ class Progress:
         """Say what is about to be done."""
         self._say(f'goal     "{inert(self.run.goal)}"')
         self._say(f"subject  {self.subject.name} on {self.subject.device}, planner {self.run.planner}")
+        if kept := self.run.settings.get("integrity"):
+            self._say(f"checked  {inert(IntegrityReport.from_json(kept).line())}")
         self._say(f"run      {self.run.name} -> {folder}")
 
     def turn(self, turn: Turn) -> None:

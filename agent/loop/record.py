@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 
 from agent.report.references import UnresolvedReference, find, resolve
-from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Prediction, TaskData
+from experiments_db.findings import Claim, Finding, Question
+from experiments_db.records import Experiment, Hypothesis, Measurement, Note, TaskData
 from experiments_db.store import ExperimentRow, Store, StoreError
 from tools.methods.tool import ToolInputError
 from tools.tasks import Task, TaskError, from_records, get_task
@@ -25,6 +26,14 @@ class RunRecord:
         """The latest state of each hypothesis."""
         return self.store.hypotheses(self.run)
 
+    def findings(self) -> list[Finding]:
+        """The latest state of each finding."""
+        return self.store.findings(self.run)
+
+    def questions(self) -> list[Question]:
+        """What the goal asks."""
+        return self.store.questions(self.run)
+
     def claims(self) -> list[Claim]:
         """The claims so far."""
         return self.store.claims(self.run)
@@ -32,10 +41,6 @@ class RunRecord:
     def notes(self) -> list[Note]:
         """The notes so far."""
         return self.store.notes(self.run)
-
-    def predictions(self) -> list[Prediction]:
-        """The latest state of each prediction."""
-        return self.store.predictions(self.run)
 
     def measurements_of(self, handle: str) -> list[Measurement]:
         """Measurements of an experiment by its handle; StoreError lists handles."""
@@ -46,20 +51,22 @@ class RunRecord:
         return self.store.experiment(self.run, handle).experiment
 
     def handles(self, letter: str) -> list[str]:
-        """The handles of one kind so far: E, N, H, P or C."""
+        """The handles of one kind so far: E, N, H, F, C or Q."""
         match letter:
             case "E":
                 return [e.handle for e in self.experiments()]
             case "H":
                 return [h.handle for h in self.hypotheses()]
-            case "P":
-                return [p.handle for p in self.predictions()]
+            case "F":
+                return [f.handle for f in self.findings()]
+            case "Q":
+                return [q.handle for q in self.questions()]
             case "N":
                 return [f"N{i}" for i in range(1, len(self.notes()) + 1)]
             case "C":
                 return [f"C{i}" for i in range(1, len(self.claims()) + 1)]
             case _:
-                raise ValueError(f"handles begin with E, N, H, P or C, not {letter!r}")
+                raise ValueError(f"handles begin with E, N, H, F, C or Q, not {letter!r}")
 
     def select(
         self,
@@ -71,8 +78,10 @@ class RunRecord:
         limit: int,
         this_run: bool,
     ) -> list[dict[str, Any]]:
-        """Measurements filtered, grouped and aggregated."""
+        """Measurements filtered, grouped and aggregated; what other runs measured on confirm examples stays sealed."""
         run = self.run if this_run else None
+        if run is None:
+            where = {**where, "split": {**where.get("split", {}), "!=": "confirm"}}
         return self.store.select(where, group_by, aggregate, order_by, descending=descending, limit=limit, run=run)
 
     def unresolved(self, text: str) -> list[str]:
@@ -96,7 +105,7 @@ class RunRecord:
         if letter in "NC":
             record = (self.notes() if letter == "N" else self.claims())[int(number) - 1]
         else:
-            record = next(r for r in [*self.hypotheses(), *self.predictions()] if r.handle == handle)
+            record = next(r for r in [*self.hypotheses(), *self.findings(), *self.questions()] if r.handle == handle)
         return f"{handle}: {record.model_dump_json()}"
 
     def _recall_experiment(self, handle: str) -> str:

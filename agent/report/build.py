@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.findings.discipline import LEVEL, caveats, confirmatory, family
+
 from agent.loop.record import Reading, RunRecord
 from agent.report.numbers import control_text, measurement_text, reference_text
 from agent.report.references import UnresolvedReference, resolve, substitute
@@ -12,7 +14,7 @@ from agent.report.summary import calibration, limits, verdict
 from agent.report.text import code, inert, markdown
 from experiments_db.records import Prediction, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
-from tools.findings.discipline import LEVEL, caveats, confirmatory, family
+from tools.findings.integrity_report import IntegrityReport
 
 
 def run_folder(run: Run, out: Path | None = None) -> Path:
@@ -47,6 +49,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _hypotheses(record),
         _notes(run, record),
         _tried(record, rows, results),
+        _integrity(run),
         _limits(run, store),
         _replay(run, store),
     ]
@@ -237,6 +240,21 @@ def _tried(record: RunRecord, rows: Sequence[ExperimentRow], results: dict[str, 
         lines += ["", "Calls that were not answered with a result:", ""]
         lines += [f"- {p['status']}: {markdown(str(p['text'])[:300])}" for p in rejected]
     return "\n".join(lines)
+
+
+def _integrity(run: Run) -> str:
+    """What the gate found before the first experiment."""
+    kept = run.settings.get("integrity")
+    if not kept:
+        return ""
+    report = IntegrityReport.from_json(kept)
+    lines = ["## Integrity", "", f"Before the first experiment: {markdown(report.line())}.", ""]
+    if rows := report.table():
+        lines += ["| checked against the plain model | comparisons | largest deviation | |", "|---|---|---|---|"]
+        lines += [f"| {markdown(what)} | {n} | {worst:.1g} | {markdown(verdict)} |" for what, n, worst, verdict in rows]
+    if reasons := report.reasons():
+        lines += ["", "Refused for this model:", "", *(f"- {markdown(reason)}" for reason in reasons)]
+    return "\n".join(lines).rstrip()
 
 
 def _limits(run: Run, store: Store) -> str:

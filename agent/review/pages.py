@@ -6,6 +6,8 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
+from tools.findings.discipline import caveats, confirmatory
+
 from agent.loop.investigate import spending
 from agent.loop.record import Reading
 from agent.report.numbers import control_text, measurement_text, value_text
@@ -16,7 +18,6 @@ from agent.review.texts import PAGE, Links, Part, Texts, arguments_text, first_l
 from agent.review.timeline import timeline
 from experiments_db.records import COORDINATES, Measurement, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
-from tools.findings.discipline import caveats, confirmatory
 
 RUNS, TURNS, ROWS, POINTS, RESULTS = 50, 25, 50, 3000, 256
 WORDS = 20  # of a search

@@ -14,6 +14,9 @@ Mode = Literal["each", "together", "cumulative"]
 Direction = Literal["noise", "denoise"]
 
 EXAMPLES: Any = Field(default=64, ge=8, le=2048, description="how many examples of each task to use")
+EXAMPLES_TO_TEST: Any = Field(
+    default=128, ge=16, le=2048, description="how many examples, here and again unseen ones to confirm"
+)
 AMONG: Any = Field(default="", description="a class of the examples, such as carry=1; empty is all of them")
 INTERVENTION: Any = Field(
     description="what takes its place: zero, the mean over examples, or resample, another example's; name it in every finding"

@@ -134,7 +134,7 @@ def _check_alone(alone: int, n: int) -> None:
 
 def group_of(example: Example) -> str:
     """The independent problem that an example poses."""
-    return getattr(example, "group", "") or example.prompt
+    return example.group
 
 
 def score_under(
@@ -311,7 +311,8 @@ class _Runs:
 
     def _selected(self, source: str, site: Site, c: Component) -> Tensor:
         batch, full = self._of(source)
-        at = positions(self.subject, batch, c.anchor or "all")
+        twin = source == "twin"
+        at = positions(self.subject, self.batch if twin else batch, c.anchor or "all", twin=twin)
         return self._units(select(full[site], at), site, c)
 
     def _units(self, h: Tensor, site: Site, c: Component) -> Tensor:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Prediction, TaskData
+from experiments_db.findings import Claim, Finding, Question
+from experiments_db.records import Experiment, Hypothesis, Measurement, Note, TaskData
 from tools.methods.tool import ToolInputError
 from tools.tasks import Task, from_records, get_task, read_jsonl
 
@@ -43,15 +44,19 @@ class Nothing:
         """Refuses."""
         self._refuse()
 
+    def findings(self) -> list[Finding]:
+        """Refuses."""
+        self._refuse()
+
     def claims(self) -> list[Claim]:
         """Refuses."""
         self._refuse()
 
-    def notes(self) -> list[Note]:
+    def questions(self) -> list[Question]:
         """Refuses."""
         self._refuse()
 
-    def predictions(self) -> list[Prediction]:
+    def notes(self) -> list[Note]:
         """Refuses."""
         self._refuse()
 

@@ -19,23 +19,28 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Outcome, Prediction, TaskData
+from experiments_db.findings import Claim, Finding, Question
+from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Outcome, TaskData
 
 if TYPE_CHECKING:
     from tools.subjects import Subject
     from tools.tasks import Split, Task
 
-ToolKind = Literal["experiment", "notebook"]
+ToolKind = Literal["experiment", "notebook", "settling"]
 
 
 class ToolInputError(ValueError):
     """Arguments that cannot be used; the message says what would be valid and goes back to the planner."""
 
 
-class ToolArgs(BaseModel):
-    """Base of every tool's arguments: unknown names are an error, every field is described."""
+class DeadlineReached(RuntimeError):  # it says what has happened; nothing went wrong
+    """The time that a call may take is over; raised between two steps of its computation, whose result is dropped."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class ToolArgs(BaseModel):
+    """Base of every tool's arguments: unknown names are an error, every field is described, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @runtime_checkable
@@ -56,27 +61,31 @@ class History(Protocol):
         ...
 
     def recall(self, handle: str) -> str:
-        """Everything on record about one handle (E3, N1, H2, P1, C1), as text. ValueError lists valid handles."""
+        """Everything on record about one handle (E3, N1, H2, F1, C1, Q1), as text. ValueError lists valid handles."""
         ...
 
     def handles(self, letter: str) -> list[str]:
-        """The handles of one kind so far: E, N, H, P or C."""
+        """The handles of one kind so far: E, N, H, F, C or Q."""
         ...
 
     def hypotheses(self) -> list[Hypothesis]:
         """The latest state of each hypothesis."""
         ...
 
+    def findings(self) -> list[Finding]:
+        """The latest state of each finding."""
+        ...
+
     def claims(self) -> list[Claim]:
         """The claims so far."""
         ...
 
-    def notes(self) -> list[Note]:
-        """The notes so far."""
+    def questions(self) -> list[Question]:
+        """What the goal asks."""
         ...
 
-    def predictions(self) -> list[Prediction]:
-        """The latest state of each prediction."""
+    def notes(self) -> list[Note]:
+        """The notes so far."""
         ...
 
     def experiment(self, handle: str) -> Experiment:
@@ -110,6 +119,8 @@ class Context:
     """What a tool may use: the subject, the tasks, the record to read, and the run's settings.
 
     split, draw: `explore`, but when the loop settles findings: then `confirm`, and which slice of its groups.
+    check: to be called now and then by long work that does not run the subject (which calls it itself); raises
+    DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk.
     """
 
     subject: "Subject"
@@ -120,6 +131,8 @@ class Context:
     split: "Split" = "explore"
     draw: int = 0
     progress: Callable[[str], None] = field(default=lambda _: None)
+    check: Callable[[], None] = field(default=lambda: None)
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,8 +140,8 @@ class Tool:
     """One ability, read from its module.
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
-    researcher's own records. localises: it looks for where a task is done, so that within a run the task's capability
-    has to be on record first.
+    researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples.
+    localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """
 
     name: str

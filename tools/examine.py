@@ -1,0 +1,51 @@
+"""Measure exactly what a finding would say, on explore examples: its effects with intervals, its controls, and what the same
+on unseen examples would make of it.
+
+This is how a finding begins: examine, then predict from it, then confirm. What is confirmed is what was examined: the very
+components, interventions, task, direction and smallest effect. Kinds of finding are listed by list_kinds.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from experiments_db.records import Outcome
+from tools.findings.examining import examine
+from tools.findings.sealing import statement_of
+from tools.methods.arguments import EXAMPLES_TO_TEST
+from tools.methods.tool import Context, ToolArgs
+
+KIND: Literal["experiment"] = "experiment"
+EXAMPLE = {"kind": "necessary", "task": "addition", "components": ["decoder.0.mlp.out@answer"]}
+
+
+class Args(ToolArgs):
+    """Arguments of examine."""
+
+    kind: str = Field(description="what is to be shown: capability, cannot, necessary, not_needed ...; see list_kinds")
+    task: str = Field(description="a task spec; see list_tasks")
+    among: str = Field(default="", description="only examples of this class, for example carry=1")
+    components: list[str] = Field(
+        default=[],
+        description="the components it is about, for example ['decoder.0.attn.z[0,3]@answer']; together one set",
+    )
+    path: str = Field(default="", description="for kinds about a route: sender -> receiver")
+    universe: list[str] = Field(default=[], description="for sufficient: all components among which the set is enough")
+    interventions: list[str] = Field(
+        default=[],
+        description="what is done to them, all must hold: resample(donor), zero, mean; empty: as the kind asks",
+    )
+    objective: str = Field(default="accuracy", description="accuracy, probability, margin (to the foil) or nll")
+    other_task: str = Field(default="", description="for differs: the task to compare with")
+    other_among: str = Field(default="", description="for differs: the class to compare with")
+    label: str = Field(default="", description="for decodable: which label of the examples")
+    program: str = Field(default="", description="for tolerates: the program, for example skip 3")
+    smallest: float | None = Field(
+        default=None, description="a stricter smallest effect than a tenth of what there is to lose"
+    )
+    examples: int = EXAMPLES_TO_TEST
+
+
+def run(args: Args, ctx: Context) -> Outcome:
+    """Measure it."""
+    return examine(statement_of(ctx, args.model_dump()), ctx)

@@ -1,0 +1,93 @@
+"""What follows from settled findings: which contradict one another, which hypotheses they support, what they answer."""
+
+from collections.abc import Sequence
+
+from experiments_db.findings import Finding, Question
+from experiments_db.places import Component
+from experiments_db.records import Hypothesis
+
+NEEDED = frozenset({"necessary", "jointly_necessary"})
+PLACES = NEEDED | {
+    "sufficient",
+    "carries",
+    "sends",
+    "suppresses",
+    "attends",
+    "matches",
+    "decodable",
+    "steers",
+    "readable",
+}
+
+
+def contradictions(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
+    """Pairs of confirmed findings that cannot both be so, with why."""
+    standing = [f for f in findings if f.stands]
+    return [
+        (a.handle, b.handle, why)
+        for i, a in enumerate(standing)
+        for b in standing[i + 1 :]
+        if (why := _clash(a, b) or _clash(b, a))
+    ]
+
+
+def _clash(a: Finding, b: Finding) -> str | None:
+    s, t = a.statement, b.statement
+    if (s.task, s.among) != (t.task, t.among):
+        return None
+    if s.kind == "capability" and t.kind == "cannot":
+        return "the model does the task, and does not"
+    if t.kind == "cannot" and s.kind in PLACES:
+        return "something is needed for what the model does not do"
+    shared = set(s.interventions) & set(t.interventions)
+    if s.kind == "necessary" and t.kind == "not_needed" and shared and s.objective == t.objective:
+        both = set(s.members) & set(t.members)
+        if both:
+            return f"{min(both)} is necessary by itself, and not needed ({', '.join(sorted(shared))})"
+    if s.kind == "jointly_necessary" and t.kind == "not_needed" and shared and s.components == t.components:
+        return f"{s.components} is necessary together, and not needed ({', '.join(sorted(shared))})"
+    if s.kind == "necessary" and t.kind == "sufficient" and shared and s.objective == t.objective:
+        outside = _outside(t.members, t.among_what) & set(s.members)
+        if outside:
+            return f"{min(outside)} is necessary, and a set without it is sufficient"
+    return None
+
+
+def _outside(kept: Sequence[Component], universe: Sequence[Component]) -> set[Component]:
+    return set(universe) - set(kept)
+
+
+def settle_hypotheses(hypotheses: Sequence[Hypothesis], findings: Sequence[Finding]) -> list[Hypothesis]:
+    """Hypotheses whose status changes by what their findings came to: all confirmed, or one contradicted or absent."""
+    out: list[Hypothesis] = []
+    for h in hypotheses:
+        mine = [f for f in findings if f.hypothesis == h.handle and f.settled]
+        if not mine or h.status == "abandoned":
+            continue
+        against = [f for f in mine if f.fate in ("contradicted", "absent")]
+        pro = [f for f in mine if f.fate == "confirmed"]
+        status = "refuted" if against else "supported" if len(pro) == len(mine) else "open"
+        changed = h.model_copy(
+            update={
+                "status": status,
+                "evidence_for": tuple(dict.fromkeys([*h.evidence_for, *(str(f.experiment) for f in pro)])),
+                "evidence_against": tuple(dict.fromkeys([*h.evidence_against, *(str(f.experiment) for f in against)])),
+            }
+        )
+        if changed != h:
+            out.append(changed)
+    return out
+
+
+def answers(question: Question, findings: Sequence[Finding]) -> list[Finding]:
+    """The standing findings that answer a question, those about the places it asks for first."""
+    about = [f for f in findings if f.stands and (not question.tasks or f.statement.task in question.tasks)]
+    match question.asks:
+        case "whether":
+            return [f for f in about if f.statement.kind in ("capability", "cannot")]
+        case "compare":
+            return [f for f in about if f.statement.kind == "differs"]
+        case "where":
+            return [f for f in about if f.statement.kind in PLACES or f.statement.kind == "cannot"]
+        case _:
+            return about

@@ -1,0 +1,177 @@
+"""Measure a statement on the examples at hand: every contrast that must hold, with its interval, control and p value.
+
+The same code measures on explore examples, for a first look, and on confirm examples, once, to settle a finding.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments_db.findings import Statement
+from experiments_db.records import Control, Measurement, Outcome
+from tools import statistics
+from tools.findings.contrast import Contrast
+from tools.findings.kind import Bench, kind_of
+from tools.findings.sureness import features, probability
+from tools.methods.measuring import percent
+from tools.methods.tool import Context, ToolInputError
+from tools.methods.twins import auto_twins
+from tools.tasks import Example, TaskError
+
+MOST = frozenset({"not_needed", "tolerates", "sufficient", "cannot"})  # kinds that say that an effect stays small
+CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
+
+
+def bench_for(statement: Statement, ctx: Context) -> Bench:
+    """The statement's examples on the context's split; ToolInputError where the task has too few."""
+    try:
+        task = ctx.tasks.get(statement.task)
+        chosen = task.among(statement.among) if statement.among else task
+        sample = chosen.sample(ctx.split, statement.examples, ctx.seed, ctx.draw)
+    except TaskError as error:
+        raise ToolInputError(str(error)) from None
+    examples = list(sample.examples)
+    if kind_of(statement.kind).twins:
+        twins = auto_twins(ctx.subject, chosen, examples, ctx.seed)
+        examples = [e for e in twins if e.twin is not None and e.foil is not None]
+    if not examples:
+        raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
+    return Bench(ctx, statement, chosen, examples, sample.reused)
+
+
+def examine(statement: Statement, ctx: Context) -> Outcome:
+    """All that must hold for the statement, as measurements; on explore examples also the chance to confirm it."""
+    kind = kind_of(statement.kind)
+    statement = kind.complete(statement)
+    bench = bench_for(statement, ctx)
+    if kind.capable and bench.gap <= 0:
+        raise ToolInputError(
+            f"the intact model does not do {statement.task} better than chance on these {len(bench.examples)} examples, so nothing "
+            "can be needed for it: examine kind cannot"
+        )
+    _check_smallest(statement, bench)
+    contrasts = list(kind.measure(statement, bench))
+    where = {"task": bench.task.name, "split": ctx.split, "among": statement.among or None}
+    rows = [*_intact(bench, where), *(m for c in contrasts for m in _rows(c, contrasts, where))]
+    rows += _decisions(contrasts, bench, where)
+    if ctx.split == "explore":
+        rows += _prospects(contrasts, bench, where)
+    return Outcome(text=_text(statement, contrasts, rows, bench.examples), measurements=tuple(rows))
+
+
+def _check_smallest(statement: Statement, bench: Bench) -> None:
+    """A smallest effect may be made stricter, never laxer, and both outcomes have to be possible."""
+    if statement.smallest is None or bench.ctx.split != "explore":
+        return
+    stricter_is_less = statement.kind in MOST
+    standard = bench.standard
+    laxer = statement.smallest > standard if stricter_is_less else statement.smallest < standard
+    if statement.smallest <= 0 or laxer:
+        way = "at most" if stricter_is_less else "at least"
+        raise ToolInputError(
+            f"smallest: {statement.smallest:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g}, or "
+            "left out"
+        )
+    bounds = bench.objective.bounds
+    if not stricter_is_less and bounds is not None and statement.smallest >= bounds[1]:
+        raise ToolInputError(
+            f"smallest: no effect on {statement.objective} can be larger than {bounds[1]:g}, so it could never come true"
+        )
+
+
+def _intact(bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
+    accuracy = statistics.proportion(bench.intact.correct, bench.groups)
+    n, groups = len(bench.examples), len(set(bench.groups))
+    return [
+        Measurement(
+            name="accuracy", unit="share of examples", value=accuracy.value, low=accuracy.low, high=accuracy.high, n=n,
+            groups=groups, program="intact", **where,
+        ),
+        Measurement(name="chance", unit="share of examples", value=bench.chance, n=n, groups=groups, **where),
+        Measurement(name="smallest", unit=bench.objective.unit, value=bench.smallest, n=n, groups=groups, **where),
+    ]  # fmt: skip
+
+
+def _rows(c: Contrast, contrasts: Sequence[Contrast], where: Mapping[str, Any]) -> list[Measurement]:
+    """The estimates of one contrast and its p value."""
+    place = {**where, "component": c.component or None, "intervention": c.intervention or None}
+    named: Mapping[str, Any] = {**place, "variant": None if c.role == "effect" else f"against {c.control}"}
+    n, groups = len(c.groups), len(set(c.groups))
+    out: list[Measurement] = []
+    for i, q in enumerate(c.quantities):
+        e = c.estimate(i)
+        value = float(q.values.mean()) if e is None else e.value
+        low, high = (None, None) if e is None else (_finite(e.low), _finite(e.high))
+        name = "effect" if c.role == "effect" else f"beyond_control.{q.name}"
+        control = _control(c, value, contrasts) if c.role == "effect" else None
+        out.append(
+            Measurement(
+                name=name, unit=q.unit, value=value, low=low, high=high, n=n, groups=groups, control=control, **named
+            )
+        )
+    out.append(Measurement(name="p", unit="p value", value=c.p(), n=n, groups=groups, **named))
+    return out
+
+
+def _control(c: Contrast, value: float, contrasts: Sequence[Contrast]) -> Control | None:
+    """The effect that the control has at the same place, from the difference between the two."""
+    mine = [
+        k for k in contrasts if k.role == "control" and (k.component, k.intervention) == (c.component, c.intervention)
+    ]
+    for k in mine:
+        for i, q in enumerate(k.quantities):
+            if q.name == c.quantities[0].name:
+                e, beyond = k.estimate(i), float(q.values.mean())
+                low, high = (None, None) if e is None else (_finite(e.low), _finite(e.high))
+                return Control(
+                    kind=k.control, value=value - beyond, n=len(k.groups), difference=beyond, difference_low=low,
+                    difference_high=high,
+                )  # fmt: skip
+    return None
+
+
+def _finite(x: float) -> float | None:
+    return x if abs(x) < float("inf") else None
+
+
+def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
+    """P values of the ways in which the whole statement can turn out not to be so."""
+    effects = [c for c in contrasts if c.role == "effect"]
+    n, groups = len(bench.examples), len(set(bench.groups))
+    values = {
+        **({"reused": 1.0} if bench.reused else {}),
+        "p_contradicted": min(1.0, len(effects) * min(c.p_contradicted() for c in effects)),
+        "p_absent": min(1.0, len(effects) * min(c.p_absent() for c in effects)),
+    }
+    return [Measurement(name=k, unit="p value", value=v, n=n, groups=groups, **where) for k, v in values.items()]
+
+
+def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
+    """Chance that unseen examples confirm it if what is seen here is true, and the calibrated probability."""
+    n, groups = len(bench.examples), len(set(bench.groups))
+    seen = features(contrasts, statistics.share(1) / CONFIRMED_WITH)
+    values = {"power": seen.power, "probability": probability(seen)}
+    return [Measurement(name=k, unit="probability", value=v, n=n, groups=groups, **where) for k, v in values.items()]
+
+
+def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measurement], examples: Sequence[Example]) -> str:
+    """What was found, one line a contrast, effect and control side by side."""
+    accuracy, chance, smallest = rows[0], rows[1], rows[2]
+    groups = len({e.group for e in examples})
+    lines = [
+        f"{s.kind} on {s.task} ({accuracy.split}, n={len(examples)}, {groups} independent groups): intact accuracy "
+        f"{percent(accuracy)}, chance {chance.value:.2f}; smallest effect that counts {smallest.value:.3g} ({smallest.unit})"
+    ]
+    for c in contrasts:
+        e, p = c.estimate(), c.p()
+        shown = f"{c.quantities[0].values.mean():.3f}" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+        must = {"exceed": ">", "stay": "within", "below": "<"}[c.must]
+        lines.append(f"  {c.words}: {shown}, has to be {must} {c.bound:.3g}: p = {p:.2g}")
+    named = {m.name: m.value for m in rows if m.component is None and m.variant is None}
+    holds = max(c.p() for c in contrasts)
+    lines.append(f"all of it holds: p = {holds:.2g}")
+    if "power" in named:
+        lines.append(
+            f"power on as many unseen examples {named['power']:.2f}, calibrated probability to be confirmed "
+            f"{named['probability']:.2f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,216 @@
+"""What a kind of finding is, and the bench on which kinds measure: one file a kind in `kinds`, discovered."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+
+from experiments_db.findings import Statement
+from experiments_db.places import Component, ComponentSet
+from tools.findings.contrast import Contrast, Quantity, Values
+from tools.methods.effects import Condition, score_under
+from tools.methods.objectives import OBJECTIVES, Objective
+from tools.methods.scoring import Scores
+from tools.methods.tool import Context, ToolInputError
+from tools.tasks import Example, Task, chance_level
+
+SMALLEST = 0.1  # of what separates the intact model from chance: what counts as an effect, and what as none
+
+
+@dataclass
+class Bench:
+    """One statement's examples on one subject, with the model's own scores.
+
+    examples: those that the statement is about, on the split of the context; reused: some stood in an earlier round too.
+    known: scores under the conditions run so far.
+    """
+
+    ctx: Context
+    statement: Statement
+    task: Task
+    examples: Sequence[Example]
+    reused: bool = False
+    known: dict[Condition, Scores] = field(default_factory=dict)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The quantity that the statement is about."""
+        return OBJECTIVES[self.statement.objective]
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The independent problem of each example."""
+        return tuple(e.group for e in self.examples)
+
+    @cached_property
+    def chance(self) -> float:
+        """Accuracy of the best guesser that knows the format."""
+        return chance_level(self.examples, self.task.choices)
+
+    @property
+    def intact(self) -> Scores:
+        """The model as it is."""
+        return self.scores([Condition()])[0]
+
+    @property
+    def gap(self) -> float:
+        """What separates the intact model from chance, in the objective."""
+        return float(np.nanmean(self.objective.of(self.intact))) - self.objective.chance(self.chance)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest effect that counts: the statement's own, or what its kind asks by itself."""
+        return self.standard if self.statement.smallest is None else self.statement.smallest
+
+    @property
+    def standard(self) -> float:
+        """The smallest effect that the statement's kind asks for by itself."""
+        return kinds()[self.statement.kind].least(self)
+
+    def scores(self, conditions: Sequence[Condition]) -> list[Scores]:
+        """Scores under conditions, all of those not yet known in one sweep."""
+        new = [c for c in dict.fromkeys(conditions) if c not in self.known]
+        if new:
+            intact, *found = score_under(self.ctx, self.task, self.examples, new)
+            self.known |= {Condition(): intact, **dict(zip(new, found, strict=True))}
+        return [self.known[c] for c in conditions]
+
+    def difference(self, a: Scores, b: Scores) -> Quantity:
+        """A minus b in the objective, example by example."""
+        o = self.objective
+        return Quantity(o.name, o.unit, o.of(a) - o.of(b), o.difference_bounds)
+
+    def tell_apart(self, a: Scores, b: Scores) -> tuple[Quantity, ...]:
+        """A minus b in each quantity by which a control can differ: accuracy, probability, and where there are foils margin."""
+        names = ["accuracy", "probability"]
+        if not np.isnan(a.foil_margin).any() and len(set(self.groups)) >= 64:
+            names.append("margin")
+        return tuple(
+            Quantity(n, OBJECTIVES[n].unit, OBJECTIVES[n].of(a) - OBJECTIVES[n].of(b), OBJECTIVES[n].difference_bounds)
+            for n in names
+        )
+
+    def effect(self, values: Quantity, bound: float, *, component: str = "", intervention: str = "") -> Contrast:
+        """An effect that must exceed a bound."""
+        return Contrast("effect", "exceed", bound, (values,), self.groups, intervention, component)
+
+    def beyond(
+        self, quantities: tuple[Quantity, ...], control: str, *, component: str = "", intervention: str = ""
+    ) -> Contrast:
+        """What must differ from its control at all, in any of several quantities."""
+        return Contrast("control", "exceed", 0.0, quantities, self.groups, intervention, component, control)
+
+    def others(self, kept: Sequence[Component]) -> list[Component]:
+        """Every component of the model of the same parts and anchors as these, without them."""
+        layout: list[Component] = []
+        for c in dict.fromkeys((k.stack, k.part, k.anchor, bool(k.units)) for k in kept):
+            stack, part, anchor, single = c
+            spec = self.ctx.subject.spec(stack)
+            for block in range(len(spec.blocks)):
+                units: Sequence[tuple[int, ...]] = [(h,) for h in range(spec.n_heads)] if single else [()]
+                layout += [Component(stack=stack, block=block, part=part, units=u, anchor=anchor) for u in units]
+        return [c for c in layout if c not in set(kept)]
+
+    def random_sets(self, size: int, among: Sequence[Component], draws: int) -> list[ComponentSet]:
+        """Sets of a size drawn from some components, distinct where there are enough; none where there are too few."""
+        if len(among) < size:
+            return []
+        rng = np.random.default_rng([self.ctx.seed, size, len(among)])
+        found: dict[str, ComponentSet] = {}
+        for _ in range(20 * draws):
+            made = ComponentSet.of(*(among[i] for i in rng.choice(len(among), size, replace=False)))
+            found.setdefault(str(made), made)
+            if len(found) == draws:
+                break
+        return list(found.values())
+
+
+def tenth_of_gap(bench: Bench) -> float:
+    """A tenth of what separates the intact model from chance, in the objective."""
+    return SMALLEST * bench.gap
+
+
+def tenth_of_task(bench: Bench) -> float:
+    """A tenth of what there is to get right beyond chance, a share of examples."""
+    return SMALLEST * (1 - bench.chance)
+
+
+def tenth_of_examples(_: Bench) -> float:
+    """One example in ten."""
+    return SMALLEST
+
+
+Check = Callable[[Statement], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that can be claimed.
+
+    says: in one line, for whoever states it. needs, allows: fields of a statement beyond kind and task. interventions: what
+    it is tested under where nothing is said. twins: examples need a twin. capable: it means nothing for a model that cannot
+    do the task. least: the smallest effect that counts where the statement does not ask for more. measure: the contrasts
+    that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
+    """
+
+    name: str
+    says: str
+    measure: Callable[[Statement, Bench], Sequence[Contrast]]
+    sentence: Callable[[Statement, Mapping[str, str] | None], str]
+    needs: tuple[str, ...] = ()
+    allows: tuple[str, ...] = ()
+    interventions: tuple[str, ...] = ()
+    twins: bool = False
+    capable: bool = True
+    check: Check = lambda _: None
+    least: Callable[[Bench], float] = tenth_of_gap
+
+    def complete(self, statement: Statement) -> Statement:
+        """The statement with this kind's interventions where none are given; ToolInputError where it cannot be meant."""
+        if not statement.interventions and self.interventions:
+            statement = statement.model_copy(update={"interventions": tuple(sorted(self.interventions))})
+        given = {k for k, v in statement.as_json().items() if k not in COMMON and v != DEFAULTS[k]}
+        missing = [n for n in self.needs if n not in given]
+        foreign = sorted(given - {*self.needs, *self.allows, *(("interventions",) if self.interventions else ())})
+        if missing or foreign:
+            what = f"needs {missing[0]}" if missing else f"has no {foreign[0]}"
+            takes = ", ".join(("task", *self.needs, *self.allows, *(("interventions",) if self.interventions else ())))
+            raise ToolInputError(f"{self.name} {what}; it takes {takes} ({self.says})")
+        if statement.objective not in OBJECTIVES:
+            raise ToolInputError(f"objective {statement.objective!r} is unknown: use {', '.join(OBJECTIVES)}")
+        self.check(statement)
+        return statement
+
+
+COMMON = frozenset({"kind", "task", "among", "objective", "smallest", "examples"})
+DEFAULTS = {n: f.default for n, f in Statement.model_fields.items()}
+
+
+def kinds() -> dict[str, Kind]:
+    """Every kind of finding by name: one for each module of `kinds`."""
+    return dict(_kinds())
+
+
+def kind_of(name: str) -> Kind:
+    """A kind by its name; ToolInputError lists those there are."""
+    known = kinds()
+    if name not in known:
+        raise ToolInputError(f"there is no kind of finding {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+@cache
+def _kinds() -> tuple[tuple[str, Kind], ...]:
+    folder = Path(__file__).parent / "kinds"
+    names = sorted(m.name for m in pkgutil.iter_modules([str(folder)]))
+    modules = [importlib.import_module(f"tools.findings.kinds.{name}") for name in names]
+    return tuple((m.KIND.name, m.KIND) for m in modules)
+
+
+def mean_of(values: Sequence[Values]) -> Values:
+    """The mean over draws, example by example."""
+    return np.mean(np.stack(values), axis=0)

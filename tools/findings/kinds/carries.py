@@ -1,0 +1,46 @@
+"""The place carries what separates an example from its twin: with the twin's activation there, the answer goes over.
+
+Zhang and Nanda 2023 (activation patching, noising). The smallest effect is a share of examples.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments_db.findings import Statement
+from experiments_db.places import display
+from tools.findings.contrast import Contrast, Quantity
+from tools.findings.kind import Bench, Kind, tenth_of_examples
+from tools.findings.phrases import on_task
+from tools.methods.effects import RANDOM_VECTOR, Condition
+from tools.methods.scoring import Scores
+
+
+def _over(scores: Scores) -> np.ndarray:
+    """Whether the twin's answer beats the example's own."""
+    return (scores.foil_margin < 0).astype(np.float64)
+
+
+def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+    assert s.set is not None
+    own, noise = (Condition.of(s.set, "resample(twin)", control=c) for c in (0, 1))
+    mine, control = bench.scores([own, noise])
+    base, where = bench.intact, {"component": str(s.set), "intervention": "resample(twin)"}
+    moved = Quantity("flipped", "share of examples", _over(mine) - _over(base), (-1.0, 1.0))
+    apart = Quantity("flipped", "share of examples", _over(mine) - _over(control), (-1.0, 1.0))
+    return [bench.effect(moved, bench.smallest, **where), bench.beyond((apart,), f"a {RANDOM_VECTOR}", **where)]
+
+
+def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
+    assert s.set is not None
+    place = display(s.set, roles)
+    return (
+        f"{place[0].upper()}{place[1:]} carries what decides the answer {on_task(s)}: with the twin's activation put there, "
+        "{effect} of examples go over to the twin's answer; {control}."
+    )
+
+
+KIND = Kind(
+    "carries", "the twin's activation there takes the answer over to the twin's, for at least the smallest share of examples",
+    _measure, _sentence, needs=("components",), twins=True, least=tenth_of_examples,
+)  # fmt: skip

@@ -1,0 +1,85 @@
+"""A set is needed together, and each member takes part: removing all lowers the objective, and leaving any one of them in its
+place wins back at least the smallest effect that counts. A set in which fewer would do as much is not minimal, and fails.
+
+Beside the random vector of the same size, other sets of as many components of the same parts, drawn from outside the set,
+must do less than this one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from experiments_db.findings import Statement
+from experiments_db.places import Component, ComponentSet, Intervention, display
+from tools.findings.contrast import Contrast, Quantity
+from tools.findings.kind import Bench, Kind, mean_of
+from tools.findings.phrases import on_task, under
+from tools.methods.effects import RANDOM_VECTOR, Condition
+from tools.methods.objectives import OBJECTIVES
+from tools.methods.scoring import Scores
+from tools.methods.tool import ToolInputError
+
+DRAWS = 5
+
+
+def _check(s: Statement) -> None:
+    if len(s.members) < 2:
+        raise ToolInputError("jointly_necessary is about two components or more; for one use necessary")
+
+
+def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+    whole = s.set
+    assert whole is not None
+    random = bench.random_sets(len(s.members), bench.others(s.members), DRAWS)
+    without = [ComponentSet.of(*(m for m in s.members if m != out)) for out in s.members]
+    every = [c for how in s.done for c in _conditions(whole, how, random, without)]
+    bench.scores(every)
+    out: list[Contrast] = []
+    for how in s.done:
+        (own, noise, *rest) = bench.scores(_conditions(whole, how, random, without))
+        sets, fewer = rest[: len(random)], rest[len(random) :]
+        where = {"component": str(whole), "intervention": str(how)}
+        out.append(bench.effect(bench.difference(bench.intact, own), bench.smallest, **where))
+        out.append(bench.beyond(bench.tell_apart(noise, own), f"a {RANDOM_VECTOR}", **where))
+        if sets:
+            names = ("accuracy", "probability")
+            beyond = tuple(_mean_difference(bench, n, sets, own) for n in names)
+            out.append(bench.beyond(beyond, f"{len(sets)} other sets of as many components", **where))
+        for member, less in zip(s.members, fewer, strict=True):
+            out.append(_part(bench, member, less, own, how))
+    return out
+
+
+def _conditions(
+    whole: ComponentSet, how: Intervention, random: Sequence[ComponentSet], without: Sequence[ComponentSet]
+) -> list[Condition]:
+    return [
+        Condition.of(whole, how), Condition.of(whole, how, control=1), *(Condition.of(r, how) for r in random),
+        *(Condition.of(w, how) for w in without),
+    ]  # fmt: skip
+
+
+def _mean_difference(bench: Bench, name: str, sets: Sequence[Scores], own: Scores) -> Quantity:
+    o = OBJECTIVES[name]
+    del bench
+    return Quantity(name, o.unit, mean_of([o.of(r) for r in sets]) - o.of(own), o.difference_bounds)
+
+
+def _part(bench: Bench, member: Component, less: Scores, own: Scores, how: Intervention) -> Contrast:
+    return Contrast(
+        "control", "exceed", bench.smallest, (bench.difference(less, own),), bench.groups, component=str(member),
+        intervention=str(how), control="the set without it",
+    )  # fmt: skip
+
+
+def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
+    assert s.set is not None
+    place = display(s.set, roles)
+    return (
+        f"{place[0].upper()}{place[1:]} are necessary together {on_task(s)}, and none of them is superfluous: without all of them "
+        f"({under(s)}) {{objective}} falls by {{effect}}; {{control}}."
+    )
+
+
+KIND = Kind(
+    "jointly_necessary", "removing all of the components lowers the objective, and leaving any one out of the set does less",
+    _measure, _sentence, needs=("components",), interventions=("resample(donor)", "zero"), check=_check,
+)  # fmt: skip

@@ -1,0 +1,105 @@
+"""Settle findings from what was measured on confirm examples: in rounds, by Holm's method, once and for all.
+
+Round r may spend alpha 2^-r, so that however many rounds a planner makes, a false finding is confirmed with probability
+alpha at most. Everything is read from the measurements on record.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from experiments_db.findings import Fate, Finding
+from experiments_db.places import Intervention
+from experiments_db.records import Measurement
+from tools import statistics
+from tools.findings.kind import kinds
+from tools.findings.phrases import how_words, listed
+
+Measured = Callable[[str], Sequence[Measurement]]
+
+
+def settle(open_: Sequence[tuple[Finding, str, Sequence[Measurement] | str]], number: int) -> list[Finding]:
+    """Fates of a round's findings: (finding, handle of its confirm experiment, its measurements or why there are none)."""
+    measured = [(f, h, m) for f, h, m in open_ if not isinstance(m, str)]
+    p = [_largest(m).value for _, _, m in measured]
+    decisions = statistics.adjusted_in_round(p, number) if p else []
+    out: dict[str, Finding] = {
+        f.handle: f.model_copy(update={"round": number, "experiment": h or None, "fate": "void", "reason": m})
+        for f, h, m in open_
+        if isinstance(m, str)
+    }
+    for (f, h, m), d in zip(measured, decisions, strict=True):
+        fate, reason = _fate(m, d.rejected, d.threshold)
+        said = sentence(f, h, m) if fate == "confirmed" else ""
+        out[f.handle] = f.model_copy(
+            update={
+                "round": number, "experiment": h, "fate": fate, "reason": reason, "p": d.p, "threshold": d.threshold,
+                "sentence": said, "reused": any(r.name == "reused" for r in m),
+            }
+        )  # fmt: skip
+    return [out[f.handle] for f, _, _ in open_]
+
+
+def _largest(rows: Sequence[Measurement]) -> Measurement:
+    """The p value of the contrast that holds least: that of the whole statement."""
+    return max((m for m in rows if m.name == "p"), key=lambda m: m.value)
+
+
+def _fate(rows: Sequence[Measurement], passed: bool, threshold: float) -> tuple[Fate, str]:
+    if passed:
+        return "confirmed", ""
+    named = {m.name: m.value for m in rows if m.name in ("p_contradicted", "p_absent")}
+    if named["p_contradicted"] <= threshold:
+        return "contradicted", ""
+    if named["p_absent"] <= threshold:
+        return "absent", ""
+    return "inconclusive", _why(rows)
+
+
+def _why(rows: Sequence[Measurement]) -> str:
+    """What is not shown, from the contrast with the largest p value."""
+    worst = _largest(rows)
+    if worst.variant is not None:
+        what = "control as destructive" if "random vector" in worst.variant else "not told apart from its control"
+        return f"{what}: the difference {worst.variant} at {worst.component} under {worst.intervention} is not shown"
+    e = next(
+        m for m in rows if m.name == "effect" and (m.component, m.intervention) == (worst.component, worst.intervention)
+    )
+    if e.low is None or e.high is None:
+        return f"too few independent groups ({e.groups})"
+    where = f" under {e.intervention}" if e.intervention else ""
+    return f"interval too wide: the effect{where} may be on either side of the smallest that counts"
+
+
+def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mapping[str, str] | None = None) -> str:
+    """What a confirmed finding says, its numbers as references to the experiment that confirmed it."""
+    text = kinds()[f.statement.kind].sentence(f.statement, roles)
+    effects = [m for m in rows if m.name == "effect"]
+    by_how: dict[str | None, list[Measurement]] = {}
+    for m in effects:
+        by_how.setdefault(m.intervention, []).append(m)
+    least = [min(group, key=lambda m: abs(m.value)) for group in by_how.values()]
+    most = f.statement.kind in ("not_needed", "tolerates", "sufficient")
+    if most:
+        least = [max(group, key=lambda m: abs(m.value)) for group in by_how.values()]
+    several = any(len(group) > 1 for group in by_how.values())
+    effect = listed([_effect(handle, m, several=several, named=len(by_how) > 1) for m in least])
+    controls = [f"{m.control.kind} does {reference(handle, m, 'control')}" for m in least if m.control is not None]
+    filled = {
+        "effect": effect, "control": listed(list(dict.fromkeys(controls))) or "no control applies",
+        "objective": f.statement.objective,
+        **{n: reference(handle, m) for n in ("accuracy", "chance", "smallest") for m in rows if m.name == n},
+    }  # fmt: skip
+    for name, value in filled.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def reference(handle: str, m: Measurement, part: str = "") -> str:
+    """`{{E3.effect[...]}}`, for a text."""
+    inside = m.key.removeprefix(m.name)
+    return "{{" + f"{handle}.{m.name}{'.' + part if part else ''}{inside}" + "}}"
+
+
+def _effect(handle: str, m: Measurement, *, several: bool, named: bool) -> str:
+    """The effect as a reference, with what was done where that was several things."""
+    how = f" ({how_words(Intervention.parse(m.intervention))})" if named and m.intervention else ""
+    return f"{'at least ' if several else ''}{reference(handle, m)}{how}"

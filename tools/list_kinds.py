@@ -1,0 +1,25 @@
+"""The kinds of finding that can be examined, predicted and confirmed, and what each takes."""
+
+from typing import Literal
+
+from experiments_db.records import Outcome
+from tools.findings.kind import kinds
+from tools.methods.tool import Context, ToolArgs
+
+KIND: Literal["notebook"] = "notebook"
+EXAMPLE: dict[str, object] = {}
+
+
+class Args(ToolArgs):
+    """No arguments."""
+
+
+def run(args: Args, ctx: Context) -> Outcome:
+    """One line a kind."""
+    del args, ctx
+    lines = [
+        f"{k.name}({', '.join(('task', *k.needs, *(f'{a}?' for a in k.allows)))}): {k.says}"
+        + (f"; tested under {' and '.join(k.interventions)}" if k.interventions else "")
+        for k in kinds().values()
+    ]
+    return Outcome(text="\n".join(lines))
