@@ -20,6 +20,7 @@ import torch
 import tools
 from agent.loop.record import RunRecord, RunTasks
 from experiments_db.records import Experiment, Outcome, Prediction, Provenance, Result
+from tools.engine.sites import SiteError
 from tools.findings.discipline import capability
 from tools.methods.tool import Context, DeadlineReached, Tool, ToolArgs, ToolInputError
 from tools.subjects import Subject, SubjectError
@@ -184,7 +185,7 @@ class ToolRunner:
             torch.manual_seed(self.seed)
             try:
                 return tool.run(args, self._context(max_tokens, progress, check)), ""
-            except SubjectError as error:
+            except (SubjectError, SiteError) as error:
                 raise ToolInputError(str(error)) from None
             except (ToolInputError, DeadlineReached):
                 raise
