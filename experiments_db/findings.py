@@ -73,7 +73,7 @@ class Statement(_Record):
     @property
     def members(self) -> tuple[Component, ...]:
         """The components, each unit by itself."""
-        return ComponentSet.parse(self.components).singles if self.components else ()
+        return ComponentSet.parse(self.components).singles() if self.components else ()
 
     @property
     def set(self) -> ComponentSet | None:
@@ -83,7 +83,7 @@ class Statement(_Record):
     @property
     def among_what(self) -> tuple[Component, ...]:
         """The universe, each unit by itself."""
-        return ComponentSet.parse(self.universe).singles if self.universe else ()
+        return ComponentSet.parse(self.universe).singles() if self.universe else ()
 
     @property
     def route(self) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tools import statistics
-from tools.findings.contrast import Contrast
+from tools.findings.contrast import Contrast, Quantity
 from tools.statistics import Calibration
 
 FILE = Path(__file__).parent / "calibration.json"
@@ -58,26 +58,36 @@ def _shipped() -> Calibration:
     return Calibration.from_json(json.loads(FILE.read_text(encoding="utf-8"))["calibration"])
 
 
-def _spare(c: Contrast, values: np.ndarray) -> float:
-    """How far a mean lies on the right side of its bound."""
-    mean = float(values.mean()) if c.against is None else float(values.mean() - c.against[0].values.mean())
-    return {"exceed": mean - c.bound, "below": c.bound - mean, "stay": c.bound - abs(mean)}[c.must]
+def _mean(c: Contrast, values: np.ndarray) -> float:
+    return float(values.mean()) if c.against is None else float(values.mean() - c.against[0].values.mean())
+
+
+def _sides(c: Contrast) -> list[tuple[float, float]]:
+    """(sign, bound) of each one-sided test: sign times the mean has to exceed the bound."""
+    return {"exceed": [(1.0, c.bound)], "below": [(-1.0, -c.bound)], "stay": [(-1.0, -c.bound), (1.0, -c.bound)]}[c.must]
 
 
 def _power(c: Contrast, alpha: float) -> float:
-    best = 0.0
-    for q in c.quantities:
-        groups = statistics.Groups.of(list(c.groups))
-        units = groups.sums(q.values) / groups.sizes
-        if groups.count > 1:
-            best = max(best, statistics.power(_spare(c, q.values), units, groups.count, 0.0, alpha / len(c.quantities)))
-    return best
+    """Of the quantity that shows it best; where two sides have to hold, of the harder one."""
+    return max(
+        min(_one_power(c, q, sign, bound, alpha / len(c.quantities)) for sign, bound in _sides(c)) for q in c.quantities
+    )
+
+
+def _one_power(c: Contrast, q: Quantity, sign: float, bound: float, alpha: float) -> float:
+    groups = statistics.Groups.of(list(c.groups))
+    units = sign * groups.sums(q.values) / groups.sizes
+    bounds = None if q.bounds is None else q.bounds if sign > 0 else (-q.bounds[1], -q.bounds[0])
+    mean = float(units.mean()) if c.against is None else sign * _mean(c, q.values)
+    if groups.count < 2 or (bounds is not None and not bounds[0] <= mean <= bounds[1]):
+        return 0.0
+    return statistics.power(mean, units, groups.count, bound, alpha, bounds)
 
 
 def _slack(c: Contrast) -> float:
     found: list[float] = []
     for i, q in enumerate(c.quantities):
-        e = c.estimate(i)
+        e, mean = c.estimate(i), _mean(c, q.values)
         half = np.inf if e is None else (e.high - e.low) / 2
-        found.append(_spare(c, q.values) / max(float(half), 1e-6))
+        found.append(min(sign * mean - bound for sign, bound in _sides(c)) / max(float(half), 1e-6))
     return float(np.clip(max(found), -3, 3))

@@ -40,8 +40,8 @@ def positions(subject: Subject, batch: Microbatch, anchor: str, *, twin: bool = 
 
 def _row(subject: Subject, example: Example, encoded: Encoded, anchor: Anchor, twin: bool) -> list[int]:
     length = len(encoded.prompt)
-    if anchor.index is not None:
-        at = anchor.index if anchor.index >= 0 else length + anchor.index
+    if anchor.position is not None:
+        at = anchor.position if anchor.position >= 0 else length + anchor.position
         if not 0 <= at < length:
             raise ToolInputError(f"anchor {anchor}: the prompt {example.prompt!r} has {length} tokens")
         return [at]

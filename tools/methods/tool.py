@@ -122,7 +122,7 @@ class Context:
     history: History
     seed: int = 0
     max_tokens: int = 2048
-    split: Split = "explore"
+    split: "Split" = "explore"
     draw: int = 0
     progress: Callable[[str], None] = field(default=lambda _: None)
 

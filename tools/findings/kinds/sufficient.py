@@ -30,7 +30,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     universe, kept = s.among_what, set(s.members)
     removed = ComponentSet.of(*(c for c in universe if c not in kept))
     others = bench.random_sets(len(kept), [c for c in universe if c not in kept], DRAWS)
-    rest = [ComponentSet.of(*(c for c in universe if c not in set(o.singles))) for o in others]
+    rest = [ComponentSet.of(*(c for c in universe if c not in set(o.singles()))) for o in others]
 
     def conditions(how: Intervention) -> list[Condition]:
         sets = (removed, ComponentSet.of(*universe), *rest)
