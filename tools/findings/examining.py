@@ -35,8 +35,10 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
         sample = chosen.sample(ctx.split, statement.examples, ctx.seed, ctx.draw)
     except TaskError as error:
         raise ToolInputError(str(error)) from None
-    examples = list(sample.examples)
-    if kind_of(statement.kind).twins:
+    examples, kind = list(sample.examples), kind_of(statement.kind)
+    if kind.foils:
+        examples = [e for e in examples if e.foil is not None]
+    if kind.twins:
         examples = [e for e in examples if e.twin is not None and e.foil is not None and aligned(ctx.subject, e)]
     if not examples:
         raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
@@ -53,45 +55,46 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
             f"the intact model does not do {statement.task} better than chance on these {len(bench.examples)} examples, so nothing "
             "can be needed for it: examine kind cannot"
         )
-    _check_smallest(statement, bench)
+    _check_smallest(kind, statement, bench)
     contrasts = list(kind.measure(statement, bench))
     where = {"task": bench.task.name, "split": ctx.split, "among": statement.among or None}
-    rows = [*_intact(bench, where), *(m for c in contrasts for m in _rows(c, contrasts, where))]
+    rows = [*_intact(kind, bench, where), *(m for c in contrasts for m in _rows(c, contrasts, where))]
     rows += _decisions(contrasts, bench, where)
     if ctx.split == "explore":
         rows += _prospects(contrasts, bench, where)
     return Outcome(text=_text(statement, contrasts, rows, bench.examples), measurements=tuple(rows))
 
 
-def _check_smallest(statement: Statement, bench: Bench) -> None:
+def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:
     """A smallest effect may be made stricter, never laxer, and both outcomes have to be possible."""
-    own = Bench(bench.ctx, statement.model_copy(update={"smallest": None}), bench.task, bench.examples, known=bench.known)
     if statement.smallest is None or bench.ctx.split != "explore":
         return
-    stricter_is_less = statement.kind in ("not_needed", "tolerates", "sufficient", "cannot")
-    standard = own.smallest
-    if statement.smallest <= 0 or (statement.smallest > standard if stricter_is_less else statement.smallest < standard):
-        way = "at most" if stricter_is_less else "at least"
+    own = Bench(
+        bench.ctx, statement.model_copy(update={"smallest": None}), bench.task, bench.examples, known=bench.known
+    )
+    standard, given = kind.standard(own), statement.smallest
+    if given <= 0 or (given > standard if kind.stays else given < standard):
         raise ToolInputError(
-            f"smallest: {statement.smallest:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g}, a "
-            "tenth of what separates the intact model from chance, or left out"
+            f"smallest: {given:g} would make {statement.kind} easier to come true; it may be {'at most' if kind.stays else 'at least'} "
+            f"{standard:.3g} ({'a tenth of what separates the intact model from chance' if not kind.unit else kind.unit}), or left out"
         )
-    if not stricter_is_less and statement.smallest >= own.gap / 0.1 * 0.1 and statement.objective in ("accuracy", "probability"):
+    if not kind.stays and given >= 1 and (kind.unit or own.objective.bounds):
         raise ToolInputError(
-            f"smallest: no effect on {statement.objective} can be larger than {own.gap:.3g} here, so it could never come true"
+            f"smallest: no effect can be {given:g} of {kind.unit or own.objective.unit}, so it could never come true"
         )
 
 
-def _intact(bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _intact(kind: Kind, bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
     accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     n, groups = len(bench.examples), len(set(bench.groups))
+    smallest = kind.standard(bench) if bench.statement.smallest is None else bench.statement.smallest
     return [
         Measurement(
             name="accuracy", unit="share of examples", value=accuracy.value, low=accuracy.low, high=accuracy.high, n=n,
             groups=groups, program="intact", **where,
         ),
         Measurement(name="chance", unit="share of examples", value=bench.chance, n=n, groups=groups, **where),
-        Measurement(name="smallest", unit=bench.objective.unit, value=bench.smallest, n=n, groups=groups, **where),
+        Measurement(name="smallest", unit=kind.unit or bench.objective.unit, value=smallest, n=n, groups=groups, **where),
     ]  # fmt: skip
 
 
@@ -108,7 +111,9 @@ def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | Non
         name = "effect" if c.role == "effect" else f"beyond_control.{q.name}"
         control = _control(c, value, contrasts) if c.role == "effect" else None
         out.append(
-            Measurement(name=name, unit=q.unit, value=value, low=low, high=high, n=n, groups=groups, control=control, **named)
+            Measurement(
+                name=name, unit=q.unit, value=value, low=low, high=high, n=n, groups=groups, control=control, **named
+            )
         )
     out.append(Measurement(name="p", unit="p value", value=c.p(), n=n, groups=groups, **named))
     return out
@@ -116,7 +121,9 @@ def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | Non
 
 def _control(c: Contrast, value: float, contrasts: Sequence[Contrast]) -> Control | None:
     """The effect that the control has at the same place, from the difference between the two."""
-    mine = [k for k in contrasts if k.role == "control" and (k.component, k.intervention) == (c.component, c.intervention)]
+    mine = [
+        k for k in contrasts if k.role == "control" and (k.component, k.intervention) == (c.component, c.intervention)
+    ]
     for k in mine:
         for i, q in enumerate(k.quantities):
             if q.name == c.quantities[0].name:

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from experiments_db.findings import Statement
 from experiments_db.places import Component, ComponentSet
@@ -19,6 +20,7 @@ from tools.methods.tool import Context, ToolInputError
 from tools.tasks import Example, Task, chance_level
 
 SMALLEST = 0.1  # of what separates the intact model from chance: what counts as an effect, and what as none
+FIT = 256  # explore examples on which a probe or a direction is fitted, at least
 
 
 @dataclass
@@ -66,11 +68,16 @@ class Bench:
         """The smallest effect that counts, in the objective: the statement's own, or a tenth of the gap."""
         return SMALLEST * self.gap if self.statement.smallest is None else self.statement.smallest
 
-    def scores(self, conditions: Sequence[Condition]) -> list[Scores]:
-        """Scores under conditions, all of those not yet known in one sweep."""
+    @cached_property
+    def seen(self) -> Sequence[Example]:
+        """Explore examples of the same class, to fit on what is tested on the bench's: another class's would tell less."""
+        return self.task.examples("explore", max(FIT, self.statement.examples), self.ctx.seed)
+
+    def scores(self, conditions: Sequence[Condition], directions: Mapping[str, Tensor] | None = None) -> list[Scores]:
+        """Scores under conditions, all of those not yet known in one sweep; directions as in `score_under`."""
         new = [c for c in dict.fromkeys(conditions) if c not in self.known]
         if new:
-            intact, *found = score_under(self.ctx, self.task, self.examples, new)
+            intact, *found = score_under(self.ctx, self.task, self.examples, new, directions=directions)
             self.known |= {Condition(): intact, **dict(zip(new, found, strict=True))}
         return [self.known[c] for c in conditions]
 
@@ -96,6 +103,10 @@ class Bench:
     def beyond(self, quantities: tuple[Quantity, ...], control: str, **where: str) -> Contrast:
         """What must differ from its control at all, in any of several quantities."""
         return Contrast("control", "exceed", 0.0, quantities, self.groups, control=control, **where)
+
+    def least(self, standard: float = SMALLEST) -> float:
+        """The smallest effect that counts where it is not in the objective: the statement's own, or a standard."""
+        return standard if self.statement.smallest is None else self.statement.smallest
 
     def others(self, kept: Sequence[Component]) -> list[Component]:
         """Every component of the model of the same parts and anchors as these, without them."""
@@ -130,9 +141,11 @@ class Kind:
     """One thing that can be claimed.
 
     says: in one line, for whoever states it. needs, allows: fields of a statement beyond kind and task. interventions: what
-    it is tested under where nothing is said. twins: examples need a twin. capable: it means nothing for a model that cannot
-    do the task. measure: the contrasts that must all hold. sentence: what it says, with `{effect}` where the effect on
-    unseen examples stands.
+    it is tested under where nothing is said. twins, foils: examples need a twin of the same length and a foil, or a foil.
+    capable: it means nothing for a model that cannot do the task. stays: the effect has to stay below the smallest that
+    counts, so that a stricter statement names a smaller one. standard: the smallest effect that counts where nothing is
+    said; unit: its unit, where that is not the objective's. locates: it says where something is. measure: the contrasts
+    that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
     """
 
     name: str
@@ -143,7 +156,12 @@ class Kind:
     allows: tuple[str, ...] = ()
     interventions: tuple[str, ...] = ()
     twins: bool = False
+    foils: bool = False
     capable: bool = True
+    stays: bool = False
+    standard: Callable[[Bench], float] = lambda bench: SMALLEST * bench.gap
+    unit: str = ""
+    locates: bool = True
     check: Check = lambda _: None
 
     def complete(self, statement: Statement) -> Statement:
@@ -165,6 +183,11 @@ class Kind:
 
 COMMON = frozenset({"kind", "task", "among", "objective", "smallest", "examples"})
 DEFAULTS = {n: f.default for n, f in Statement.model_fields.items()}
+
+
+def a_tenth(_: Bench) -> float:
+    """The smallest share, of examples or of attention, that counts."""
+    return SMALLEST
 
 
 def kinds() -> dict[str, Kind]:

@@ -69,18 +69,18 @@ def _why(rows: Sequence[Measurement]) -> str:
 
 def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mapping[str, str] | None = None) -> str:
     """What a confirmed finding says, its numbers as references to the experiment that confirmed it."""
-    text = kinds()[f.statement.kind].sentence(f.statement, roles)
+    kind = kinds()[f.statement.kind]
+    text = kind.sentence(f.statement, roles)
     effects = [m for m in rows if m.name == "effect"]
     by_how: dict[str | None, list[Measurement]] = {}
     for m in effects:
         by_how.setdefault(m.intervention, []).append(m)
     least = [min(group, key=lambda m: abs(m.value)) for group in by_how.values()]
-    most = f.statement.kind in ("not_needed", "tolerates", "sufficient")
-    if most:
+    if kind.stays:
         least = [max(group, key=lambda m: abs(m.value)) for group in by_how.values()]
     several = any(len(group) > 1 for group in by_how.values())
     effect = listed([
-        f"{'at least ' if several else ''}{reference(handle, m)}{f' ({how_words(Intervention.parse(m.intervention))})' if len(by_how) > 1 and m.intervention else ''}"
+        f"{('at most ' if kind.stays else 'at least ') if several else ''}{reference(handle, m)}{f' ({how_words(Intervention.parse(m.intervention))})' if len(by_how) > 1 and m.intervention else ''}"
         for m in least
     ])
     controls = [f"{m.control.kind} does {reference(handle, m, 'control')}" for m in least if m.control is not None]

@@ -107,8 +107,8 @@ def score_under(
 ) -> list[Scores]:
     """The intact model's scores, then those under each condition, on the same examples.
 
-    directions: vectors by the name that interventions give them, (channels,) each. ToolInputError where more than one
-    example in twenty has no donor.
+    directions: vectors by the name that interventions give them, (channels,) each, or (n, channels) with one for each
+    example. ToolInputError where more than one example in twenty has no donor.
     """
     prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
     scores, _ = score(ctx.subject, examples, prepared.variants, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl)
@@ -214,7 +214,8 @@ class _Runs:
     def _direction(self, how: Intervention) -> Tensor:
         if how.direction not in self.prepared.directions:
             raise ToolInputError(f"{how}: there is no direction {how.direction!r} on record for this experiment")
-        return self.prepared.directions[how.direction].to(self.subject.device, self.subject.dtype)
+        found = self.prepared.directions[how.direction].to(self.subject.device, self.subject.dtype)
+        return found[list(self.batch.indices)][:, None] if found.ndim > 1 else found
 
     def _new(self, site: Site, c: Component, how: Intervention, at: Tensor | None) -> Tensor:
         """What takes the place of the component's activation, (batch, positions, channels)."""
@@ -257,7 +258,12 @@ class _Runs:
 
     def _selected(self, source: str, site: Site, c: Component) -> Tensor:
         batch, full = self._of(source)
-        at = positions(self.subject, batch, c.anchor or "answer")
+        # A twin's own roles say where an anchor is in it; the batch of twins itself has none.
+        at = positions(self.subject, self.batch if source == "twin" else batch, c.anchor or "answer", twin=source == "twin")
+        own = positions(self.subject, self.batch, c.anchor or "answer")
+        if at is not None and own is not None and at.shape[1] != own.shape[1]:
+            # The role has more tokens here or there: one for one, and the last one again for those beyond.
+            at = at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]
         return self._units(select(full[site], at), site, c)
 
     def _units(self, h: Tensor, site: Site, c: Component) -> Tensor:
@@ -284,7 +290,7 @@ def _source(how: Intervention) -> str:
 def _twin_with_answer(example: Example) -> Example:
     """The twin's prompt followed by the receiver's own answer, so that positions agree."""
     assert example.twin is not None
-    return replace(example, prompt=example.twin)
+    return replace(example, prompt=example.twin, spans={}, twin_spans={})
 
 
 def _captured(subject: Subject, batch: Microbatch, sites: Sequence[Site]) -> dict[Site, Tensor]:

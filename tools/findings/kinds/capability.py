@@ -10,11 +10,14 @@ from tools.findings.kind import Bench, Kind
 def _measure(_: Statement, bench: Bench) -> Sequence[Contrast]:
     above = bench.intact.correct.astype(float) - bench.chance
     values = Quantity("accuracy above chance", "share of examples", above, (-bench.chance, 1 - bench.chance))
-    return [bench.effect(values, 0.0 if bench.statement.smallest is None else bench.statement.smallest)]
+    return [bench.effect(values, bench.least(0.0))]
 
 
 def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
     return f"The model does {s.task}{f' ({s.among})' if s.among else ''}: right for {{accuracy}} of unseen examples, chance {{chance}}."
 
 
-KIND = Kind("capability", "the intact model does the task, above chance", _measure, _sentence, capable=False)
+KIND = Kind(
+    "capability", "the intact model does the task, above chance", _measure, _sentence, capable=False, locates=False,
+    standard=lambda _: 0.0, unit="share of examples",
+)  # fmt: skip

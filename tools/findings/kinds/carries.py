@@ -10,7 +10,7 @@ import numpy as np
 from experiments_db.findings import Statement
 from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import SMALLEST, Bench, Kind
+from tools.findings.kind import Bench, Kind, a_tenth
 from tools.findings.phrases import on_task
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.scoring import Scores
@@ -26,10 +26,9 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     own, noise = (Condition.of(s.set, "resample(twin)", control=c) for c in (0, 1))
     mine, control = bench.scores([own, noise])
     base, where = bench.intact, {"component": str(s.set), "intervention": "resample(twin)"}
-    least = SMALLEST if s.smallest is None else s.smallest
     moved = Quantity("flipped", "share of examples", _over(mine) - _over(base), (-1.0, 1.0))
     apart = Quantity("flipped", "share of examples", _over(mine) - _over(control), (-1.0, 1.0))
-    return [bench.effect(moved, least, **where), bench.beyond((apart,), f"a {RANDOM_VECTOR}", **where)]
+    return [bench.effect(moved, bench.least(), **where), bench.beyond((apart,), f"a {RANDOM_VECTOR}", **where)]
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
@@ -44,4 +43,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "carries", "the twin's activation there takes the answer over to the twin's, for at least the smallest share of examples",
     _measure, _sentence, needs=("components",), twins=True,
+    standard=a_tenth, unit="share of examples",
 )  # fmt: skip
