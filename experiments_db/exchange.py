@@ -34,7 +34,7 @@ from experiments_db.store import Store
 
 __all__ = ["FORMATS", "VERSION", "ExchangeError", "Imported", "export_run", "import_run"]
 
-VERSION = 1
+VERSION = 2
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # a run's name becomes the name of a folder
 _KINDS = {"TEXT": "text", "INTEGER": "a whole number of 64 bits", "REAL": "a finite number", "BLOB": "bytes, in base64"}
@@ -132,9 +132,13 @@ def _check_header(path: Path, header: Header, every: Mapping[str, Table]) -> tup
         raise ExchangeError(f"{path} is no exported run: it does not begin with the format {FORMAT!r}")
     if header.get("version") != VERSION:
         version = reprlib.repr(header.get("version"))
-        raise ExchangeError(
-            f"{path} has version {version} of the format, and {VERSION} is known here: update locus-agent"
+        older = isinstance(header.get("version"), int) and header["version"] < VERSION
+        mend = (
+            "import it with the version that wrote it, open that database here, export again"
+            if older
+            else "update locus-agent"
         )
+        raise ExchangeError(f"{path} has version {version} of the format, and {VERSION} is known here: {mend}")
     counts = header.get("rows")
     if not isinstance(counts, dict):
         raise ExchangeError(f"{path} does not say how many rows it has")

@@ -7,11 +7,21 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from experiments_db.findings import Claim, Conclusion, Finding, Question
+from experiments_db.places import (
+    Component,
+    ComponentSet,
+    Intervention,
+    Path,
+    PlaceError,
+    join_coordinates,
+    split_coordinates,
+)
 
 
 def canonical_json(value: Any) -> str:
@@ -40,49 +50,116 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Place = Component | ComponentSet | Path
+
+
+@lru_cache(maxsize=65536)
+def parse_place(text: str) -> Place:
+    """The component, set or path that a text describes; a set of one is its component. PlaceError says what is valid."""
+    if "->" in text:
+        return Path.parse(text)
+    found = ComponentSet.parse(text)
+    return found.one if len(found) == 1 else found
+
+
+@lru_cache(maxsize=65536)
+def _canonical_place(text: str) -> str:
+    return str(parse_place(text))
+
+
+@lru_cache(maxsize=4096)
+def parse_intervention(text: str) -> Intervention:
+    """What a text says is done at a place. PlaceError says what is valid."""
+    return Intervention.parse(text)
+
+
+@lru_cache(maxsize=4096)
+def _canonical_intervention(text: str) -> str:
+    return str(parse_intervention(text))
+
+
 class Control(Record):
-    """The same quantity where no effect is expected (a random block, a random direction, shuffled labels ...)."""
+    """The same quantity where no effect is expected (a random vector, other components, shuffled labels ...).
+
+    difference: own minus control on the same examples, with its own 95% interval; None where the two are not paired.
+    """
 
     kind: str
     value: Finite
     low: Finite | None = None
     high: Finite | None = None
     n: int
+    difference: Finite | None = None
+    difference_low: Finite | None = None
+    difference_high: Finite | None = None
+
+
+def _as_many_as_examples(data: dict[str, Any]) -> int:
+    return data.get("n", 0)
 
 
 class Measurement(Record):
-    """One number with its unit, the number of independent examples behind it, a 95% interval and its control.
+    """One number with its unit, the number of examples and of independent groups behind it, a 95% interval and its control.
 
-    `name` is the quantity (`accuracy`, `nll`, `nll.delta`); the coordinates say where it was taken. Name and
-    coordinates together are unique within one result.
+    `name` is the quantity (`accuracy`, `nll`, `nll.delta`); the coordinates say where it was taken. Name and coordinates
+    together are unique within one result. groups: independent problems among the examples; as many as examples where
+    nothing else is said.
+
+    task, split: the examples; among: the class of them that it is about, `key=value`. program: the layers that ran.
+    component: a component, a set or a path, and intervention: what was done there, both as `places` writes them. label:
+    the variable that is read or pushed. dose: how strongly, in steps of the direction. token: the token that it is about.
+    variant: what else tells two numbers of one result apart.
     """
 
     name: str
     value: Finite
     unit: str
     n: int = Field(ge=0)
+    groups: int = Field(default_factory=_as_many_as_examples, ge=0)
     low: Finite | None = None
     high: Finite | None = None
     control: Control | None = None
     task: str | None = None
     split: str | None = None
+    among: str | None = None
     program: str | None = None
-    site: str | None = None
-    layer: int | None = None
-    head: int | None = None
-    position: str | None = None
+    component: Annotated[str, AfterValidator(_canonical_place)] | None = None
+    intervention: Annotated[str, AfterValidator(_canonical_intervention)] | None = None
+    label: str | None = None
+    dose: Finite | None = None
     token: str | None = None
     variant: str | None = None
 
+    @model_validator(mode="after")
+    def _no_more_groups_than_examples(self) -> Self:
+        if self.groups > self.n:
+            raise ValueError(f"{self.n} examples cannot have {self.groups} groups")
+        return self
+
     @property
-    def coordinates(self) -> dict[str, str | int]:
-        """The coordinates that are set, in a fixed order."""
-        return {k: v for k in COORDINATES if (v := getattr(self, k)) is not None}
+    def place(self) -> Place | None:
+        """The component, set or path that it is about."""
+        return None if self.component is None else parse_place(self.component)
+
+    @property
+    def done(self) -> Intervention | None:
+        """What was done there."""
+        return None if self.intervention is None else parse_intervention(self.intervention)
+
+    @property
+    def coordinates(self) -> dict[str, str]:
+        """The coordinates that are set, as text, in a fixed order."""
+        return {k: dose_text(v) if k == "dose" else v for k in COORDINATES if (v := getattr(self, k)) is not None}
+
+    @property
+    def derived(self) -> Mapping[str, str | int | None]:
+        """What a query can name of a single component: stack, block, part, its unit where it is one, anchor."""
+        return _derived(self.component)
 
     @property
     def key(self) -> str:
         """`name[coordinate=value, ...]`: how a report refers to this number inside its experiment."""
-        inside = ", ".join(f"{k}={v}" for k, v in self.coordinates.items())
+        inside = join_coordinates(self.coordinates)
         return f"{self.name}[{inside}]" if inside else self.name
 
     def fits(self, metric: str) -> bool:
@@ -91,7 +168,27 @@ class Measurement(Record):
         ValueError says what is wrong with a metric that describes nothing.
         """
         name, wanted = parse_metric(metric)
-        return self.name == name and all(str(self.coordinates.get(k)) == v for k, v in wanted.items())
+        return self.name == name and self.agrees(wanted)
+
+    def agrees(self, wanted: Mapping[str, str]) -> bool:
+        """Whether all the coordinates, derived ones among them, have these values; those that are not named are free."""
+        own = {**self.coordinates, **{k: str(v) for k, v in self.derived.items() if v is not None}}
+        return all(own.get(k) == v for k, v in wanted.items())
+
+
+def dose_text(dose: float) -> str:
+    """A dose as keys write it."""
+    return repr(dose).removesuffix(".0")
+
+
+@lru_cache(maxsize=65536)
+def _derived(component: str | None) -> Mapping[str, str | int | None]:
+    place = None if component is None else parse_place(component)
+    if not isinstance(place, Component):
+        return dict.fromkeys(DERIVED)
+    unit = place.units[0] if len(place.units) == 1 else None
+    return {"stack": place.stack, "block": place.block, "part": place.part, "unit_index": unit,
+            "anchor": place.anchor or None}  # fmt: skip
 
 
 def parse_metric(text: str) -> tuple[str, dict[str, str]]:
@@ -99,16 +196,32 @@ def parse_metric(text: str) -> tuple[str, dict[str, str]]:
     name, bracket, rest = text.strip().partition("[")
     if not name or (bracket and not rest.endswith("]")):
         raise ValueError(f"{text!r} is no metric: write name[coordinate=value, ...], as recall prints them")
+    try:
+        return name, canonical_coordinates(split_coordinates(rest.removesuffix("]")))
+    except PlaceError as error:
+        raise ValueError(f"{text!r} is no metric: {error}; coordinates are {', '.join(COORDINATES)}") from None
+
+
+def canonical_coordinates(given: Mapping[str, str]) -> dict[str, str]:
+    """Coordinates in the form in which keys have them; PlaceError for an unknown name, or a place that cannot be."""
     wanted: dict[str, str] = {}
-    for part in filter(None, rest.removesuffix("]").split(", ")):
-        key, equals, value = part.partition("=")
-        if key not in COORDINATES or not equals:
-            raise ValueError(f"{part!r} in {text!r}: coordinates are {', '.join(COORDINATES)}, written name=value")
-        wanted[key] = value
-    return name, wanted
+    for key, value in given.items():
+        match key:
+            case "component":
+                wanted[key] = _canonical_place(value)
+            case "intervention":
+                wanted[key] = _canonical_intervention(value)
+            case _ if key in COORDINATES or key in DERIVED:
+                wanted[key] = value
+            case _:
+                raise PlaceError(f"{key!r}: coordinates are {', '.join((*COORDINATES, *DERIVED))}")
+    return wanted
 
 
-COORDINATES = ("task", "split", "program", "site", "layer", "head", "position", "token", "variant")
+COORDINATES = (
+    "task", "split", "among", "program", "component", "intervention", "label", "dose", "token", "variant",
+)  # fmt: skip
+DERIVED = ("stack", "block", "part", "unit_index", "anchor")  # of a component that is a single one
 
 
 class Axis(Record):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments_db.records import COORDINATES, Control, Experiment, Measurement, Result, tagged_hash
+from experiments_db.records import COORDINATES, DERIVED, Control, Experiment, Measurement, Result, tagged_hash
 
 
 @dataclass(frozen=True)
@@ -20,41 +20,40 @@ class ExperimentRow:
     why: str
 
 
-MEASUREMENT_COLUMNS = (
-    "result", "name", "value", "unit", "n", "low", "high", "control_kind", "control_value", "control_low",
-    "control_high", "control_n", *COORDINATES, "key",
-)  # fmt: skip
+_PLAIN = ("name", "value", "unit", "n", "groups", "low", "high", *COORDINATES)
+_CONTROL = ("kind", "value", "low", "high", "n", "difference", "difference_low", "difference_high")
+_CONTROL_COLUMNS = tuple(f"control_{c}" if not c.startswith("difference") else c for c in _CONTROL)
+MEASUREMENT_FIELDS = ", ".join((*_PLAIN, *_CONTROL_COLUMNS))
+MEASUREMENT_COLUMNS = ("result", *_PLAIN, *_CONTROL_COLUMNS, *DERIVED, "key")
 
 
 def result_sha(result: Result, arrays: Sequence[tuple[str, str]]) -> str:
     """Hash of what a result says: status, text, measurements and the contents of its arrays; not time or place."""
-    said = [m.model_dump() for m in result.measurements]
+    said = [m.model_dump(exclude_none=True) for m in result.measurements]
     return tagged_hash("result", [result.status, result.text, said, [list(a) for a in arrays]])
 
 
 def measurement_row(result: int, m: Measurement) -> tuple[Any, ...]:
-    """A measurement as a row of its table."""
-    c = m.control
-    control = (c.kind, c.value, c.low, c.high, c.n) if c else (None,) * 5
-    coordinates = tuple(getattr(m, name) for name in COORDINATES)
-    return (result, m.name, m.value, m.unit, m.n, m.low, m.high, *control, *coordinates, m.key)
-
-
-_PLAIN = ("name", "value", "unit", "n", "low", "high", *COORDINATES)
-_CONTROL = ("kind", "value", "low", "high", "n")
-MEASUREMENT_FIELDS = ", ".join((*_PLAIN, *(f"control_{c}" for c in _CONTROL)))
+    """A measurement as a row of its table, in the order of `MEASUREMENT_COLUMNS`."""
+    control = (None,) * len(_CONTROL) if m.control is None else tuple(getattr(m.control, name) for name in _CONTROL)
+    return (result, *(getattr(m, name) for name in _PLAIN), *control, *m.derived.values(), m.key)
 
 
 def measurement_from(row: Sequence[Any]) -> Measurement:
     """A measurement from the columns `MEASUREMENT_FIELDS`, in their order."""
-    split = len(_PLAIN)
-    control = None if row[split] is None else Control(**dict(zip(_CONTROL, row[split:], strict=True)))
-    return Measurement(**dict(zip(_PLAIN, row[:split], strict=True)), control=control)
+    plain = len(_PLAIN)
+    control = None if row[plain] is None else Control(**dict(zip(_CONTROL, row[plain:], strict=True)))
+    return Measurement(**dict(zip(_PLAIN, row[:plain], strict=True)), control=control)
 
 
 def measurement_of(r: Mapping[str, Any]) -> Measurement:
     """A measurement from a row with all columns by name."""
-    return measurement_from([r[c] for c in _PLAIN] + [r[f"control_{c}"] for c in _CONTROL])
+    return measurement_from([r[c] for c in (*_PLAIN, *_CONTROL_COLUMNS)])
+
+
+def is_sound(r: Mapping[str, Any]) -> bool:
+    """Whether key and derived columns of a measurement's row are what its other columns say."""
+    return measurement_row(r["result"], measurement_of(r)) == tuple(r[c] for c in MEASUREMENT_COLUMNS)
 
 
 def experiment_of(r: Mapping[str, Any]) -> Experiment:

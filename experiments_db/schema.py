@@ -3,6 +3,8 @@
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
+from experiments_db.legacy import OLD, take_over
+
 migrations = Migrations("locus")
 
 _TABLES = """
@@ -101,6 +103,33 @@ def m003_when_tasks_were_made(db: sqlite_utils.Database) -> None:
     """The event at which a run got a task, so that a branch from before it does without; and a run's turns by number."""
     db.execute("ALTER TABLE run_tasks ADD COLUMN seq INTEGER")
     db.execute("CREATE INDEX events_kind ON events(run, kind, seq)")
+
+
+_NEW = {
+    "groups": "INTEGER NOT NULL DEFAULT 0", "among": "TEXT", "component": "TEXT", "intervention": "TEXT", "label": "TEXT",
+    "dose": "REAL", "difference": "REAL", "difference_low": "REAL", "difference_high": "REAL", "stack": "TEXT",
+    "block": "INTEGER", "part": "TEXT", "unit_index": "INTEGER", "anchor": "TEXT",
+}  # fmt: skip
+_MEASUREMENTS_VIEW = """
+CREATE VIEW measurements_view AS
+    SELECT r.run, 'E' || r.number AS experiment, x.tool, m.name, m.value, m.low, m.high, m.n, m.groups, m.unit, m.task,
+        m.split, m.among, m.program, m.component, m.intervention, m.label, m.dose, m.token, m.variant, m.stack, m.block,
+        m.part, m.unit_index, m.anchor, m.control_kind, m.control_value, m.control_low, m.control_high, m.control_n,
+        m.difference, m.difference_low, m.difference_high, m.key, m.id
+    FROM run_experiments r JOIN experiments x ON x.id = r.experiment JOIN measurements m ON m.result = r.result
+"""
+
+
+@migrations()
+def m004_places(db: sqlite_utils.Database) -> None:
+    """Where a number was taken, in the language of places; the groups behind it, and what sets it apart from its control."""
+    db.execute("DROP VIEW measurements_view")
+    for name, kind in _NEW.items():
+        db.execute(f"ALTER TABLE measurements ADD COLUMN {name} {kind}")
+    take_over(db)
+    for name in OLD:
+        db.execute(f"ALTER TABLE measurements DROP COLUMN {name}")
+    db.execute(_MEASUREMENTS_VIEW)
 
 
 @migrations()

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments_db.records import COORDINATES, DERIVED
+
 COLUMNS = (
-    "run", "experiment", "tool", "name", "value", "low", "high", "n", "unit", "task", "split", "program", "site", "layer",
-    "head", "position", "token", "variant", "control_value", "key",
+    "run", "experiment", "tool", "name", "value", "low", "high", "n", "groups", "unit", *COORDINATES, *DERIVED,
+    "control_value", "difference", "difference_low", "difference_high", "key",
 )  # fmt: skip
-SHOWN = tuple(c for c in COLUMNS if c not in ("run", "key"))
+SHOWN = tuple(c for c in COLUMNS if c not in ("run", "key", *DERIVED))
 OPERATORS = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 AGGREGATES = {"mean": "avg(value)", "min": "min(value)", "max": "max(value)", "sum": "sum(value)", "count": "count(*)"}
 

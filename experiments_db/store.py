@@ -41,7 +41,6 @@ from experiments_db.rows import (
     result_sha,
 )
 
-
 _Asserted = TypeVar("_Asserted", Finding, Claim, Question, Conclusion)
 
 

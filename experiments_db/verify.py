@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from experiments_db.findings import Claim, Conclusion, Finding, Question
 from experiments_db.records import Array, Axis, Hypothesis, tagged_hash
-from experiments_db.rows import experiment_of, lists_of, measurement_of, result_sha
+from experiments_db.rows import experiment_of, is_sound, lists_of, result_sha
 
 if TYPE_CHECKING:
     from experiments_db.store import Store
@@ -35,7 +35,7 @@ def _problems(store: "Store") -> Iterator[str]:
         if not _holds(lambda r=r: _sha_of_result(store, r["id"]) == r["sha"]):
             yield f"result {r['id']}: its content does not fit its hash"
     for r in _each(store, "SELECT id, key, * FROM measurements"):
-        if not _holds(lambda r=r: measurement_of(r).key == r["key"]):
+        if not _holds(lambda r=r: is_sound(r)):
             yield f"measurement {r['id']}: its key does not fit its columns"
     for r in _each(store, "SELECT sha, name, examples FROM task_data"):
         if not _holds(lambda r=r: tagged_hash("task", json.loads(r["examples"])) == r["sha"]):

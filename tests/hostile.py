@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from experiments_db.places import join_coordinates
 from experiments_db.records import (
     Array,
     Axis,
@@ -32,10 +33,10 @@ def hostile_run(store: Store, name: str) -> None:
     usage = {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}
     store.put_event(name, "turn", {"calls": [call], "text": EVIL, "usage": usage, "minutes": 0})
     measured = tuple(
-        Measurement(name="top1", value=0.1 * i, unit="probability", n=1, layer=i % 2, position=str(i // 2 - 5), token=t, variant="norm")
+        Measurement(name="top1", value=0.1 * i, unit="probability", n=1, component=f"decoder.{i % 2}.resid_pre@{i // 2 - 5}", token=t, variant="norm")
         for i, t in enumerate(TOKENS)
     )
-    odd = Measurement(name="accuracy", value=0.5, unit=EVIL, n=3, task=EVIL, site=EVIL)
+    odd = Measurement(name="accuracy", value=0.5, unit=EVIL, n=3, task=EVIL, label=EVIL)
     labels = tuple(f"{i} {t}" for i, t in zip(range(-5, 0), TOKENS, strict=False))
     array = Array(
         name="top_token", dtype="int64", shape=(2, 5, 1), data=np.zeros(10, "<i8").tobytes(),
@@ -46,7 +47,7 @@ def hostile_run(store: Store, name: str) -> None:
     store.link_experiment(name, asked.id, result, cached=False, seq=3, why=EVIL)
     store.put_event(name, "answer", {"call_id": "c1", "text": EVIL, "status": "ok", "handle": "E1"})
     store.put_entry(name, 3, Hypothesis(handle="H1", statement=EVIL, evidence_for=("E1",)))
-    metric = f"accuracy[task={EVIL.replace(', ', ' ')}]"
+    metric = f"accuracy[{join_coordinates({'task': EVIL})}]"
     store.put_entry(name, 3, Prediction(handle="P1", hypothesis="H1", metric=metric, comparison=">", threshold=0.1, probability=0.5))
     store.put_entry(name, 3, Note(text=EVIL))
     store.put_entry(name, 3, Claim(kind="effect", text=EVIL, sites=(EVIL,), experiments=("E1",), confidence=0.5))

@@ -153,7 +153,7 @@ def test_odd_handles_and_endless_words_in_texts_and_queries_break_no_page(store,
 def test_experiments_that_differ_in_one_argument_are_laid_side_by_side(store, site):
     run = next(r for r in store.runs() if r.endswith("find-where-addition-happens"))
     _, text, _ = get(f"{site}/compare?a={run}/E15&b={run}/E16")
-    assert "variant resample and zero" in text
+    assert "intervention resample and zero" in text
     both = int(re.search(r"Measurements in both: (\d+)", text)[1])
     assert both == len(store.measurements(store.experiment(run, "E15").result_id))
     assert ">apart<" in get(f"{site}/compare?a={run}/E17&b={run}/E18")[1]  # 39% [31, 48] against 94% [88, 97] at 1.mlp
@@ -172,11 +172,11 @@ def test_a_search_finds_what_contains_every_word_and_percent_signs_mean_themselv
 
 def test_a_large_experiment_is_shown_a_page_at_a_time_and_a_number_on_a_later_page_is_found(store, site):
     store.put_run(Run(name="large", goal="many", subject="demo", planner="scripted", settings={"seed": 0}))
-    many = tuple(Measurement(name="a", value=i, unit="u", n=1, layer=i // 50, head=i % 50) for i in range(450))
+    many = tuple(Measurement(name="a", value=i, unit="u", n=1, component=f"decoder.{i // 50}.attn.z[{i % 50}]") for i in range(450))
     asked = Experiment(tool="loss", args={"n": 450}, subject="s", seed=0, dtype="float32", code="c")
     result = store.put_result(asked, Result(status="ok", text="many", measurements=many))
     store.link_experiment("large", asked.id, result, cached=False, seq=1)
-    store.put_entry("large", 1, Claim(kind="effect", text="It is {{E1.a[layer=8, head=49]}}.", experiments=("E1",), confidence=0.5))
+    store.put_entry("large", 1, Claim(kind="effect", text="It is {{E1.a[block=8, unit_index=49]}}.", experiments=("E1",), confidence=0.5))
     _, claimed, _ = get(f"{site}/runs/large/report")
     assert re.findall(r'class="number" href="([^"]+)"', claimed) == ["/runs/large/experiments/E1?page=3#E1-m450"]
     _, first, _ = get(f"{site}/runs/large/experiments/E1")
@@ -240,18 +240,27 @@ def m(name="accuracy", value=0.5, unit="share of examples", **where):
 
 
 def test_what_varies_decides_how_a_quantity_is_drawn():
-    heads = made(*(m(layer=i, head=j, site=f"{i}.head.{j}") for i in range(3) for j in range(2)))
+    heads = made(*(m(component=f"decoder.{i}.attn.z[{j}]@answer") for i in range(3) for j in range(2)))
     (heat,) = plots("ablate", heads)
-    assert (heat.kind, heat.rows, heat.columns) == ("heat", ("0", "1", "2"), ("0", "1"))
-    (line,) = plots("lens", made(*(m(layer=i) for i in range(3))))
+    assert (heat.kind, heat.row_name, heat.column_name) == ("heat", "block", "head")
+    assert (heat.rows, heat.columns) == (("0", "1", "2"), ("0", "1"))
+    (line,) = plots("lens", made(*(m(component=c) for c in ("decoder.embed", "decoder.0.resid_post", "decoder.1.resid_post"))))
     assert (line.kind, line.columns) == ("line", ("0", "1", "2"))
-    (bars,) = plots("ablate", made(m(program="intact"), *(m(layer=i, site=f"{i}.mlp") for i in range(3))))
-    assert (bars.kind, bars.columns, bars.reference is not None) == ("bars", ("0.mlp", "1.mlp", "2.mlp"), True)
+    (bars,) = plots("ablate", made(m(program="intact"), *(m(component=f"decoder.{i}.mlp.out@-1") for i in range(3))))
+    assert (bars.kind, bars.columns, bars.reference is not None) == ("bars", ("0.mlp.out", "1.mlp.out", "2.mlp.out"), True)
+    both = made(*(m(component=f"decoder.{i}.{part}.out") for i in range(2) for part in ("attn", "mlp")))
+    assert plots("ablate", both)[0].columns == ("0.attn.out", "0.mlp.out", "1.attn.out", "1.mlp.out")
+    sets = made(m(component="decoder.0.attn.z[0]@-1"), m(component="decoder.0.attn.z[0]@-1 + decoder.1.mlp.out@-1"))
+    assert plots("minimal_set", sets)[0].columns == ("0.attn.z[0]", "0.attn.z[0] + 1.mlp.out")
+    paths = made(*(m(component=f"decoder.{i}.attn.z[{j}] -> decoder.logits") for i in range(2) for j in range(2)))
+    assert (plots("path_patch", paths)[0].row_name, plots("path_patch", paths)[0].column_name) == ("block", "head")
+    (doses,) = plots("steer", made(*(m(component="decoder.1.resid_post", intervention=f"add(dir:x~ab12, {d})", dose=d) for d in (2, 10, 1))))
+    assert (doses.kind, doses.columns) == ("line", ("1", "2", "10"))
     assert plots("loss", made(m(task="addition"))) == []
 
 
 def test_every_measurement_is_in_one_place_of_its_plots_with_its_number():
-    result = made(*(m(layer=i, position=str(p), task=t) for i in range(2) for p in (-2, -1) for t in ("a", "b", "c")))
+    result = made(*(m(component=f"decoder.{i}.resid_pre@{p}", task=t) for i in range(2) for p in (-2, -1) for t in ("a", "b", "c")))
     found = [p for plot in plots("patch", result) for line in plot.points for p in line]
     assert sorted(p.number for p in found) == list(range(1, 13))
     assert all(result.measurements[p.number - 1] == p.measurement for p in found)
@@ -260,7 +269,7 @@ def test_every_measurement_is_in_one_place_of_its_plots_with_its_number():
 def test_tokens_are_written_into_cells_and_positions_carry_the_prompts_tokens():
     labels = Axis(name="position", labels=("-2 \n", "-1 b"))
     array = Array(name="top_token", dtype="int64", shape=(1, 2), data=b"\0" * 16, axes=(Axis(name="depth", labels=("0",)), labels))
-    result = made(*(m("top1", 0.1 * i, "probability", layer=i // 2, position=str(i % 2 - 2), token=t)
+    result = made(*(m("top1", 0.1 * i, "probability", component=f"decoder.{i // 2}.resid_pre@{i % 2 - 2}", token=t)
                     for i, t in enumerate(["x", "\n", "y", "x"])), arrays=(array,))  # fmt: skip
     (grid,) = main_plots("lens", plots("lens", result))
     assert grid.columns == ("-2 \n", "-1 b")
@@ -271,9 +280,9 @@ def test_tokens_are_written_into_cells_and_positions_carry_the_prompts_tokens():
 
 
 def test_colours_are_even_about_zero_where_effects_go_both_ways():
-    (plot,) = plots("ablate", made(*(m("nll.delta", v, "nats", site=f"{i}.mlp") for i, v in enumerate((-3.0, 1.0)))))
+    (plot,) = plots("ablate", made(*(m("nll.delta", v, "nats", component=f"decoder.{i}.mlp.out") for i, v in enumerate((-3.0, 1.0)))))
     assert plot.limits == (-3.0, 3.0)
-    (share,) = plots("ablate", made(*(m(value=v, site=f"{i}.mlp") for i, v in enumerate((0.2, 0.3)))))
+    (share,) = plots("ablate", made(*(m(value=v, component=f"decoder.{i}.mlp.out") for i, v in enumerate((0.2, 0.3)))))
     assert share.limits == (0.0, 1.0)
 
 
@@ -283,6 +292,6 @@ def test_spaces_at_the_ends_of_a_token_can_be_seen():
 
 
 def test_an_evil_name_reaches_the_browser_as_text():
-    result = made(*(m(value=i, site=EVIL + str(i)) for i in range(2)))
+    result = made(*(m(value=i, task=EVIL + str(i)) for i in range(2)))
     sent = str(as_json(plots("ablate", result)[0]))
     assert "\x1b" not in sent

@@ -32,7 +32,14 @@ from experiments_db.store import Store, StoreError
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-controls = st.builds(Control, kind=words, value=numbers, low=st.none() | numbers, high=numbers, n=st.integers(0, 2**40))
+controls = st.builds(
+    Control, kind=words, value=numbers, low=st.none() | numbers, high=numbers, n=st.integers(0, 2**40), difference=st.none() | numbers
+)
+singles = st.builds(
+    lambda block, part, head, anchor: f"decoder.{block}.{part}{head}{anchor}",
+    st.integers(0, 200), st.sampled_from(["attn.z", "attn.q"]), st.sampled_from(["", "[0]", "[1,2]"]), st.sampled_from(["", "@answer", "@-2"]),
+)  # fmt: skip
+places = singles | st.tuples(singles, singles).map(" + ".join) | singles.map(lambda c: c + " -> decoder.logits")
 measurements = st.builds(
     Measurement,
     name=words,
@@ -42,8 +49,10 @@ measurements = st.builds(
     low=st.none() | numbers,
     control=st.none() | controls,
     task=st.none() | words,
-    layer=st.none() | st.integers(0, 200),
-    position=st.none() | words,
+    component=st.none() | places,
+    intervention=st.sampled_from([None, "zero", "resample(donor)", "add(dir:x~ab12, 4)"]),
+    dose=st.none() | numbers,
+    label=st.none() | words,
 )
 arrays = st.builds(
     lambda name, data: Array(name=name, dtype="float64", shape=(len(data) // 8,), data=data, axes=(Axis(name="i", labels=()),)),
@@ -194,7 +203,7 @@ def test_a_run_is_found_by_prefix_and_latest_and_never_guessed(store):
 def test_a_selection_is_what_plain_python_selects(rows, bound, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("q") / "e.db")
     store.put_run(Run(name="r1", goal="g", subject="d", planner="p"))
-    made = tuple(Measurement(name=n, value=v, unit="u", n=1, task=t, layer=i) for i, (n, t, v) in enumerate(rows))
+    made = tuple(Measurement(name=n, value=v, unit="u", n=1, task=t, component=f"decoder.{i}.block") for i, (n, t, v) in enumerate(rows))
     number = store.put_result(experiment(), Result(status="ok", text="", measurements=made))
     store.link_experiment("r1", experiment().id, number, cached=False, seq=1)
     wanted = [(n, t, v) for n, t, v in rows if v >= bound and n == "a"]

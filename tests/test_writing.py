@@ -23,7 +23,7 @@ CONTROL = Control(kind="random", value=0.9, low=0.8, high=1.0, n=10)
 ROWS = [
     Measurement(name="accuracy", value=0.5, unit="share of examples", n=10, low=0.2, high=0.8, task="addition", program="skip 2"),
     Measurement(name="accuracy", value=0.7, unit="share of examples", n=10, task="addition", program="intact"),
-    Measurement(name="nll", value=1.25, unit="nats per answer", n=10, task="addition", layer=3, control=CONTROL),
+    Measurement(name="nll", value=1.25, unit="nats per answer", n=10, task="addition", component="decoder.3.mlp.out@answer", control=CONTROL),
 ]
 
 
@@ -41,7 +41,9 @@ def of(handle):
         ("E3.accuracy[skip 2]", 0.5),
         ("E3.accuracy[intact, addition]", 0.7),
         ("E3.nll", 1.25),
-        ("E3.nll[3]", 1.25),
+        ("E3.nll[block=3]", 1.25),
+        ("E3.nll[decoder.3.mlp.out@answer]", 1.25),
+        ("E3.nll[component = decoder . 3 . mlp.out @ answer, addition]", 1.25),
     ],
 )
 def test_a_reference_means_the_one_measurement_that_fits(text, value):

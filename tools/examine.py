@@ -27,19 +27,23 @@ class Args(ToolArgs):
     task: str = Field(description="a task spec; see list_tasks")
     among: str = Field(default="", description="only examples of this class, for example carry=1")
     components: list[str] = Field(
-        default=[], description="the components it is about, for example ['decoder.0.attn.z[0,3]@answer']; together one set"
+        default=[],
+        description="the components it is about, for example ['decoder.0.attn.z[0,3]@answer']; together one set",
     )
     path: str = Field(default="", description="for kinds about a route: sender -> receiver")
     universe: list[str] = Field(default=[], description="for sufficient: all components among which the set is enough")
     interventions: list[str] = Field(
-        default=[], description="what is done to them, all must hold: resample(donor), zero, mean; empty: as the kind asks"
+        default=[],
+        description="what is done to them, all must hold: resample(donor), zero, mean; empty: as the kind asks",
     )
     objective: str = Field(default="accuracy", description="accuracy, probability, margin (to the foil) or nll")
     other_task: str = Field(default="", description="for differs: the task to compare with")
     other_among: str = Field(default="", description="for differs: the class to compare with")
     label: str = Field(default="", description="for decodable: which label of the examples")
     program: str = Field(default="", description="for tolerates: the program, for example skip 3")
-    smallest: float | None = Field(default=None, description="a stricter smallest effect than a tenth of what there is to lose")
+    smallest: float | None = Field(
+        default=None, description="a stricter smallest effect than a tenth of what there is to lose"
+    )
     examples: int = EXAMPLES_TO_TEST
 
 

@@ -34,7 +34,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     findings, questions = ctx.history.findings(), ctx.history.questions()
     open_ = [f.handle for f in findings if not f.settled]
     if open_:
-        raise ToolInputError(f"{', '.join(open_)} {'is' if len(open_) == 1 else 'are'} sealed and not settled: confirm first")
+        raise ToolInputError(
+            f"{', '.join(open_)} {'is' if len(open_) == 1 else 'are'} sealed and not settled: confirm first"
+        )
     standing = [f for f in findings if f.stands]
     if args.answer == "found" and not any(answers(q, findings) for q in questions):
         asked = "; ".join(f"{q.handle} {q.text}" for q in questions)

@@ -1,7 +1,8 @@
 """Look across everything measured: filter by columns, group, aggregate and sort the measurements on record.
 
-Columns: experiment, tool, name, value, low, high, n, unit, task, split, program, site, layer, head, position, token,
-variant, control_value.
+Columns: experiment, tool, name, value, low, high, n, groups, unit, task, split, among, program, component, intervention,
+label, dose, token, variant, control_value, difference (own minus control), difference_low, difference_high; and of a
+single component its stack, block, part, unit_index (a head, a neuron) and anchor.
 """
 
 from typing import Literal
@@ -12,7 +13,7 @@ from experiments_db.records import Outcome
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 KIND: Literal["notebook"] = "notebook"
-EXAMPLE = {"where": ["name=accuracy", "task=addition", "value<0.5"], "order_by": "value", "limit": 10}
+EXAMPLE = {"where": ["name=accuracy", "task=addition", "block>=2", "value<0.5"], "order_by": "value", "limit": 10}
 OPERATORS = (">=", "<=", "!=", "=", ">", "<")
 
 
@@ -20,7 +21,7 @@ class Args(ToolArgs):
     """Arguments of query."""
 
     where: list[str] = Field(
-        default=[], description="conditions such as name=accuracy, layer>=2, value<0.5; all must hold"
+        default=[], description="conditions such as name=accuracy, block>=2, value<0.5; all must hold"
     )
     group_by: list[str] = Field(default=[], description="columns to group by; empty lists single measurements")
     aggregate: Literal["mean", "min", "max", "count", "sum"] = Field(
@@ -61,7 +62,8 @@ def _condition(text: str) -> tuple[str, str, str | float]:
         if found:
             value = value.strip()
             try:
-                return column.strip(), operator, float(value)
+                number = float(value)
+                return column.strip(), operator, int(number) if number.is_integer() else number
             except ValueError:
                 return column.strip(), operator, value
-    raise ToolInputError(f"{text!r} is no condition: write column, operator and value, for example layer>=2")
+    raise ToolInputError(f"{text!r} is no condition: write column, operator and value, for example block>=2")

@@ -25,7 +25,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     check_references(ctx, args.reason, digits=True)
     found = next(f for f in ctx.history.findings() if f.handle == args.finding)
     if not found.settled:
-        raise ToolInputError(f"{found.handle} is open: a prediction that is sealed is settled before it can be taken back")
+        raise ToolInputError(
+            f"{found.handle} is open: a prediction that is sealed is settled before it can be taken back"
+        )
     if found.retracted:
         raise ToolInputError(f"{found.handle} was taken back already: {found.retracted}")
     entry = found.model_copy(update={"retracted": args.reason})

@@ -131,9 +131,7 @@ class ToolRunner:
             provenance=provenance(self.subject),
         )
 
-    def confirm(
-        self, findings: Sequence[Finding], progress: Callable[[str], None] = lambda _: None
-    ) -> list[Executed]:
+    def confirm(self, findings: Sequence[Finding], progress: Callable[[str], None] = lambda _: None) -> list[Executed]:
         """Measure what findings say on confirm examples that no run on this subject has been shown.
 
         Nothing is written. A finding that cannot be measured there has no experiment, and a text that says why.

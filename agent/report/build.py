@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.findings.discipline import LEVEL, caveats, confirmatory, family
+
 from agent.loop.record import Reading, RunRecord
 from agent.report.numbers import control_text, measurement_text, reference_text
 from agent.report.references import UnresolvedReference, resolve, substitute
@@ -12,7 +14,6 @@ from agent.report.summary import calibration, limits, verdict
 from agent.report.text import code, inert, markdown
 from experiments_db.records import Prediction, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
-from tools.findings.discipline import LEVEL, caveats, confirmatory, family
 
 
 def run_folder(run: Run, out: Path | None = None) -> Path:

@@ -54,11 +54,13 @@ def caption(row: ExperimentRow, found: list[Plot]) -> str:
     args = row.experiment.args
     quantities = "; ".join(dict.fromkeys(f"{p.name} ({p.unit})" for p in found))
     about = [
-        f"{k} {inert(str(args[k]))}" for k in ("task", "ablation", "component", "site", "direction") if args.get(k)
+        f"{k} {inert(', '.join(map(str, args[k])) if isinstance(args[k], list) else str(args[k]))}"
+        for k in ("task", "components", "intervention", "direction")
+        if args.get(k)
     ]
     low, high = min(p.n[0] for p in found), max(p.n[1] for p in found)
     examples = f"n={low}" if low == high else f"n={low} to {high}"
-    split = f"{args['split']} examples, " if args.get("split") else ""
+    split = f"{args.get('split', 'explore')} examples, " if row.experiment.tasks else ""
     points = [p.measurement for plot in found for line in plot.points for p in line if p is not None]
     controls = sorted({kind for p in found for kind in p.controls})
     words = [f"{row.experiment.tool}: {quantities}", *about, split + examples]

@@ -1,7 +1,8 @@
 """What can be plotted of a result, found from the coordinates of its measurements: one description for print and screen.
 
-A tool need not say how it is drawn. Of each measured quantity, the coordinates that vary decide: depth alone is a line, two
-of them are a heat map, one that has no order is a row of bars; tokens that the model put on top are written into the cells.
+A tool need not say how it is drawn. Of each measured quantity, the coordinates that vary decide, and of its components
+their fields: depth alone is a line, two of them are a heat map (blocks by heads, blocks by anchors), one that has no order
+is a row of bars; tokens that the model put on top are written into the cells.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agent.report.text import inert
-from experiments_db.records import COORDINATES, Measurement, Result
+from experiments_db.places import PARTS, Component, ComponentSet, Path
+from experiments_db.records import COORDINATES, Measurement, Place, Result
 
 # Which quantities of a tool come first; a tool that is not here shows the first one it measured.
 FIRST = {
@@ -23,9 +25,12 @@ FIRST = {
     "steer": ("probability",),
     "tuned_lens": ("accuracy", "kl", "top1"),
 }
-DEPTH = ("lens", "tuned_lens", "trajectory_anomaly")  # their layers count blocks passed
-ALONG = (*DEPTH, "probe")  # their layers are states of one stream, joined by a line; others act on parts, drawn as bars
-ROWS = ("layer", "program", "site", "head", "variant", "task", "split", "position", "token")
+UNITS = tuple(sorted({p.unit for p in PARTS.values() if p.unit}))
+ALONG = ("depth", "dose")  # states of one stream, steps along one direction: joined by a line; parts are drawn as bars
+ROWS = (
+    "stack", "depth", "block", "program", "component", "part", *UNITS, "pass", "feature", "intervention", "variant",
+    "label", "dose", "among", "task", "split", "anchor", "key", "token",
+)  # fmt: skip
 LINES = 6  # at most this many lines in one plot; more are a heat map
 CELLS = 3000
 
@@ -84,7 +89,7 @@ def plots(tool: str, result: Result) -> list[Plot]:
         quantities.setdefault((m.name, m.unit), []).append(Point(m, number))
     order = {name: i for i, name in enumerate(FIRST.get(tool, ()))}
     ranked = sorted(quantities.items(), key=lambda item: order.get(item[0][0], len(order)))
-    return [p for (name, unit), points in ranked for p in _plots(tool, name, unit, points, _labels(result))]
+    return [p for (name, unit), points in ranked for p in _plots(name, unit, points, _labels(result))]
 
 
 def main_plots(tool: str, found: Sequence[Plot]) -> list[Plot]:
@@ -98,112 +103,185 @@ def _labels(result: Result) -> dict[str, tuple[str, ...]]:
     return {a.axes[1].name: a.axes[1].labels for a in result.arrays if a.name == "top_token" and len(a.axes) > 1}
 
 
-def _plots(tool: str, name: str, unit: str, points: list[Point], labels: dict[str, tuple[str, ...]]) -> list[Plot]:
+Where = dict[str, str]  # of one point: its coordinates, with the fields of its component in that one's place
+
+
+def _plots(name: str, unit: str, points: list[Point], labels: dict[str, tuple[str, ...]]) -> list[Plot]:
     points, reference = _apart(points)
-    spelled = _spelled(points)
-    if spelled:
+    if _spelled(points):
         points = [Point(p.measurement, p.number, p.measurement.token) for p in points]
-    varying = _varying([p.measurement for p in points], without=("token",) if spelled else ())
+    wheres = _wheres(points)
+    varying = _varying(wheres)
     only = points[0].measurement
-    if len(points) == 1 and only.site is not None and (only.control is not None or reference is not None):
-        varying = ["site"]  # one place beside its control or the intact model is worth a bar
+    if len(points) == 1 and only.component is not None and (only.control is not None or reference is not None):
+        wheres = [{**w, "component": str(only.place)} for w in wheres]
+        varying = ["component"]  # one place beside its control or the intact model is worth a bar
     if not varying:
         return []
     varying.sort(key=ROWS.index)
     while len(varying) > 2:  # small multiples over what has the fewest values
-        by = min(varying, key=lambda c: len(_values(points, c)))
-        if len(_values(points, by)) > 12:
+        by = min(varying, key=lambda c: len(_values(wheres, c)))
+        if len(_values(wheres, by)) > 12:
             return []
-        parts = {v: [p for p in points if _coordinate(p, by) == v] for v in _values(points, by)}
-        found = [
-            _plot(tool, name, unit, part, rest, reference, labels, f"{by} {value}")
-            for value, part in parts.items()
-            if len(rest := _varying([p.measurement for p in part], without=("token",) if part[0].text else ()))
-            in (1, 2)
-        ]
+        found: list[Plot | None] = []
+        for value in _values(wheres, by):
+            part = [(p, w) for p, w in zip(points, wheres, strict=True) if w.get(by, "") == value]
+            rest = _varying([w for _, w in part])
+            if len(rest) in (1, 2):
+                found.append(_plot(name, unit, *_unzip(part), rest, reference, labels, f"{by} {value}"))
         return [p for p in found if p is not None]
-    made = _plot(tool, name, unit, points, varying, reference, labels, "")
+    made = _plot(name, unit, points, wheres, varying, reference, labels, "")
     return [made] if made else []
+
+
+def _unzip(pairs: Sequence[tuple[Point, Where]]) -> tuple[list[Point], list[Where]]:
+    return [p for p, _ in pairs], [w for _, w in pairs]
 
 
 def _apart(points: list[Point]) -> tuple[list[Point], Point | None]:
     """Points, and the one that was taken on the intact model beside points that say where they were taken."""
-    sited = [p for p in points if p.measurement.site is not None or p.measurement.layer is not None]
-    others = [p for p in points if p.measurement.site is None and p.measurement.layer is None]
+    sited = [p for p in points if p.measurement.component is not None]
+    others = [p for p in points if p.measurement.component is None]
     if not sited or not others:
         return points, None
     return sited, others[0] if len(others) == 1 else None
 
 
-def _coordinate(point: Point, name: str) -> str:
-    return str(getattr(point.measurement, name))
+def _wheres(points: Sequence[Point]) -> list[Where]:
+    """For each point its coordinates as text; components by their fields, or by a short text where they have not the same."""
+    places = [p.measurement.place for p in points]
+    fields = _fields(places)
+    plain = [{k: v for k, v in p.measurement.coordinates.items() if k != "component"} for p in points]
+    text = any(p.text is not None for p in points)
+    return [
+        {k: v for k, v in (w | f).items() if not (text and k == "token")} for w, f in zip(plain, fields, strict=True)
+    ]
 
 
-def _values(points: Iterable[Point], name: str) -> list[str]:
+def _fields(places: Sequence[Place | None]) -> list[Where]:
+    if all(isinstance(p, Component) for p in places):
+        return _component_fields([p for p in places if isinstance(p, Component)])
+    if paths := [p for p in places if isinstance(p, Path)]:
+        senders, ends = [p.nodes[0] for p in paths], {(p.nodes[1:], p.frozen) for p in paths}
+        if len(paths) == len(places) and len(ends) == 1 and len(set(senders)) == len(senders):
+            return _component_fields(senders)
+    return [{} if p is None else {"component": t} for p, t in zip(places, _short(places), strict=True)]
+
+
+def _component_fields(components: Sequence[Component]) -> list[Where]:
+    """Depth of states of the stream; block and part, or a short text in their place where both vary, of all others."""
+    parts = {c.part for c in components}
+    is_stream = parts <= {"embed", "resid_post"} or parts == {"resid_pre"}
+    apart = len(parts) > 1 and len({c.block for c in components}) > 1 and not any(c.units for c in components)
+    shorts = _short([c.at("") for c in components]) if apart and not is_stream else []
+    out: list[Where] = []
+    for i, c in enumerate(components):
+        unit = PARTS[c.part].unit or "unit"
+        where = {"stack": c.stack, "anchor": c.anchor, "key": c.key, "feature": c.feature}
+        where |= {"pass": "" if c.passes is None else str(c.passes), unit: ",".join(map(str, c.units))}
+        if is_stream:
+            where["depth"] = str(0 if c.block is None else c.block + (c.part == "resid_post"))
+        elif shorts:
+            where["component"] = shorts[i]
+        else:
+            where |= {"block": "" if c.block is None else str(c.block), "part": c.part}
+        out.append({k: v for k, v in where.items() if v})
+    return out
+
+
+def _short(places: Sequence[Place | None]) -> list[str]:
+    """Places as text, without the stack and the anchor that all their components share."""
+    members = [c for p in places if p is not None for c in _members(p)]
+    one_stack, one_anchor = len({c.stack for c in members}) == 1, len({c.anchor for c in members}) == 1
+
+    def text(c: Component) -> str:
+        short = str(c.at("") if one_anchor and not c.key else c)
+        return short.removeprefix(f"{c.stack}.") if one_stack else short
+
+    return [(" -> " if isinstance(p, Path) else " + ").join(map(text, _members(p))) if p else "" for p in places]
+
+
+def _members(place: Place) -> Sequence[Component]:
+    match place:
+        case Component():
+            return (place,)
+        case ComponentSet():
+            return place.members
+        case Path():
+            return place.nodes
+
+
+def _values(wheres: Iterable[Where], name: str) -> list[str]:
     """Distinct values of a coordinate in order of appearance, numbers in order of size."""
-    seen = list(dict.fromkeys(_coordinate(p, name) for p in points))
+    seen = list(dict.fromkeys(w.get(name, "") for w in wheres))
     try:
         return sorted(seen, key=float)
     except ValueError:
         return seen
 
 
-def _unique(points: Sequence[Point], names: Sequence[str]) -> bool:
-    return len({tuple(_coordinate(p, n) for n in names) for p in points}) == len(points)
+def _unique(wheres: Sequence[Where], names: Sequence[str]) -> bool:
+    return len({tuple(w.get(n) for n in names) for w in wheres}) == len(wheres)
 
 
 def _spelled(points: Sequence[Point]) -> bool:
     """Whether the token is what was found at a place, not a part of the place."""
-    others = [c for c in COORDINATES if c != "token"]
-    return len(_values(points, "token")) > 1 and _unique(points, others)
+    found = [p.measurement.coordinates for p in points]
+    return len(_values(found, "token")) > 1 and _unique(found, [c for c in COORDINATES if c != "token"])
 
 
-def _varying(of: Sequence[Measurement], without: Sequence[str] = ()) -> list[str]:
-    """Coordinates with more than one value, less those that say what the others say already (a head's site, its layer)."""
-    found = [c for c in COORDINATES if c not in without and len({getattr(m, c) for m in of}) > 1]
-    points = [Point(m, 0) for m in of]
-    for spare in ("site", "program", "variant", "layer", "split", "task"):
+def _varying(wheres: Sequence[Where]) -> list[str]:
+    """Coordinates with more than one value, less those that say what the others say already (an intervention, its dose)."""
+    found = [c for c in ROWS if len({w.get(c) for w in wheres}) > 1]
+    for spare in ("intervention", "part", "program", "variant", "block", "split", "task"):
         rest = [c for c in found if c != spare]
-        if spare in found and rest and _unique(points, rest):
+        if spare in found and rest and _unique(wheres, rest):
             found = rest
     return found
 
 
 def _plot(
-    tool: str,
     name: str,
     unit: str,
     points: list[Point],
+    wheres: list[Where],
     varying: list[str],
     reference: Point | None,
     labels: dict[str, tuple[str, ...]],
     title: str,
 ) -> Plot | None:
     row, column = (varying[0], varying[1]) if len(varying) == 2 else ("", varying[0])
-    rows, columns = _values(points, row) if row else [""], _values(points, column)
+    rows, columns = _values(wheres, row) if row else [""], _values(wheres, column)
     text = any(p.text is not None for p in points)
-    few = column not in ("head", "position", "site") and len(columns) <= LINES
-    if row == "layer" and tool in ALONG and few and not text:
+    few = column not in (*UNITS, "anchor", "component", "key") and len(columns) <= LINES
+    if row in ALONG and column not in ALONG and few and not text:
         row, column, rows, columns = column, row, columns, rows  # depth runs along a line for each of a few things
-    if not row and tool not in ALONG and column in ("layer", "head") and _unique(points, ["site"]):
-        column = "site"  # the one that a person would name
-        columns = _values(points, column)
-    at = {(_coordinate(p, row) if row else "", _coordinate(p, column)): p for p in points}
-    grid = tuple(tuple(at.get((r, c)) for c in columns) for r in rows)
-    ordered = column == "layer" and tool in ALONG
+    if column in ("block", *UNITS) and not row:
+        shorts = _short([p.measurement.place for p in points])
+        if len(set(shorts)) == len(points):  # what a person would call them
+            at = {(w.get(column, "")): s for w, s in zip(wheres, shorts, strict=True)}
+            wheres, columns, column = (
+                [{"component": at[w[column]]} for w in wheres],
+                [at[c] for c in columns],
+                "component",
+            )
+    placed = {(w.get(row, ""), w.get(column, "")): p for p, w in zip(points, wheres, strict=True)}
+    grid = tuple(tuple(placed.get((r, c)) for c in columns) for r in rows)
+    ordered = column in ALONG
     kind: Kind = "heat" if row and (text or not ordered or len(rows) > LINES) else "line" if ordered else "bars"
     if kind == "bars" and len(columns) > 40:
         return None
     kept = max(1, CELLS // len(columns))
     hidden = max(0, len(rows) - kept) * len(columns)
-    spelled = labels.get(column, ()) if len(labels.get(column, ())) == len(columns) else ()
+    tokens = labels.get("position", ()) if column == "anchor" else ()
+    spelled = tokens if len(tokens) == len(columns) else ()
     return Plot(
         kind=kind,
         name=name,
         unit=unit,
         title=title,
-        row_name=_axis(tool, row),
-        column_name=_axis(tool, column) + (" and its token" if spelled else ""),
+        row_name=_axis(row),
+        column_name=_axis(column) + (" and its token" if spelled else ""),
         rows=tuple(rows[:kept]),
         columns=tuple(spelled) or tuple(columns),
         points=grid[:kept],
@@ -214,11 +292,15 @@ def _plot(
     )
 
 
-def _axis(tool: str, coordinate: str) -> str:
+def _axis(coordinate: str) -> str:
     """A coordinate's name on an axis."""
-    if coordinate == "layer":
-        return "depth (blocks passed)" if tool in DEPTH else "block"
-    return {"position": "position, from the prompt's end", "program": "layer program"}.get(coordinate, coordinate)
+    names = {
+        "depth": "depth (blocks passed)",
+        "anchor": "position",
+        "key": "position looked at",
+        "program": "layer program",
+    }
+    return names.get(coordinate, coordinate)
 
 
 def _limits(name: str, unit: str, points: Sequence[Point]) -> tuple[float, float]:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from experiments_db.records import COORDINATES, Measurement
+from experiments_db.places import PlaceError, split_coordinates, split_list
+from experiments_db.records import COORDINATES, DERIVED, Measurement, canonical_coordinates
 
 PATTERN = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}", re.DOTALL)  # linear: hostile text is searched with it
 INSIDE = re.compile(
@@ -42,10 +43,12 @@ def resolve(text: str, measurements_of: Callable[[str], Sequence[Measurement]]) 
         raise UnresolvedReference(
             f"{found['handle']} has no {found['name']!r}; it has {', '.join(names) or 'no measurements'}"
         )
-    wanted = [w.strip() for w in (found["where"] or "").split(",") if w.strip()]
-    exact = f"{found['name']}[{found['where']}]"
-    fitting = [m for m in candidates if _begins(m, found["where"] or "") and m.key == exact]
-    fitting = fitting or [m for m in candidates if all(_fits(m, w) for w in wanted)]
+    where = found["where"] or ""
+    exact = f"{found['name']}[{where}]"
+    fitting = [m for m in candidates if _begins(m, where) and m.key == exact]
+    if not fitting:
+        wanted, bare = _wanted(text, where)
+        fitting = [m for m in candidates if m.agrees(wanted) and bare <= set(m.coordinates.values())]
     if len(fitting) != 1:
         could = ", ".join(m.key for m in (fitting or candidates)[:6])
         what = "could be" if fitting else "fits nothing; there are"
@@ -56,15 +59,21 @@ def resolve(text: str, measurements_of: Callable[[str], Sequence[Measurement]]) 
 def _begins(m: Measurement, where: str) -> bool:
     """Whether a key may be this one, from its first coordinate: much cheaper than making the key."""
     name, _, rest = where.partition("=")
-    return name in COORDINATES and rest.startswith(str(getattr(m, name)))
+    return name in COORDINATES and getattr(m, name) is not None and rest.startswith(m.coordinates[name])
 
 
-def _fits(m: Measurement, wanted: str) -> bool:
-    name, equals, value = wanted.partition("=")
-    name = name.strip()
-    if equals and name in COORDINATES and getattr(m, name) is not None:
-        return str(getattr(m, name)) == value.strip()
-    return wanted in {str(v) for v in m.coordinates.values()}
+def _wanted(text: str, where: str) -> tuple[dict[str, str], set[str]]:
+    """The coordinates of a reference by name, and the values that stand there without one."""
+    try:
+        named, bare = dict[str, str](), set[str]()
+        for item in split_list(where) if where.strip() else ():
+            if item.partition("=")[0].strip() in (*COORDINATES, *DERIVED):
+                named |= split_coordinates(item)
+            else:
+                bare.add(item)
+        return canonical_coordinates(named), bare
+    except PlaceError as error:
+        raise UnresolvedReference(f"{{{{{text}}}}} is no reference: {error}") from None
 
 
 def find(text: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from agent.report.summary import summary
 from agent.review.pages import ROWS, Context, NotFound, Pages
 from agent.review.texts import arguments_text
+from experiments_db.places import Component
 from experiments_db.records import COORDINATES, Measurement
 from experiments_db.store import Store
 
@@ -82,16 +83,28 @@ def _experiments(pages: Pages, a: str, b: str) -> Context:
 def _set_apart(a: Sequence[Measurement], b: Sequence[Measurement]) -> dict[str, tuple[str, str]]:
     """Coordinates with one value in one experiment and another in the other: what the two compare, not where they measure."""
     found: dict[str, tuple[str, str]] = {}
-    for c in COORDINATES:
-        left, right = ({str(v) for m in side if (v := getattr(m, c)) is not None} for side in (a, b))
+    for c in (*COORDINATES, "anchor"):
+        left, right = ({v for m in side if (v := _value(m, c)) is not None} for side in (a, b))
         if len(left) == len(right) == 1 and left != right:
             found[c] = (left.pop(), right.pop())
+    if "component" in found:
+        found.pop("anchor", None)  # the whole of it is what they compare
     return found
+
+
+def _value(m: Measurement, coordinate: str) -> str | None:
+    """A coordinate as text; `anchor` is the position of the component, `all` where it names none."""
+    if coordinate != "anchor":
+        return m.coordinates.get(coordinate)
+    return m.place.anchor or "all" if isinstance(m.place, Component) else None
 
 
 def _place(m: Measurement, apart: Mapping[str, object]) -> str:
     """A measurement's key without the coordinates that set two experiments apart."""
-    return m.model_copy(update=dict.fromkeys(apart)).key
+    changes: dict[str, str | None] = {c: None for c in apart if c != "anchor"}
+    if "anchor" in apart and isinstance(m.place, Component):
+        changes["component"] = str(m.place.at(""))
+    return m.model_copy(update=changes).key
 
 
 def _difference(key: str, a: Measurement, b: Measurement) -> Context:

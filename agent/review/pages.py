@@ -6,6 +6,8 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
+from tools.findings.discipline import caveats, confirmatory
+
 from agent.loop.investigate import spending
 from agent.loop.record import Reading
 from agent.report.numbers import control_text, measurement_text, value_text
@@ -16,7 +18,6 @@ from agent.review.texts import PAGE, Links, Part, Texts, arguments_text, first_l
 from agent.review.timeline import timeline
 from experiments_db.records import COORDINATES, Measurement, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
-from tools.findings.discipline import caveats, confirmatory
 
 RUNS, TURNS, ROWS, POINTS, RESULTS = 50, 25, 50, 3000, 256
 WORDS = 20  # of a search
@@ -354,10 +355,11 @@ def _escaped(word: str) -> str:
 
 def _table(found: Sequence[Measurement], handle: str, start: int) -> Context:
     """Measurements as rows; only coordinates that some of them have are columns."""
-    used = [c for c in COORDINATES if any(getattr(m, c) is not None for m in found)]
+    own = [m.coordinates for m in found]
+    used = [c for c in COORDINATES if any(c in o for o in own)]
     rows: list[Context] = []
-    for i, m in enumerate(found, start + 1):
-        texts = ["" if getattr(m, c) is None else shown(str(getattr(m, c))) for c in used]
+    for i, (m, o) in enumerate(zip(found, own, strict=True), start + 1):
+        texts = [shown(o[c]) if c in o else "" for c in used]
         rows.append({"id": f"{handle}-m{i}", "m": m, "coordinates": texts, "value": value_text(m.value, m.unit)})
     interval = any(m.low is not None for m in found)
     return {"columns": used, "rows": rows, "interval": interval, "control": any(m.control for m in found)}

@@ -96,7 +96,9 @@ class Contrast:
         value = mine.value - other.value
         down = float(np.hypot(mine.value - mine.low, other.high - other.value))
         up = float(np.hypot(mine.high - mine.value, other.value - other.low))
-        return Estimate(value, value - down, value + up, mine.n + other.n, mine.groups + other.groups, method="Newcombe")
+        return Estimate(
+            value, value - down, value + up, mine.n + other.n, mine.groups + other.groups, method="Newcombe"
+        )
 
 
 def _p(c: Contrast, q: Quantity) -> float:
@@ -159,7 +161,11 @@ class Verdict:
 def _why(c: Contrast) -> str:
     """Why this contrast is not shown to hold."""
     if c.role == "control":
-        return f"control as destructive: {c.words} is not shown" if "random vector" in c.control else f"{c.words} is not shown"
+        return (
+            f"control as destructive: {c.words} is not shown"
+            if "random vector" in c.control
+            else f"{c.words} is not shown"
+        )
     e = c.estimate()
     if e is None:
         return f"too few independent groups to test {c.words}"

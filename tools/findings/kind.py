@@ -82,12 +82,12 @@ class Bench:
         return [self.known[c] for c in conditions]
 
     def difference(self, a: Scores, b: Scores) -> Quantity:
-        """a minus b in the objective, example by example."""
+        """A minus b in the objective, example by example."""
         o = self.objective
         return Quantity(o.name, o.unit, o.of(a) - o.of(b), o.difference_bounds)
 
     def tell_apart(self, a: Scores, b: Scores) -> tuple[Quantity, ...]:
-        """a minus b in each quantity by which a control can differ: accuracy, probability, and where there are foils margin."""
+        """A minus b in each quantity by which a control can differ: accuracy, probability, and where there are foils margin."""
         names = ["accuracy", "probability"]
         if not np.isnan(a.foil_margin).any() and len(set(self.groups)) >= 64:
             names.append("margin")

@@ -23,9 +23,7 @@ def arguments_of(statement: Statement) -> dict[str, object]:
     return {**statement.model_dump(mode="json"), **listed, "interventions": list(statement.interventions)}
 
 
-def seal(
-    ctx: Context, handle: str, statement: Statement, probability: float | None, hypothesis: str | None
-) -> Finding:
+def seal(ctx: Context, handle: str, statement: Statement, probability: float | None, hypothesis: str | None) -> Finding:
     """The finding that an experiment on explore examples suggests; ToolInputError where it cannot be one."""
     rows = ctx.history.measurements_of(handle)
     seen = {m.name: m.value for m in rows if m.component is None and m.variant is None and m.program is None}
@@ -55,5 +53,7 @@ def _check_both_ways(rows: Sequence[Measurement]) -> None:
         raise ToolInputError(
             f"these examples are only {groups} independent problems: too few for any test; use more examples or a task with more"
         )
-    if all(m.value == 1.0 for m in rows if m.name == "p") and not any(m.name == "effect" and m.low is not None for m in rows):
+    if all(m.value == 1.0 for m in rows if m.name == "p") and not any(
+        m.name == "effect" and m.low is not None for m in rows
+    ):
         raise ToolInputError("with so few independent problems nothing could confirm this; use more examples")

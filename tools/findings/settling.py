@@ -7,7 +7,7 @@ alpha at most. Everything is read from the measurements on record.
 from collections.abc import Callable, Mapping, Sequence
 
 from experiments_db.findings import Fate, Finding
-from experiments_db.places import display, Intervention
+from experiments_db.places import Intervention, display
 from experiments_db.records import Measurement
 from tools import statistics
 from tools.findings.kind import kinds
@@ -60,7 +60,9 @@ def _why(rows: Sequence[Measurement]) -> str:
     if worst.variant is not None:
         what = "control as destructive" if "random vector" in worst.variant else "not told apart from its control"
         return f"{what}: the difference {worst.variant} at {worst.component} under {worst.intervention} is not shown"
-    e = next(m for m in rows if m.name == "effect" and (m.component, m.intervention) == (worst.component, worst.intervention))
+    e = next(
+        m for m in rows if m.name == "effect" and (m.component, m.intervention) == (worst.component, worst.intervention)
+    )
     if e.low is None or e.high is None:
         return f"too few independent groups ({e.groups})"
     where = f" under {e.intervention}" if e.intervention else ""

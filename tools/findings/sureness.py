@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from tools import statistics
 from tools.findings.contrast import Contrast, Quantity
@@ -64,7 +65,9 @@ def _mean(c: Contrast, values: np.ndarray) -> float:
 
 def _sides(c: Contrast) -> list[tuple[float, float]]:
     """(sign, bound) of each one-sided test: sign times the mean has to exceed the bound."""
-    return {"exceed": [(1.0, c.bound)], "below": [(-1.0, -c.bound)], "stay": [(-1.0, -c.bound), (1.0, -c.bound)]}[c.must]
+    return {"exceed": [(1.0, c.bound)], "below": [(-1.0, -c.bound)], "stay": [(-1.0, -c.bound), (1.0, -c.bound)]}[
+        c.must
+    ]
 
 
 def _power(c: Contrast, alpha: float) -> float:
@@ -75,13 +78,15 @@ def _power(c: Contrast, alpha: float) -> float:
 
 
 def _one_power(c: Contrast, q: Quantity, sign: float, bound: float, alpha: float) -> float:
+    """Of the one-sided t test, by the noncentral t distribution: quick, and close to the exact test's where both exist."""
     groups = statistics.Groups.of(list(c.groups))
     units = sign * groups.sums(q.values) / groups.sizes
-    bounds = None if q.bounds is None else q.bounds if sign > 0 else (-q.bounds[1], -q.bounds[0])
     mean = float(units.mean()) if c.against is None else sign * _mean(c, q.values)
-    if groups.count < 2 or (bounds is not None and not bounds[0] <= mean <= bounds[1]):
-        return 0.0
-    return statistics.power(mean, units, groups.count, bound, alpha, bounds)
+    spread = float(units.std(ddof=1)) if groups.count > 1 else 0.0
+    if spread < 1e-9:
+        return float(mean > bound)
+    critical = stats.t.isf(alpha, groups.count - 1)
+    return float(stats.nct.sf(critical, groups.count - 1, (mean - bound) / spread * np.sqrt(groups.count)))
 
 
 def _slack(c: Contrast) -> float:

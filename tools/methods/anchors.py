@@ -63,8 +63,10 @@ def span_positions(subject: Subject, example: Example, role: str, *, twin: bool 
 
     ToolInputError names the roles there are.
     """
-    # A twin without spans of its own has the example's, token for token: its characters may have moved.
-    text, spans = (example.twin, example.twin_spans) if twin and example.twin_spans else (example.prompt, example.spans)
+    sides = (example.prompt, example.spans), (example.twin, example.twin_spans)
+    text, spans = sides[twin]
+    if not spans:  # a side without spans of its own has the other's, token for token: its characters may have moved
+        text, spans = sides[not twin]
     if role not in spans:
         known = ", ".join(["answer", *spans])
         raise ToolInputError(

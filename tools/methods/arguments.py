@@ -11,7 +11,9 @@ Operation = Literal["skip", "keep", "repeat", "swap", "reverse", "permute", "cus
 SplitName = Literal["explore", "confirm"]
 
 EXAMPLES: Any = Field(default=64, ge=8, le=2048, description="how many examples of each task to use")
-EXAMPLES_TO_TEST: Any = Field(default=128, ge=16, le=2048, description="how many examples, here and again unseen ones to confirm")
+EXAMPLES_TO_TEST: Any = Field(
+    default=128, ge=16, le=2048, description="how many examples, here and again unseen ones to confirm"
+)
 SPLIT: Any = Field(
     default="explore",
     description="explore to look around; confirm, the unseen half, only for a prediction that is on record",

@@ -128,7 +128,7 @@ class _Prepared:
 
     def __post_init__(self) -> None:
         changes = [(c, how) for condition in self.conditions for made, how in condition.changes for c in made]
-        resampled = {c.anchor or "answer" for c, how in changes if _source(how) == "donor"}
+        resampled = {c.anchor or "all" for c, how in changes if _source(how) == "donor"}
         self.chosen = list(range(len(self.examples)))
         if resampled:
             self.chosen, alone = donors(self.ctx.subject, self.examples, sorted(resampled), self.ctx.seed)
@@ -140,7 +140,7 @@ class _Prepared:
         if any(_source(how) == "twin" for _, how in changes) and any(e.twin is None for e in self.examples):
             raise ToolInputError("these examples have no twins: use resample(donor), or a task with twins (make_task)")
         wanted = {
-            (s, c.anchor or "answer") for c, how in changes if how.op == "mean" for s in sites_of(self.ctx.subject, c)
+            (s, c.anchor or "all") for c, how in changes if how.op == "mean" for s in sites_of(self.ctx.subject, c)
         }
         self.means = self._means(sorted(wanted)) if wanted else {}
 
@@ -193,7 +193,7 @@ class _Runs:
         """The edits that change a component, the same objects each time, so that a sweep shares what they share."""
         key = (c, how, condition.control, condition.draw if condition.control else 0)
         if key not in self._made:
-            at = positions(self.subject, self.batch, c.anchor or "answer")
+            at = positions(self.subject, self.batch, c.anchor)
             self._made[key] = tuple(self._edit(s, c, how, condition, at) for s in sites_of(self.subject, c))
         return self._made[key]
 
@@ -234,7 +234,7 @@ class _Runs:
                 unit = self._direction(how) / self._direction(how).norm().clamp(min=1e-12)
                 return own - (own * unit).sum(-1, keepdim=True) * unit
             case "mean":
-                mean = self.prepared.means[site, c.anchor or "answer"]
+                mean = self.prepared.means[site, c.anchor or "all"]
                 count = self.batch.inputs.fields["input_ids"].shape[1] if at is None else at.shape[1]
                 return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
             case "resample":
@@ -258,9 +258,7 @@ class _Runs:
 
     def _selected(self, source: str, site: Site, c: Component) -> Tensor:
         batch, full = self._of(source)
-        # A twin's own roles say where an anchor is in it; the batch of twins itself has none.
-        at = positions(self.subject, self.batch if source == "twin" else batch, c.anchor or "answer", twin=source == "twin")
-        own = positions(self.subject, self.batch, c.anchor or "answer")
+        at, own = (positions(self.subject, b, c.anchor) for b in (batch, self.batch))
         if at is not None and own is not None and at.shape[1] != own.shape[1]:
             # The role has more tokens here or there: one for one, and the last one again for those beyond.
             at = at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]
@@ -290,7 +288,9 @@ def _source(how: Intervention) -> str:
 def _twin_with_answer(example: Example) -> Example:
     """The twin's prompt followed by the receiver's own answer, so that positions agree."""
     assert example.twin is not None
-    return replace(example, prompt=example.twin, spans={}, twin_spans={})
+    return replace(
+        example, prompt=example.twin, spans=example.twin_spans, twin=example.prompt, twin_spans=example.spans
+    )
 
 
 def _captured(subject: Subject, batch: Microbatch, sites: Sequence[Site]) -> dict[Site, Tensor]:

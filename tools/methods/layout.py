@@ -11,7 +11,9 @@ def layout_of(subject: Subject) -> Layout:
     """Stacks, blocks, parts and sizes of a subject."""
     stacks: list[StackLayout] = []
     for name, spec in subject.stacks.items():
-        width = int(spec.blocks[0].get_submodule(spec.down_proj).weight.numel()) // spec.width if len(spec.blocks) else 0
+        width = (
+            int(spec.blocks[0].get_submodule(spec.down_proj).weight.numel()) // spec.width if len(spec.blocks) else 0
+        )
         block = BlockLayout(parts=("block", *spec.kinds), heads=spec.n_heads, neurons=width)
         stacks.append(StackLayout(name=name, blocks=(block,) * len(spec.blocks), width=spec.width))
     return Layout(stacks=tuple(stacks))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments_db.records import Measurement
+from tools.methods.fitness import check_fit, merged
 from tools.methods.scoring import Scores
 from tools.methods.tool import Context, ToolInputError
 from tools.statistics import intervals as statistics
@@ -15,16 +16,21 @@ from tools.tasks import Example, Split, Task, TaskError
 MAX_EXAMPLES = 4096
 
 
-def load_examples(ctx: Context, spec: str, split: Split, n: int) -> tuple[Task, list[Example]]:
-    """A task and its first `n` examples under the run's seed; ToolInputError if there is none of that name."""
+def load_examples(ctx: Context, spec: str, split: Split, n: int, among: str = "") -> tuple[Task, list[Example]]:
+    """A task and `n` of its examples under the run's seed, each of another group, fewer where there are fewer groups.
+
+    among: the class of examples, `carry=1`; all of them by default. ToolInputError if there is no such task or class, or
+    if the subject's tokenizer cannot read it.
+    """
     try:
-        task = ctx.tasks.get(spec)
+        task = ctx.tasks.get(spec).among(among)
         examples = task.examples(split, n, ctx.seed)
     except TaskError as error:
         raise ToolInputError(str(error)) from None
     if not examples:
         raise ToolInputError(f"task {spec!r} has no examples in its {split} split")
-    return task, examples
+    check_fit(ctx.subject, task, examples)
+    return task, merged(ctx.subject, examples)
 
 
 def measured(name: str, unit: str, estimate: Estimate, **where: Any) -> Measurement:

@@ -130,14 +130,14 @@ class _Run:
         return (old.float() + noise * change / noise.norm(dim=-1, keepdim=True).clamp(min=1e-12)).to(old.dtype)
 
     def _part(self, h: Tensor, c: Component, *, twin: bool = False) -> Tensor:
-        at = positions(self.subject, self.batch, c.anchor or "all", twin=twin)
-        own = positions(self.subject, self.batch, c.anchor or "all")
+        at = positions(self.subject, self.batch, c.anchor, twin=twin)
+        own = positions(self.subject, self.batch, c.anchor)
         if at is not None and own is not None and at.shape[1] != own.shape[1]:
             at = at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]
         return units_of(self.subject, select(h, at), _site(self.subject, c), c)
 
     def _edit(self, c: Component, value: Tensor) -> Edit:
-        return Edit(_site(self.subject, c), "set", value, positions(self.subject, self.batch, c.anchor or "all"), c.units or None)
+        return Edit(_site(self.subject, c), "set", value, positions(self.subject, self.batch, c.anchor), c.units or None)
 
     def _frozen(self, a: Component, b: Component) -> list[Edit]:
         """Everything after the sender and before the receiver stays as it was."""

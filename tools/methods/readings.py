@@ -32,7 +32,7 @@ def features(ctx: Context, examples: Sequence[Example], component: Component, su
     with subject.evaluating():
         for batch in microbatches(subject, examples, ctx.max_tokens):
             h = units_of(subject, dict(subject.run(batch.inputs, capture=[site]).captured)[site], site, component)
-            at = positions(subject, batch, component.anchor or "answer")
+            at = positions(subject, batch, component.anchor)
             for row, index in enumerate(batch.indices):
                 here = h[row, : batch.inputs.lengths[row]] if at is None else h[row, torch.unique(at[row])]
                 rows[index] = here.float().mean(0).cpu().numpy()
@@ -81,7 +81,7 @@ def weights(ctx: Context, examples: Sequence[Example], component: Component) -> 
     with subject.evaluating():
         for batch in microbatches(subject, examples, ctx.max_tokens):
             seen = patterns(subject, batch.inputs, spec.name, blocks)
-            query, key = (positions(subject, batch, a) for a in (component.anchor or "answer", component.key))
+            query, key = (positions(subject, batch, a) for a in (component.anchor, component.key))
             for row, index in enumerate(batch.indices):
                 n = batch.inputs.lengths[row]
                 q, k = (torch.arange(n) if at is None else torch.unique(at[row]).cpu() for at in (query, key))

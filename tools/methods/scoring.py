@@ -23,7 +23,8 @@ class Scores:
     """How one variant answers n examples.
 
     nll: nats, summed over all answer tokens. tokens: answer tokens. correct: every answer token is the most likely one
-    (or, where the task closes the answer set, the answer's first token beats the other choices'). rank: of the first
+    (or, where the task closes the answer set and every example's choices differ in their first token after its prompt, the
+    answer's first token beats the other choices'). rank: of the first
     answer token in the vocabulary, 1 is top. foil_margin: logit of the answer minus logit of the foil at the first token
     where they differ, NaN where an example has no foil. token_logits, token_owner: per answer token, its logit and
     the example it belongs to. kl: nats, from the first variant's distribution to this one's, summed over answer tokens;
@@ -135,6 +136,19 @@ def choice_tokens(subject: Subject, example: Example, choices: Sequence[str]) ->
     return firsts if firsts and len(set(firsts)) == len(firsts) else None
 
 
+def closed_tokens(
+    subject: Subject, examples: Sequence[Example], choices: Sequence[str]
+) -> Int[Tensor, "n choices"] | None:
+    """First tokens of the choices after each prompt, since what a choice begins with may depend on what it follows.
+
+    None where one example's choices cannot decide: then accuracy means the same in all of them.
+    """
+    rows = [choice_tokens(subject, e, choices) for e in examples] if choices else []
+    if not rows or None in rows:
+        return None
+    return torch.tensor(rows, dtype=torch.long, device=subject.device)
+
+
 def score(
     subject: Subject,
     examples: Sequence[Example],
@@ -152,7 +166,7 @@ def score(
     """
     total = SweepCost()
     collected: list[list[tuple[Microbatch, dict[str, np.ndarray]]]] = []
-    closed = choice_tokens(subject, examples[0], choices) if choices else None
+    closed = closed_tokens(subject, examples, choices)
     with subject.evaluating():
         for batch in microbatches(subject, examples, max_tokens):
             variants = make_variants(batch)
@@ -167,7 +181,8 @@ def score(
             total.edges += cost.edges
             total.naive_edges += cost.naive_edges
             total.peak_live_states = max(total.peak_live_states, cost.peak_live_states)
-            tables = _read_out(subject, batch, states, closed, kl=kl)
+            own = None if closed is None else closed[list(batch.indices)]
+            tables = _read_out(subject, batch, states, own, kl=kl)
             collected = collected or [[] for _ in variants]
             for variant, table in enumerate(tables):
                 collected[variant].append((batch, table))
@@ -175,9 +190,14 @@ def score(
 
 
 def _read_out(
-    subject: Subject, batch: Microbatch, states: Sequence[Tensor], closed: tuple[int, ...] | None, *, kl: bool
+    subject: Subject,
+    batch: Microbatch,
+    states: Sequence[Tensor],
+    closed: Int[Tensor, "batch choices"] | None,
+    *,
+    kl: bool,
 ) -> list[dict[str, np.ndarray]]:
-    """Per variant: columns over the batch's answer tokens."""
+    """Per variant: columns over the batch's answer tokens. closed: the choices' first tokens after each prompt."""
     k, device = len(batch.targets), subject.device
     foils = torch.full((k,), -1, dtype=torch.long, device=device)
     start = 0
@@ -189,6 +209,7 @@ def _read_out(
     first[1:] = batch.rows[1:] != batch.rows[:-1]
     stacked = torch.cat(list(states))
     targets, foils, first = (t.repeat(len(states)) for t in (batch.targets, foils, first))
+    choices = None if closed is None else closed[batch.rows].repeat(len(states), 1)
     columns: dict[str, list[Tensor]] = {"nll": [], "rank": [], "top": [], "logit": [], "margin": [], "kl": []}
     first_variant = subject.unembed(stacked[:k]).float().log_softmax(-1) if kl else None
     for at in range(0, len(stacked), UNEMBED_ROWS):
@@ -198,8 +219,8 @@ def _read_out(
         rank = (logits > own).sum(-1) + 1
         columns["nll"].append(logits.logsumexp(-1) - own[:, 0])
         columns["rank"].append(rank)
-        if closed:  # the first token decides; the rest of the answer follows from it
-            columns["top"].append((logits[:, list(closed)].amax(-1) == own[:, 0]) | ~first[rows])
+        if choices is not None:  # the first token decides; the rest of the answer follows from it
+            columns["top"].append((logits.gather(1, choices[rows]).amax(-1) == own[:, 0]) | ~first[rows])
         else:
             columns["top"].append(logits.argmax(-1) == targets[rows])
         columns["logit"].append(own[:, 0])

@@ -1,4 +1,7 @@
-"""Pairs of an example and its corrupted twin: the same number of tokens, another answer."""
+"""Pairs of an example and its corrupted twin: the same number of tokens, another answer.
+
+Where a task has no twins, its examples serve as each other's (tools.methods.pairing).
+"""
 
 from typing import Literal
 
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from tools.engine.executor import Variant
 from tools.methods.measuring import load_examples
+from tools.methods.pairing import auto_twins
 from tools.methods.scoring import Microbatch, score
 from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Inputs, Subject
@@ -21,33 +25,40 @@ PLACES = "last", "each", "all"
 def load_pairs(
     ctx: Context, spec: str, split: Split, n: int, direction: Direction = "noise"
 ) -> tuple[Task, list[Example]]:
-    """The receivers: with `noise` the clean examples, with `denoise` their twins, whose answer is then the foil."""
+    """The receivers: with `noise` the clean examples, with `denoise` their twins, whose answer is then the foil.
+
+    Examples without a twin of their own get another example for one; those for which there is none are left out.
+    """
     task, found = load_examples(ctx, spec, split, n)
-    clean = [e for e in found if e.twin is not None and e.foil is not None and aligned(ctx.subject, e)]
+    clean = [e for e in auto_twins(ctx.subject, task, found, ctx.seed) if e.twin is not None]
     if len(clean) < 8:
         raise ToolInputError(
-            f"this tool needs examples with a twin of the same number of tokens and a foil; {task.name} has "
-            f"{len(clean)} among {len(found)} on this subject"
+            f"this tool needs examples with a twin: of the same number of tokens and the same format, with another answer; "
+            f"{task.name} has {len(clean)} among {len(found)} on this subject"
         )
     return task, clean if direction == "noise" else [swapped(e) for e in clean]
 
 
 def swapped(example: Example) -> Example:
-    """The twin as the example: its answer is the foil."""
+    """The twin as the example: its answer is the foil. Its labels are not known; its group is the pair's."""
     assert example.twin is not None
     assert example.foil is not None
-    return Example(example.twin, example.foil, example.answer, example.prompt, (), example.metadata)
+    return Example(
+        example.twin,
+        example.foil,
+        foil=example.answer,
+        twin=example.prompt,
+        metadata=example.metadata,
+        group=example.group,
+        spans=example.twin_spans,
+        twin_spans=example.spans,
+    )
 
 
 def twin_tokens(subject: Subject, example: Example) -> list[int]:
     """The twin's prompt as tokens."""
     assert example.twin is not None
     return subject.tokens(example.twin)
-
-
-def aligned(subject: Subject, example: Example) -> bool:
-    """Whether the twin has as many tokens as the example."""
-    return len(twin_tokens(subject, example)) == len(subject.tokens(example.prompt))
 
 
 def donor_inputs(subject: Subject, batch: Microbatch) -> Inputs:

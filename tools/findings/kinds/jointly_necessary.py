@@ -1,4 +1,5 @@
-"""A set is needed together, and each member takes part: removing all breaks the task, leaving any one out of it does less.
+"""A set is needed together, and each member takes part: removing all lowers the objective, and leaving any one of them in its
+place wins back at least the smallest effect that counts. A set in which fewer would do as much is not minimal, and fails.
 
 Beside the random vector of the same size, other sets of as many components of the same parts, drawn from outside the set,
 must do less than this one.
@@ -63,9 +64,10 @@ def _mean_difference(bench: Bench, name: str, sets: Sequence[Scores], own: Score
 
 
 def _part(bench: Bench, member: Component, less: Scores, own: Scores, how: Intervention) -> Contrast:
-    return bench.beyond(
-        bench.tell_apart(less, own), "the set without it", component=str(member), intervention=str(how)
-    )
+    return Contrast(
+        "control", "exceed", bench.smallest, (bench.difference(less, own),), bench.groups, component=str(member),
+        intervention=str(how), control="the set without it",
+    )  # fmt: skip
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:

@@ -45,8 +45,13 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         out.append(Contrast("effect", "below", bench.smallest, (lost,), bench.groups, **where))
         out.append(
             Contrast(
-                "control", "exceed", bench.smallest, (bench.difference(mine, nothing),), bench.groups,
-                control="nothing of the universe kept", **where,
+                "control",
+                "exceed",
+                bench.smallest,
+                (bench.difference(mine, nothing),),
+                bench.groups,
+                control="nothing of the universe kept",
+                **where,
             )  # fmt: skip
         )
         if random:

@@ -1,0 +1,116 @@
+"""Automatic twins: examples of one format serve as each other's corrupted prompts, so that no task has to bring its own.
+
+Two examples fit where their prompts have as many tokens, the same roles stand at the same tokens, their answers differ
+and they are not wordings of one problem. Of those that fit, one that differs in the fewest tokens is taken: a minimal
+pair. The choice looks at the whole sample and depends on nothing but the sample, the seed and the tokenizer.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tools.methods.anchors import span_positions
+from tools.methods.scoring import encode
+from tools.methods.tool import ToolInputError
+from tools.subjects import Subject
+from tools.tasks import Example, Task
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One example as tokens."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    roles: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def auto_twins(
+    subject: Subject, task: Task, examples: Sequence[Example], seed: int, *, differs_in: str | None = None
+) -> list[Example]:
+    """The examples, each with a twin and a foil, the twin's right answer; in the order given.
+
+    A twin of its own is kept where it has as many tokens. Where no other example fits, twin and foil are None
+    (`without_twin` counts those). differs_in: a role; then every twin is another example that differs at the tokens of
+    that span and nowhere else.
+    """
+    rows = [_row(subject, e) for e in examples]
+    groups: dict[object, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        groups[len(row.prompt), row.roles].append(i)
+    if differs_in is not None and not any(differs_in in e.spans for e in examples):
+        known = ", ".join(sorted({role for e in examples for role in e.spans})) or "none"
+        raise ToolInputError(f"{task.name} has no span {differs_in!r} in which twins could differ; it has {known}")
+    out: list[Example] = list(examples)
+    for members in groups.values():
+        tokens = np.array([rows[i].prompt for i in members], dtype=np.int64)
+        for at, i in enumerate(members):
+            if differs_in is None and _has_aligned_twin(subject, examples[i]):
+                continue
+            inside = next((list(where) for role, where in rows[i].roles if role == differs_in), [])
+            donor = _donor(examples, rows, members, tokens, at, inside, seed, within=differs_in is not None)
+            if donor is None:
+                out[i] = replace(examples[i], twin=None, foil=None, twin_spans={})
+            else:
+                other = examples[donor]
+                out[i] = replace(examples[i], twin=other.prompt, foil=other.answer, twin_spans=other.spans)
+    return out
+
+
+def twins_by_span(subject: Subject, examples: Sequence[Example], span: str, seed: int = 0) -> list[Example]:
+    """The examples with twins that differ from them in the tokens of one role alone; twin None where there is none."""
+    task = Task("the sample", "", lambda _split, _rng: iter(()))
+    return auto_twins(subject, task, examples, seed, differs_in=span)
+
+
+def without_twin(examples: Sequence[Example]) -> int:
+    """How many examples found no twin: they can take no part in patching, and the number has to be said."""
+    return sum(e.twin is None or e.foil is None for e in examples)
+
+
+def _row(subject: Subject, example: Example) -> _Row:
+    prompt, answer = encode(subject, example.prompt, example.answer)
+    roles = ((role, tuple(span_positions(subject, example, role))) for role in sorted(example.spans))
+    return _Row(prompt, answer, tuple(roles))
+
+
+def _has_aligned_twin(subject: Subject, example: Example) -> bool:
+    if example.twin is None or example.foil is None:
+        return False
+    return len(subject.tokens(example.twin)) == len(subject.tokens(example.prompt))
+
+
+def _donor(
+    examples: Sequence[Example],
+    rows: Sequence[_Row],
+    members: Sequence[int],
+    tokens: np.ndarray,
+    at: int,
+    inside: list[int],
+    seed: int,
+    *,
+    within: bool,
+) -> int | None:
+    """Which example of one format is the twin of the one in row `at`; among equally near ones drawn by the seed."""
+    me = members[at]
+    differs = tokens != tokens[at]
+    distance = differs.sum(1)
+    fits = distance > 0
+    if within:
+        outside = np.ones(tokens.shape[1], dtype=bool)
+        outside[inside] = False
+        fits &= ~differs[:, outside].any(1)
+    for nearest in np.unique(distance[fits]):
+        near = [members[int(j)] for j in np.flatnonzero(fits & (distance == nearest))]
+        able = [i for i in near if examples[i].group != examples[me].group and _can_foil(rows[me], rows[i])]
+        if able:
+            return random.Random(f"{seed}/{examples[me].prompt}").choice(sorted(able, key=lambda i: examples[i].prompt))
+    return None
+
+
+def _can_foil(me: _Row, other: _Row) -> bool:
+    """Whether the answers differ at a token that both have, so that there is a margin between them."""
+    return any(a != b for a, b in zip(me.answer, other.answer, strict=False))
