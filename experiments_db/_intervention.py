@@ -55,7 +55,7 @@ class Intervention(Text, frozen=True):
 
     @classmethod
     def _fields(cls, text: str) -> dict[str, Any]:
-        found = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
+        found = re.fullmatch(r"([a-z_]+)\s*(?:\((.*)\))?", text.strip(), re.DOTALL)
         if not found or found[1] not in OPERATIONS:
             raise PlaceError(
                 f"{text!r} is no intervention: write one of {', '.join(OPERATIONS)}, as in resample(donor)"

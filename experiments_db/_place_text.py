@@ -33,35 +33,30 @@ class Part(NamedTuple):
 
 # In the order in which a model computes them: this is also the order of components.
 PARTS: dict[str, Part] = {
-    name: Part(name, unit, units, name not in ("embed", "conv", "final", "logits"), meaning)
-    for name, unit, units, meaning in (
-        ("conv", "channel", "channels", "what the convolutions before the first block put out"),
-        ("embed", "channel", "channels", "what the embedding puts into the residual stream, positions included"),
-        ("resid_pre", "channel", "channels", "the residual stream that enters the block"),
-        ("attn.q", "head", "heads", "the heads' queries, after any rotation by position"),
-        ("attn.k", "head", "heads", "the heads' keys, likewise, one for each query head"),
-        ("attn.v", "head", "heads", "the heads' values, one for each query head"),
-        ("attn.pattern", "head", "heads", "the heads' attention weights, from the anchor to the key behind <-"),
-        ("attn.z", "head", "heads", "the heads' outputs, before the output projection"),
-        ("attn.out", "channel", "channels", "what attention adds to the residual stream"),
-        ("cross.q", "head", "heads", "as attn.q, of cross-attention"),
-        ("cross.k", "head", "heads", "as attn.k, of cross-attention; its anchor lies in the stack attended to"),
-        ("cross.v", "head", "heads", "as attn.v, of cross-attention; its anchor lies in the stack attended to"),
-        (
-            "cross.pattern",
-            "head",
-            "heads",
-            "as attn.pattern, of cross-attention; its key lies in the stack attended to",
-        ),
-        ("cross.z", "head", "heads", "as attn.z, of cross-attention"),
-        ("cross.out", "channel", "channels", "as attn.out, of cross-attention"),
-        ("resid_mid", "channel", "channels", "the residual stream between attention and MLP"),
-        ("mlp.act", "neuron", "neurons", "the hidden activations of the MLP"),
-        ("mlp.out", "channel", "channels", "what the MLP adds to the residual stream"),
-        ("block", "", "", "all that the block adds to the residual stream"),
-        ("resid_post", "channel", "channels", "the residual stream that leaves the block"),
-        ("final", "channel", "channels", "the residual stream after the last block and the final norm"),
-        ("logits", "logit", "logits", "what the model puts out, one number for each token or class"),
+    name: Part(name, unit, unit and unit + "s", name not in ("conv", "embed", "final", "logits"), meaning)
+    for name, unit, meaning in (
+        ("conv", "channel", "what the convolutions before the first block put out"),
+        ("embed", "channel", "what the embedding puts into the residual stream, positions included"),
+        ("resid_pre", "channel", "the residual stream that enters the block"),
+        ("attn.q", "head", "the heads' queries, after any rotation by position"),
+        ("attn.k", "head", "the heads' keys, likewise, one for each query head"),
+        ("attn.v", "head", "the heads' values, one for each query head"),
+        ("attn.pattern", "head", "the heads' attention weights, from the anchor to the key behind <-"),
+        ("attn.z", "head", "the heads' outputs, before the output projection"),
+        ("attn.out", "channel", "what attention adds to the residual stream"),
+        ("cross.q", "head", "as attn.q, of cross-attention"),
+        ("cross.k", "head", "as attn.k, of cross-attention; its anchor lies in the stack attended to"),
+        ("cross.v", "head", "as attn.v, of cross-attention; its anchor lies in the stack attended to"),
+        ("cross.pattern", "head", "as attn.pattern, of cross-attention; its key lies in the stack attended to"),
+        ("cross.z", "head", "as attn.z, of cross-attention"),
+        ("cross.out", "channel", "as attn.out, of cross-attention"),
+        ("resid_mid", "channel", "the residual stream between attention and MLP"),
+        ("mlp.act", "neuron", "the hidden activations of the MLP"),
+        ("mlp.out", "channel", "what the MLP adds to the residual stream"),
+        ("block", "", "all that the block adds to the residual stream"),
+        ("resid_post", "channel", "the residual stream that leaves the block"),
+        ("final", "channel", "the residual stream after the last block and the final norm"),
+        ("logits", "logit", "what the model puts out, one number for each token or class"),
     )
 }
 RANK = {name: i for i, name in enumerate(PARTS)}

@@ -1,4 +1,4 @@
-"""Components, sets, paths and interventions: their fields, their one text, their order. `places` has the grammar."""
+"""Components, sets of them and paths: their fields, their one text, their order. `places` has the grammar."""
 
 import re
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ AnchorText = Annotated[str, AfterValidator(lambda text: str(parse_anchor(text)) 
 class Place(BaseModel, frozen=True, extra="forbid", revalidate_instances="always"):
     """Base of all that stands here: immutable; unknown fields are an error; what is wrong is a PlaceError.
 
-    Instances are checked once more when a record takes them up, so that nothing half-made (a component at `each`) is
-    ever recorded.
+    Where another record takes one up, pydantic makes that record's ValidationError of it; and instances are checked
+    once more there, so that nothing half-made (a component at `each`) is ever recorded.
     """
 
     if not TYPE_CHECKING:  # the checker keeps the signature that pydantic derives
@@ -244,7 +244,7 @@ class Path(Text, frozen=True):
 
 def tighten(text: str) -> str:
     """The text without the blanks around its punctuation."""
-    return re.sub(r"\s*(<-|[.\[\]#@,:~/])\s*", r"\1", text.strip())
+    return re.sub(r" ?(<-|[.\[\]#@,:~/]) ?", r"\1", " ".join(text.split()))
 
 
 def _part(name: str) -> Part:

@@ -6,7 +6,7 @@ from experiments_db._intervention import Intervention
 from experiments_db._place_text import PARTS, parse_anchor
 from experiments_db._place_types import Component, ComponentSet, Path
 
-_NOUNS = {  # singular and plural of a whole part, before "of block 3" or "of blocks 3 and 4"
+_NOUNS = {  # parts whose name does not say it; what lies in a block is followed by "block 3" or "blocks 3 and 4"
     "conv": "the convolutions",
     "embed": "the embedding",
     "resid_pre": "the residual stream before",

@@ -38,6 +38,7 @@ from experiments_db._place_text import (
     range_of,
     spans,
     split_coordinates,
+    split_list,
 )
 from experiments_db._place_types import (
     FORM,
@@ -57,7 +58,7 @@ from experiments_db._place_words import display, usual_name
 __all__ = [
     "OPERATIONS", "PARTS", "Anchor", "BlockLayout", "Component", "ComponentSet", "Intervention", "Layout", "Operation",
     "Part", "Path", "Place", "PlaceError", "Selector", "StackLayout", "display", "expand_anchors", "join_coordinates",
-    "parse_anchor", "split_coordinates", "usual_name",
+    "parse_anchor", "split_coordinates", "split_list", "usual_name",
 ]  # fmt: skip
 
 

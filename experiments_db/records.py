@@ -1,6 +1,7 @@
 """What the researcher remembers: frozen records, one class each, free of torch and of the database.
 
-Every number that reaches a report is a `Measurement`. Every assertion is a `Finding` that was settled by one. Identity is content: the id of an experiment is a tagged hash of the canonical JSON of what was asked.
+Every number that reaches a report is a `Measurement`. Every assertion is a `Finding` that was settled by one.
+Identity is content: the id of an experiment is a tagged hash of the canonical JSON of what was asked.
 """
 
 import hashlib

@@ -4,6 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from experiments_db.findings import Question
 
 KEYWORDS: dict[str, tuple[str, ...]] = {
     "addition": ("addition", "adding", "adds", "add ", "sums", "sum of two"),
@@ -63,3 +66,25 @@ def understand(goal: str, own_tasks: Sequence[str] = ()) -> Goal:
             "--task FILE.jsonl; or an LLM planner with --planner openai:MODEL"
         )
     return Goal(goal, tuple(dict.fromkeys(specs)))
+
+
+def questions(goal: str, own_tasks: Sequence[str] = ()) -> list[Question]:
+    """What a goal asks, one record a question: where or whether, for each task it is about; the whole goal where none is known."""
+    try:
+        tasks = understand(goal, own_tasks).tasks
+    except GoalError:
+        return [Question(handle="Q1", asks="open", text=goal.strip())]
+    text = goal.lower()
+    out: list[Question] = []
+
+    def ask(asks: Literal["where", "whether", "how", "compare", "open"], words: str, about: tuple[str, ...]) -> None:
+        out.append(Question(handle=f"Q{len(out) + 1}", asks=asks, text=words, tasks=about))
+
+    only_whether = re.match(r"\s*(can|does|is|could)\b", text) and not re.search(r"\b(where|which|how)\b", text)
+    for task in tasks:
+        ask("whether", f"Can the model do {task}?", (task,))
+        if not only_whether:
+            ask("where", f"Where is {task} done?", (task,))
+    if len(tasks) > 1 and re.search(r"\b(compare|differ|difference|versus|vs|same)\b", text):
+        ask("compare", f"How do {' and '.join(tasks)} differ?", tasks)
+    return out

@@ -3,29 +3,26 @@
 from agent.loop.record import RunRecord
 from agent.report.numbers import number_text
 from agent.report.references import substitute
+from experiments_db.findings import Finding
 
 
 def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
-    """Hypotheses with evidence, predictions, notes, claims and a line per experiment."""
+    """Questions, hypotheses with evidence, findings with their fates, notes and a line per experiment."""
     lines: list[str] = []
-    hypotheses, predictions = record.hypotheses(), record.predictions()
+    questions, hypotheses, findings = record.questions(), record.hypotheses(), record.findings()
+    if questions:
+        lines += ["Questions:", *(f"  {q.handle} [{q.asks}] {q.text}" for q in questions)]
     if hypotheses:
         lines.append("Hypotheses:")
         for h in hypotheses:
             evidence = f" for {', '.join(h.evidence_for) or '-'}; against {', '.join(h.evidence_against) or '-'}"
             lines.append(f"  {h.handle} [{h.status}] {h.statement} ({evidence.strip()})")
-    if predictions:
-        lines.append("Predictions:")
-        for p in predictions:
-            state = "open" if p.outcome is None else "came true" if p.outcome else "did not come true"
-            lines.append(f"  {p.handle} ({p.hypothesis}) {p.metric} {p.comparison} {p.threshold:g}: {state}")
-    notes, claims = record.notes(), record.claims()
+    if findings:
+        lines += ["Findings:", *(f"  {_finding(f)}" for f in findings)]
+    notes = record.notes()
     if notes:
         lines.append("Notes:")
         lines += [f"  N{i} {_short(n.text)}" for i, n in enumerate(notes, 1)][-20:]
-    if claims:
-        lines.append("Claims:")
-        lines += [f"  C{i} [{c.kind}] {_short(c.text)}" for i, c in enumerate(claims, 1)]
     rows = record.experiments()
     if rows:
         lines.append("Experiments" + (f" (the last {last_experiments})" if len(rows) > last_experiments else "") + ":")
@@ -33,6 +30,14 @@ def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
             result = record.store.result(row.result_id, arrays=False)
             lines.append(f"  {row.handle} {row.experiment.tool}: {_short(result.text)}")
     return "\n".join(lines)
+
+
+def _finding(f: Finding) -> str:
+    s = f.statement
+    what = s.components or s.path or s.program or s.label
+    fate = "open" if not f.settled else f"{f.fate}{f' ({f.reason})' if f.reason else ''}"
+    back = ", taken back" if f.retracted else ""
+    return f"{f.handle} [{fate}{back}] {s.kind}{f' of {what}' if what else ''} for {s.task}{f' among {s.among}' if s.among else ''}"
 
 
 def _short(text: str, length: int = 160) -> str:
@@ -51,7 +56,7 @@ def earlier_text(record: RunRecord, length: int = 4000) -> str:
         return substitute(text, lambda inside: number_text(inside, record))
 
     lines = [f"Question: {run.goal}", f"Ended: {run.status}, {run.reason}"]
-    lines += [f"Claim ({c.kind}, confidence {c.confidence:g}): {plain(c.text)}" for c in record.claims()]
+    lines += [f"Finding ({f.fate}): {plain(f.sentence) if f.sentence else _finding(f)}" for f in record.findings() if f.settled]
     lines += [f"Hypothesis ({h.status}): {plain(h.statement)}" for h in record.hypotheses()]
     lines += [f"Note: {plain(n.text)}" for n in record.notes()]
     text = "\n".join(lines)

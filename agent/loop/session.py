@@ -128,6 +128,9 @@ class Session:
                 copy_record(store, branch.run.name, run.name, branch.seq)
             begun = {"goal": run.goal, "subject": run.subject, "planner": run.planner, "branch": settings["branch"]}
             seq = store.put_event(run.name, "branch" if branch and branch.seq else "start", begun)
+            if branch is None or not branch.seq:
+                for question in goals.questions(run.goal, tuple(own)):
+                    store.put_entry(run.name, seq, question)
             for task, examples in own.items():
                 data = TaskData(name=task, description=f"from {task}.jsonl", examples=tuple(examples), origin="file")
                 store.put_entry(run.name, seq, data)

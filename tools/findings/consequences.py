@@ -34,9 +34,8 @@ def _clash(a: Finding, b: Finding) -> str | None:
         both = set(s.members) & set(t.members)
         if both:
             return f"{min(both)} is necessary by itself, and not needed ({', '.join(sorted(shared))})"
-    if s.kind == "jointly_necessary" and t.kind == "not_needed" and shared and s.objective == t.objective:
-        if set(s.members) <= set(t.members):
-            return f"{s.components} is necessary together, and not needed ({', '.join(sorted(shared))})"
+    if s.kind == "jointly_necessary" and t.kind == "not_needed" and shared and s.components == t.components:
+        return f"{s.components} is necessary together, and not needed ({', '.join(sorted(shared))})"
     if s.kind == "necessary" and t.kind == "sufficient" and shared and s.objective == t.objective:
         outside = _outside(t.members, t.among_what) & set(s.members)
         if outside:

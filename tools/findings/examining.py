@@ -3,7 +3,8 @@
 The same code measures on explore examples, for a first look, and on confirm examples, once, to settle a finding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
@@ -12,8 +13,8 @@ from tools.findings.contrast import Contrast
 from tools.findings.kind import Bench, Kind, kinds
 from tools.findings.sureness import features, probability
 from tools.methods.measuring import percent
+from tools.methods.pairing import auto_twins
 from tools.methods.tool import Context, ToolInputError
-from tools.methods.twins import aligned
 from tools.tasks import Example, TaskError
 
 CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
@@ -39,7 +40,8 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
     if kind.foils:
         examples = [e for e in examples if e.foil is not None]
     if kind.twins:
-        examples = [e for e in examples if e.twin is not None and e.foil is not None and aligned(ctx.subject, e)]
+        paired = auto_twins(ctx.subject, chosen, examples, ctx.seed)
+        examples = [e for e in paired if e.twin is not None and e.foil is not None]
     if not examples:
         raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
     return Bench(ctx, statement, chosen, examples, sample.reused)
@@ -74,9 +76,11 @@ def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:
     )
     standard, given = kind.standard(own), statement.smallest
     if given <= 0 or (given > standard if kind.stays else given < standard):
+        way = "at most" if kind.stays else "at least"
+        what = kind.unit or "a tenth of what separates the intact model from chance"
         raise ToolInputError(
-            f"smallest: {given:g} would make {statement.kind} easier to come true; it may be {'at most' if kind.stays else 'at least'} "
-            f"{standard:.3g} ({'a tenth of what separates the intact model from chance' if not kind.unit else kind.unit}), or left out"
+            f"smallest: {given:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g} ({what}), "
+            "or left out"
         )
     if not kind.stays and given >= 1 and (kind.unit or own.objective.bounds):
         raise ToolInputError(
@@ -84,7 +88,7 @@ def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:
         )
 
 
-def _intact(kind: Kind, bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _intact(kind: Kind, bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     n, groups = len(bench.examples), len(set(bench.groups))
     smallest = kind.standard(bench) if bench.statement.smallest is None else bench.statement.smallest
@@ -98,7 +102,7 @@ def _intact(kind: Kind, bench: Bench, where: dict[str, str | None]) -> list[Meas
     ]  # fmt: skip
 
 
-def _rows(c: Contrast, contrasts: Sequence[Contrast], where: dict[str, str | None]) -> list[Measurement]:
+def _rows(c: Contrast, contrasts: Sequence[Contrast], where: Mapping[str, Any]) -> list[Measurement]:
     """The estimates of one contrast and its p value."""
     place = {**where, "component": c.component or None, "intervention": c.intervention or None}
     named = {**place, "variant": None if c.role == "effect" else f"against {c.control}"}
@@ -140,7 +144,7 @@ def _finite(x: float) -> float | None:
     return x if abs(x) < float("inf") else None
 
 
-def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """P values of the ways in which the whole statement can turn out not to be so."""
     effects = [c for c in contrasts if c.role == "effect"]
     n, groups = len(bench.examples), len(set(bench.groups))
@@ -152,7 +156,7 @@ def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str
     return [Measurement(name=k, unit="p value", value=v, n=n, groups=groups, **where) for k, v in values.items()]
 
 
-def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: dict[str, str | None]) -> list[Measurement]:
+def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """Chance that unseen examples confirm it if what is seen here is true, and the calibrated probability."""
     n, groups = len(bench.examples), len(set(bench.groups))
     seen = features(contrasts, statistics.share(1) / CONFIRMED_WITH)

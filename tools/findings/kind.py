@@ -96,13 +96,15 @@ class Bench:
             for n in names
         )
 
-    def effect(self, values: Quantity, bound: float, **where: str) -> Contrast:
+    def effect(self, values: Quantity, bound: float, *, component: str = "", intervention: str = "") -> Contrast:
         """An effect that must exceed a bound."""
-        return Contrast("effect", "exceed", bound, (values,), self.groups, **where)
+        return Contrast("effect", "exceed", bound, (values,), self.groups, intervention, component)
 
-    def beyond(self, quantities: tuple[Quantity, ...], control: str, **where: str) -> Contrast:
+    def beyond(
+        self, quantities: tuple[Quantity, ...], control: str, *, component: str = "", intervention: str = ""
+    ) -> Contrast:
         """What must differ from its control at all, in any of several quantities."""
-        return Contrast("control", "exceed", 0.0, quantities, self.groups, control=control, **where)
+        return Contrast("control", "exceed", 0.0, quantities, self.groups, intervention, component, control)
 
     def least(self, standard: float = SMALLEST) -> float:
         """The smallest effect that counts where it is not in the objective: the statement's own, or a standard."""

@@ -7,7 +7,7 @@ alpha at most. Everything is read from the measurements on record.
 from collections.abc import Callable, Mapping, Sequence
 
 from experiments_db.findings import Fate, Finding
-from experiments_db.places import Intervention, display
+from experiments_db.places import Intervention
 from experiments_db.records import Measurement
 from tools import statistics
 from tools.findings.kind import kinds
@@ -80,11 +80,8 @@ def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mappin
     least = [min(group, key=lambda m: abs(m.value)) for group in by_how.values()]
     if kind.stays:
         least = [max(group, key=lambda m: abs(m.value)) for group in by_how.values()]
-    several = any(len(group) > 1 for group in by_how.values())
-    effect = listed([
-        f"{('at most ' if kind.stays else 'at least ') if several else ''}{reference(handle, m)}{f' ({how_words(Intervention.parse(m.intervention))})' if len(by_how) > 1 and m.intervention else ''}"
-        for m in least
-    ])
+    several, most = any(len(group) > 1 for group in by_how.values()), "at most " if kind.stays else "at least "
+    effect = listed([_effect(handle, m, most if several else "", named=len(by_how) > 1) for m in least])
     controls = [f"{m.control.kind} does {reference(handle, m, 'control')}" for m in least if m.control is not None]
     filled = {
         "effect": effect, "control": listed(list(dict.fromkeys(controls))) or "no control applies",
@@ -102,6 +99,7 @@ def reference(handle: str, m: Measurement, part: str = "") -> str:
     return "{{" + f"{handle}.{m.name}{'.' + part if part else ''}{inside}" + "}}"
 
 
-def said(place: object, roles: Mapping[str, str] | None = None) -> str:
-    """A place in words."""
-    return display(place, roles)  # type: ignore[arg-type]
+def _effect(handle: str, m: Measurement, least: str, *, named: bool) -> str:
+    """The effect as a reference, with what was done where that was several things."""
+    how = f" ({how_words(Intervention.parse(m.intervention))})" if named and m.intervention else ""
+    return f"{least}{reference(handle, m)}{how}"

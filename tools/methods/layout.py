@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from experiments_db.places import BlockLayout, Component, ComponentSet, Layout, PlaceError, Selector, StackLayout
+from tools.engine.adapter import StackSpec
 from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
 
@@ -12,11 +15,17 @@ def layout_of(subject: Subject) -> Layout:
     stacks: list[StackLayout] = []
     for name, spec in subject.stacks.items():
         width = (
-            int(spec.blocks[0].get_submodule(spec.down_proj).weight.numel()) // spec.width if len(spec.blocks) else 0
+            _neurons(spec)
         )
         block = BlockLayout(parts=("block", *spec.kinds), heads=spec.n_heads, neurons=width)
         stacks.append(StackLayout(name=name, blocks=(block,) * len(spec.blocks), width=spec.width))
     return Layout(stacks=tuple(stacks))
+
+
+def _neurons(spec: StackSpec) -> int:
+    """Hidden neurons of an MLP, from the shape of its last linear map."""
+    weight: Tensor = spec.blocks[0].get_submodule(spec.down_proj).get_parameter("weight")
+    return weight.numel() // spec.width
 
 
 def select_components(subject: Subject, texts: Sequence[str], what: str = "components") -> list[Component]:

@@ -40,9 +40,8 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     out: list[Contrast] = []
     for how in s.done:
         mine, nothing, *random = bench.scores(conditions(how))
-        where = {"component": str(s.set), "intervention": str(how)}
         lost = bench.difference(bench.intact, mine)
-        out.append(Contrast("effect", "below", bench.smallest, (lost,), bench.groups, **where))
+        out.append(Contrast("effect", "below", bench.smallest, (lost,), bench.groups, str(how), str(s.set)))
         out.append(
             Contrast(
                 "control",
@@ -60,7 +59,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
                 for n in ("accuracy", "probability")
                 for o in (OBJECTIVES[n],)
             )
-            out.append(bench.beyond(beyond, f"{len(random)} other sets of as many components kept", **where))
+            out.append(bench.beyond(beyond, f"{len(random)} other sets of as many components kept", component=str(s.set), intervention=str(how)))
     return out
 
 
