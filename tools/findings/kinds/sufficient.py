@@ -40,26 +40,18 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     out: list[Contrast] = []
     for how in s.done:
         mine, nothing, *random = bench.scores(conditions(how))
-        lost = bench.difference(bench.intact, mine)
-        out.append(Contrast("effect", "below", bench.smallest, (lost,), bench.groups, str(how), str(s.set)))
-        out.append(
-            Contrast(
-                "control",
-                "exceed",
-                bench.smallest,
-                (bench.difference(mine, nothing),),
-                bench.groups,
-                control="nothing of the universe kept",
-                **where,
-            )  # fmt: skip
-        )
+        lost, won = bench.difference(bench.intact, mine), bench.difference(mine, nothing)
+        where = {"component": str(s.set), "intervention": str(how)}
+        out.append(Contrast("effect", "below", bench.smallest, (lost,), bench.groups, **where))
+        empty = "nothing of the universe kept"
+        out.append(Contrast("control", "exceed", bench.smallest, (won,), bench.groups, control=empty, **where))
         if random:
             beyond = tuple(
                 Quantity(n, o.unit, o.of(mine) - mean_of([o.of(r) for r in random]), o.difference_bounds)
                 for n in ("accuracy", "probability")
                 for o in (OBJECTIVES[n],)
             )
-            out.append(bench.beyond(beyond, f"{len(random)} other sets of as many components kept", component=str(s.set), intervention=str(how)))
+            out.append(bench.beyond(beyond, f"{len(random)} other sets of as many components kept", **where))
     return out
 
 
