@@ -91,6 +91,19 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
     return chosen, alone
 
 
+def donors_for(ctx: Context, examples: Sequence[Example], anchors: Sequence[str]) -> list[int]:
+    """The donor of each example, itself where no anchor needs one. ToolInputError where more than one in twenty has none."""
+    if not anchors:
+        return list(range(len(examples)))
+    chosen, alone = donors(ctx.subject, examples, anchors, ctx.seed)
+    if alone > 0.05 * len(examples):
+        raise ToolInputError(
+            f"{alone} of {len(examples)} examples have no other example of their length to resample from: name positions in "
+            "place of all, another intervention, or more examples"
+        )
+    return chosen
+
+
 def group_of(example: Example) -> str:
     """The independent problem that an example poses."""
     return getattr(example, "group", "") or example.prompt
@@ -128,16 +141,9 @@ class _Prepared:
 
     def __post_init__(self) -> None:
         changes = [(c, how) for condition in self.conditions for made, how in condition.changes for c in made]
-        resampled = {c.anchor or "all" for c, how in changes if _source(how) == "donor"}
-        self.chosen = list(range(len(self.examples)))
-        if resampled:
-            self.chosen, alone = donors(self.ctx.subject, self.examples, sorted(resampled), self.ctx.seed)
-            if alone > 0.05 * len(self.examples):
-                raise ToolInputError(
-                    f"{alone} of {len(self.examples)} examples have no other example of their length to resample from: name "
-                    "positions in place of all, another intervention, or more examples"
-                )
-        if any(_source(how) == "twin" for _, how in changes) and any(e.twin is None for e in self.examples):
+        resampled = {c.anchor or "all" for c, how in changes if source_of(how) == "donor"}
+        self.chosen = donors_for(self.ctx, self.examples, sorted(resampled))
+        if any(source_of(how) == "twin" for _, how in changes) and any(e.twin is None for e in self.examples):
             raise ToolInputError("these examples have no twins: use resample(donor), or a task with twins (make_task)")
         wanted = {
             (s, c.anchor or "all") for c, how in changes if how.op == "mean" for s in sites_of(self.ctx.subject, c)
@@ -183,7 +189,7 @@ class _Runs:
         self._sites: dict[str, list[Site]] = defaultdict(list)
         for c, how, condition in changes:
             sites = sites_of(subject, c)
-            self._sites[_source(how)] += sites
+            self._sites[source_of(how)] += sites
             if condition.control:
                 self._sites["own"] += sites
         self._full: dict[str, tuple[Microbatch, dict[Site, Tensor]]] = {}
@@ -238,7 +244,7 @@ class _Runs:
                 count = self.batch.inputs.fields["input_ids"].shape[1] if at is None else at.shape[1]
                 return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
             case "resample":
-                return self._selected(_source(how), site, c)
+                return self._selected(source_of(how), site, c)
             case _:
                 raise ToolInputError(f"{how} cannot be done at {site}")
 
@@ -259,10 +265,7 @@ class _Runs:
     def _selected(self, source: str, site: Site, c: Component) -> Tensor:
         batch, full = self._of(source)
         at, own = (positions(self.subject, b, c.anchor) for b in (batch, self.batch))
-        if at is not None and own is not None and at.shape[1] != own.shape[1]:
-            # The role has more tokens here or there: one for one, and the last one again for those beyond.
-            at = at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]
-        return self._units(select(full[site], at), site, c)
+        return self._units(select(full[site], as_many(at, own)), site, c)
 
     def _units(self, h: Tensor, site: Site, c: Component) -> Tensor:
         heads = self.subject.spec(c.stack).n_heads if site.kind in HEADED else h.shape[-1]
@@ -280,7 +283,14 @@ class _Runs:
         return self._full[source]
 
 
-def _source(how: Intervention) -> str:
+def as_many(at: Tensor | None, own: Tensor | None) -> Tensor | None:
+    """As many positions as the receiver's: where a role has more tokens here or there, one for one, the last one again."""
+    if at is None or own is None or at.shape[1] == own.shape[1]:
+        return at
+    return at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]
+
+
+def source_of(how: Intervention) -> str:
     """Whose activations an intervention needs."""
     return (how.source or "donor") if how.op == "resample" else "own"
 

@@ -1,5 +1,6 @@
 """Activations as rows of features, with a label for each example: what probes, steering and detectors are fitted on."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -97,3 +98,17 @@ def site_list(ctx: Context, kind: str, layers: Sequence[int]) -> list[Site]:
         raise ToolInputError(f"site: this model has no {kind!r}; it has {', '.join(spec.kinds)}")
     chosen: Kind = kind  # type: ignore[assignment]  # membership was just checked
     return [Site(spec.name, b, chosen) for b in layers]
+
+
+def random_twin(subject: Subject, seed: int) -> Subject:
+    """The same architecture with weights drawn anew: what a probe reads here, training did not put there."""
+    twin = copy.copy(subject)
+    with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = (
+            type(subject.model)(copy.deepcopy(subject.model.config))
+            .to(device=subject.device, dtype=subject.dtype)
+            .eval()
+        )
+    twin.__init__(model, subject.tokenizer, subject.family, name=f"random twin of {subject.name}", fingerprint="random")
+    return twin

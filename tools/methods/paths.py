@@ -1,6 +1,6 @@
 """Path patching: what goes from one component straight into a later one, everything in between held at its clean value.
 
-The sender gives what it would on the twin, every attention and MLP between it and the next node of the path is frozen, and
+The sender gives what it would on the twin (or on another example, or nothing), every attention and MLP between it and the next node of the path is frozen, and
 what the next node then computes is handed on in the same way; what arrives at the receiver is put into an otherwise clean
 run. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
 """
@@ -12,14 +12,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from experiments_db.places import Component, Path
+from experiments_db.places import Component, Intervention, Path
 from tools.engine.executor import Variant
 from tools.engine.sites import Edit, Kind, Site
 from tools.methods.anchors import positions
-from tools.methods.effects import sites_of
+from tools.methods.effects import as_many, donors_for, sites_of, source_of
 from tools.methods.interventions import select
 from tools.methods.readings import units_of
-from tools.methods.scoring import Microbatch, Scores, score
+from tools.methods.scoring import Microbatch, Scores, batch_of, score
 from tools.methods.tool import Context, ToolInputError
 from tools.methods.twins import donor_inputs
 from tools.subjects import Subject
@@ -27,6 +27,7 @@ from tools.tasks import Example, Task
 from tools.tasks.task import unit_hash
 
 ALONG = "a random vector of the same norm along the same path"
+TWIN = Intervention(op="resample", source="twin")
 SENDERS: tuple[Kind, ...] = ("attn.q", "attn.k", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out")
 ATTENTION: frozenset[str] = frozenset({"attn.q", "attn.k", "attn.v", "attn.z", "attn.out"})
 MLP: frozenset[str] = frozenset({"mlp.act", "mlp.out"})
@@ -34,9 +35,13 @@ MLP: frozenset[str] = frozenset({"mlp.act", "mlp.out"})
 
 @dataclass(frozen=True)
 class Sending:
-    """A path, and whether the twin's activation is sent along it or, as a control, a random change of the same norm."""
+    """A path and what is sent along it: the twin's activation, another example's (resample(donor)), or none (zero).
+
+    control: a random change of the same norm in its place; draw: which of several.
+    """
 
     path: Path
+    how: Intervention = TWIN
     control: bool = False
     draw: int = 0
 
@@ -49,10 +54,14 @@ def score_along(ctx: Context, task: Task, examples: Sequence[Example], sendings:
     subject = ctx.subject
     for sending in sendings:
         check_path(subject, sending.path)
+        if sending.how.op != "zero" and source_of(sending.how) not in ("twin", "donor"):
+            raise ToolInputError(f"{sending.how} cannot be sent along a path: use resample(twin), resample(donor) or zero")
     intact = tuple(range(len(subject.spec().blocks)))
+    resampled = [s.path.nodes[0].anchor or "all" for s in sendings if source_of(s.how) == "donor"]
+    chosen = donors_for(ctx, examples, resampled)
 
     def variants(batch: Microbatch) -> list[Variant]:
-        run = _Run(ctx, batch, sendings)
+        run = _Run(ctx, batch, sendings, [examples[chosen[i]] for i in batch.indices])
         return [Variant(intact), *(Variant(intact, (run.arriving(s),)) for s in sendings)]
 
     return score(subject, examples, variants, choices=task.choices, max_tokens=ctx.max_tokens)[0]
@@ -93,14 +102,21 @@ def _site(subject: Subject, c: Component) -> Site:
 class _Run:
     """The clean and the twin's activations of one microbatch, and what arrives along each path."""
 
-    def __init__(self, ctx: Context, batch: Microbatch, sendings: Sequence[Sending]) -> None:
+    def __init__(self, ctx: Context, batch: Microbatch, sendings: Sequence[Sending], donors: Sequence[Example]) -> None:
         self.ctx, self.subject, self.batch = ctx, ctx.subject, batch
         spec = self.subject.spec()
         kinds = [k for k in ("attn.out", "cross.out", "mlp.out") if k in spec.kinds]
         self.between = [Site(spec.name, b, k) for b in range(len(spec.blocks)) for k in kinds]  # type: ignore[arg-type]
         sending = list(dict.fromkeys(_site(self.subject, s.path.nodes[0]) for s in sendings))
         self.clean = self._captured(batch.inputs, tuple(dict.fromkeys([*sending, *self.between])))
-        self.twin = self._captured(donor_inputs(self.subject, batch), sending)
+        # Whose activations are sent, at the positions of their own anchors.
+        self.sent: dict[str, tuple[Microbatch, dict[Site, Tensor]]] = {}
+        sources = {source_of(s.how) for s in sendings}
+        if "twin" in sources:
+            self.sent["twin"] = batch, self._captured(donor_inputs(self.subject, batch), sending)
+        if "donor" in sources:
+            others = batch_of(self.subject, donors)
+            self.sent["donor"] = others, self._captured(others.inputs, sending)
 
     def _captured(self, inputs: object, capture: Sequence[Site], edits: Sequence[Edit] = ()) -> dict[Site, Tensor]:
         return dict(self.subject.run(inputs, edits=edits, capture=capture).captured)  # type: ignore[arg-type]
@@ -117,10 +133,12 @@ class _Run:
 
     def _sent(self, c: Component, sending: Sending) -> Tensor:
         site = _site(self.subject, c)
-        new = self._part(self.twin[site], c, twin=True)
+        old = self._part(self.clean[site], c)
+        source = source_of(sending.how)
+        batch, full = self.sent.get(source, (self.batch, self.clean))
+        new = torch.zeros_like(old) if sending.how.op == "zero" else self._part(full[site], c, batch, twin=source == "twin")
         if not sending.control:
             return new
-        old = self._part(self.clean[site], c)
         noise = torch.empty(old.shape)
         for row, index in enumerate(self.batch.indices):
             seed = int(unit_hash("path", self.ctx.seed, sending.draw, str(sending.path), index) * 2**62)
@@ -129,11 +147,9 @@ class _Run:
         noise = noise.to(old.device)
         return (old.float() + noise * change / noise.norm(dim=-1, keepdim=True).clamp(min=1e-12)).to(old.dtype)
 
-    def _part(self, h: Tensor, c: Component, *, twin: bool = False) -> Tensor:
-        at = positions(self.subject, self.batch, c.anchor, twin=twin)
+    def _part(self, h: Tensor, c: Component, batch: Microbatch | None = None, *, twin: bool = False) -> Tensor:
         own = positions(self.subject, self.batch, c.anchor)
-        if at is not None and own is not None and at.shape[1] != own.shape[1]:
-            at = at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]
+        at = as_many(positions(self.subject, batch or self.batch, c.anchor, twin=twin), own)
         return units_of(self.subject, select(h, at), _site(self.subject, c), c)
 
     def _edit(self, c: Component, value: Tensor) -> Edit:
