@@ -124,7 +124,7 @@ def _words(text: str) -> str:
 
 def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools: dict[str, "Tool"]) -> Comparison:
     """Run one experiment again, past the cache, and compare."""
-    from agent.loop.executor import code_version, provenance
+    from agent.loop.executor import asked_of, code_version, provenance
     from tools.methods.tool import ToolInputError
 
     x = row.experiment
@@ -136,10 +136,11 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
         return verdict("not comparable", f"there is no tool {x.tool} any more")
     old = store.result(row.result_id)
     try:
-        args = tools[x.tool].parse(x.args)
-        if runner.experiment(tools[x.tool], args).tasks != x.tasks:
+        given, split, draw = asked_of(x)
+        args = tools[x.tool].parse(given)
+        if runner.experiment(tools[x.tool], args, split, draw).tasks != x.tasks:
             return verdict("DIFFERENT", "the task's examples are not those on record (their hash has changed)")
-        new = runner.execute(tools[x.tool], args)
+        new = runner.execute(tools[x.tool], args, split=split, draw=draw)
     except ToolInputError as error:
         return verdict("DIFFERENT", f"it cannot be run any more: {error}")
     here, there = provenance(runner.subject), old.provenance

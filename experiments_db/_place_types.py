@@ -138,6 +138,10 @@ class Component(Text, frozen=True):
         fields: dict[str, Any] = {**dict(self), **changes}
         return Component(**fields)
 
+    def at(self, anchor: str) -> "Component":
+        """The same component at another anchor; '' is every position."""
+        return self.but(anchor=anchor)
+
     def singles(self) -> tuple["Component", ...]:
         """Its units one by one; itself where it names none."""
         return tuple(self.but(units=(u,)) for u in self.units) or (self,)

@@ -106,7 +106,8 @@ class Finding(_Record):
     seen: the experiment on explore examples that it rests on. smallest: the smallest effect that counts, fixed when it was
     predicted. power: chance to confirm it if the explore effect is true. round: in which confirmation it was settled.
     experiment: the one on confirm examples. p, threshold: the p value and what Holm's method asked of it in its round.
-    reused: some of its unseen examples stood in an earlier round or run too, for want of others. retracted: why its author took it back.
+    reused: some of its unseen examples stood in an earlier round or run too, for want of others.
+    retracted: why its author took it back.
     """
 
     handle: str = Field(description="F1, F2, ...")

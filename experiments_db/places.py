@@ -279,5 +279,5 @@ def expand_anchors(components: Iterable[Component], anchors: Sequence[str]) -> l
     components = list(components)
     if not anchors and any(c.anchor == "each" for c in components):
         raise PlaceError("each needs at least one anchor to stand for")
-    wide = [[c.but(anchor=a) for a in anchors] if c.anchor == "each" else [c] for c in components]
+    wide = [[c.at(a) for a in anchors] if c.anchor == "each" else [c] for c in components]
     return list(dict.fromkeys(c for group in wide for c in group))

@@ -11,8 +11,8 @@ import torch
 from benchmarks.planted.compiled import CompiledCase, compile_case
 from experiments_db.findings import Statement
 from tools.findings.contrast import Contrast
-from tools.findings.examining import bench_for, kind_of
-from tools.findings.kind import Bench
+from tools.findings.examining import bench_for
+from tools.findings.kind import Bench, kind_of
 from tools.methods.offline import Nothing
 from tools.methods.tool import Context
 from tools.subjects import Subject, wrap

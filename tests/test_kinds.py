@@ -9,8 +9,7 @@ from benchmarks.planted import programs
 from benchmarks.planted.compiler.language import Head
 from benchmarks.planted.programs import lists
 from experiments_db.findings import Statement
-from tools.findings.examining import kind_of
-from tools.findings.kind import kinds
+from tools.findings.kind import kind_of, kinds
 from tools.findings.kinds.matches import sequences
 from tools.methods.tool import ToolInputError
 

@@ -392,6 +392,15 @@ def test_a_selector_out_of_range_names_the_range(text: str, message: str) -> Non
         resolved(text)
 
 
+def test_a_component_is_checked_against_what_a_model_has() -> None:
+    for text in ("decoder.2.attn.z[3]@operand1.first", "decoder.0.mlp.act[7]@-9", "decoder.0.mlp.out@operand2.last", "decoder.1.cross.pattern[0]@0<-encoder:answer"):
+        assert LAYOUT.check(Component.parse(text)) == Component.parse(text)
+        assert LAYOUT.check(Component.parse(text).at("")).anchor == ""
+    for text in ("decoder.2.attn.z[0,4]", "decoder.3.block", "decoder.0.resid_mid", "decoder.final", "decoder.conv"):
+        with pytest.raises(PlaceError, match="out of range|no part"):
+            LAYOUT.check(Component.parse(text))
+
+
 @EVERY
 @given(COMPONENTS)
 def test_a_component_selects_its_own_units(c: Component) -> None:

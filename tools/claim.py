@@ -31,8 +31,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     found = next(f for f in ctx.history.findings() if f.handle == args.finding)
     if not found.stands:
         state = "was taken back" if found.retracted else f"is {found.fate}" if found.settled else "is still open"
+        why = f" ({found.reason})" if found.reason else ""
         raise ToolInputError(
-            f"{found.handle} {state}{f' ({found.reason})' if found.reason else ''}: only a confirmed finding can be claimed, as it was "
+            f"{found.handle} {state}{why}: only a confirmed finding can be claimed, as it was "
             f"tested. Confirmed so far: {', '.join(f.handle for f in ctx.history.findings() if f.stands) or 'none'}"
         )
     if any(c.finding == args.finding for c in ctx.history.claims()):

@@ -7,14 +7,13 @@ components, interventions, task, direction and smallest effect. Kinds of finding
 
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from experiments_db.findings import Statement
 from experiments_db.records import Outcome
-from tools.findings.examining import examine, kind_of
+from tools.findings.examining import examine
+from tools.findings.sealing import statement_of
 from tools.methods.arguments import EXAMPLES_TO_TEST
-from tools.methods.layout import select_set
-from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"kind": "necessary", "task": "addition", "components": ["decoder.0.mlp.out@answer"]}
@@ -47,20 +46,6 @@ class Args(ToolArgs):
     examples: int = EXAMPLES_TO_TEST
 
 
-def statement(args: Args, ctx: Context) -> Statement:
-    """The statement that the arguments mean, selectors resolved; ToolInputError where there is none."""
-    components, universe = select_set(ctx.subject, args.components), select_set(ctx.subject, args.universe, "universe")
-    given = {
-        **args.model_dump(), "components": str(components or ""), "universe": str(universe or ""),
-        "interventions": tuple(args.interventions), "task": ctx.tasks.get(args.task).name,
-    }  # fmt: skip
-    try:
-        made = Statement.model_validate(given)
-    except ValidationError as error:
-        raise ToolInputError("; ".join(str(e["msg"]) for e in error.errors())) from None
-    return kind_of(args.kind).complete(made)
-
-
 def run(args: Args, ctx: Context) -> Outcome:
     """Measure it."""
-    return examine(statement(args, ctx), ctx)
+    return examine(statement_of(ctx, args.model_dump()), ctx)

@@ -38,7 +38,7 @@ def run(args: Args, ctx: Context) -> Outcome:
             f"{args.experiment} is {asked.tool}: a finding is predicted from an examine experiment on explore examples, which "
             "measures exactly what it says"
         )
-    entry = seal(ctx, args.experiment, statement_of(asked), args.probability, args.hypothesis)
+    entry = seal(ctx, args.experiment, statement_of(ctx, asked.args), args.probability, args.hypothesis)
     s = entry.statement
     what = s.components or s.path or s.program or s.label
     text = (

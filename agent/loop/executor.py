@@ -79,11 +79,17 @@ class ToolRunner:
         self.max_tokens = max_tokens
 
     def experiment(self, tool: Tool, args: ToolArgs, split: Split = "explore", draw: int = 0) -> Experiment:
-        """The identity of a call: everything that determines its answer."""
+        """The identity of a call: everything that determines its answer.
+
+        What is scored on confirm examples may have been fitted on explore ones: both are in its key.
+        """
         hashes: dict[str, str] = {}
         for spec, n in tool.task_specs(args):
             try:
-                hashes[f"{spec} {split}"] = self.tasks.get(spec).sha(split, n, self.seed, draw)
+                task = self.tasks.get(spec)
+                hashes[f"{spec} explore"] = task.sha("explore", n, self.seed)
+                if split == "confirm":
+                    hashes[f"{spec} confirm"] = task.sha("confirm", n, self.seed, draw)
             except TaskError as error:
                 raise ToolInputError(str(error)) from None
         sealed = {"split": split, "draw": draw} if split == "confirm" else {}
@@ -198,6 +204,12 @@ class ToolRunner:
             draw=draw,
             progress=progress,
         )
+
+
+def asked_of(experiment: Experiment) -> tuple[dict[str, Any], Split, int]:
+    """The arguments of an experiment on record, and the examples that it was run on: split and draw."""
+    args = dict(experiment.args)
+    return args, args.pop("split", "explore"), args.pop("draw", 0)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -56,7 +56,11 @@ def earlier_text(record: RunRecord, length: int = 4000) -> str:
         return substitute(text, lambda inside: number_text(inside, record))
 
     lines = [f"Question: {run.goal}", f"Ended: {run.status}, {run.reason}"]
-    lines += [f"Finding ({f.fate}): {plain(f.sentence) if f.sentence else _finding(f)}" for f in record.findings() if f.settled]
+    lines += [
+        f"Finding ({f.fate}): {plain(f.sentence) if f.sentence else _finding(f)}"
+        for f in record.findings()
+        if f.settled
+    ]
     lines += [f"Hypothesis ({h.status}): {plain(h.statement)}" for h in record.hypotheses()]
     lines += [f"Note: {plain(n.text)}" for n in record.notes()]
     text = "\n".join(lines)

@@ -10,7 +10,7 @@ from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
 from tools import statistics
 from tools.findings.contrast import Contrast
-from tools.findings.kind import Bench, Kind, kinds
+from tools.findings.kind import Bench, Kind, kind_of
 from tools.findings.sureness import features, probability
 from tools.methods.measuring import percent
 from tools.methods.pairing import auto_twins
@@ -18,14 +18,6 @@ from tools.methods.tool import Context, ToolInputError
 from tools.tasks import Example, TaskError
 
 CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
-
-
-def kind_of(name: str) -> Kind:
-    """A kind by its name; ToolInputError lists those there are."""
-    known = kinds()
-    if name not in known:
-        raise ToolInputError(f"there is no kind of finding {name!r}; there are {', '.join(known)}")
-    return known[name]
 
 
 def bench_for(statement: Statement, ctx: Context) -> Bench:
@@ -40,8 +32,8 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
     if kind.foils:
         examples = [e for e in examples if e.foil is not None]
     if kind.twins:
-        paired = auto_twins(ctx.subject, chosen, examples, ctx.seed)
-        examples = [e for e in paired if e.twin is not None and e.foil is not None]
+        twins = auto_twins(ctx.subject, chosen, examples, ctx.seed)
+        examples = [e for e in twins if e.twin is not None and e.foil is not None]
     if not examples:
         raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
     return Bench(ctx, statement, chosen, examples, sample.reused)
@@ -71,41 +63,38 @@ def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:
     """A smallest effect may be made stricter, never laxer, and both outcomes have to be possible."""
     if statement.smallest is None or bench.ctx.split != "explore":
         return
-    own = Bench(
-        bench.ctx, statement.model_copy(update={"smallest": None}), bench.task, bench.examples, known=bench.known
-    )
-    standard, given = kind.standard(own), statement.smallest
-    if given <= 0 or (given > standard if kind.stays else given < standard):
+    standard = bench.standard
+    laxer = statement.smallest > standard if kind.stays else statement.smallest < standard
+    if statement.smallest <= 0 or laxer:
         way = "at most" if kind.stays else "at least"
-        what = kind.unit or "a tenth of what separates the intact model from chance"
         raise ToolInputError(
-            f"smallest: {given:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g} ({what}), "
-            "or left out"
+            f"smallest: {statement.smallest:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g}, or "
+            "left out"
         )
-    if not kind.stays and given >= 1 and (kind.unit or own.objective.bounds):
+    bounds = (0.0, 1.0) if kind.unit else bench.objective.bounds
+    if not kind.stays and bounds is not None and statement.smallest >= bounds[1]:
         raise ToolInputError(
-            f"smallest: no effect can be {given:g} of {kind.unit or own.objective.unit}, so it could never come true"
+            f"smallest: no effect ({kind.unit or statement.objective}) can be larger than {bounds[1]:g}, so it could never come true"
         )
 
 
 def _intact(kind: Kind, bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     n, groups = len(bench.examples), len(set(bench.groups))
-    smallest = kind.standard(bench) if bench.statement.smallest is None else bench.statement.smallest
     return [
         Measurement(
             name="accuracy", unit="share of examples", value=accuracy.value, low=accuracy.low, high=accuracy.high, n=n,
             groups=groups, program="intact", **where,
         ),
         Measurement(name="chance", unit="share of examples", value=bench.chance, n=n, groups=groups, **where),
-        Measurement(name="smallest", unit=kind.unit or bench.objective.unit, value=smallest, n=n, groups=groups, **where),
+        Measurement(name="smallest", unit=kind.unit or bench.objective.unit, value=bench.smallest, n=n, groups=groups, **where),
     ]  # fmt: skip
 
 
 def _rows(c: Contrast, contrasts: Sequence[Contrast], where: Mapping[str, Any]) -> list[Measurement]:
     """The estimates of one contrast and its p value."""
     place = {**where, "component": c.component or None, "intervention": c.intervention or None}
-    named = {**place, "variant": None if c.role == "effect" else f"against {c.control}"}
+    named: Mapping[str, Any] = {**place, "variant": None if c.role == "effect" else f"against {c.control}"}
     n, groups = len(c.groups), len(set(c.groups))
     out: list[Measurement] = []
     for i, q in enumerate(c.quantities):
@@ -182,6 +171,7 @@ def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measuremen
     lines.append(f"all of it holds: p = {holds:.2g}")
     if "power" in named:
         lines.append(
-            f"power on as many unseen examples {named['power']:.2f}, calibrated probability to be confirmed {named['probability']:.2f}"
+            f"power on as many unseen examples {named['power']:.2f}, calibrated probability to be confirmed "
+            f"{named['probability']:.2f}"
         )
     return "\n".join(lines)

@@ -65,8 +65,13 @@ class Bench:
 
     @property
     def smallest(self) -> float:
-        """The smallest effect that counts, in the objective: the statement's own, or a tenth of the gap."""
-        return SMALLEST * self.gap if self.statement.smallest is None else self.statement.smallest
+        """The smallest effect that counts: the statement's own, or what its kind asks by itself."""
+        return self.standard if self.statement.smallest is None else self.statement.smallest
+
+    @property
+    def standard(self) -> float:
+        """The smallest effect that the statement's kind asks for by itself."""
+        return kinds()[self.statement.kind].least(self)
 
     @cached_property
     def seen(self) -> Sequence[Example]:
@@ -106,10 +111,6 @@ class Bench:
         """What must differ from its control at all, in any of several quantities."""
         return Contrast("control", "exceed", 0.0, quantities, self.groups, intervention, component, control)
 
-    def least(self, standard: float = SMALLEST) -> float:
-        """The smallest effect that counts where it is not in the objective: the statement's own, or a standard."""
-        return standard if self.statement.smallest is None else self.statement.smallest
-
     def others(self, kept: Sequence[Component]) -> list[Component]:
         """Every component of the model of the same parts and anchors as these, without them."""
         layout: list[Component] = []
@@ -135,6 +136,21 @@ class Bench:
         return list(found.values())
 
 
+def tenth_of_gap(bench: Bench) -> float:
+    """A tenth of what separates the intact model from chance, in the objective."""
+    return SMALLEST * bench.gap
+
+
+def tenth_of_task(bench: Bench) -> float:
+    """A tenth of what there is to get right beyond chance, a share of examples."""
+    return SMALLEST * (1 - bench.chance)
+
+
+def tenth_of_examples(_: Bench) -> float:
+    """One example in ten."""
+    return SMALLEST
+
+
 Check = Callable[[Statement], None]
 
 
@@ -145,8 +161,8 @@ class Kind:
     says: in one line, for whoever states it. needs, allows: fields of a statement beyond kind and task. interventions: what
     it is tested under where nothing is said. twins, foils: examples need a twin of the same length and a foil, or a foil.
     capable: it means nothing for a model that cannot do the task. stays: the effect has to stay below the smallest that
-    counts, so that a stricter statement names a smaller one. standard: the smallest effect that counts where nothing is
-    said; unit: its unit, where that is not the objective's. locates: it says where something is. measure: the contrasts
+    counts, so that a stricter statement names a smaller one. least: the smallest effect that counts where the statement does
+    not ask for more; unit: its unit, where that is not the objective's. locates: it says where something is. measure: the contrasts
     that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
     """
 
@@ -161,10 +177,10 @@ class Kind:
     foils: bool = False
     capable: bool = True
     stays: bool = False
-    standard: Callable[[Bench], float] = lambda bench: SMALLEST * bench.gap
     unit: str = ""
     locates: bool = True
     check: Check = lambda _: None
+    least: Callable[[Bench], float] = tenth_of_gap
 
     def complete(self, statement: Statement) -> Statement:
         """The statement with this kind's interventions where none are given; ToolInputError where it cannot be meant."""
@@ -187,14 +203,17 @@ COMMON = frozenset({"kind", "task", "among", "objective", "smallest", "examples"
 DEFAULTS = {n: f.default for n, f in Statement.model_fields.items()}
 
 
-def a_tenth(_: Bench) -> float:
-    """The smallest share, of examples or of attention, that counts."""
-    return SMALLEST
-
-
 def kinds() -> dict[str, Kind]:
     """Every kind of finding by name: one for each module of `kinds`."""
     return dict(_kinds())
+
+
+def kind_of(name: str) -> Kind:
+    """A kind by its name; ToolInputError lists those there are."""
+    known = kinds()
+    if name not in known:
+        raise ToolInputError(f"there is no kind of finding {name!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 @cache

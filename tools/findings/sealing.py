@@ -1,20 +1,37 @@
 """From an experiment that examined a statement to a finding that says it, word for word."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
 
 from experiments_db.findings import Finding, Statement
-from experiments_db.records import Experiment, Measurement
+from experiments_db.records import Measurement
+from tools.findings.kind import kind_of
+from tools.methods.layout import select_set
 from tools.methods.tool import Context, ToolInputError
 
 EXAMINE = "examine"
 OUT_OF_REACH = 0.001
 
 
-def statement_of(experiment: Experiment) -> Statement:
-    """The statement that an `examine` experiment measured."""
-    args = {k: v for k, v in experiment.args.items() if k in Statement.model_fields}
-    joined = {k: " + ".join(args.get(k) or ()) for k in ("components", "universe")}
-    return Statement.model_validate({**args, **joined, "interventions": tuple(args.get("interventions") or ())})
+def statement_of(ctx: Context, args: Mapping[str, Any]) -> Statement:
+    """The statement that arguments of `examine` mean, selectors resolved, as its kind completes it.
+
+    ToolInputError where they mean none.
+    """
+    components = select_set(ctx.subject, args.get("components") or ())
+    universe = select_set(ctx.subject, args.get("universe") or (), "universe")
+    given = {k: v for k, v in args.items() if k in Statement.model_fields}
+    resolved = {
+        "components": str(components or ""), "universe": str(universe or ""), "task": ctx.tasks.get(str(args["task"])).name,
+        "interventions": tuple(args.get("interventions") or ()),
+    }  # fmt: skip
+    try:
+        made = Statement.model_validate({**given, **resolved})
+    except ValidationError as error:
+        raise ToolInputError("; ".join(str(e["msg"]) for e in error.errors())) from None
+    return kind_of(made.kind).complete(made)
 
 
 def arguments_of(statement: Statement) -> dict[str, object]:

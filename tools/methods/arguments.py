@@ -4,20 +4,49 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from experiments_db.places import Intervention
 from tools.engine.programs import OPERATIONS, LayerProgram, ProgramError, identity, repeat
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 Operation = Literal["skip", "keep", "repeat", "swap", "reverse", "permute", "custom"]
-SplitName = Literal["explore", "confirm"]
+InterventionName = Literal["zero", "mean", "resample"]
+Mode = Literal["each", "together", "cumulative"]
+Direction = Literal["noise", "denoise"]
 
 EXAMPLES: Any = Field(default=64, ge=8, le=2048, description="how many examples of each task to use")
 EXAMPLES_TO_TEST: Any = Field(
     default=128, ge=16, le=2048, description="how many examples, here and again unseen ones to confirm"
 )
-SPLIT: Any = Field(
-    default="explore",
-    description="explore to look around; confirm, the unseen half, only for a prediction that is on record",
+AMONG: Any = Field(default="", description="a class of the examples, such as carry=1; empty is all of them")
+INTERVENTION: Any = Field(
+    description="what takes its place: zero, the mean over examples, or resample, another example's; name it in every finding"
 )
+DIRECTION: Any = Field(
+    default="noise", description="noise: run the prompt and put in the twin's activation; denoise: the other way round"
+)
+DEPTH: Any = Field(
+    default=8, ge=1, le=64, description="for components at @each: how many positions, counted back from the last as -1"
+)
+WHERE = (
+    "Written as decoder.*.attn.z[*]@answer: * is all, 1-3 and 0,2 are several; anchors are answer (every position that "
+    "predicts the answer), -1 (the prompt's last token), -2 ..., a span of the example, and all"
+)
+
+
+def components(default: list[str], what: str) -> Any:
+    """A field that names components by selectors."""
+    return Field(default=default, min_length=1, max_length=64, description=f"{what}. {WHERE}")
+
+
+def check_size(n: int, what: str, most: int = 512) -> None:
+    """ToolInputError for more conditions than one call should run."""
+    if n > most:
+        raise ToolInputError(f"components: {n} {what} are too many for one call: name at most {most}")
+
+
+def intervention_of(name: InterventionName) -> Intervention:
+    """The intervention that a short name stands for: resample takes a donor's activation."""
+    return Intervention(op=name, source="donor" if name == "resample" else "")
 
 
 class ProgramArgs(ToolArgs):

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from experiments_db.places import Component, ComponentSet, Intervention
+from experiments_db.places import Component, ComponentSet, Intervention, parse_anchor
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Site, channels_of
-from tools.methods.anchors import positions
+from tools.methods.anchors import positions, span_positions
+from tools.methods.arguments import Mode
 from tools.methods.interventions import select
 from tools.methods.scoring import Microbatch, Scores, batch_of, encode, microbatches, score
 from tools.methods.tool import Context, ToolInputError
@@ -25,6 +26,7 @@ from tools.tasks.task import unit_hash
 
 RANDOM_VECTOR = "random vector of the same norm at the same site"
 OTHER_WEIGHTS = "another example's weights"
+MOST_ALONE = 0.05  # share of examples without a donor
 Change = tuple[ComponentSet, Intervention]
 
 
@@ -71,14 +73,17 @@ def sites_of(subject: Subject, component: Component) -> tuple[Site, ...]:
 def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str], seed: int) -> tuple[list[int], int]:
     """For each example another one, of another group, whose activation can stand in for its own; and how many have none.
 
-    A donor has as many tokens wherever an anchor needs it: the same number of answer tokens, and for `all` the same length.
-    Those without a donor keep themselves, so that their ablation changes nothing: the count has to be reported.
+    A donor has as many tokens wherever an anchor needs it: the same number of answer tokens, for `all` the same length, and
+    for a span as many tokens in it. Those without a donor keep themselves, so that their ablation changes nothing:
+    `with_donors` leaves them out.
     """
     encoded = [encode(subject, e.prompt, e.answer) for e in examples]
-    whole = "all" in anchors
-    classes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    whole, named = "all" in anchors, [parse_anchor(a).name for a in anchors if a != "all"]
+    spans = sorted({name for name in named if name not in ("", "answer")})
+    classes: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, (prompt, answer) in enumerate(encoded):
-        classes[len(prompt) if whole else 0, len(answer)].append(i)
+        sizes = (len(span_positions(subject, examples[i], role)) for role in spans)
+        classes[len(prompt) if whole else 0, len(answer), *sizes].append(i)
     chosen, alone = list(range(len(examples))), 0
     for key, members in sorted(classes.items()):
         order = list(members)
@@ -91,22 +96,54 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
     return chosen, alone
 
 
+def sets_of(found: Sequence[Component], mode: Mode) -> list[ComponentSet]:
+    """What is removed at once, under each mode."""
+    match mode:
+        case "each":
+            return [ComponentSet.of(c) for c in found]
+        case "together":
+            return [ComponentSet.of(*found)]
+        case "cumulative":
+            return [ComponentSet.of(*found[: i + 1]) for i in range(len(found))]
+
+
+def with_donors(
+    ctx: Context, examples: Sequence[Example], components: Sequence[Component], how: Intervention
+) -> tuple[list[Example], str]:
+    """The examples that another one can stand in for at these components, and a line that says how many were left out.
+
+    All of them where nothing is resampled. ToolInputError where that leaves out more than one in twenty: the sample would
+    be another one.
+    """
+    if source_of(how) != "donor":
+        return list(examples), ""
+    anchors = sorted({c.anchor or "all" for c in components})
+    chosen, alone = donors(ctx.subject, examples, anchors, ctx.seed)
+    _check_alone(alone, len(examples))
+    line = f"\n{alone} more examples have no other one to resample from and were left out" if alone else ""
+    return [e for i, e in enumerate(examples) if chosen[i] != i], line
+
+
 def donors_for(ctx: Context, examples: Sequence[Example], anchors: Sequence[str]) -> list[int]:
-    """The donor of each example, itself where no anchor needs one. ToolInputError where more than one in twenty has none."""
+    """The donor of each example, itself where no anchor needs one. ToolInputError where too many have none."""
     if not anchors:
         return list(range(len(examples)))
-    chosen, alone = donors(ctx.subject, examples, anchors, ctx.seed)
-    if alone > 0.05 * len(examples):
-        raise ToolInputError(
-            f"{alone} of {len(examples)} examples have no other example of their length to resample from: name positions in "
-            "place of all, another intervention, or more examples"
-        )
+    chosen, alone = donors(ctx.subject, examples, sorted(set(anchors)), ctx.seed)
+    _check_alone(alone, len(examples))
     return chosen
+
+
+def _check_alone(alone: int, n: int) -> None:
+    if alone > MOST_ALONE * n:
+        raise ToolInputError(
+            f"{alone} of {n} examples have no other example of their length to resample from: name positions in place of "
+            "all, another intervention, or more examples"
+        )
 
 
 def group_of(example: Example) -> str:
     """The independent problem that an example poses."""
-    return getattr(example, "group", "") or example.prompt
+    return example.group
 
 
 def score_under(
@@ -138,11 +175,20 @@ class _Prepared:
     directions: dict[str, Tensor]
     chosen: list[int] = field(init=False)
     means: dict[tuple[Site, str], Tensor] = field(init=False)
+    others: dict[int, list[int]] = field(init=False)  # whose weights the control of a pattern has, by draw
 
     def __post_init__(self) -> None:
         changes = [(c, how) for condition in self.conditions for made, how in condition.changes for c in made]
         resampled = {c.anchor or "all" for c, how in changes if source_of(how) == "donor"}
         self.chosen = donors_for(self.ctx, self.examples, sorted(resampled))
+        patterns = {
+            k.draw
+            for k in self.conditions
+            if k.control and any(c.part.endswith("pattern") for s, _ in k.changes for c in s)
+        }
+        self.others = {
+            d: donors(self.ctx.subject, self.examples, ["all"], self.ctx.seed + 1 + d)[0] for d in sorted(patterns)
+        }
         if any(source_of(how) == "twin" for _, how in changes) and any(e.twin is None for e in self.examples):
             raise ToolInputError("these examples have no twins: use resample(donor), or a task with twins (make_task)")
         wanted = {
@@ -192,6 +238,7 @@ class _Runs:
             self._sites[source_of(how)] += sites
             if condition.control:
                 self._sites["own"] += sites
+                self._sites[f"other {condition.draw}"] += [s for s in sites if s.kind.endswith("pattern")]
         self._full: dict[str, tuple[Microbatch, dict[Site, Tensor]]] = {}
         self._made: dict[tuple[Component, Intervention, bool, int], tuple[Edit, ...]] = {}
 
@@ -199,7 +246,7 @@ class _Runs:
         """The edits that change a component, the same objects each time, so that a sweep shares what they share."""
         key = (c, how, condition.control, condition.draw if condition.control else 0)
         if key not in self._made:
-            at = positions(self.subject, self.batch, c.anchor)
+            at = positions(self.subject, self.batch, c.anchor or "all")
             self._made[key] = tuple(self._edit(s, c, how, condition, at) for s in sites_of(self.subject, c))
         return self._made[key]
 
@@ -251,9 +298,8 @@ class _Runs:
     def _control(self, site: Site, c: Component, how: Intervention, draw: int, at: Tensor | None) -> Tensor:
         """A change of the same size without information, drawn for each example by its place in the sample."""
         old, new = self._selected("own", site, c), self._new(site, c, how, at)
-        if site.kind.endswith("pattern"):
-            order = sorted(range(len(old)), key=lambda i: unit_hash("pattern", draw, self.batch.indices[i]))
-            return old[torch.tensor(order, device=old.device)]
+        if site.kind.endswith("pattern"):  # a random vector is no distribution over tokens
+            return self._selected(f"other {draw}", site, c)
         noise = torch.empty(old.shape)
         for row, index in enumerate(self.batch.indices):
             seed = int(unit_hash("control", self.prepared.ctx.seed, draw, str(site), c.units, c.anchor, index) * 2**62)
@@ -277,6 +323,9 @@ class _Runs:
             batch = self.batch
             if source == "donor":
                 batch = batch_of(self.subject, [self.prepared.examples[self.prepared.chosen[i]] for i in batch.indices])
+            elif source.startswith("other "):
+                others = self.prepared.others[int(source.removeprefix("other "))]
+                batch = batch_of(self.subject, [self.prepared.examples[others[i]] for i in batch.indices])
             elif source == "twin":
                 batch = batch_of(self.subject, [_twin_with_answer(e) for e in batch.examples])
             self._full[source] = (batch, _captured(self.subject, batch, self._sites[source]))

@@ -4,19 +4,27 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from experiments_db.places import BlockLayout, Component, ComponentSet, Layout, PlaceError, Selector, StackLayout
+from experiments_db.places import (
+    BlockLayout,
+    Component,
+    ComponentSet,
+    Layout,
+    PlaceError,
+    Selector,
+    StackLayout,
+    expand_anchors,
+)
 from tools.engine.adapter import StackSpec
 from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
+from tools.tasks import Example
 
 
 def layout_of(subject: Subject) -> Layout:
     """Stacks, blocks, parts and sizes of a subject."""
     stacks: list[StackLayout] = []
     for name, spec in subject.stacks.items():
-        width = (
-            _neurons(spec)
-        )
+        width = _neurons(spec)
         block = BlockLayout(parts=("block", *spec.kinds), heads=spec.n_heads, neurons=width)
         stacks.append(StackLayout(name=name, blocks=(block,) * len(spec.blocks), width=spec.width))
     return Layout(stacks=tuple(stacks))
@@ -41,6 +49,15 @@ def select_components(subject: Subject, texts: Sequence[str], what: str = "compo
         except PlaceError as error:
             raise ToolInputError(f"{what}: {error}") from None
     return list(dict.fromkeys(found))
+
+
+def chosen_components(
+    subject: Subject, texts: Sequence[str], examples: Sequence[Example], depth: int = 8, what: str = "components"
+) -> list[Component]:
+    """The components that selectors mean, `@each` as every position from -1 back to -`depth` that all prompts have."""
+    found = select_components(subject, texts, what)
+    shortest = min(len(subject.tokens(e.prompt)) for e in examples)
+    return expand_anchors(found, [str(-1 - i) for i in range(min(depth, shortest))])
 
 
 def select_set(subject: Subject, texts: Sequence[str], what: str = "components") -> ComponentSet | None:

@@ -1,4 +1,4 @@
-"""What stands at a component, example by example: activations as features, attention weights from one anchor to another."""
+"""What stands at an anchor, example by example: tokens, and attention weights from one anchor to another."""
 
 from collections.abc import Sequence
 
@@ -9,34 +9,11 @@ from torch import Tensor
 from experiments_db.places import Component
 from tools.engine.sites import HEADED, Site, channels_of
 from tools.methods.anchors import positions
-from tools.methods.effects import sites_of
 from tools.methods.interventions import select
 from tools.methods.scoring import microbatches
 from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Inputs, Subject
 from tools.tasks import Example
-
-
-def features(ctx: Context, examples: Sequence[Example], component: Component, subject: Subject | None = None) -> np.ndarray:
-    """A component's activation in each example, the mean over the anchor's positions: (n, channels) in float32.
-
-    subject: another one than the context's, of the same tokenizer. ToolInputError for patterns, and for what lies in no one
-    place (a block).
-    """
-    subject = subject or ctx.subject
-    found = sites_of(subject, component)
-    if len(found) > 1 or component.part.endswith("pattern"):
-        raise ToolInputError(f"{component} has no one activation to read: name a part such as resid_post, attn.z, mlp.out")
-    (site,) = found
-    rows: dict[int, np.ndarray] = {}
-    with subject.evaluating():
-        for batch in microbatches(subject, examples, ctx.max_tokens):
-            h = units_of(subject, dict(subject.run(batch.inputs, capture=[site]).captured)[site], site, component)
-            at = positions(subject, batch, component.anchor)
-            for row, index in enumerate(batch.indices):
-                here = h[row, : batch.inputs.lengths[row]] if at is None else h[row, torch.unique(at[row])]
-                rows[index] = here.float().mean(0).cpu().numpy()
-    return np.stack([rows[i] for i in range(len(examples))])
 
 
 def units_of(subject: Subject, h: Tensor, site: Site, component: Component) -> Tensor:

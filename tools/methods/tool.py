@@ -132,8 +132,8 @@ class Tool:
     """One ability, read from its module.
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
-    researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples. localises: it looks for where a task is done, so that within a run the task's capability
-    has to be on record first.
+    researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples.
+    localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """
 
     name: str

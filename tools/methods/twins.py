@@ -3,33 +3,26 @@
 Where a task has no twins, its examples serve as each other's (tools.methods.pairing).
 """
 
-from typing import Literal
-
 import numpy as np
-import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from tools.engine.executor import Variant
+from tools.methods.arguments import Direction
 from tools.methods.measuring import load_examples
 from tools.methods.pairing import auto_twins
 from tools.methods.scoring import Microbatch, score
 from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Inputs, Subject
-from tools.tasks import Example, Split, Task
-
-Direction = Literal["noise", "denoise"]
-PLACES = "last", "each", "all"
+from tools.tasks import Example, Task
 
 
 def load_pairs(
-    ctx: Context, spec: str, split: Split, n: int, direction: Direction = "noise"
+    ctx: Context, spec: str, n: int, direction: Direction = "noise", among: str = ""
 ) -> tuple[Task, list[Example]]:
     """The receivers: with `noise` the clean examples, with `denoise` their twins, whose answer is then the foil.
 
     Examples without a twin of their own get another example for one; those for which there is none are left out.
     """
-    task, found = load_examples(ctx, spec, split, n)
+    task, found = load_examples(ctx, spec, n, among)
     clean = [e for e in auto_twins(ctx.subject, task, found, ctx.seed) if e.twin is not None]
     if len(clean) < 8:
         raise ToolInputError(
@@ -81,19 +74,3 @@ def whole_gap(base: np.ndarray, donor: np.ndarray, task: str) -> float:
     if abs(gap) < 1e-3:
         raise ToolInputError(f"on {task} the twins do not move the answer of this model: there is nothing to patch")
     return gap
-
-
-def place_positions(batch: Microbatch, place: str) -> Int[Tensor, "batch 1"] | None:
-    """Token indices of a place: `all` (None), `last`, or -1, -2 ... counted back from the prompt's last token.
-
-    The first token stands in where a prompt is shorter.
-    """
-    if place == "all":
-        return None
-    back = 0 if place == "last" else -int(place) - 1
-    return (batch.last - back).clamp(min=0)
-
-
-def fill_right(patterns: Tensor, length: int) -> Tensor:
-    """Attention weights over fewer keys, padded to `length` keys per head."""
-    return torch.nn.functional.pad(patterns, (0, length - patterns.shape[-1]))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from experiments_db.findings import Statement
 from experiments_db.places import Component, display
 from tools.findings.contrast import Contrast, Quantity, Values
-from tools.findings.kind import Bench, Kind, a_tenth
+from tools.findings.kind import Bench, Kind, tenth_of_examples
 from tools.findings.phrases import on_task
 from tools.methods.readings import weights
 from tools.methods.tool import ToolInputError
@@ -42,8 +42,8 @@ def _one(bench: Bench, c: Component) -> list[Contrast]:
         return Quantity("attention", "share of attention", values, (least, 1.0))
 
     out = [
-        bench.effect(quantity(own, 0.0), bench.least(), **where),
-        Contrast("control", "exceed", bench.least(), (quantity(own - even, -1.0),), bench.groups, control=EVENLY, **where),
+        bench.effect(quantity(own, 0.0), bench.smallest, **where),
+        Contrast("control", "exceed", bench.smallest, (quantity(own - even, -1.0),), bench.groups, control=EVENLY, **where),
     ]
     count = given.shape[0] * given.shape[1] - 1
     if count:
@@ -60,5 +60,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "attends", "a head's pattern has weight from the query's anchor on the key's, more than spread evenly and than other heads",
-    _measure, _sentence, needs=("components",), check=_check, capable=False, standard=a_tenth, unit="share of attention",
+    _measure, _sentence, needs=("components",), check=_check, capable=False, least=tenth_of_examples, unit="share of attention",
 )  # fmt: skip

@@ -4,20 +4,21 @@ from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind
+from tools.findings.kind import Bench, Kind, tenth_of_task
 
 
 def _measure(_: Statement, bench: Bench) -> Sequence[Contrast]:
     above = bench.intact.correct.astype(float) - bench.chance
     values = Quantity("accuracy above chance", "share of examples", above, (-bench.chance, 1 - bench.chance))
-    return [bench.effect(values, bench.least(0.0))]
+    return [bench.effect(values, bench.smallest)]
 
 
 def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
-    return f"The model does {s.task}{f' ({s.among})' if s.among else ''}: right for {{accuracy}} of unseen examples, chance {{chance}}."
+    what = f"{s.task}{f' ({s.among})' if s.among else ''}"
+    return f"The model does {what}: right for {{accuracy}} of unseen examples, chance {{chance}}."
 
 
 KIND = Kind(
-    "capability", "the intact model does the task, above chance", _measure, _sentence, capable=False, locates=False,
-    standard=lambda _: 0.0, unit="share of examples",
+    "capability", "the intact model does the task, above chance by a tenth of what there is to get", _measure, _sentence,
+    capable=False, locates=False, least=tenth_of_task, unit="share of examples",
 )  # fmt: skip

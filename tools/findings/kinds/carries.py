@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from experiments_db.findings import Statement
 from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, a_tenth
+from tools.findings.kind import Bench, Kind, tenth_of_examples
 from tools.findings.phrases import on_task
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.objectives import flipped
@@ -21,20 +21,19 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     base, where = bench.intact, {"component": str(s.set), "intervention": "resample(twin)"}
     moved = Quantity("flipped", "share of examples", flipped(mine) - flipped(base), (-1.0, 1.0))
     apart = Quantity("flipped", "share of examples", flipped(mine) - flipped(control), (-1.0, 1.0))
-    return [bench.effect(moved, bench.least(), **where), bench.beyond((apart,), f"a {RANDOM_VECTOR}", **where)]
+    return [bench.effect(moved, bench.smallest, **where), bench.beyond((apart,), f"a {RANDOM_VECTOR}", **where)]
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     assert s.set is not None
     place = display(s.set, roles)
     return (
-        f"{place[0].upper()}{place[1:]} carries what decides the answer {on_task(s)}: with the twin's activation put there, {{effect}} "
-        "of examples go over to the twin's answer; {control}."
+        f"{place[0].upper()}{place[1:]} carries what decides the answer {on_task(s)}: with the twin's activation put there, "
+        "{effect} of examples go over to the twin's answer; {control}."
     )
 
 
 KIND = Kind(
     "carries", "the twin's activation there takes the answer over to the twin's, for at least the smallest share of examples",
-    _measure, _sentence, needs=("components",), twins=True,
-    standard=a_tenth, unit="share of examples",
+    _measure, _sentence, needs=("components",), twins=True, least=tenth_of_examples, unit="share of examples",
 )  # fmt: skip

@@ -14,13 +14,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
+from experiments_db.places import Component, display
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, a_tenth
+from tools.findings.kind import Bench, Kind, tenth_of_examples
+from tools.findings.null_twins import null_twin
 from tools.findings.phrases import on_task
-from tools.methods.features import labels_of, random_twin
-from tools.methods.readings import features, tokens_at
-from tools.methods.tool import ToolInputError
+from tools.methods.features import collect, labels_of
+from tools.methods.readings import tokens_at
+from tools.methods.tool import Context, ToolInputError
+from tools.subjects import Subject
+from tools.tasks import Example
 from tools.tasks.task import unit_hash
 
 FOLDS = 5
@@ -41,10 +44,10 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         raise ToolInputError(f"label: {s.label} has one value only in these examples, {y[0]!r}")
     train = [e.group for e in seen]
     right: dict[str, np.ndarray] = {}
-    x, new = features(ctx, seen, component), features(ctx, tried, component)
+    x, new = (_features(ctx, ctx.subject, e, component) for e in (seen, tried))
     made, wanted = _control_task(bench, y, component.anchor)
-    twin = random_twin(ctx.subject, ctx.seed)
-    drawn = [features(ctx, e, component, twin) for e in (seen, tried)]
+    twin = null_twin(ctx.subject, seed=ctx.seed)
+    drawn = [_features(ctx, twin, e, component) for e in (seen, tried)]
     for name, a, b, labels, target in (
         ("own", x, new, y, truth), ("a control task", x, new, made, wanted),
         ("a model with random weights", *drawn, y, truth),
@@ -59,10 +62,14 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
     most_frequent = "naming the most frequent value"
     return [
-        bench.effect(Quantity("accuracy", "share of examples", right["own"], (0.0, 1.0)), bench.least(), **where),
-        Contrast("control", "exceed", bench.least(), (apart(most),), bench.groups, control=most_frequent, **where),
+        bench.effect(Quantity("accuracy", "share of examples", right["own"], (0.0, 1.0)), bench.smallest, **where),
+        Contrast("control", "exceed", bench.smallest, (apart(most),), bench.groups, control=most_frequent, **where),
         *(bench.beyond((apart(r),), name, **where) for name, r in right.items() if name != "own"),
     ]
+
+
+def _features(ctx: Context, subject: Subject, examples: Sequence[Example], component: Component) -> np.ndarray:
+    return collect(subject, examples, [component], ctx.max_tokens)[component]
 
 
 def _control_task(bench: Bench, y: Texts, anchor: str) -> tuple[Texts, Texts]:
@@ -118,5 +125,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "decodable", "a linear probe reads the label from the component, beyond a control task and a random model", _measure,
-    _sentence, needs=("components", "label"), check=_check, capable=False, standard=a_tenth, unit="share of examples",
+    _sentence, needs=("components", "label"), check=_check, capable=False, least=tenth_of_examples, unit="share of examples",
 )  # fmt: skip

@@ -16,7 +16,7 @@ import torch
 from experiments_db.findings import Statement
 from experiments_db.places import Component, display
 from tools.findings.contrast import Contrast, Quantity, Values
-from tools.findings.kind import Bench, Kind, a_tenth
+from tools.findings.kind import Bench, Kind, tenth_of_examples
 from tools.methods.readings import patterns
 from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
@@ -66,7 +66,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     for c in s.members:
         here = own[:, blocks.index(c.block or 0), c.units[0]]
         apart = here - control[:, blocks.index(c.block or 0), c.units[0]]
-        out += _one(c, here, apart, groups, bench.least(), kind)
+        out += _one(c, here, apart, groups, bench.smallest, kind)
     return out
 
 
@@ -128,6 +128,6 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "matches", "a head attends by identity (label: same token, after same token, previous) on random tokens said twice",
-    _measure, _sentence, needs=("components", "label"), check=_check, capable=False, standard=a_tenth,
+    _measure, _sentence, needs=("components", "label"), check=_check, capable=False, least=tenth_of_examples,
     unit="share of attention",
 )  # fmt: skip

@@ -24,9 +24,10 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     assert s.set is not None
     place, one = display(s.set, roles), len(s.members) == 1
+    removed = "removed" if one else "all removed at once"
     return (
-        f"{place[0].upper()}{place[1:]} {'is' if one else 'are'} not needed {on_task(s)}: {'removed' if one else 'all removed at once'} "
-        f"({under(s)}), {{objective}} changes by {{effect}}, less than {{smallest}} either way."
+        f"{place[0].upper()}{place[1:]} {'is' if one else 'are'} not needed {on_task(s)}: {removed} ({under(s)}), {{objective}} "
+        "changes by {effect}, less than {smallest} either way."
     )
 
 

@@ -65,5 +65,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "readable", "from a block on the logit lens gets more than half of what separates chance from the model; before, less",
-    _measure, _sentence, needs=("components",), check=_check, unit="share of examples", standard=lambda _: 0.0,
+    _measure, _sentence, needs=("components",), check=_check, unit="share of examples", least=lambda _: 0.0,
 )  # fmt: skip

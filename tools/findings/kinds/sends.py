@@ -33,7 +33,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
             effect, *apart = (
                 Quantity("flipped", "share of examples", flipped(mine) - flipped(x), (-1.0, 1.0)) for x in (base, control)
             )
-            out.append(bench.effect(effect, bench.least(), **where))
+            out.append(bench.effect(effect, bench.smallest, **where))
         else:
             apart = list(bench.tell_apart(control, mine))
             out.append(bench.effect(bench.difference(base, mine), bench.smallest, **where))
@@ -59,5 +59,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "sends", "the twin's value sent along the path alone takes the answer over, or another value there lowers the objective",
     _measure, _sentence, needs=("path",), interventions=("resample(twin)",), twins=True, check=_check,
-    standard=lambda b: SMALLEST if b.statement.done == (TWIN,) else SMALLEST * b.gap, unit="share of examples",
+    least=lambda b: SMALLEST if b.statement.done == (TWIN,) else SMALLEST * b.gap, unit="share of examples",
 )  # fmt: skip

@@ -11,15 +11,14 @@ import numpy as np
 import torch
 
 from experiments_db.findings import Statement
-from experiments_db.places import Intervention, display
+from experiments_db.places import Component, Intervention, display
 from experiments_db.records import tagged_hash
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, a_tenth, mean_of
+from tools.findings.kind import Bench, Kind, mean_of, tenth_of_examples
 from tools.findings.phrases import on_task
 from tools.methods.effects import Condition
-from tools.methods.features import labels_of
+from tools.methods.features import collect, labels_of
 from tools.methods.objectives import flipped
-from tools.methods.readings import features
 from tools.methods.tool import ToolInputError
 
 DRAWS = 3
@@ -38,7 +37,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     assert s.set is not None
     (how,) = s.done
     component = s.set.one
-    kept, directions = _directions(s, bench, features(bench.ctx, bench.seen, component))
+    kept, directions = _directions(s, bench, _features(bench, component))
     if not kept.any():
         raise ToolInputError(f"label: no example's own and other value of {s.label} both have {FEWEST} explore examples")
     name = f"dir:{'.'.join(s.label.split()) or 'label'}~{tagged_hash('direction', directions.tolist())[-12:]}"
@@ -53,11 +52,15 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     where = {"component": str(s.set), "intervention": str(how)}
     against = f"{DRAWS} random directions of the same norm"
     return [
-        Contrast("effect", "exceed", bench.least(), (contrast_with(flipped(bench.intact)),), groups, **where),
+        Contrast("effect", "exceed", bench.smallest, (contrast_with(flipped(bench.intact)),), groups, **where),
         Contrast(
             "control", "exceed", 0.0, (contrast_with(mean_of([flipped(r) for r in random])),), groups, control=against, **where
         ),
     ]  # fmt: skip
+
+
+def _features(bench: Bench, component: Component) -> np.ndarray:
+    return collect(bench.ctx.subject, bench.seen, [component], bench.ctx.max_tokens)[component]
 
 
 def _directions(s: Statement, bench: Bench, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +92,6 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "steers", "adding dose times the difference of the label's class means moves the answer over to the foil", _measure, _sentence,
-    needs=("components", "label"), interventions=("add(label, 2)",), foils=True, check=_check, standard=a_tenth,
+    needs=("components", "label"), interventions=("add(label, 2)",), foils=True, check=_check, least=tenth_of_examples,
     unit="share of examples",
 )  # fmt: skip

@@ -29,8 +29,8 @@ def _check(s: Statement) -> None:
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     universe, kept = s.among_what, set(s.members)
     removed = ComponentSet.of(*(c for c in universe if c not in kept))
-    others = bench.random_sets(len(kept), [c for c in universe if c not in kept], DRAWS)
-    rest = [ComponentSet.of(*(c for c in universe if c not in set(o.singles()))) for o in others]
+    drawn = bench.random_sets(len(kept), [c for c in universe if c not in kept], DRAWS)
+    rest = [ComponentSet.of(*(c for c in universe if c not in set(o.singles()))) for o in drawn]
 
     def conditions(how: Intervention) -> list[Condition]:
         sets = (removed, ComponentSet.of(*universe), *rest)
@@ -40,18 +40,19 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     out: list[Contrast] = []
     for how in s.done:
         mine, nothing, *random = bench.scores(conditions(how))
-        lost, won = bench.difference(bench.intact, mine), bench.difference(mine, nothing)
-        where = {"component": str(s.set), "intervention": str(how)}
-        out.append(Contrast("effect", "below", bench.smallest, (lost,), bench.groups, **where))
-        empty = "nothing of the universe kept"
-        out.append(Contrast("control", "exceed", bench.smallest, (won,), bench.groups, control=empty, **where))
+        lost = bench.difference(bench.intact, mine)
+        out.append(Contrast("effect", "below", bench.smallest, (lost,), bench.groups, str(how), str(s.set)))
+        broken = bench.difference(mine, nothing)
+        kept = "nothing of the universe kept"
+        out.append(Contrast("control", "exceed", bench.smallest, (broken,), bench.groups, str(how), str(s.set), kept))
         if random:
             beyond = tuple(
                 Quantity(n, o.unit, o.of(mine) - mean_of([o.of(r) for r in random]), o.difference_bounds)
                 for n in ("accuracy", "probability")
                 for o in (OBJECTIVES[n],)
             )
-            out.append(bench.beyond(beyond, f"{len(random)} other sets of as many components kept", **where))
+            others = f"{len(random)} other sets of as many components kept"
+            out.append(bench.beyond(beyond, others, component=str(s.set), intervention=str(how)))
     return out
 
 
