@@ -41,10 +41,6 @@ CASES = [
         [{"interventions": ("resample(donor)",)}, {"interventions": ("zero", "resample(donor)")}],
     ),
     (
-        "constant", "not_needed", {"components": "{always.mlp}@answer", "interventions": ("resample(donor)",)},
-        [{"interventions": ("zero",)}],
-    ),
-    (
         "routes", "necessary", {"components": "{near.z}@answer", "among": "class=near"},
         [{"among": "class=far"}, {"components": "{far.z}@answer"}],
     ),
@@ -57,19 +53,22 @@ CASES = [
         [{"components": "{copy.z}@answer + {again.z}@answer"}],
     ),
     (
-        "constant", "sufficient",
-        {"components": "{copy.z}@answer + {map.mlp}@answer", "universe": "{copy.z}@answer + {map.mlp}@answer + {zero.z}@answer"},
-        [{"components": "{copy.z}@answer + {zero.z}@answer"}, {"components": "{map.mlp}@answer"}],
+        "induction", "sufficient",
+        {
+            "components": "{prev.z}@value + {match.z}@answer",
+            "universe": "{prev.z}@value + {match.z}@answer + {match.z}@key + {zero.z}@answer + {zero.z}@value",
+        },
+        [{"components": "{prev.z}@value + {zero.z}@answer"}, {"components": "{match.z}@answer"}],
     ),
     (
         "previous", "carries", {"components": "decoder.{block copy}.resid_pre@item"},
         [{"components": "decoder.{block copy}.resid_pre@answer"}, {"components": "{copy.z}@item"}],
     ),
     (
-        "held", "suppresses", {"components": "{hold.z}@answer", "objective": "probability"},
+        "held", "suppresses", {"components": "{hold.z}@answer", "objective": "margin"},
         [{"components": "{copy.z}@answer"}, {"components": "{hold.z}@item"}],
     ),
-    ("previous", "tolerates", {"program": "skip {other copy}"}, [{"program": "skip {block copy}"}, {"program": "keep {block copy}"}]),
+    ("previous", "tolerates", {"program": "skip {other copy}"}, [{"program": "skip {block copy}"}, {"program": "keep {other copy}"}]),
     (
         "previous", "sends", {"path": "{copy.z}@answer -> decoder.logits@answer"},
         [{"path": "{zero.z}@answer -> decoder.logits@answer"}, {"path": "{copy.z}@item -> decoder.logits@answer"}],
@@ -159,3 +158,27 @@ def test_what_is_true_is_confirmed_and_what_differs_in_one_field_is_not(p_of, pr
     assert p_of(program, kind, true) <= ALPHA
     for change in false:
         assert p_of(program, kind, {**true, **change}) > ALPHA, change
+
+
+EVERYWHERE = {"cannot"}  # true of what has learnt nothing
+
+
+@pytest.mark.parametrize(("program", "kind", "true"), [c[:3] for c in CASES if c[1] not in EVERYWHERE], ids=[named(c) for c in CASES if c[1] not in EVERYWHERE])
+def test_nothing_is_confirmed_of_a_model_that_has_learnt_nothing(program, kind, true):
+    case, subject, task = benches.compiled(program)
+    for seed in (1, 2):
+        try:
+            p = benches.p_of(benches.untrained(subject, seed), task, kind, **filled(case, true))
+        except ToolInputError as refused:  # what is compared has to be done at all
+            assert "better than chance" in str(refused)
+        else:
+            assert p > ALPHA
+
+
+def test_an_untrained_model_cannot():
+    _, subject, task = benches.compiled("previous")
+    assert benches.p_of(benches.untrained(subject), task, "cannot") <= ALPHA
+
+
+def test_every_kind_is_tried_here():
+    assert {c[1] for c in CASES} == set(kinds())

@@ -6,6 +6,8 @@ The same code measures on explore examples, for a first look, and on confirm exa
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
 from tools import statistics
@@ -79,7 +81,7 @@ def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:
 
 
 def _intact(kind: Kind, bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
-    accuracy = statistics.proportion(bench.intact.correct, bench.groups)
+    accuracy = statistics.proportion(bench.intact.correct, np.array(bench.groups))
     n, groups = len(bench.examples), len(set(bench.groups))
     return [
         Measurement(

@@ -137,8 +137,8 @@ class Bench:
 
 
 def tenth_of_gap(bench: Bench) -> float:
-    """A tenth of what separates the intact model from chance, in the objective."""
-    return SMALLEST * bench.gap
+    """A tenth of what separates the intact model from chance, in the objective; 0 where it is no better than chance."""
+    return max(0.0, SMALLEST * bench.gap)
 
 
 def tenth_of_task(bench: Bench) -> float:

@@ -9,7 +9,6 @@ from torch import Tensor
 from experiments_db.places import Component
 from tools.engine.sites import HEADED, Site, channels_of
 from tools.methods.anchors import positions
-from tools.methods.interventions import select
 from tools.methods.scoring import microbatches
 from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Inputs, Subject
@@ -29,7 +28,7 @@ def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tu
         at, ids = positions(ctx.subject, batch, anchor), batch.inputs.fields["input_ids"]
         for row, index in enumerate(batch.indices):
             n = batch.inputs.lengths[row]
-            here = ids[row, :n] if at is None else select(ids[row : row + 1, :n, None], torch.unique(at[row])[None])[0, :, 0]
+            here = ids[row, :n] if at is None else ids[row, torch.unique(at[row])]
             found[index] = tuple(here.tolist())
     return [found[i] for i in range(len(examples))]
 

@@ -2,7 +2,7 @@
 
 It is right more often than naming the most frequent value; than a control task (Hewitt and Liang 2019: the tokens that stand
 at the anchor get random values where they decide the variable, else each problem does), which a probe can only learn by heart;
-and than the same probe on a model of the same kind with weights drawn anew. What can be decoded need not be used.
+and than the same probe on models of the same kind with weights drawn anew. What can be decoded need not be used.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from experiments_db.findings import Statement
 from experiments_db.places import Component, display
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, tenth_of_examples
+from tools.findings.kind import Bench, Kind, mean_of, tenth_of_examples
 from tools.findings.null_twins import null_twin
 from tools.findings.phrases import on_task
 from tools.methods.features import collect, labels_of
@@ -27,6 +27,7 @@ from tools.tasks import Example
 from tools.tasks.task import unit_hash
 
 FOLDS = 5
+TWINS = 3  # models with random weights
 DECIDES = 0.9  # of the examples have the most frequent value of what stands at the anchor: then it decides the variable
 Texts = np.ndarray
 
@@ -43,28 +44,35 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     if len(set(y)) < 2:
         raise ToolInputError(f"label: {s.label} has one value only in these examples, {y[0]!r}")
     train = [e.group for e in seen]
-    right: dict[str, np.ndarray] = {}
     x, new = (_features(ctx, ctx.subject, e, component) for e in (seen, tried))
     made, wanted = _control_task(bench, y, component.anchor)
-    twin = null_twin(ctx.subject, seed=ctx.seed)
-    drawn = [_features(ctx, twin, e, component) for e in (seen, tried)]
-    for name, a, b, labels, target in (
-        ("own", x, new, y, truth), ("a control task", x, new, made, wanted),
-        ("a model with random weights", *drawn, y, truth),
-    ):  # fmt: skip
-        right[name] = (_predicted(a, labels, train, b, bench.groups) == target).astype(float)
+
+    def is_right(a: np.ndarray, b: np.ndarray, labels: Texts, target: Texts) -> np.ndarray:
+        return (_predicted(a, labels, train, b, bench.groups) == target).astype(float)
+
+    own, by_heart = is_right(x, new, y, truth), is_right(x, new, made, wanted)
+    drawn = []
+    for i in range(TWINS):
+        twin = null_twin(ctx.subject, seed=ctx.seed + i)
+        drawn.append(is_right(*(_features(ctx, twin, e, component) for e in (seen, tried)), y, truth))
     values, counts = np.unique(y, return_counts=True)
     most = (truth == values[counts.argmax()]).astype(float)
     where = {"component": str(s.set)}
 
     def apart(base: np.ndarray) -> Quantity:
-        return Quantity("accuracy", "share of examples", right["own"] - base, (-1.0, 1.0))
+        return Quantity("accuracy", "share of examples", own - base, (-1.0, 1.0))
 
-    most_frequent = "naming the most frequent value"
+    # Models with random weights differ from one another: beyond their mean by as much as counts, not by anything at all.
+    controls = (
+        ("naming the most frequent value", most, bench.smallest), ("a control task", by_heart, 0.0),
+        (f"{TWINS} models with random weights", mean_of(drawn), bench.smallest),
+    )  # fmt: skip
     return [
-        bench.effect(Quantity("accuracy", "share of examples", right["own"], (0.0, 1.0)), bench.smallest, **where),
-        Contrast("control", "exceed", bench.smallest, (apart(most),), bench.groups, control=most_frequent, **where),
-        *(bench.beyond((apart(r),), name, **where) for name, r in right.items() if name != "own"),
+        bench.effect(Quantity("accuracy", "share of examples", own, (0.0, 1.0)), bench.smallest, **where),
+        *(
+            Contrast("control", "exceed", least, (apart(base),), bench.groups, control=name, **where)
+            for name, base, least in controls
+        ),
     ]
 
 
