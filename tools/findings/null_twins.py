@@ -9,14 +9,17 @@ import copy
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 
 from tools.subjects import Subject
 from tools.tasks import Example
 
+NullKind = Literal["random_init"]
 
-def null_twin(subject: Subject, kind: str = "random_init", seed: int = 0) -> Subject:
+
+def null_twin(subject: Subject, kind: NullKind = "random_init", seed: int = 0) -> Subject:
     """The same architecture and tokenizer with weights drawn anew by the model's own initialisation.
 
     Keeps configuration, device, dtype, refused parts and deadline; the global random state is as before. ValueError for a
@@ -34,7 +37,7 @@ def null_twin(subject: Subject, kind: str = "random_init", seed: int = 0) -> Sub
         name=f"random twin of {subject.name}",
         fingerprint=f"random-{seed}-{subject.fingerprint}",
     )
-    return twin
+    return twin.like(subject)
 
 
 def shuffled_answers(examples: Sequence[Example], seed: int = 0) -> list[Example]:

@@ -1,5 +1,6 @@
 """Activations as rows of features, with a label for each example: what probes, steering and detectors are fitted on."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -58,7 +59,7 @@ def _mean(h: Tensor, at: Tensor | None, lengths: Sequence[int]) -> Tensor:
 def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     """One label for each example; ToolInputError lists the labels there are.
 
-    `name` is a label or piece of metadata of the examples or one of `answer`, `answer_first_char`, `prompt_length`; with ` % k` after it,
+    `name` is a label, a key of the metadata or one of `answer`, `answer_first_char`, `prompt_length`; with ` % k` after it,
     a whole number's remainder (parity is `% 2`).
     """
     base, _, modulus = (part.strip() for part in name.partition("%"))
@@ -109,3 +110,17 @@ def class_labels(values: Sequence[Label], *, at_least: int = 5) -> tuple[np.ndar
             "a coarser label (for example with % 2), or target number"
         )
     return found, names
+
+
+def random_twin(subject: Subject, seed: int) -> Subject:
+    """The same architecture with weights drawn anew: what a probe reads here, training did not put there."""
+    twin = copy.copy(subject)
+    with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = (
+            type(subject.model)(copy.deepcopy(subject.model.config))
+            .to(device=subject.device, dtype=subject.dtype)
+            .eval()
+        )
+    twin.__init__(model, subject.tokenizer, subject.family, name=f"random twin of {subject.name}", fingerprint="random")
+    return twin

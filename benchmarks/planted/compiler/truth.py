@@ -4,6 +4,10 @@ Kinds: `necessary` (each by itself), `not_needed` (all of them together; with a 
 `redundant` (each by itself is not needed), `sends` (a path that carries what the task needs), `carries` (a residual state
 which, taken from the twin, brings the twin's answer where the twin differs in `source`), `attends` (an attention weight
 of one), `suppresses` (it lowers the token that stands at `source`), `cannot` (the model does not do the task).
+
+Where a fact has a class of examples, it holds among them, and `resample` takes from another of them: a head that is silent in
+one class can mislead when it is taken from another. Elsewhere a donor is any example of the same length; for what is needed,
+one with another answer.
 """
 
 from collections.abc import Iterator, Sequence

@@ -4,7 +4,7 @@ The residual stream. Every word of every variable has a direction of its own; th
 seeded random orthonormal basis, so that nothing is aligned with the model's own channels. What a norm does is known
 by construction. For LayerNorm all directions are orthogonal to the vector of ones, so that the mean is zero. The scale is
 the same at each position in one of two ways, by seed: `epsilon` makes the norm's epsilon so large (2^26) that it is the
-identity to 1e-7; `anchor` adds to each embedding one direction 64 times as long as a word's, so that all else moves the
+identity to 1e-8; `anchor` adds to each embedding one direction 64 times as long as a word's, so that all else moves the
 norm by about 1%, at the usual epsilon. Both commute with the rotation, as the norm's gain is the same in all channels.
 
 Attention is a difference of scores of at least 20, so that what is selected has 1 - 1e-6 of the weight. By offset: GPT-2 has

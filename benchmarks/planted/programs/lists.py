@@ -32,10 +32,7 @@ def _listed(
 
     outs = tuple(sorted(set(answer.values()))) if answer else letters
     words = tuple(dict.fromkeys((*letters, *outs, "?")))
-    return Design(
-        words, {"out": outs, **(variables or {})}, tuple(steps(letters, back)), draw,
-        lambda v: show(v) if len(v) >= back else None, flows,
-    )  # fmt: skip
+    return Design(words, {"out": outs, **(variables or {})}, tuple(steps(letters, back)), draw, show, flows)
 
 
 def previous(rng: random.Random) -> Design:
@@ -61,7 +58,7 @@ def lookup(rng: random.Random) -> Design:
         return Shown((START, *items), (table[items[-1:]],), {"rest": (1, 4)}, items[-1], source={3: "answer"})
 
     step = Lookup(name="map", reads=("tok",), table=table)
-    return Design((*keys, *DIGITS), {"out": DIGITS}, (step,), draw, show)
+    return Design((*keys, *DIGITS), {"out": DIGITS}, (step,), draw, show, (("answer",),))
 
 
 def majority(rng: random.Random) -> Design:
@@ -70,7 +67,9 @@ def majority(rng: random.Random) -> Design:
     n = rng.choice((5, 7, 9))
 
     def draw(r: random.Random) -> Operands:
-        return tuple(r.choice(r.choice((a, b))) for _ in range(n))
+        first = n // 2 + r.choice((-1, 0, 1, 2))  # close, so that one token decides
+        items = [r.choice(a if i < first else b) for i in range(n)]
+        return tuple(r.sample(items, n))
 
     def show(v: Operands) -> Shown:
         items = tuple(map(str, v))
