@@ -7,6 +7,7 @@ then over sequences. The control is what a head that spreads its attention evenl
 A pattern says where a head looks, not that what it sees matters: patch or ablate it.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,54 +15,88 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from experiments_db.records import Control, Measurement, Outcome
+from experiments_db.places import Component
+from experiments_db.records import Measurement, Outcome
 from tools.engine.sites import Site
-from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools.methods.measuring import load_examples, measured
-from tools.methods.scoring import microbatches
+from tools.methods.anchors import positions
+from tools.methods.arguments import AMONG, DEPTH, EXAMPLES, components
+from tools.methods.layout import select_components
+from tools.methods.measuring import (
+    Where,
+    averages,
+    control_of,
+    differences,
+    groups_of,
+    load_examples,
+    measured,
+    where_of,
+)
+from tools.methods.scoring import Microbatch, microbatches
 from tools.methods.tables import as_array, grid, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
-from tools.statistics import intervals as statistics
+from tools.statistics import Groups
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"
-EXAMPLE = {"layers": [0, 1], "examples": 16}
+EXAMPLE = {"components": ["decoder.0-1.attn.pattern[*]"], "examples": 16}
 SCORES = ("previous", "first", "duplicate", "induction")
+EVEN = "attention spread evenly over earlier tokens"
+UNIT = "share of attention"
 
 
 class Args(ToolArgs):
     """Arguments of attention."""
 
     task: str | None = Field(
-        default=None, description="a task spec, for where its last token looks; null for repeated random tokens"
+        default=None, description="a task spec, for where one of its positions looks; null for repeated random tokens"
     )
-    layers: list[int] = Field(default=[], description="which blocks, counted from 0; empty means every block")
-    depth: int = Field(
-        default=8, ge=1, le=64, description="for a task: how many positions, counted back from the last as -1"
+    components: list[str] = components(["attn.pattern[*]"], "which heads, as attn.pattern[*] without a position")
+    at: str = Field(
+        default="-1", description="for a task: the anchor that looks, such as -1, the prompt's last token, or operand2"
     )
+    keys: list[str] = Field(
+        default=[],
+        max_length=32,
+        description="for a task: the anchors that are looked at, such as operand1; empty is every position by itself",
+    )
+    depth: int = DEPTH
     length: int = Field(default=16, ge=4, le=256, description="without a task: tokens in the part that is repeated")
-    split: SplitName = SPLIT
+    among: str = AMONG
     examples: int = EXAMPLES
 
 
 def run(args: Args, ctx: Context) -> Outcome:
     """Score every head."""
-    layers = check_blocks(ctx, args.layers)
+    heads = select_components(ctx.subject, args.components)
     spec = ctx.subject.spec()
     if "attn.pattern" not in spec.kinds:
         raise ToolInputError(f"this model's attention patterns are out of reach; it has {', '.join(spec.kinds)}")
+    bad = next((c for c in heads if c.part != "attn.pattern" or not c.units or c.anchor or c.stack != spec.name), None)
+    if bad:
+        raise ToolInputError(
+            f"components: {bad} is no head here; write {spec.name}.0.attn.pattern[*], and the position in at"
+        )
     if not spec.causal:
         raise ToolInputError("the scores are about earlier tokens; this model attends both ways")
     with ctx.subject.evaluating():
-        return _on_task(args, ctx, layers, args.task) if args.task else _on_repeats(args, ctx, layers)
+        return _on_task(args, ctx, heads, args.task) if args.task else _on_repeats(args, ctx, heads)
 
 
-def patterns(subject: Subject, inputs: Any, layers: list[int]) -> dict[int, Tensor]:
+def patterns(subject: Subject, inputs: Any, blocks: Sequence[int]) -> dict[int, Tensor]:
     """Attention weights by block, (batch, heads, queries, keys)."""
     spec = subject.spec()
-    sites = {layer: Site(spec.name, layer, "attn.pattern") for layer in layers}
+    sites = {b: Site(spec.name, b, "attn.pattern") for b in blocks}
     captured = subject.run(inputs, capture=sites.values()).captured
     return {b: captured[s].float().unflatten(-1, (spec.n_heads, -1)).transpose(1, 2) for b, s in sites.items()}
+
+
+def _of_heads(found: dict[int, Tensor], heads: Sequence[Component]) -> list[Tensor]:
+    """One head's weights for each component, (batch, queries, keys)."""
+    return [found[c.block or 0][:, c.units[0]] for c in heads]
+
+
+def _blocks(heads: Sequence[Component]) -> list[int]:
+    return sorted({c.block or 0 for c in heads})
 
 
 def kinds_of(pattern: Tensor, ids: Tensor) -> dict[str, Tensor]:
@@ -90,7 +125,20 @@ def kinds_of(pattern: Tensor, ids: Tensor) -> dict[str, Tensor]:
     return out
 
 
-def _on_repeats(args: Args, ctx: Context, layers: list[int]) -> Outcome:
+def _rows(name: str, own: np.ndarray, even: np.ndarray, wheres: Sequence[Where], groups: Groups) -> list[Measurement]:
+    """Shares of attention, (k, n), each beside attention spread evenly, (k, n)."""
+    of = (
+        averages(own, groups, (0.0, 1.0)),
+        averages(even, groups, (0.0, 1.0)),
+        differences(own, even, groups, (-1.0, 1.0)),
+    )
+    rows = zip(wheres, *of, strict=True)
+    return [
+        measured(name, UNIT, mine, control=control_of(EVEN, base, apart), **where) for where, mine, base, apart in rows
+    ]
+
+
+def _on_repeats(args: Args, ctx: Context, heads: list[Component]) -> Outcome:
     subject = ctx.subject
     subject.require("next_token")
     generator = torch.Generator().manual_seed(ctx.seed)
@@ -103,90 +151,84 @@ def _on_repeats(args: Args, ctx: Context, layers: list[int]) -> Outcome:
     if args.length > vocabulary:
         raise ToolInputError(f"length: the tokens are drawn without repetition, and the vocabulary has {vocabulary}")
     rows = [torch.randperm(vocabulary, generator=generator)[: args.length].tolist() * 2 for _ in range(args.examples)]
-    found: dict[tuple[int, str], list[np.ndarray]] = {}
-    even: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[Tensor]] = {name: [] for name in SCORES}
+    even: dict[str, list[Tensor]] = {name: [] for name in SCORES}
     step = max(1, ctx.max_tokens // (2 * args.length))
     for at in range(0, len(rows), step):
         inputs = subject.inputs(rows[at : at + step])
         ids = inputs.fields["input_ids"]
         uniform = torch.ones(ids.shape[1], ids.shape[1], device=ids.device).tril()
         uniform = (uniform / uniform.sum(-1, keepdim=True)).expand(len(ids), 1, -1, -1)
+        mine = torch.stack(_of_heads(patterns(subject, inputs, _blocks(heads)), heads), 1)
+        for name, values in kinds_of(mine, ids).items():
+            found[name].append(values.T.cpu().double())
         for name, values in kinds_of(uniform, ids).items():
-            even.setdefault(name, []).append(values[:, 0].cpu().double().numpy())
-        for layer, pattern in patterns(subject, inputs, layers).items():
-            for name, values in kinds_of(pattern, ids).items():
-                found.setdefault((layer, name), []).append(values.cpu().double().numpy())
+            even[name].append(values.T.cpu().double())
+    groups = Groups.of(list(range(len(rows))))
+    wheres = [{"component": str(c), "variant": "repeated random tokens"} for c in heads]
     measurements: list[Measurement] = []
-    for (layer, name), parts in found.items():
-        values, base = np.concatenate(parts), statistics.mean(np.concatenate(even[name]), ctx.seed)
-        control = Control(
-            kind="attention spread evenly over earlier tokens", value=base.value, low=base.low, high=base.high, n=base.n
-        )
-        for head in range(values.shape[1]):
-            estimate = statistics.mean(values[:, head], ctx.seed)
-            measurements.append(
-                measured(name, "share of attention", estimate, control=control, layer=layer, head=head,
-                         site=f"{layer}.head.{head}", variant="repeated random tokens")
-            )  # fmt: skip
     lines = [
         f"attention on {args.examples} random sequences of {args.length} tokens, said twice: share of attention, blocks x heads"
     ]
     arrays = []
     for name in SCORES:
-        rows_, columns, table = grid(measurements, name, "layer", "head")
-        control = next(m.control for m in measurements if m.name == name)
-        assert control is not None
-        lines.append(f"{name} (evenly spread: {control.value:.2f})\n" + text_table(rows_, columns, table))
-        arrays.append(as_array(name, table, [("layer", rows_), ("head", columns)], "share of attention"))
+        own, base = torch.cat(found[name], 1).numpy(), torch.cat(even[name], 1).numpy()
+        measurements += _rows(name, own, np.broadcast_to(base, own.shape), wheres, groups)
+        rows_, columns, table = grid(measurements, name, "block", "unit_index")
+        lines.append(f"{name} (evenly spread: {base.mean():.2f})\n" + text_table(rows_, columns, table))
+        arrays.append(as_array(name, table, [("block", rows_), ("head", columns)], UNIT))
     return Outcome(text="\n".join(lines), measurements=tuple(measurements), arrays=tuple(arrays))
 
 
-def _on_task(args: Args, ctx: Context, layers: list[int], name: str) -> Outcome:
+def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Outcome:
     subject = ctx.subject
-    task, examples = load_examples(ctx, name, args.split, args.examples)
-    heads = subject.spec().n_heads
-    seen = {layer: np.full((len(examples), heads, args.depth), np.nan) for layer in layers}
-    even = np.full((len(examples), args.depth), np.nan)
+    task, examples = load_examples(ctx, name, args.examples, args.among)
+    shortest = min(len(subject.tokens(e.prompt)) for e in examples)
+    keys = args.keys or [str(-1 - i) for i in range(min(args.depth, shortest))]
+    if args.at == "all" or "all" in keys:
+        raise ToolInputError("at and keys name positions, such as answer, -1 or a span of the examples; all is none")
+    own = np.zeros((len(heads), len(keys), len(examples)))
+    even = np.zeros((len(keys), len(examples)))
     for batch in microbatches(subject, examples, ctx.max_tokens):
-        found = patterns(subject, batch.inputs, layers)
-        for row, (index, last) in enumerate(zip(batch.indices, batch.last[:, 0].tolist(), strict=True)):
-            n = min(args.depth, last + 1)
-            even[index, :n] = 1 / (last + 1)
-            for layer, pattern in found.items():
-                weights = pattern[row, :, last, last - n + 1 : last + 1].flip(-1)
-                seen[layer][index, :, :n] = weights.cpu().double().numpy()
-    measurements: list[Measurement] = []
-    for layer in layers:
-        for head in range(heads):
-            for back in range(args.depth):
-                values = seen[layer][:, head, back]
-                known = ~np.isnan(values)
-                if known.sum() < 2:
-                    continue
-                base = statistics.mean(even[known, back], ctx.seed)
-                control = Control(
-                    kind="attention spread evenly over earlier tokens",
-                    value=base.value,
-                    low=base.low,
-                    high=base.high,
-                    n=base.n,
-                )
-                measurements.append(
-                    measured("attention", "share of the last token's attention", statistics.mean(values[known], ctx.seed),
-                             control=control, task=task.name, split=args.split, layer=layer, head=head,
-                             site=f"{layer}.head.{head}", position=str(-1 - back))
-                )  # fmt: skip
-    labels = [f"{layer}.{head}" for layer in layers for head in range(heads)]
-    places = list(dict.fromkeys(m.position for m in measurements))
-    table = np.full((len(labels), len(places)), np.nan)
-    for m in measurements:
-        table[labels.index(f"{m.layer}.{m.head}"), places.index(m.position)] = m.value
+        rows = list(batch.indices)
+        queries = _mask(subject, batch, args.at)
+        found = _of_heads(patterns(subject, batch.inputs, _blocks(heads)), heads)
+        visible = torch.arange(queries.shape[1], device=queries.device)
+        spread = (visible[None] <= visible[:, None]).float() / (visible[:, None] + 1)  # (queries, keys)
+        for j, key in enumerate(keys):
+            looked = _mask(subject, batch, key)
+            even[j, rows] = _share(spread.expand(len(rows), -1, -1), queries, looked)
+            for i, pattern in enumerate(found):
+                own[i, j, rows] = _share(pattern, queries, looked)
+    wheres = [
+        {**where_of(ctx, task, args.among), "component": str(c.but(anchor=args.at, key=key))}
+        for c in heads
+        for key in keys
+    ]
+    flat = own.reshape(-1, len(examples))
+    measurements = _rows("attention", flat, np.tile(even, (len(heads), 1)), wheres, groups_of(examples))
     text = (
-        f"where the last token of {task.name} looks ({args.split}, n={len(examples)}): share of attention, heads x positions "
-        "counted back\n"
+        f"where position {args.at} of {task.name} looks ({ctx.split}, n={len(examples)}): share of attention, heads x "
+        "positions\n"
     )
+    table = own.mean(-1)
+    names = [str(c) for c in heads]
     return Outcome(
-        text=text + text_table(labels, places, table),
+        text=text + text_table(names, keys, table),
         measurements=tuple(measurements),
-        arrays=(as_array("attention", table, [("head", labels), ("position", places)], "share of attention"),),
+        arrays=(as_array("attention", table, [("head", names), ("key", keys)], UNIT),),
     )
+
+
+def _mask(subject: Subject, batch: Microbatch, anchor: str) -> Tensor:
+    """Which positions of each row an anchor is, (batch, seq)."""
+    at = positions(subject, batch, anchor)
+    assert at is not None
+    length = batch.inputs.fields["input_ids"].shape[1]
+    return torch.zeros(len(batch.examples), length, device=at.device).scatter(1, at, 1.0)
+
+
+def _share(pattern: Tensor, queries: Tensor, keys: Tensor) -> np.ndarray:
+    """Attention from the queries to the keys, averaged over queries, (batch)."""
+    given = (pattern * keys[:, None]).sum(-1)
+    return ((given * queries).sum(-1) / queries.sum(-1)).cpu().double().numpy()

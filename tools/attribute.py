@@ -2,50 +2,65 @@
 difference between twin and clean), or direct logit attribution (what each component itself writes towards the
 answer).
 
-`patching` estimates what exact patching would give, with two passes in place of one a site; a few sites, the highest
-and a random sample, are then patched exactly, and the result says how well the estimate agrees: believe it only as
-far as that. `direct` takes the answer's logit apart into what each attention and MLP writes into the last position,
-under the final norm's own scale; its parts add up to the margin exactly, but it does not see what a component does
-through later ones. Source: Nanda 2023, Attribution patching; Kramar et al. 2024 (AtP*); Hanna et al. 2024 (steps >
-1); Elhage et al. 2021.
+`patching` estimates what exact patching would give, with two passes in place of one a component; a few components, the
+highest and a random sample, are then patched exactly, and the result says how well the estimate agrees: believe it only
+as far as that. `direct` takes the answer's logit apart into what each attention, head or MLP writes where the answer is
+predicted, under the final norm's own scale; the parts of every block add up to the margin exactly, but it does not see
+what a component does through later ones. Source: Nanda 2023, Attribution patching; Kramar et al. 2024 (AtP*); Hanna et al.
+2024 (steps > 1); Elhage et al. 2021.
 """
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from experiments_db.records import Array, Control, Measurement, Outcome
-from tools.engine.executor import Variant
-from tools.engine.sites import HEADED, Edit, Kind, Site
-from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools.methods.interventions import Spot, activations, channels, set_edits
-from tools.methods.measuring import load_examples, measured
-from tools.methods.scoring import Encoded, Microbatch, microbatches, score
-from tools.methods.tables import as_array, grid, text_table
-from tools.methods.tool import Context, ToolArgs
+from experiments_db.places import Component, Intervention
+from experiments_db.records import Control, Measurement, Outcome
+from tools.engine.sites import HEADED, Edit, Site, channels_of
+from tools.methods.anchors import positions
+from tools.methods.arguments import AMONG, EXAMPLES, check_size, components
+from tools.methods.effects import Condition, score_under, sites_of
+from tools.methods.interventions import activations
+from tools.methods.layout import chosen_components
+from tools.methods.measuring import (
+    average,
+    averages,
+    control_of,
+    groups_of,
+    load_examples,
+    measured,
+    recoveries,
+    where_of,
+)
+from tools.methods.scoring import Encoded, Microbatch, microbatches
+from tools.methods.tables import component_array, text_table
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.twins import donor_inputs, donor_margin, load_pairs, whole_gap
-from tools.statistics import intervals as statistics
 from tools.subjects import Subject
+from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
-EXAMPLE = {"task": "addition", "method": "patching", "component": "sublayer"}
-Target = tuple[str, Site, int | None]
+EXAMPLE = {"task": "addition", "method": "patching", "components": ["attn.out@all", "mlp.out@all"]}
+TWIN = Intervention(op="resample", source="twin")
+WRITERS = ("attn.z", "attn.out", "mlp.out", "block")
+SHARE = "of the margin between clean and twin"
+LOGITS = "logits, answer minus foil"
 
 
 class Args(ToolArgs):
     """Arguments of attribute."""
 
-    task: str = Field(description="a task spec whose examples have twins; see list_tasks")
+    task: str = Field(description="a task spec; see list_tasks. Examples without a twin get another example for one")
     method: Literal["patching", "direct"] = Field(description="attribution patching, or direct logit attribution")
-    component: Literal["sublayer", "head", "resid_pre"] = Field(
-        default="sublayer", description="each attention and MLP; each head; or the residual stream before each block"
+    components: list[str] = components(
+        ["attn.out", "mlp.out"],
+        "what the answer is attributed to; for direct attn.out, attn.z[*], mlp.out or block, at the answer",
     )
-    layers: list[int] = Field(default=[], description="which blocks, counted from 0; empty means every block")
-    position: Literal["last", "all"] = Field(default="all", description="for patching: where activations are replaced")
     steps: int = Field(
         default=1,
         ge=1,
@@ -55,79 +70,68 @@ class Args(ToolArgs):
     check: int = Field(
         default=6, ge=0, le=64, description="for patching: how many of the top, and of random others, to patch exactly"
     )
-    split: SplitName = SPLIT
+    among: str = AMONG
     examples: int = EXAMPLES
 
 
 def run(args: Args, ctx: Context) -> Outcome:
     """Attribute the margin between the answer and its foil to components."""
-    layers = check_blocks(ctx, args.layers)
-    return _direct(args, ctx, layers) if args.method == "direct" else _patching(args, ctx, layers)
-
-
-def _targets(args: Args, subject: Subject, layers: list[int]) -> list[Target]:
-    spec = subject.spec()
-    if args.component == "head":
-        return [(f"{b}.head.{h}", Site(spec.name, b, "attn.z"), h) for b in layers for h in range(spec.n_heads)]
-    if args.component == "resid_pre":
-        return [(f"{b}.resid_pre", Site(spec.name, b, "resid_pre"), None) for b in layers]
-    kinds: tuple[tuple[str, Kind], ...] = (("attn", "attn.out"), ("mlp", "mlp.out"))
-    return [(f"{b}.{name}", Site(spec.name, b, kind), None) for b in layers for name, kind in kinds]
+    return _direct(args, ctx) if args.method == "direct" else _patching(args, ctx)
 
 
 # -- attribution patching ---------------------------------------------------------------------------------------------
 
 
-def _patching(args: Args, ctx: Context, layers: list[int]) -> Outcome:
+def _patching(args: Args, ctx: Context) -> Outcome:
     subject = ctx.subject
-    task, receivers = load_pairs(ctx, args.task, args.split, args.examples)
-    targets = _targets(args, subject, layers)
+    task, receivers = load_pairs(ctx, args.task, args.examples, among=args.among)
+    targets = chosen_components(subject, args.components, receivers)
+    check_size(len(targets), "components", 4096)
     base = np.full(len(receivers), np.nan)
     effects = np.zeros((len(targets), len(receivers)))
     for batch in microbatches(subject, receivers, ctx.max_tokens):
-        found, margins = estimate(subject, batch, targets, args.position, args.steps)
+        found, margins = estimate(subject, batch, targets, args.steps)
         effects[:, list(batch.indices)], base[list(batch.indices)] = found, margins
-    gap = whole_gap(base, donor_margin(ctx, receivers), task.name)
-    where: dict[str, Any] = {"task": task.name, "split": args.split, "position": args.position}
+    donor, groups = donor_margin(ctx, receivers), groups_of(receivers)
+    whole_gap(base, donor, task.name)
+    where = {**where_of(ctx, task, args.among), "intervention": str(TWIN)}
     zero = Control(kind="no effect: the twin's activation is the clean one", value=0.0, n=len(receivers))
+    estimates = recoveries(effects, donor - base, groups)
     measurements = [
-        measured("attribution", "of the margin between clean and twin", statistics.mean(row / gap, ctx.seed), control=zero,
-                 site=label, layer=site.block, head=head, **where)
-        for (label, site, head), row in zip(targets, effects, strict=True)
-    ]  # fmt: skip
-    lines = [f"attribution patching on {task.name} ({args.split}, n={len(receivers)}), share of the margin"]
+        measured("attribution", SHARE, e, control=zero, component=str(c), **where)
+        for c, e in zip(targets, estimates, strict=True)
+    ]
+    lines = [f"attribution patching on {task.name} ({ctx.split}, n={len(receivers)}), share of the margin"]
     checked = _chosen(effects.mean(1), args.check, ctx.seed)
     if checked:
-        exact = _exact(ctx, receivers, [targets[i] for i in checked], args.position, base)
-        for i, values in zip(checked, exact, strict=True):
-            label, site, head = targets[i]
-            measurements.append(
-                measured("exact", "of the margin between clean and twin", statistics.mean(values / gap, ctx.seed), control=zero,
-                         site=label, layer=site.block, head=head, **where)
-            )  # fmt: skip
-        estimated, true = effects[checked].mean(1) / gap, exact.mean(1) / gap
-        agreement = float(np.corrcoef(estimated, true)[0, 1]) if min(estimated.std(), true.std()) > 1e-9 else 0.0
-        worst = float(np.abs(estimated - true).max())
-        n = len(checked)
+        conditions = [Condition.of(targets[i], TWIN) for i in checked]
+        intact, *patched = score_under(ctx, task, receivers, conditions)
+        moved = np.stack([s.foil_margin - intact.foil_margin for s in patched])
+        exact = recoveries(moved, donor - intact.foil_margin, groups)
+        rows = zip(checked, exact, strict=True)
+        measurements += [measured("exact", SHARE, e, component=str(targets[i]), **where) for i, e in rows]
+        guessed, true = np.array([estimates[i].value for i in checked]), np.array([e.value for e in exact])
+        agreement = float(np.corrcoef(guessed, true)[0, 1]) if min(guessed.std(), true.std()) > 1e-9 else 0.0
+        worst, n = float(np.abs(guessed - true).max()), len(checked)
+        unit = "correlation with exact patching, over components"
         measurements += [
-            Measurement(
-                name="agreement", unit="correlation with exact patching, over sites", value=agreement, n=n, **where
-            ),
-            Measurement(name="worst_error", unit="of the margin between clean and twin", value=worst, n=n, **where),
+            Measurement(name="agreement", unit=unit, value=agreement, n=n, **where),
+            Measurement(name="worst_error", unit=SHARE, value=worst, n=n, **where),
         ]
-        table = np.stack([estimated, true], 1)
+        names = [str(targets[i]) for i in checked]
         lines += [
-            f"checked by exact patching at {n} sites: correlation {agreement:.2f}, worst error {worst:.2f}",
-            text_table([targets[i][0] for i in checked], ["estimate", "exact"], table),
+            f"checked by exact patching at {n} components: correlation {agreement:.2f}, worst error {worst:.2f}",
+            text_table(names, ["estimate", "exact"], np.stack([guessed, true], 1)),
         ]
-    return _outcome(lines, measurements, "attribution", args)
+    return _outcome(lines, measurements, "attribution")
 
 
 def estimate(
-    subject: Subject, batch: Microbatch, targets: list[Target], position: str, steps: int = 1
+    subject: Subject, batch: Microbatch, targets: Sequence[Component], steps: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """(targets, batch) first-order effects on the margin of putting the twin's activation in; and the clean margins."""
-    sites = list(dict.fromkeys(s for _, s, _ in targets))
+    where = [sites_of(subject, c) for c in targets]
+    sites = list(dict.fromkeys(s for found in where for s in found))
     entry = Site(subject.spec().name, 0, "resid_pre")
     with subject.evaluating():
         clean = activations(subject, batch, [*sites, entry])
@@ -149,29 +153,41 @@ def estimate(
     if steps > 1:
         with subject.evaluating():
             margins = margin(subject.run(batch.inputs).logits, batch)
-    n_heads = subject.spec().n_heads
-    rows = torch.arange(len(batch.examples), device=batch.last.device)[:, None]
-    effects: list[Tensor] = []
-    for _, site, head in targets:
-        product = ((donor[site] - clean[site]) * gradients[site]).float()
-        product = channels(product, head, n_heads if site.kind in HEADED else 1)
-        effects.append((product[rows, batch.last] if position == "last" else product).sum((-1, -2)))
-    return torch.stack(effects).cpu().double().numpy(), margins.cpu().double().numpy()
+    products = {s: ((donor[s] - clean[s]) * gradients[s]).float() for s in sites}
+    effects = [sum(_share(subject, batch, c, s, products[s]) for s in w) for c, w in zip(targets, where, strict=True)]
+    return torch.stack([torch.as_tensor(e) for e in effects]).cpu().double().numpy(), margins.cpu().double().numpy()
+
+
+def _share(subject: Subject, batch: Microbatch, c: Component, site: Site, product: Tensor) -> Tensor:
+    """The part of a site's products that belongs to a component's units and positions, summed for each example."""
+    at = positions(subject, batch, c.anchor or "all")
+    heads = subject.spec(c.stack).n_heads if site.kind in HEADED else product.shape[-1]
+    picked = product[..., channels_of(c.units or None, product.shape[-1] // heads)]
+    if at is None:
+        return picked.sum((-1, -2))
+    mask = torch.zeros(
+        picked.shape[:2], dtype=torch.bool, device=picked.device
+    )  # a position that stands twice counts once
+    return (picked * mask.scatter(1, at, True)[..., None]).sum((-1, -2))
 
 
 def margin(logits: Tensor, batch: Microbatch) -> Tensor:
     """Logit of the answer minus logit of the foil where they first differ, (batch)."""
-    places = [_place(e) for e in batch.encoded]
-    rows = torch.arange(len(places), device=logits.device)
-    at, answer, foil = (torch.tensor(list(c), device=logits.device) for c in zip(*places, strict=True))
+    rows, at, answer, foil = _differences(batch, logits.device)
     picked = logits[rows, at].float()
     return picked[rows, answer] - picked[rows, foil]
 
 
-def _place(e: Encoded) -> tuple[int, int, int]:
-    """(position that predicts it, answer token, foil token) of the first difference."""
-    offset, foil = e.foil if e.foil is not None else (0, e.answer[0])
-    return len(e.prompt) - 1 + offset, e.answer[offset], foil
+def _differences(batch: Microbatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Row, position that predicts it, answer token and foil token of each example's first difference."""
+
+    def place(e: Encoded) -> tuple[int, int, int]:
+        offset, foil = e.foil if e.foil is not None else (0, e.answer[0])
+        return len(e.prompt) - 1 + offset, e.answer[offset], foil
+
+    places = [place(e) for e in batch.encoded]
+    at, answer, foil = (torch.tensor(list(c), device=device) for c in zip(*places, strict=True))
+    return torch.arange(len(places), device=device), at, answer, foil
 
 
 def _chosen(means: np.ndarray, check: int, seed: int) -> list[int]:
@@ -181,97 +197,86 @@ def _chosen(means: np.ndarray, check: int, seed: int) -> list[int]:
     return sorted([*order[:check].tolist(), *rest[:check].tolist()])
 
 
-def _exact(ctx: Context, receivers: Any, targets: list[Target], position: str, base: np.ndarray) -> np.ndarray:
-    """(targets, examples) changes of the margin under exact patching."""
-    subject = ctx.subject
-    blocks = tuple(range(len(subject.spec().blocks)))
-    sites = list(dict.fromkeys(s for _, s, _ in targets))
-
-    def variants(batch: Microbatch) -> list[Variant]:
-        donor = dict(subject.run(donor_inputs(subject, batch), capture=sites).captured)
-        positions = batch.last if position == "last" else None
-        out: list[Variant] = []
-        for _, site, head in targets:
-            h = donor[site]
-            picked = h if positions is None else h[torch.arange(len(h), device=h.device)[:, None], positions]
-            value = channels(picked, head, subject.spec().n_heads if site.kind in HEADED else 1)
-            out.append(Variant(blocks, set_edits(Spot((site,), positions, head), {site: value})))
-        return out
-
-    scores, _ = score(subject, receivers, variants, max_tokens=ctx.max_tokens)
-    return np.stack([s.foil_margin - base for s in scores])
-
-
 # -- direct logit attribution -----------------------------------------------------------------------------------------
 
 
-def _direct(args: Args, ctx: Context, layers: list[int]) -> Outcome:
-    subject = ctx.subject
-    spec = subject.spec()
-    task, found = load_examples(ctx, args.task, args.split, args.examples)
+def _direct(args: Args, ctx: Context) -> Outcome:
+    task, found = load_examples(ctx, args.task, args.examples, args.among)
     examples = [e for e in found if e.foil is not None]
-    entry = Site(spec.name, 0, "resid_pre")
-    sublayers = _targets(args.model_copy(update={"component": "sublayer"}), subject, layers)
-    parts = [("embedding", entry, None), *sublayers]
-    effects = np.zeros((len(parts), len(examples)))
-    whole = np.zeros(len(examples))
-    with subject.evaluating():
-        for batch in microbatches(subject, examples, ctx.max_tokens):
-            run = subject.run(batch.inputs, capture=[s for _, s, _ in parts])
-            places = [_place(e) for e in batch.encoded]
-            rows = torch.arange(len(places), device=run.final.device)
-            at, answer, foil = (torch.tensor(list(c), device=run.final.device) for c in zip(*places, strict=True))
-            summands = torch.stack([run.captured[s][rows, at] for _, s, _ in parts])
-            logits = subject.contributions(summands, run.final[rows, at]).float()
-            effects[:, list(batch.indices)] = (logits[:, rows, answer] - logits[:, rows, foil]).cpu().double().numpy()
-            whole[list(batch.indices)] = margin(run.logits, batch).cpu().double().numpy()
-    where: dict[str, Any] = {"task": task.name, "split": args.split, "position": "last", "variant": "direct"}
-    rng = np.random.default_rng(ctx.seed)
-    measurements: list[Measurement] = []
-    for (label, site, _), row in zip(parts, effects, strict=True):
-        # What the same component writes towards a random other example's answer would be zero on average.
-        flipped = statistics.mean(row * rng.choice([-1.0, 1.0], len(row)), ctx.seed)
-        control = Control(
-            kind="signs of the examples flipped at random",
-            value=flipped.value,
-            low=flipped.low,
-            high=flipped.high,
-            n=flipped.n,
+    if not examples:
+        raise ToolInputError(f"{task.name} has no foils: direct attribution needs a wrong answer to compare with")
+    embedding = Component(stack=ctx.subject.spec().name, part="embed", anchor="answer")
+    named = chosen_components(ctx.subject, args.components, examples)
+    bad = next((c for c in named if c.part not in WRITERS or c.anchor not in ("", "answer")), None)
+    if bad:
+        raise ToolInputError(
+            f"components: {bad} writes nothing where the answer is; use {', '.join(WRITERS)} at the answer"
         )
-        layer = None if label == "embedding" else site.block
-        measurements.append(
-            measured(
-                "direct",
-                "logits, answer minus foil",
-                statistics.mean(row, ctx.seed),
-                control=control,
-                site=label,
-                layer=layer,
-                **where,
-            )
-        )
-    measurements.append(
-        measured("logit_margin", "logits, answer minus foil", statistics.mean(whole, ctx.seed), **where)
-    )
-    rest = statistics.mean(whole - effects.sum(0), ctx.seed)
-    measurements.append(measured("rest", "logits: biases, and blocks left out", rest, **where))
+    parts = [embedding, *(c.but(anchor="answer") for c in named)]
+    effects, whole = direct_effects(ctx, examples, parts)
+    groups, where = groups_of(examples), {**where_of(ctx, task, args.among), "variant": "direct"}
+    # What the same component writes towards a random other example's answer would be zero on average.
+    signs = np.random.default_rng(ctx.seed).choice([-1.0, 1.0], effects.shape)
+    flipped = effects * signs
+    rows = zip(*(averages(x, groups) for x in (effects, flipped, effects - flipped)), parts, strict=True)
+    kind = "signs of the examples flipped at random"
+    measurements = [
+        measured("direct", LOGITS, own, control=control_of(kind, other, apart), component=str(c), **where)
+        for own, other, apart, c in rows
+    ]
+    measurements.append(measured("logit_margin", LOGITS, average(whole, groups), **where))
+    rest = average(whole - effects.sum(0), groups)
+    measurements.append(measured("rest", "logits: biases, and components left out", rest, **where))
     head = (
-        f"direct logit attribution on {task.name} ({args.split}, n={len(examples)}): logits towards the answer, margin "
+        f"direct logit attribution on {task.name} ({ctx.split}, n={len(examples)}): logits towards the answer, margin "
         f"{whole.mean():.2f}"
     )
-    return _outcome([head], measurements, "direct", args)
+    return _outcome([head], measurements, "direct")
 
 
-def _outcome(lines: list[str], measurements: list[Measurement], name: str, args: Args) -> Outcome:
-    picked = [m for m in measurements if m.name == name]
-    arrays: tuple[Array, ...]
-    if args.component == "head" and name == "attribution":
-        rows, columns, values = grid(picked, name, "layer", "head")
-        arrays = (as_array(name, values, [("layer", rows), ("head", columns)], picked[0].unit),)
-        lines.append(text_table(rows, columns, values))
-    else:
-        values = np.array([m.value for m in picked])
-        arrays = (as_array(name, values, [("site", [str(m.site) for m in picked])], picked[0].unit),)
-        order = np.argsort(-np.abs(values), kind="stable")
-        lines.append(text_table([picked[i].site for i in order], [name], values[order, None]))
-    return Outcome(text="\n".join(lines), measurements=tuple(measurements), arrays=arrays)
+def direct_effects(
+    ctx: Context, examples: Sequence[Example], parts: Sequence[Component]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(parts, examples) logits that each component writes towards the answer over the foil; and the whole margins.
+
+    A head's part is what the output projection makes of its output alone, without the projection's bias.
+    """
+    subject = ctx.subject
+    entry = Site(subject.spec().name, 0, "resid_pre")
+    where = [(entry,) if c.part == "embed" else sites_of(subject, c) for c in parts]
+    effects, whole = np.zeros((len(parts), len(examples))), np.zeros(len(examples))
+    with subject.evaluating():
+        for batch in microbatches(subject, examples, ctx.max_tokens):
+            run = subject.run(batch.inputs, capture=list(dict.fromkeys(s for found in where for s in found)))
+            rows, at, answer, foil = _differences(batch, run.final.device)
+            summands = [
+                torch.stack([_written(subject, c, s, run.captured[s][rows, at]) for s in found]).sum(0)
+                for c, found in zip(parts, where, strict=True)
+            ]
+            logits = subject.contributions(torch.stack(summands), run.final[rows, at]).float()
+            effects[:, list(batch.indices)] = (logits[:, rows, answer] - logits[:, rows, foil]).cpu().double().numpy()
+            whole[list(batch.indices)] = margin(run.logits, batch).cpu().double().numpy()
+    return effects, whole
+
+
+def _written(subject: Subject, c: Component, site: Site, h: Tensor) -> Tensor:
+    """What a component adds to the residual stream, (rows, width), from the activation at its site."""
+    if site.kind != "attn.z":
+        return h
+    spec = subject.spec(c.stack)
+    own = torch.zeros_like(h)
+    channels = channels_of(c.units or None, h.shape[-1] // spec.n_heads)
+    own[..., channels] = h[..., channels]
+    project = spec.blocks[site.block].get_submodule(spec.o_proj)
+    return project(own) - project(torch.zeros_like(h))
+
+
+def _outcome(lines: list[str], measurements: list[Measurement], name: str) -> Outcome:
+    picked = sorted((m for m in measurements if m.name == name), key=lambda m: -abs(m.value))
+    values = np.array([[m.value] for m in picked])
+    lines.append(text_table([m.component for m in picked[:60]], [name], values[:60]))
+    if len(picked) > 60:
+        lines.append(f"... {len(picked) - 60} smaller ones; use query")
+    return Outcome(
+        text="\n".join(lines), measurements=tuple(measurements), arrays=(component_array(measurements, name),)
+    )

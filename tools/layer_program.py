@@ -6,7 +6,7 @@ A block that breaks every task when skipped says little about any one of them: a
 of interest.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -14,8 +14,8 @@ from pydantic import Field
 from experiments_db.records import Array, Measurement, Outcome
 from tools.engine.executor import Variant
 from tools.engine.programs import SWEEPS, identity
-from tools.methods.arguments import EXAMPLES, SPLIT, ProgramArgs, SplitName
-from tools.methods.measuring import delta_measurements, load_examples, score_measurements
+from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
+from tools.methods.measuring import effect_measurements, groups_of, load_examples, score_measurements, where_of
 from tools.methods.scoring import score
 from tools.methods.tables import as_array, grid, text_table
 from tools.methods.tool import Context, ToolInputError
@@ -31,7 +31,7 @@ class Args(ProgramArgs):
     sweep: Literal["drop_last", "drop_first", "skip_each", "skip_ranges", "repeat_each", "swap_adjacent"] | None = (
         Field(default=None, description="a family of programs to run together; give either this or operation")
     )
-    split: SplitName = SPLIT
+    among: str = AMONG
     examples: int = EXAMPLES
 
 
@@ -45,19 +45,18 @@ def run(args: Args, ctx: Context) -> Outcome:
     measurements: list[Measurement] = []
     edges = naive = 0
     for name in dict.fromkeys(args.tasks):
-        task, examples = load_examples(ctx, name, args.split, args.examples)
+        task, examples = load_examples(ctx, name, args.examples, args.among)
         ctx.progress(f"{task.name}: {len(programs)} programs x {len(examples)} examples")
         scores, cost = score(ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens)
         edges, naive = edges + cost.edges, naive + cost.naive_edges
-        where: dict[str, Any] = {"task": task.name, "split": args.split}
-        measurements += score_measurements(scores[0], seed=ctx.seed, program="intact", **where)
-        for program, own in zip(programs, scores[1:], strict=True):
-            measurements += score_measurements(own, seed=ctx.seed, program=program.label, **where)
-            measurements += delta_measurements(own, scores[0], seed=ctx.seed, program=program.label, **where)
+        where, groups = where_of(ctx, task, args.among), groups_of(examples)
+        measurements += score_measurements(scores[0], groups, program="intact", **where)
+        wheres = [{**where, "program": p.label} for p in programs]
+        measurements += effect_measurements(scores[0], scores[1:], wheres, groups)
     tables = [_table(measurements, "accuracy", "share of examples"), _table(measurements, "nll", "nats per answer")]
     rows, columns, values = grid(measurements, "accuracy", "program", "task")
     return Outcome(
-        text=f"accuracy on {args.split}, programs x tasks; computed {edges} block runs where separate runs need "
+        text=f"accuracy on {ctx.split}, programs x tasks; computed {edges} block runs where separate runs need "
         f"{naive}\n" + text_table(rows, columns, values),
         measurements=tuple(measurements),
         arrays=tuple(tables),

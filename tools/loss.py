@@ -4,15 +4,22 @@ the answer, margin over the foil, and the change of each against the intact mode
 Use it first: whether the intact model can do the task at all comes before any question about where.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from experiments_db.records import Measurement, Outcome
 from tools.engine.executor import Variant
-from tools.methods.arguments import EXAMPLES, SPLIT, ProgramArgs, SplitName
-from tools.methods.measuring import delta_measurements, load_examples, percent, score_measurements
+from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
+from tools.methods.measuring import (
+    effect_measurements,
+    groups_of,
+    load_examples,
+    percent,
+    score_measurements,
+    where_of,
+)
 from tools.methods.scoring import score
 from tools.methods.tables import as_array
 from tools.methods.tool import Context
@@ -26,7 +33,7 @@ class Args(ProgramArgs):
     """Arguments of loss."""
 
     tasks: list[str] = Field(min_length=1, max_length=16, description="task specs; see list_tasks")
-    split: SplitName = SPLIT
+    among: str = AMONG
     examples: int = EXAMPLES
 
 
@@ -37,22 +44,25 @@ def run(args: Args, ctx: Context) -> Outcome:
     lines: list[str] = []
     arrays = []
     for name in dict.fromkeys(args.tasks):
-        task, examples = load_examples(ctx, name, args.split, args.examples)
+        task, examples = load_examples(ctx, name, args.examples, args.among)
         n_blocks = len(ctx.subject.spec().blocks)
         variants = [Variant(tuple(range(n_blocks)))] + ([] if program.is_identity else [Variant(program.blocks)])
         scores, _ = score(
             ctx.subject, examples, lambda _, v=variants: v, choices=task.choices, max_tokens=ctx.max_tokens
         )
-        where: dict[str, Any] = {"task": task.name, "split": args.split, "program": program.label}
-        measurements += score_measurements(scores[-1], seed=ctx.seed, **where)
+        where, groups = {**where_of(ctx, task, args.among), "program": program.label}, groups_of(examples)
+        if program.is_identity:
+            made = score_measurements(scores[-1], groups, **where)
+        else:
+            made = effect_measurements(scores[0], [scores[-1]], [where], groups)
+        measurements += made
         chance = chance_level(examples, task.choices)
         measurements.append(
-            Measurement(name="chance", value=chance, unit="share of examples", n=len(examples), **where)
+            Measurement(name="chance", value=chance, unit="share of examples", n=groups.n, groups=groups.count, **where)
         )
-        accuracy = next(m for m in measurements if m.name == "accuracy" and m.task == task.name)
+        accuracy = next(m for m in made if m.name == "accuracy")
         line = f"{task.name}: accuracy {percent(accuracy)} (n={len(examples)}, chance {100 * chance:.0f}%)"
         if not program.is_identity:
-            measurements += delta_measurements(scores[-1], scores[0], seed=ctx.seed, **where)
             line += f", intact {100 * scores[0].correct.mean():.0f}%"
         line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
         lines.append(line)
@@ -63,7 +73,7 @@ def run(args: Args, ctx: Context) -> Outcome:
             arrays.append(as_array(f"token_logit_delta:{task.name}", change, [("answer token", owners)], "logits"))
         arrays.append(as_array(f"nll:{task.name}", scores[-1].nll, [("example", labels)], "nats per answer"))
     return Outcome(
-        text=f"program {program.label}, split {args.split}\n" + "\n".join(lines),
+        text=f"program {program.label}, split {ctx.split}\n" + "\n".join(lines),
         measurements=tuple(measurements),
         arrays=tuple(arrays),
     )

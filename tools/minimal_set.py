@@ -1,61 +1,71 @@
 """Search for a smallest set of components that a task needs, greedily: a set whose removal breaks it (breaking), or a
-set that alone keeps it when everything else of its kind is removed (sufficient).
+set that alone keeps it when every other candidate is removed (sufficient).
 
 One by one is not enough: where one component can stand in for another, neither is missed alone. The breaking search
 first removes, at each step, the component whose removal hurts most given what is gone; then it puts back what is not
 needed, so that the set is minimal: every member is missed within it. Broken is an accuracy below the half-way point
-between intact and chance; kept is one above 90% of intact. The control is random sets of the same size. State the
-ablation type.
+between intact and chance; kept is one above 90% of intact. The control of a breaking set is random sets of the same size
+from outside the candidates, or where there are none, random vectors in its place; that of a sufficient one is random
+other candidates that are left alone. State the intervention.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from experiments_db.records import Control, Measurement, Outcome
-from tools.engine.executor import Variant
-from tools.engine.sites import HEADED, Edit, Kind, Site
-from tools.methods.arguments import EXAMPLES, SPLIT, SplitName, check_blocks
-from tools.methods.interventions import activations, channels, derangement, select, units_of
-from tools.methods.measuring import load_examples, measured
-from tools.methods.scoring import Microbatch, Scores, score
+from experiments_db.places import Component, ComponentSet, Intervention
+from experiments_db.records import Array, Control, Measurement, Outcome
+from tools.methods.arguments import AMONG, EXAMPLES, INTERVENTION, InterventionName, components, intervention_of
+from tools.methods.effects import RANDOM_VECTOR, Condition, score_under, with_donors
+from tools.methods.layout import layout_of, select_components
+from tools.methods.measuring import (
+    ACCURACY,
+    NLL,
+    control_of,
+    effect_measurements,
+    groups_of,
+    load_examples,
+    measured,
+    over_draws,
+    shares,
+    where_of,
+)
+from tools.methods.scoring import Scores
 from tools.methods.tables import as_array
 from tools.methods.tool import Context, ToolArgs, ToolInputError
-from tools.statistics import intervals as statistics
+from tools.statistics import Groups
 from tools.tasks import Example, Task, chance_level
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
-EXAMPLE = {"task": "addition", "component": "attn", "goal": "breaking", "ablation": "resample"}
-Part = tuple[str, Site, int | None]
-RANDOM_SETS = 5
+EXAMPLE = {"task": "addition", "components": ["attn.out@answer"], "goal": "breaking", "intervention": "resample"}
+RANDOM_SETS = 8
+ALONE = "all other candidates removed"
+Members = frozenset[Component]
 
 
 class Args(ToolArgs):
     """Arguments of minimal_set."""
 
     task: str = Field(description="a task spec; see list_tasks")
-    component: Literal["attn", "mlp", "block", "head"] = Field(description="what the sets are made of")
+    components: list[str] = components(
+        ["attn.out@answer", "mlp.out@answer"], "the candidates that the sets are made of"
+    )
     goal: Literal["breaking", "sufficient"] = Field(
-        description="breaking: removing the set breaks the task; sufficient: removing everything else of the kind does not"
+        description="breaking: removing the set breaks the task; sufficient: removing every other candidate does not"
     )
-    ablation: Literal["zero", "resample"] = Field(
-        description="what takes a component's place; name it in every finding"
-    )
-    layers: list[int] = Field(default=[], description="which blocks, counted from 0; empty means every block")
+    intervention: InterventionName = INTERVENTION
     members: list[str] = Field(
         default=[],
-        description="score this set instead of searching, for example ['2.head.0', '3.head.1']: to confirm one",
-    )
-    position: Literal["last", "all"] = Field(
-        default="last", description="last: only the prompt's last token; all: every token"
+        description="score this set of candidates instead of searching, for example ['decoder.2.attn.z[0]@answer']",
     )
     max_size: int = Field(default=6, ge=1, le=24, description="give up beyond a set of this size")
-    split: SplitName = SPLIT
+    among: str = AMONG
     examples: int = EXAMPLES
 
 
@@ -67,117 +77,92 @@ class _Search:
     args: Args
     task: Task
     examples: list[Example]
-    parts: tuple[str, ...]
-    sites: dict[str, tuple[Part, ...]]
+    parts: tuple[Component, ...]
+    how: Intervention
 
-    def accuracy(self, sets: list[frozenset[str]]) -> list[Scores]:
-        """How the model answers with each set removed."""
-        scores, _ = score(
-            self.ctx.subject, self.examples, lambda b: self._variants(b, sets), choices=self.task.choices,
-            max_tokens=self.ctx.max_tokens,
-        )  # fmt: skip
-        return scores
-
-    def _variants(self, batch: Microbatch, sets: list[frozenset[str]]) -> list[Variant]:
-        subject = self.ctx.subject
-        blocks = tuple(range(len(subject.spec().blocks)))
-        positions = batch.last if self.args.position == "last" else None
-        every = {p for s in sets for name in s for p in self.sites[name]}
-        edits = dict[Part, Edit]()
-        if self.args.ablation == "zero":
-            edits = {p: Edit(p[1], "scale", torch.zeros(()), positions, units_of(p[2])) for p in every}
-        elif every:
-            full = activations(subject, batch, [site for _, site, _ in sorted(every, key=lambda p: p[0])])
-            lengths = [0 if positions is not None else n for n in batch.inputs.lengths]
-            donors, _ = derangement(lengths, torch.Generator().manual_seed(self.ctx.seed))
-            for p in every:
-                h = self._part(full[p[1]], p, positions)
-                edits[p] = Edit(p[1], "set", h[donors.to(h.device)], positions, units_of(p[2]))
-        order = {name: i for i, name in enumerate(self.parts)}
-        return [
-            Variant(blocks, tuple(edits[p] for name in sorted(s, key=order.__getitem__) for p in self.sites[name]))
-            for s in sets
+    def without(self, sets: Sequence[Members], *, control: bool = False) -> list[Scores]:
+        """How the model answers with each set removed; control: with random vectors of the same size in its place."""
+        conditions = [
+            Condition.of(ComponentSet.of(*s), self.how, control=int(control)) if s else Condition() for s in sets
         ]
-
-    def _part(self, h: Tensor, part: Part, positions: Tensor | None) -> Tensor:
-        heads = self.ctx.subject.spec().n_heads if part[1].kind in HEADED else 1
-        return channels(select(h, positions), part[2], heads)
+        return score_under(self.ctx, self.task, self.examples, conditions)[1:]
 
 
 def run(args: Args, ctx: Context) -> Outcome:
     """Search, and score the set found, the intact model and random sets of the same size."""
-    layers = check_blocks(ctx, args.layers)
-    task, examples = load_examples(ctx, args.task, args.split, args.examples)
-    sites = _sites(args, ctx, layers)
-    search = _Search(ctx, args, task, examples, tuple(sites), sites)
-    (intact,) = search.accuracy([frozenset()])
-    chance, own = chance_level(examples, task.choices), float(intact.correct.mean())
-    if statistics.proportion(intact.correct).low <= chance:
+    task, loaded = load_examples(ctx, args.task, args.examples, args.among)
+    parts = select_components(ctx.subject, args.components)
+    _check(parts)
+    how = intervention_of(args.intervention)
+    examples, left_out = with_donors(ctx, loaded, parts, how)
+    search = _Search(ctx, args, task, examples, tuple(parts), how)
+    (intact,) = search.without([frozenset()])
+    groups, chance = groups_of(examples), chance_level(examples, task.choices)
+    (accuracy,) = shares(intact.correct, groups)
+    if accuracy.low <= chance:
         raise ToolInputError(
-            f"the intact model cannot do {task.name}: accuracy {own:.2f}, chance {chance:.2f}. There is no set to look for"
+            f"the intact model cannot do {task.name}: accuracy {accuracy.value:.2f}, chance {chance:.2f}. There is no set to "
+            "look for"
         )
-    broken, kept = (own + chance) / 2, 0.9 * own
-    everything = frozenset(search.parts)
-    unknown = [m for m in args.members if m not in everything]
-    if unknown:
-        raise ToolInputError(f"members: there is no {unknown[0]!r}; there are {', '.join(search.parts)}")
-    if args.members:
-        found, path = frozenset(args.members), []
-        removed = found if args.goal == "breaking" else everything - found
-    elif args.goal == "breaking":
-        found, path = _breaking(search, broken)
-        removed = found
-    else:
-        found, path = _sufficient(search, kept)
-        removed = everything - found if found is not None else None
-    where: dict[str, Any] = {
-        "task": task.name,
-        "split": args.split,
-        "variant": args.ablation,
-        "position": args.position,
-    }
+    found, path = _found(search, accuracy.value, chance)
+    where = {**where_of(ctx, task, args.among), "intervention": str(how)}
+    base = where_of(ctx, task, args.among)
     measurements = [
-        measured("accuracy", "share of examples", statistics.proportion(intact.correct), program="intact", **where),
-        Measurement(name="chance", unit="share of examples", value=chance, n=len(examples), **where),
+        measured("accuracy", "share of examples", accuracy, program="intact", **base),
+        _plain("chance", "share of examples", chance, groups, base),
+        _plain("size", "components; 0 is none found", len(found or ()), groups, where),
     ]
     lines = [
-        f"{args.goal} set of {args.component} for {task.name} ({args.ablation} at {args.position} position(s), {args.split}, "
-        f"n={len(examples)}): intact accuracy {own:.2f}, chance {chance:.2f}"
+        f"{args.goal} set for {task.name} among {len(parts)} candidates ({how}, {ctx.split}, n={len(examples)}): intact "
+        f"accuracy {accuracy.value:.2f}, chance {chance:.2f}"
     ]
-    lines += [f"  {'+'.join(s) or 'nothing'}: {a:.2f}" for s, a in path]
-    if found is None or removed is None:
+    lines += [f"  {_name(s) or 'nothing'}: {a:.2f}" for s, a in path]
+    if found is None:
         lines.append(f"no {args.goal} set of at most {args.max_size} was found")
-        size = Measurement(name="size", unit="components; 0 is none found", value=0, n=len(examples), **where)
-        return Outcome(text="\n".join(lines), measurements=(*measurements, size), arrays=(_array(path),))
-    label = "+".join(n for n in search.parts if n in found)
-    measurements += _judged(search, found, removed, label, intact, where)
-    measurements.append(Measurement(name="size", unit="components", value=len(found), n=len(examples), **where))
-    lines.append(f"found {label}")
-    for m in measurements:
-        if m.site is not None and m.name == "accuracy":
-            control = f", random sets of the same size {m.control.value:.2f}" if m.control else ""
-            lines.append(
-                f"  accuracy with {m.site} {'removed' if args.goal == 'breaking' else 'alone left'}: {m.value:.2f}{control}"
-            )
-    return Outcome(text="\n".join(lines), measurements=tuple(measurements), arrays=(_array(path),))
+    else:
+        judged = _judged(search, found, intact, groups, where)
+        lines.append(f"found {_name(found)}")
+        lines += [_line(m, args.goal) for m in judged if m.name == "accuracy"]
+        measurements += judged
+    return Outcome(text="\n".join(lines) + left_out, measurements=tuple(measurements), arrays=(_array(path),))
 
 
-def _sites(args: Args, ctx: Context, layers: list[int]) -> dict[str, tuple[Part, ...]]:
-    spec = ctx.subject.spec()
-    if args.component == "head":
-        return {
-            f"{b}.head.{h}": ((f"{b}.head.{h}", Site(spec.name, b, "attn.z"), h),)
-            for b in layers
-            for h in range(spec.n_heads)
-        }
-    kinds: dict[str, tuple[Kind, ...]] = {"attn": ("attn.out",), "mlp": ("mlp.out",), "block": ("attn.out", "mlp.out")}
-    return {
-        f"{b}.{args.component}": tuple((f"{b}.{k}", Site(spec.name, b, k), None) for k in kinds[args.component])
-        for b in layers
-    }
+def _check(parts: Sequence[Component]) -> None:
+    """ToolInputError where one candidate holds another, so that a set would change the same thing twice."""
+    wholes = {c.but(units=()) for c in parts if not c.units}
+    inside = next((c for c in parts if c.units and c.but(units=()) in wholes), None)
+    blocks = {(c.stack, c.block, c.anchor) for c in parts if c.part == "block"}
+    other = next((c for c in parts if c.part != "block" and (c.stack, c.block, c.anchor) in blocks), None)
+    if inside or other:
+        raise ToolInputError(f"components: {inside or other} is part of another candidate: name each place once")
 
 
-Path = list[tuple[tuple[str, ...], float]]
+def _plain(name: str, unit: str, value: float, groups: Groups, where: dict[str, Any]) -> Measurement:
+    return Measurement(name=name, unit=unit, value=value, n=groups.n, groups=groups.count, **where)
+
+
+def _line(m: Measurement, goal: str) -> str:
+    control = f", {m.control.kind} {m.control.value:.2f}" if m.control else ""
+    return f"  accuracy with {m.component} {'removed' if goal == 'breaking' else 'alone left'}: {m.value:.2f}{control}"
+
+
+def _name(members: Members | tuple[Component, ...]) -> str:
+    return str(ComponentSet.of(*members)) if members else ""
+
+
+Path = list[tuple[tuple[Component, ...], float]]
+
+
+def _found(search: _Search, own: float, chance: float) -> tuple[Members | None, Path]:
+    """The set: the one given, or the one that the search finds."""
+    args = search.args
+    if args.members:
+        given = select_components(search.ctx.subject, args.members, "members")
+        unknown = [c for c in given if c not in search.parts]
+        if unknown:
+            raise ToolInputError(f"members: {unknown[0]} is none of the candidates {', '.join(map(str, search.parts))}")
+        return frozenset(given), []
+    return _breaking(search, (own + chance) / 2) if args.goal == "breaking" else _sufficient(search, 0.9 * own)
 
 
 def _value(scores: Scores) -> float:
@@ -185,35 +170,36 @@ def _value(scores: Scores) -> float:
     return float(scores.correct.mean()) - 1e-6 * float(min(scores.nll.mean(), 1e4))
 
 
-def _breaking(search: _Search, broken: float) -> tuple[frozenset[str] | None, Path]:
+def _breaking(search: _Search, broken: float) -> tuple[Members | None, Path]:
     """Add the most harmful component until the task breaks; then drop every member that is not needed for that."""
-    chosen: tuple[str, ...] = ()
+    chosen: tuple[Component, ...] = ()
     path: Path = []
     accuracy = 1.0
     while accuracy >= broken:
         rest = [p for p in search.parts if p not in chosen]
         if not rest or len(chosen) >= search.args.max_size:
             return None, path
-        values = [_value(s) for s in search.accuracy([frozenset((*chosen, p)) for p in rest])]
+        values = [_value(s) for s in search.without([frozenset((*chosen, p)) for p in rest])]
         best = int(np.argmin(values))
         chosen, accuracy = (*chosen, rest[best]), values[best]
         path.append((chosen, accuracy))
     found = list(chosen)
     for member in chosen[:-1]:
         less = frozenset(found) - {member}
-        if less and _value(search.accuracy([less])[0]) < broken:
+        left = _value(search.without([less])[0]) if less else 1.0
+        if left < broken:
             found.remove(member)
-            path.append((tuple(found), _value(search.accuracy([less])[0])))
+            path.append((tuple(found), left))
     return frozenset(found), path
 
 
-def _sufficient(search: _Search, kept: float) -> tuple[frozenset[str] | None, Path]:
+def _sufficient(search: _Search, kept: float) -> tuple[Members | None, Path]:
     """Remove the least needed component as long as the task is kept."""
     left = list(search.parts)
     path: Path = []
     while left:
         gone = frozenset(search.parts) - set(left)
-        values = [_value(s) for s in search.accuracy([gone | {p} for p in left])]
+        values = [_value(s) for s in search.without([gone | {p} for p in left])]
         best = int(np.argmax(values))
         if values[best] < kept:
             break
@@ -223,51 +209,83 @@ def _sufficient(search: _Search, kept: float) -> tuple[frozenset[str] | None, Pa
 
 
 def _judged(
-    search: _Search, found: frozenset[str], removed: frozenset[str], label: str, intact: Scores, where: dict[str, Any]
+    search: _Search, found: Members, intact: Scores, groups: Groups, where: dict[str, Any]
 ) -> list[Measurement]:
-    """Accuracy with the set removed (or alone left) beside random sets of its size; and each member's own share in it."""
-    rng = np.random.default_rng(search.ctx.seed)
-    others = [p for p in search.parts if p not in found]
-    sets: list[frozenset[str]] = []
+    """The set beside its control; and each member's own share in it: the accuracy of the set without that member."""
+    breaking = search.args.goal == "breaking"
     everything = frozenset(search.parts)
-    for _ in range(RANDOM_SETS if len(others) >= len(found) else 0):
-        drawn = frozenset(str(x) for x in rng.choice(others, len(found), replace=False))
-        sets.append(drawn if search.args.goal == "breaking" else everything - drawn)
-    members = [n for n in search.parts if n in found]
-    within = [found - {m} if search.args.goal == "breaking" else removed | {m} for m in members]
-    mine, *rest = search.accuracy([removed, *sets, *within])
-    controls, apart = rest[: len(sets)], rest[len(sets) :]
-    accuracy = statistics.proportion(mine.correct)
-    control = None
-    if controls:
-        c = statistics.mean(np.mean([s.correct for s in controls], 0), search.ctx.seed)
-        control = Control(
-            kind=f"{len(controls)} random sets of the same size", value=c.value, low=c.low, high=c.high, n=c.n
+    removed = found if breaking else everything - found
+    place = {**where, "component": _name(found), "variant": None if breaking else ALONE}
+    sets = random_sets(_others(search, found), len(found), RANDOM_SETS, search.ctx.seed)
+    members = sorted(found) if len(found) > 1 else []
+    within = [found - {m} for m in members]
+    drawn = sets if breaking else [everything - s for s in sets]
+    gone = within if breaking else [everything - s for s in within]
+    mine, *rest = search.without([removed, *drawn, *gone])
+    if sets:
+        kind = f"{len(sets)} random sets of the same size, " + (
+            "outside the candidates" if breaking else "of other candidates"
         )
-    delta = statistics.paired_difference(mine.correct.astype(float), intact.correct.astype(float), search.ctx.seed)
-    out = [
-        measured("accuracy", "share of examples", accuracy, control=control, site=label, **where),
-        measured("accuracy.delta", "share of examples", delta, site=label, **where),
-    ]
-    for member, s in zip(members, apart, strict=True):
-        if len(members) > 1:
-            out.append(
-                measured(
-                    "accuracy",
-                    "share of examples",
-                    statistics.proportion(s.correct),
-                    site=f"{label} without {member}",
-                    **where,
-                )
-            )
+        beside = _beside_draws(mine, rest[: len(sets)], intact, groups, kind)
+        made = [
+            m.model_copy(update={"control": beside.get(m.name)})
+            for m in effect_measurements(intact, [mine], [place], groups)
+        ]
+    elif breaking:
+        noise = search.without([removed], control=True)
+        made = effect_measurements(intact, [mine], [place], groups, noise, RANDOM_VECTOR)
+    else:
+        made = effect_measurements(intact, [mine], [place], groups)
+    for less, s in zip(within, rest[len(sets) :], strict=True):
+        (estimate,) = shares(s.correct, groups)
+        made.append(measured("accuracy", "share of examples", estimate, **{**place, "component": _name(less)}))
+    return made
+
+
+def _others(search: _Search, found: Members) -> list[Component]:
+    """What random sets are drawn from: for a breaking set what lies outside the candidates, of the same parts and anchors."""
+    if search.args.goal == "sufficient":
+        return [p for p in search.parts if p not in found]
+    layout = layout_of(search.ctx.subject)
+    out: dict[Component, None] = {}
+    for part in found:
+        spec = layout.stack(part.stack)
+        for block in range(len(spec.blocks)):
+            if part.part not in spec.parts_of(block):
+                continue
+            units = range(spec.size(block, part.part)) if part.units else [None]
+            out |= {part.but(block=block, units=() if u is None else (u,)): None for u in units}
+    wholes = {c.but(units=()) for c in search.parts}
+    return [c for c in out if c not in search.parts and (c.units or c not in wholes)]
+
+
+def random_sets(others: Sequence[Component], size: int, count: int, seed: int) -> list[Members]:
+    """At most `count` different random sets of a size; all there are where these are fewer, none where there are none."""
+    if size < 1 or size > len(others):
+        return []
+    if comb(len(others), size) <= count:
+        return [frozenset(s) for s in combinations(others, size)]
+    rng = np.random.default_rng(seed)
+    found: dict[Members, None] = {}
+    while len(found) < count:
+        found[frozenset(others[int(i)] for i in rng.choice(len(others), size, replace=False))] = None
+    return list(found)
+
+
+def _beside_draws(
+    mine: Scores, draws: Sequence[Scores], intact: Scores, groups: Groups, kind: str
+) -> dict[str, Control]:
+    """Controls by quantity, from the random sets, with the variation between them in their intervals."""
+    out: dict[str, Control] = {}
+    for q in (ACCURACY, NLL):
+        rows, own, base = np.stack([q.of(s) for s in draws]), q.of(mine), q.of(intact)
+        apart = over_draws(own - rows, groups, q.reach)
+        out[q.name] = control_of(kind, over_draws(rows, groups, q.bounds), apart)
+        out[f"{q.name}.delta"] = control_of(kind, over_draws(rows - base, groups, q.reach), apart)
     return out
 
 
-def _array(path: Path) -> Any:
+def _array(path: Path) -> Array:
     """The accuracies along the search."""
-    return as_array(
-        "search",
-        np.array([a for _, a in path] or [0.0]),
-        [("set", ["+".join(s) or "nothing" for s, _ in path] or ["none"])],
-        "share of examples",
-    )
+    labels = [_name(s) or "nothing" for s, _ in path] or ["none"]
+    return as_array("search", np.array([a for _, a in path] or [0.0]), [("set", labels)], "share of examples")

@@ -173,7 +173,7 @@ def _component_fields(components: Sequence[Component]) -> list[Where]:
     parts = {c.part for c in components}
     is_stream = parts <= {"embed", "resid_post"} or parts == {"resid_pre"}
     apart = len(parts) > 1 and len({c.block for c in components}) > 1 and not any(c.units for c in components)
-    shorts = _short([c.at("") for c in components]) if apart and not is_stream else []
+    shorts = _short([c.but(anchor="") for c in components]) if apart and not is_stream else []
     out: list[Where] = []
     for i, c in enumerate(components):
         unit = PARTS[c.part].unit or "unit"
@@ -195,7 +195,7 @@ def _short(places: Sequence[Place | None]) -> list[str]:
     one_stack, one_anchor = len({c.stack for c in members}) == 1, len({c.anchor for c in members}) == 1
 
     def text(c: Component) -> str:
-        short = str(c.at("") if one_anchor and not c.key else c)
+        short = str(c.but(anchor="") if one_anchor and not c.key else c)
         return short.removeprefix(f"{c.stack}.") if one_stack else short
 
     return [(" -> " if isinstance(p, Path) else " + ").join(map(text, _members(p))) if p else "" for p in places]

@@ -103,7 +103,7 @@ def _place(m: Measurement, apart: Mapping[str, object]) -> str:
     """A measurement's key without the coordinates that set two experiments apart."""
     changes: dict[str, str | None] = {c: None for c in apart if c != "anchor"}
     if "anchor" in apart and isinstance(m.place, Component):
-        changes["component"] = str(m.place.at(""))
+        changes["component"] = str(m.place.but(anchor=""))
     return m.model_copy(update=changes).key
 
 

@@ -157,8 +157,12 @@ class Quantity:
 
     def changes(self, a: Any, b: Any, groups: Groups) -> list[Estimate]:
         """Paired differences, one for each row."""
-        reach = None if self.bounds is None else (self.bounds[0] - self.bounds[1], self.bounds[1] - self.bounds[0])
-        return differences(a, b, groups, None if self.binary else reach)
+        return differences(a, b, groups, None if self.binary else self.reach)
+
+    @property
+    def reach(self) -> tuple[float, float] | None:
+        """What a difference of two values can be at least and at most, if known."""
+        return None if self.bounds is None else (self.bounds[0] - self.bounds[1], self.bounds[1] - self.bounds[0])
 
 
 def _mean_token_logit(scores: Scores) -> Rows:
@@ -258,20 +262,13 @@ def _changed(
     return [measured(name, q.unit, e, control=c, **where) for e, c, where in rows]
 
 
-def over_draws(q: Quantity, draws: Rows, groups: Groups) -> Estimate:
+def over_draws(draws: Rows, groups: Groups, bounds: tuple[float, float] | None = None) -> Estimate:
     """The mean of a control that was drawn several times, (draws, n): its interval holds the variation between draws too.
 
-    The half-widths for examples and for draws (Student's t over the draws' means) are added in quadrature.
+    The half-widths for examples and for draws (Student's t over the draws' means) are added in quadrature. For a
+    difference, give the draws of that difference. bounds: of one value.
     """
-    mean = average(draws.mean(0), groups, q.bounds)
-    return _widened(mean, draws.mean(1), q.bounds)
-
-
-def beyond_draws(q: Quantity, own: Rows, draws: Rows, groups: Groups) -> Estimate:
-    """Own minus the mean of the draws, on the same examples, with the variation between draws in its interval."""
-    reach = None if q.bounds is None else (q.bounds[0] - q.bounds[1], q.bounds[1] - q.bounds[0])
-    apart = average(own - draws.mean(0), groups, reach)
-    return _widened(apart, draws.mean(1), reach)
+    return _widened(average(draws.mean(0), groups, bounds), draws.mean(1), bounds)
 
 
 def _widened(estimate: Estimate, means: Rows, bounds: tuple[float, float] | None) -> Estimate:
