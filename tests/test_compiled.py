@@ -7,13 +7,14 @@ import json
 import random
 import re
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.planted.compiled import PROGRAMS, compile_case, main, write_case
+from experiments_db.places import Component, Path
 from tools.subjects import load_subject
 from tools.tasks import chance_level, from_records, read_jsonl
 
@@ -160,7 +161,7 @@ class Batch:
 
         return self.bench.o_proj(block).register_forward_pre_hook(hook)
 
-    def patch_path(self, text, op, perm):
+    def patch_path(self, perm, text, op):
         """Hooks by which one receiver alone sees the sender zeroed or taken from the donors."""
         sender, receiver = (parse(t) for t in text.split(" -> "))
         at, source = self.where(sender[3], perm)
@@ -170,14 +171,13 @@ class Batch:
             o, n = self.bench.o_proj(sender[0]).weight, x.shape[-1]
             mine = slice(sender[2] * n, (sender[2] + 1) * n)
             change = change @ (o[mine] if type(self.bench.model).__name__.startswith("GPT2") else o[:, mine].T)
-        add = lambda m, a: (a[0] + change, *a[1:])  # noqa: E731
+        add = lambda m, a: (a[0] + change, *a[1:])
         if receiver[1] == "logits":
             return [self.bench.norm.register_forward_pre_hook(add)]
         block = self.bench.blocks[receiver[0]]
         if receiver[1] == "mlp.out":
             return [block.get_submodule(self.bench.ln2).register_forward_pre_hook(add)]
-        norm, attn = block.get_submodule(self.bench.ln1), self.bench.o_proj(receiver[0])
-        attn = block.get_submodule(self.bench.o.split(".")[0])
+        norm, attn = block.get_submodule(self.bench.ln1), block.get_submodule(self.bench.o.split(".")[0])
         letter, head, seen = receiver[1][-1], receiver[2], {}
         first = norm.register_forward_pre_hook(lambda m, a: seen.update(h=a[0]))
 
@@ -209,6 +209,10 @@ def broken(bench, accuracy):
     return accuracy <= bench.chance + 0.15
 
 
+def ablating(texts, op):
+    return lambda x, perm: [x.ablate(t, op, perm) for t in texts]
+
+
 def of_kind(case, *kinds):
     return [f for f in case.truth if f.kind in kinds]
 
@@ -229,7 +233,7 @@ def test_necessary_components_break_the_task_one_by_one_at_their_positions(bench
     for fact in of_kind(case, "necessary"):
         for text in fact.components:
             for op in fact.ops:
-                found = b.accuracy(lambda x, p: [x.ablate(text, op, p)], fact.of_class, "other")
+                found = b.accuracy(ablating([text], op), fact.of_class, "other")
                 assert broken(b, found), (text, op, found)
 
 
@@ -237,7 +241,7 @@ def test_components_that_are_not_needed_change_nothing_together(bench):
     case, b = bench
     for fact in of_kind(case, "not_needed"):
         for op in fact.ops:
-            found = b.accuracy(lambda x, p: [x.ablate(t, op, p) for t in fact.components], fact.of_class)
+            found = b.accuracy(ablating(fact.components, op), fact.of_class)
             assert found == 1, (fact, op, found)
 
 
@@ -245,12 +249,12 @@ def test_redundant_components_break_the_task_only_together(bench):
     case, b = bench
     for fact in of_kind(case, "jointly_necessary"):
         for op in fact.ops:
-            found = b.accuracy(lambda x, p: [x.ablate(t, op, p) for t in fact.components], fact.of_class, "other")
+            found = b.accuracy(ablating(fact.components, op), fact.of_class, "other")
             assert broken(b, found), (fact, op, found)
     for fact in of_kind(case, "redundant"):
         for text in fact.components:
             for op in fact.ops:
-                assert b.accuracy(lambda x, p: [x.ablate(text, op, p)], fact.of_class, "other") == 1
+                assert b.accuracy(ablating([text], op), fact.of_class, "other") == 1
 
 
 def test_steps_are_not_needed_anywhere_but_where_the_truth_says(bench):
@@ -282,7 +286,7 @@ def test_paths_carry_what_the_task_needs_to_their_receiver_alone(bench):
     for fact in of_kind(case, "sends"):
         for text in fact.components:
             for op in fact.ops:
-                found = b.accuracy(lambda x, p: x.patch_path(text, op, p), fact.of_class, "other")
+                found = b.accuracy(partial(Batch.patch_path, text=text, op=op), fact.of_class, "other")
                 assert broken(b, found), (text, op, found)
 
 
@@ -295,7 +299,7 @@ def test_states_that_carry_a_value_bring_the_twins_answer(bench):
             keep = torch.tensor([s.source == fact.source and anchor in s.roles for s in x.samples])
             at = x.where(anchor, torch.arange(len(x.samples)))[0][..., None]
             twin = x.record(x.twins)[block, "resid_pre"]
-            hook = b.blocks[block].register_forward_pre_hook(lambda m, a: (torch.where(at, twin, a[0]), *a[1:]))
+            hook = b.blocks[block].register_forward_pre_hook(lambda m, a, at=at, new=twin: (torch.where(at, new, a[0]), *a[1:]))
             hits = x.hits(x.run([hook]), x.foils)
             moved, total = moved + int((hits & keep).sum()), total + int(keep.sum())
         if fact.of_class is None:
@@ -346,6 +350,14 @@ def test_there_are_programs_enough_in_three_families_and_each_case_is_made_the_s
         assert a.truth == c.truth and a.plan == c.plan
         assert all(torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), c.model.state_dict().values(), strict=True))
         assert a.samples("explore", 20) == c.samples("explore", 20)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_facts_are_written_in_the_projects_grammar(name):
+    for seed in SEEDS:
+        for fact in compile_case(name, seed).truth:
+            for text in fact.components:
+                assert str((Path if " -> " in text else Component).parse(text)) == text
 
 
 def test_a_seed_moves_the_mechanism():

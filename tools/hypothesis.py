@@ -44,7 +44,7 @@ def run(args: Args, ctx: Context) -> Outcome:
             raise ToolInputError(f"there is no hypothesis {args.handle!r}; there are {', '.join(known) or 'none yet'}")
         handle, old = args.handle, known[args.handle]
     statement = args.statement or (old.statement if old else "")
-    check_references(ctx, statement)
+    check_references(ctx, statement, digits=True)
     supports = tuple(dict.fromkeys([*(old.evidence_for if old else ()), *args.evidence_for]))
     contradicts = tuple(dict.fromkeys([*(old.evidence_against if old else ()), *args.evidence_against]))
     if args.status == "supported" and not supports:

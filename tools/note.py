@@ -25,5 +25,5 @@ class Args(ToolArgs):
 def run(args: Args, ctx: Context) -> Outcome:
     """Keep the note."""
     check_handles(ctx, args.experiments, "E")
-    check_references(ctx, args.text)
+    check_references(ctx, args.text, digits=True)
     return Outcome(text="noted", entries=(Note(text=args.text, experiments=tuple(args.experiments)),))

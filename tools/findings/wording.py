@@ -2,13 +2,36 @@
 
 import re
 
-from experiments_db.records import COORDINATES, parse_metric
+from experiments_db.records import COORDINATES
 from tools.methods.tool import Context, History, ToolInputError
 
 REFERENCE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}", re.DOTALL)
-# A decimal fraction or a percentage outside a reference and outside quotes is a measurement that was typed by hand.
-TYPED = re.compile(r"(?<![\w.{])\d+\.\d+\b|\b\d+(?:\.\d+)?\s?%")
-QUOTED = re.compile(r"`[^`]*`|'[^'\n]*'|\"[^\"\n]*\"")
+HANDLE = re.compile(r"\b[ENHFCQ]\d+\b")
+SPEC = re.compile(r"\b[a-zA-Z_]\w*:[\w.-]+=[\w.=,-]*\w")
+PLACE = re.compile(
+    r"(?<![\w.])[a-z_]\w*\.(?:\d+\.)?[a-z_]+(?:\.[a-z_]+)*(?:\[[\d, *-]+\])?(?:#\d+)?(?:@-?[\w.]+)?(?:<-[\w.:-]+)?"
+)
+LIST = r"-?\d+(?:\.\d+)?(?:(?:\s*(?:,|and|or|to|through|-|–)\s*)+-?\d+(?:\.\d+)?)*"
+NOUNS = r"(?:blocks?|layers?|heads?|mlps?|attentions?|neurons?|positions?|tokens?|channels?|units?|passes?|steps? )"
+NAMED = re.compile(rf"\b{NOUNS}\s+({LIST})(?!\s*%|\w)", re.IGNORECASE)
+HEAD = re.compile(r"(?<![\w.-])(\d+)\.(\d+)(?![\w.%]|\s*(?:%|percent|per cent|nats?|logits?|points?|of\b))")
+BEFORE_A_NUMBER = frozenset(
+    "is was were be to by from at of about accuracy equals than roughly around only nearly reaches = < > ≈ ~".split()
+)
+QUOTED = re.compile(r"`([^`]*)`|(?<!\w)'([^']{0,400})'(?!\w)|\"([^\"]{0,400})\"|“([^”]{0,400})”")
+WORDS = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
+    "twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million dozen half halves third thirds quarter "
+    "quarters fifth fifths tenth tenths percent percentage twice thrice double triple tenfold zero-point"
+).split()
+COUNTED = (
+    r"(?:heads?|blocks?|layers?|mlps?|components?|positions?|tokens?|tasks?|kinds?|classes|operands?|numbers?|digits?|"
+    r"words?|sets?|neurons?)"
+)
+TYPED = re.compile(
+    rf"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)\s?(?:%|percent\b|per cent\b)?|\b(?:{'|'.join(WORDS)})\b(?!\s+(?:\w+\s+)?{COUNTED}\b)|%",
+    re.IGNORECASE,
+)
 
 
 def check_handles(ctx: Context, handles: list[str], letter: str) -> None:
@@ -20,28 +43,80 @@ def check_handles(ctx: Context, handles: list[str], letter: str) -> None:
 
 
 def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
-    """Raise ToolInputError for a reference that names no measurement and, if asked, for a measurement typed as digits."""
+    """Raise ToolInputError for a reference that names no measurement and, if asked, for a quantity typed by hand.
+
+    Figures and number words may stand in references, handles, places, task specs and quotations of the examples only.
+    """
     problems = ctx.history.unresolved(text)
     if problems:
         raise ToolInputError("; ".join(problems))
-    if digits:
-        typed = TYPED.search(QUOTED.sub("", REFERENCE.sub("", text)))
-        if typed:
-            meant = could_mean(ctx.history, typed.group())
-            instead = (
-                f"it could be {', '.join(meant)}"
-                if meant
-                else "nothing measured in this run rounds to it; a reference looks like {{E1.accuracy[task=addition]}}"
-            )
-            raise ToolInputError(
-                f"{typed.group()!r} is typed by hand: write the measurement's reference instead, so that its value comes from "
-                f"the record: {instead} (recall E1 lists the names of E1)"
-            )
+    if not digits:
+        return
+    typed = TYPED.search(_without_names(ctx, text))
+    if typed:
+        word = typed.group().strip()
+        meant = could_mean(ctx.history, word) if re.fullmatch(r"-?(?:\d+(?:\.\d+)?|\.\d+)\s?%?", word) else []
+        instead = (
+            f"it could be {', '.join(meant)}"
+            if meant
+            else "a reference looks like {{E1.accuracy[task=addition]}}, and blocks and heads are named as such (block 3, head 1.0)"
+        )
+        raise ToolInputError(
+            f"{word!r} is typed by hand: write the measurement's reference instead, so that its value comes from "
+            f"the record: {instead} (recall E1 lists the names of E1)"
+        )
+
+
+def _without_names(ctx: Context, text: str) -> str:
+    """The text without what may hold figures: references, handles, places, task specs, quotations of the examples."""
+    text = QUOTED.sub(
+        lambda m: " " if _is_quotation(ctx, next(g for g in m.groups() if g is not None)) else m.group(), text
+    )
+    text = HANDLE.sub(" ", PLACE.sub(" ", SPEC.sub(lambda m: _unless_task(ctx, m), REFERENCE.sub(" ", text))))
+    spec = ctx.subject.spec()
+
+    def exists(name: str) -> bool:
+        block, _, unit = name.partition(".")
+        return int(block) < len(spec.blocks) and int(unit) < spec.n_heads and unit == str(int(unit))
+
+    def head(m: re.Match[str]) -> str:
+        before = re.findall(r"\S+", m.string[: m.start()])[-1:]
+        free = not before or before[0].lower().strip("(,;:") not in BEFORE_A_NUMBER
+        return " " if free and exists(m.group()) else m.group()
+
+    def named(m: re.Match[str]) -> str:
+        fractions = [n for n in re.findall(r"\d+\.\d+", m[1]) if not exists(n)]
+        return m.group() if fractions else re.sub(r"[\d.]", " ", m.group())
+
+    return HEAD.sub(head, NAMED.sub(named, text))
+
+
+def _unless_task(ctx: Context, m: re.Match[str]) -> str:
+    try:
+        ctx.tasks.get(m.group())
+    except ValueError:
+        return m.group()
+    return " "
+
+
+def _is_quotation(ctx: Context, quoted: str) -> bool:
+    """Whether a quoted text stands, word for word, in a prompt or an answer that this run has looked at; or has no figure."""
+    if not TYPED.search(quoted):
+        return True
+    tasks = {m.task for h in ctx.history.handles("E") for m in ctx.history.measurements_of(h)[:1] if m.task}
+    for name in sorted(tasks):
+        try:
+            examples = ctx.tasks.get(name).examples("explore", 256, ctx.seed)
+        except ValueError:
+            continue
+        if any(quoted in text for e in examples for text in (e.prompt, e.answer, e.prompt + e.answer, e.twin or "")):
+            return True
+    return False
 
 
 def could_mean(history: History, typed: str, most: int = 6) -> list[str]:
     """References to this run's measurements that round to a number as it was typed (0.97, 97%, 97.4 %), newest first."""
-    digits = typed.rstrip("% ")
+    digits = typed.rstrip("% ").replace(",", "")
     scale = 0.01 if typed.endswith("%") else 1.0
     half = 0.5 * scale * 10.0 ** -len(digits.partition(".")[2])
     number = scale * float(digits)
@@ -52,11 +127,3 @@ def could_mean(history: History, typed: str, most: int = 6) -> list[str]:
             where = ", ".join(f"{c}={row[c]}" for c in COORDINATES if row[c] is not None)
             found.append("{{" + f"{row['experiment']}.{row['name']}" + (f"[{where}]" if where else "") + "}}")
     return found[:most]
-
-
-def measured_already(ctx: Context, metric: str) -> str | None:
-    """The experiment of this run that has measured something the metric describes, if any."""
-    name, wanted = parse_metric(metric)
-    where: dict[str, dict[str, str]] = {"name": {"=": name}, **{k: {"=": v} for k, v in wanted.items()}}
-    rows = ctx.history.select(where, [], "mean", None, False, 1, True)
-    return str(rows[0]["experiment"]) if rows else None

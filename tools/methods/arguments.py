@@ -82,3 +82,6 @@ def check_blocks(ctx: Context, blocks: list[int], what: str = "layers") -> list[
     if bad:
         raise ToolInputError(f"{what}: {bad[0]} is out of range: this model has blocks 0 to {n - 1}")
     return sorted(set(blocks)) or list(range(n))
+
+SplitName = Literal["explore", "confirm"]
+SPLIT: Any = Field(default="explore", description="going away")

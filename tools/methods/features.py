@@ -37,11 +37,11 @@ def collect(
 def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     """One label for each example; ToolInputError lists the labels there are.
 
-    `name` is a key of the task's metadata or one of `answer`, `answer_first_char`, `prompt_length`; with ` % k` after it,
+    `name` is a label, a key of the task's metadata or one of `answer`, `answer_first_char`, `prompt_length`; with ` % k` after it,
     a whole number's remainder (parity is `% 2`).
     """
     base, _, modulus = (part.strip() for part in name.partition("%"))
-    known = sorted(set.intersection(*(set(e.metadata) for e in examples))) if examples else []
+    known = sorted(set.intersection(*(set(e.values) for e in examples))) if examples else []
     if base not in known and base not in DERIVED:
         raise ToolInputError(f"label: this task has no {base!r}; its examples have {', '.join([*known, *DERIVED])}")
     values: list[Label] = []
@@ -55,7 +55,7 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
             case "prompt_length":
                 value = len(e.prompt)
             case _:
-                value = e.metadata[base]
+                value = e.values[base]
         values.append(value)
     if not modulus:
         return values

@@ -1,5 +1,6 @@
 """What every estimate and every test says, the groups they count, and when they refuse."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +15,9 @@ MINIMUM: dict[str, int] = {
     "paired_difference": 64,
     "paired_difference of 0/1": 5,
     "ratio": 64,
-    "correlation": 64,
-    "auroc": 16,
-    "r_squared": 64,
+    "correlation": 32,
+    "auroc": 5,
+    "r_squared": 24,
     "test": 64,
     "test of bounded": 5,
 }
@@ -44,7 +45,8 @@ class TooFewGroups(Undefined):
 class Estimate:
     """A value with its interval. `n` counts examples, `groups` the independent problems behind them.
 
-    An end is infinite where the data say nothing about it (all values equal, and no bounds known).
+    An end is infinite, or that of its range, where the data say nothing about it: all values equal and no bounds known, or
+    tails too heavy for what is asked. `method` then says so.
     """
 
     value: float
@@ -124,3 +126,12 @@ def finite(values: ArrayLike, groups: Groups, what: str = "values") -> Array:
     if not np.isfinite(out).all():
         raise Undefined(f"{what} that are not finite")
     return out
+
+
+def estimates(value: Array, low: Array, high: Array, groups: Groups, level: float, method: str) -> list[Estimate]:
+    """One Estimate for each of the values (k,) and their ends; says where an end is unknown."""
+    named = {False: method, True: f"{method}: unknown"}
+    return [
+        Estimate(float(v), float(a), float(b), groups.n, groups.count, level, named[not math.isfinite(b - a)])
+        for v, a, b in zip(value, low, high)
+    ]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tools.statistics import gaffke, skewed
-from tools.statistics.estimate import Array, Estimate, Groups, Undefined, finite
+from tools.statistics.estimate import Array, Estimate, Groups, Undefined, estimates, finite
 
 Bounds = tuple[float, float]
 TINY = skewed.TINY
@@ -56,7 +56,7 @@ def means(
         within(values, bounds)
         low, high = gaffke.ends(sums, weight, bounds, level)
         low, high, method = np.minimum(low, centre), np.maximum(high, centre), "Gaffke"
-    return [Estimate(float(c), float(a), float(b), g.n, g.count, level, method) for c, a, b in zip(centre, low, high)]
+    return estimates(centre, low, high, g, level, method)
 
 
 def within(values: ArrayLike, bounds: Bounds) -> None:
@@ -67,12 +67,11 @@ def within(values: ArrayLike, bounds: Bounds) -> None:
 
 
 def summed(values: ArrayLike, groups: Groups, weights: ArrayLike | None) -> tuple[Array, Array]:
-    """Weighted sums and sums of weights within groups, both (k, G) for values (k, n)."""
+    """Weighted sums (k, G) and sums of weights within groups for values (k, n); (1, G) where all rows have the same."""
     x = finite(values, groups)
     if weights is None:
-        sums = groups.sums(x)
-        return sums, np.broadcast_to(groups.sizes, sums.shape)
-    w = np.broadcast_to(finite(weights, groups, "weights"), x.shape)
+        return groups.sums(x), groups.sizes[None]
+    w = np.atleast_2d(finite(weights, groups, "weights"))
     if w.size and (w.min() < 0 or (w.sum(-1) <= 0).any()):
         raise Undefined("weights that are below 0, or all 0")
     return groups.sums(x * w), groups.sums(w)
@@ -114,7 +113,7 @@ def proportions(successes: ArrayLike, groups: ArrayLike | Groups, level: float =
     low = np.where(p > 0, special.betaincinv(np.maximum(hits, TINY), n - hits + 1, tail), 0.0)
     high = np.where(p < 1, special.betaincinv(hits + 1, np.maximum(n - hits, TINY), 1 - tail), 1.0)
     method = "Clopper-Pearson" + method
-    return [Estimate(float(c), float(a), float(b), g.n, g.count, level, method) for c, a, b in zip(p, low, high)]
+    return estimates(p, low, high, g, level, method)
 
 
 def effective(variance: Array, sums: Array, sizes: Array, level: float) -> tuple[Array, str]:
@@ -170,7 +169,7 @@ def paired_differences(
     middle, half = up - down, q * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
     low, high = np.clip(middle - half, -1, value), np.clip(middle + half, value, 1)
     method = "Bonett-Price" + method
-    return [Estimate(float(c), float(u), float(v), g.n, g.count, level, method) for c, u, v in zip(value, low, high)]
+    return estimates(value, low, high, g, level, method)
 
 
 def binary(values: Array) -> bool:

@@ -16,7 +16,9 @@ ROTARY_SHARE = 0.25  # of a head's dimensions (GPT-NeoX)
 
 @dataclass(frozen=True)
 class Plan:
-    """Where each step lies, and the model's shape. places: step -> (block, head; None for an MLP)."""
+    """Where each step lies, and the model's shape. places: step -> (block, head; None for an MLP).
+    idle: what all other places hold: zero, noise or a shadow. hidden: neurons of each MLP. norm: see `weights`.
+    """
 
     family: Family
     blocks: int
@@ -25,7 +27,7 @@ class Plan:
     width: int
     hidden: int
     norm: Literal["epsilon", "anchor"]
-    parallel: bool
+    parallel: bool  # attention and MLP of a block read the same residual stream
     places: dict[str, tuple[int, int | None]]
     idle: dict[tuple[int, int | None], str]
 
@@ -53,9 +55,9 @@ def plan(design: Design, family: Family, rng: random.Random) -> Plan:
 def _places(
     design: Design, heads: int, parallel: bool, rng: random.Random
 ) -> tuple[int, dict[str, tuple[int, int | None]]]:
-    least = 2
-    for attempt in range(100_000):
-        blocks = rng.randint(min(6, least + attempt // 5000), 6)
+    """Blocks and places by rejection: each place with one step, each writer before its readers."""
+    for _ in range(100_000):
+        blocks = rng.randint(2, 6)
         places: dict[str, tuple[int, int | None]] = {
             s.name: (rng.randrange(blocks), rng.randrange(heads) if isinstance(s, Head) else None) for s in design.steps
         }

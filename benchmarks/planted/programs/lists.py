@@ -32,10 +32,7 @@ def _listed(
 
     outs = tuple(sorted(set(answer.values()))) if answer else letters
     words = tuple(dict.fromkeys((*letters, *outs, "?")))
-    return Design(
-        words, {"out": outs, **(variables or {})}, tuple(steps(letters, back)), draw,
-        lambda v: show(v) if len(v) >= back else None, flows,
-    )  # fmt: skip
+    return Design(words, {"out": outs, **(variables or {})}, tuple(steps(letters, back)), draw, show, flows)
 
 
 def previous(rng: random.Random) -> Design:
