@@ -12,7 +12,8 @@ from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 
 PAGE = 200  # measurements on one page of an experiment
-HANDLE = re.compile(r"\b[EHPCN][1-9][0-9]{0,8}\b")
+LETTERS = "EFHCNQ"
+HANDLE = re.compile(rf"\b[{LETTERS}][1-9][0-9]{{0,8}}\b")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Links:
         """Whatever a handle names."""
         if handle.startswith("E"):
             return self.experiment(name, handle)
-        tab = {"H": "hypotheses", "P": "hypotheses", "C": "report", "N": "report"}[handle[0]]
+        tab = "hypotheses" if handle.startswith("H") else "report"
         return f"#{handle}" if self.single_file else f"{self.run(name, tab)}#{handle}"
 
 

@@ -22,6 +22,18 @@ from tools.engine.sites import HEADED, Edit, Kind, Site, SiteError
 
 
 @dataclass(frozen=True)
+class Sum:
+    """One line of a block's equation: the terms add up to what `reader` is given.
+
+    reader: a module of the block, or nothing for what leaves the block. terms: kinds of site, or `in:PATH` and `out:PATH`
+    for what a module of the block is given and what it gives.
+    """
+
+    reader: str
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StackSpec:
     """What a family tells about one stack of blocks; module paths are relative to a block.
 
@@ -30,6 +42,8 @@ class StackSpec:
     attention: the self-attention module, whose queries, keys, values and pattern are in reach; None where they are not.
     mid: whether attention's output is added to the residual stream before the MLP reads it.
     causal: whether a token is never influenced by a later one.
+    equation: how the block's parts add up, as the family declares it.
+    refused: kinds of site that are not what their name says in this model, with the reason.
     lock: held while blocks are called or replaced, so that threads do not run into each other's hooks.
     """
 
@@ -43,11 +57,18 @@ class StackSpec:
     attention: str | None = None
     mid: bool = False
     causal: bool = True
+    equation: tuple[Sum, ...] = ()
+    refused: Mapping[Kind, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of site that this stack has."""
+        """The kinds of site that this stack has, but for those that are refused."""
+        return tuple(k for k in self.declared if k not in self.refused)
+
+    @property
+    def declared(self) -> tuple[Kind, ...]:
+        """The kinds of site that the family names for this stack."""
         cross: tuple[Kind, ...] = ("cross.z", "cross.out") if self.cross_o_proj else ()
         inner: tuple[Kind, ...] = INNER if self.attention else ()
         mid: tuple[Kind, ...] = ("resid_mid",) if self.mid else ()
@@ -55,6 +76,8 @@ class StackSpec:
 
     def check(self, site: Site) -> None:
         """Raise SiteError unless the site is one of this stack's."""
+        if site.stack == self.name and site.kind in self.refused:
+            raise SiteError(f"{site} is refused for this model: {self.refused[site.kind]}")
         if site.stack != self.name or not 0 <= site.block < len(self.blocks) or site.kind not in self.kinds:
             raise SiteError(
                 f"{site} does not exist here: stack {self.name!r} has blocks 0 to {len(self.blocks) - 1} "

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tools.subjects.family import Family, Fields, StackPaths
+from tools.subjects.family import Family, Fields, StackPaths, post_norm
 
 
 def _arguments(fields: Fields, _: Fields) -> dict[str, Any]:
@@ -20,9 +20,10 @@ FAMILY = Family(
             o_proj="attention.output.dense",
             down_proj="output.dense",
             arguments=_arguments,
+            equation=lambda _: post_norm("attention.output.LayerNorm", "output.LayerNorm"),
             attention="attention.self",
             mid=lambda _: False,  # the norm comes after the sum
-            causal=False,
+            causal=lambda config: config.is_decoder,
         ),
     ),
     head="cls",

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tools.engine.adapter import StackSpec
+from tools.engine.adapter import StackSpec, Sum
 
 Fields = Mapping[str, Tensor]
 Arguments = Callable[[Fields, Fields], dict[str, Any]]
+Equation = Callable[[Any], tuple[Sum, ...]]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class StackPaths:
     after_blocks: modules applied to the last block's output before it is read or handed on; absent ones are skipped.
     heads: name of the configuration's attribute with the number of attention heads.
     attention: the self-attention module; where it is not given, the one that holds `o_proj`.
+    equation: from the configuration, how the parts of a block add up; the integrity gate holds the model to it.
     mid: from the configuration, whether the MLP reads the residual stream with attention's output already in it.
+    causal: from the configuration, whether a token is never influenced by a later one.
     """
 
     name: str
@@ -30,12 +33,32 @@ class StackPaths:
     o_proj: str
     down_proj: str
     arguments: Arguments
+    equation: Equation
     after_blocks: tuple[str, ...] = ()
     cross_o_proj: str | None = None
     heads: str = "num_attention_heads"
     attention: str | None = None
     mid: Callable[[Any], bool] = lambda _: True
-    causal: bool = True
+    causal: Callable[[Any], bool] = lambda config: getattr(config, "is_causal", True) is not False
+
+
+def sequential(reads_mid: str) -> tuple[Sum, ...]:
+    """Attention's output is added before the MLP reads the stream through the module `reads_mid` (pre-norm)."""
+    return (Sum(reads_mid, ("resid_pre", "attn.out")), Sum("", (f"in:{reads_mid}", "mlp.out")))
+
+
+def parallel() -> tuple[Sum, ...]:
+    """Attention and MLP read the same stream, and both outputs are added to it."""
+    return (Sum("", ("resid_pre", "attn.out", "mlp.out")),)
+
+
+def post_norm(after_attention: str, after_mlp: str) -> tuple[Sum, ...]:
+    """A norm follows each sum, and the second one's output leaves the block."""
+    return (
+        Sum(after_attention, ("resid_pre", "attn.out")),
+        Sum(after_mlp, (f"out:{after_attention}", "mlp.out")),
+        Sum("", (f"out:{after_mlp}",)),
+    )
 
 
 @dataclass(frozen=True)
@@ -71,7 +94,8 @@ class Family:
                 cross_o_proj=paths.cross_o_proj,
                 attention=paths.attention or paths.o_proj.rpartition(".")[0],
                 mid=paths.mid(config),
-                causal=paths.causal,
+                causal=paths.causal(config),
+                equation=paths.equation(config),
             )
         return specs
 
@@ -124,10 +148,11 @@ def decoder(
     after_blocks: tuple[str, ...],
     o_proj: str,
     down_proj: str,
+    equation: Equation,
     mid: Callable[[Any], bool] = lambda _: True,
 ) -> Family:
     """A decoder-only language model: one causal stack called `decoder`."""
-    stack = StackPaths("decoder", body, blocks, o_proj, down_proj, decoder_arguments, after_blocks, mid=mid)
+    stack = StackPaths("decoder", body, blocks, o_proj, down_proj, decoder_arguments, equation, after_blocks, mid=mid)
     return Family(name, architectures, (stack,), capabilities=frozenset({"next_token", "cached_generation"}))
 
 

@@ -1,6 +1,6 @@
 """Llama (Touvron et al. 2023) and the families that share its block: Mistral, Qwen 2 and 3."""
 
-from tools.subjects.family import decoder
+from tools.subjects.family import decoder, sequential
 
 FAMILY = decoder(
     "llama",
@@ -10,4 +10,5 @@ FAMILY = decoder(
     after_blocks=("norm",),
     o_proj="self_attn.o_proj",
     down_proj="mlp.down_proj",
+    equation=lambda _: sequential("post_attention_layernorm"),
 )

@@ -4,6 +4,7 @@ Programs and edits are arguments. The model is never changed, so nothing has to 
 what was run before it.
 """
 
+import copy
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.decoding import decode_cached, decode_uncached
 from tools.engine.executor import SweepCost, Variant, sweep, trace
 from tools.engine.programs import LayerProgram
-from tools.engine.sites import Edit, Site
+from tools.engine.sites import Edit, Kind, Site
 from tools.subjects.family import Family, readout
 
 Program = LayerProgram | Sequence[int] | None
@@ -98,13 +99,16 @@ class Subject:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What this family can do beyond running programs, edits and captures."""
-        return self.family.capabilities
+        """What this model can do beyond running programs, edits and captures."""
+        both_ways = not self.spec().causal
+        return self.family.capabilities - ({"next_token", "cached_generation"} if both_ways else frozenset())
 
     def require(self, capability: str) -> None:
         """Raise CapabilityError, with the family's reason, unless the capability is there."""
         if capability not in self.capabilities:
             reason = dict(self.family.refusals).get(capability, "not offered by this family")
+            if capability in self.family.capabilities:
+                reason = "its configuration says is_causal: false, so each position has seen the tokens that follow it"
             raise CapabilityError(f"{self.name} ({self.family.name}) cannot do {capability}: {reason}")
 
     def spec(self, stack: str | None = None) -> StackSpec:
@@ -113,6 +117,12 @@ class Subject:
         if name not in self.stacks:
             raise SubjectError(f"{self.name} has no stack {name!r}; it has {', '.join(self.stacks)}")
         return self.stacks[name]
+
+    def without(self, refused: Mapping[str, Mapping[Kind, str]]) -> "Subject":
+        """The same subject with some kinds of site refused: by stack and kind, the reason."""
+        other = copy.copy(self)
+        other.stacks = {n: replace(s, refused={**s.refused, **refused.get(n, {})}) for n, s in self.stacks.items()}
+        return other
 
     @property
     def max_positions(self) -> int | None:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tools.subjects.family import Family, Fields, StackPaths
+from tools.engine.adapter import Sum
+from tools.subjects.family import Family, Fields, StackPaths, sequential
 
 
 def _encoder(fields: Fields, _: Fields) -> dict[str, Any]:
@@ -28,9 +29,10 @@ FAMILY = Family(
             o_proj="self_attn.out_proj",
             down_proj="fc2",
             arguments=_encoder,
+            equation=lambda _: sequential("final_layer_norm"),
             after_blocks=("layer_norm",),
             heads="encoder_attention_heads",
-            causal=False,
+            causal=lambda _: False,
         ),
         StackPaths(
             "decoder",
@@ -40,6 +42,11 @@ FAMILY = Family(
             down_proj="fc2",
             cross_o_proj="encoder_attn.out_proj",
             arguments=_decoder,
+            equation=lambda _: (
+                Sum("encoder_attn_layer_norm", ("resid_pre", "attn.out")),
+                Sum("final_layer_norm", ("in:encoder_attn_layer_norm", "cross.out")),
+                Sum("", ("in:final_layer_norm", "mlp.out")),
+            ),
             after_blocks=("layer_norm",),
             heads="decoder_attention_heads",
         ),

@@ -1,0 +1,350 @@
+"""The integrity gate: is each part of this model what its name says, and does an edit do what is asked, and nothing else?
+
+Everything that the engine reads and changes is compared with the plain transformers model, under hooks of the gate's own
+(`tools.findings.plain`), on two short batches of tokens drawn from the model's vocabulary. Right logits are no proof: other
+libraries called the middle of the block `attn_out` for years with correct logits. What fails is refused for this model.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tools.engine.executor import Variant
+from tools.engine.sites import HEADED, Edit, Kind, Site
+from tools.findings.integrity_report import Check, IntegrityReport, Verdict
+from tools.findings.plain import Change, Plain, Seen
+from tools.subjects import Inputs, Subject
+
+Op = Literal["set", "add", "scale", "project_out", "self"]
+OPS: tuple[Op, ...] = ("set", "add", "scale", "project_out")
+LIMITS = {torch.float64: 1e-8, torch.float32: 5e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}
+ROWS, LENGTH, CHUNK = 2, 5, 32
+WORK = {"cpu": 2e11, "cuda": 1e14}  # floating-point operations that the edits may take, about seconds each
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One edit in the gate's own terms. unit: a head, or None for all channels. at: each row's position, or None for all.
+
+    value: (batch, seq, channels or those of the unit); only its entries at `at` count.
+    """
+
+    site: Site
+    op: Op
+    value: Tensor
+    unit: slice | None
+    head: int | None
+    at: Tensor | None
+
+    def of(self, before: Tensor) -> Tensor:
+        """What the activation (batch, seq, channels) is to become."""
+        if self.op == "self":
+            return before
+        after = before.clone()
+        for row in range(before.shape[0]):
+            for position in range(before.shape[1]) if self.at is None else [int(self.at[row])]:
+                old = before[row, position, self.unit or slice(None)].double()
+                value = self.value[row, position].double()
+                match self.op:
+                    case "set":
+                        new = value
+                    case "add":
+                        new = old + value
+                    case "scale":
+                        new = old * -1.5
+                    case _:
+                        new = old - (old @ value) / (value @ value) * value
+                after[row, position, self.unit or slice(None)] = new
+        return after
+
+    def edit(self) -> Edit:
+        """The same in the engine's terms."""
+        if self.op == "scale":
+            return Edit(self.site, "scale", torch.tensor(-1.5), self._positions(), self.head)
+        value = self.value
+        if self.at is not None:
+            value = value[torch.arange(len(value)), self.at][:, None]
+        return Edit(self.site, "set" if self.op == "self" else self.op, value, self._positions(), self.head)
+
+    def _positions(self) -> Tensor | None:
+        return None if self.at is None else self.at[:, None]
+
+    def __str__(self) -> str:
+        unit = "whole" if self.head is None else f"head {self.head}"
+        return f"{self.op} at {self.site}, {unit}, {'all positions' if self.at is None else 'one position'}"
+
+
+@dataclass
+class _Book:
+    """Comparisons as they are made, by (check, stack, part); `still`: edits that move no logits of the plain model."""
+
+    limit: float
+    cases: dict[tuple[str, str, str], list[tuple[float, str]]] = field(default_factory=dict)
+    unseen: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    still: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, name: str, error: float, where: str = "", site: tuple[str, str] = ("", "")) -> None:
+        self.cases.setdefault((name, *site), []).append((error if math.isfinite(error) else 1e9, where))
+
+    def same(self, name: str, got: Tensor, want: Tensor, where: str, site: tuple[str, str] = ("", "")) -> None:
+        """Note how far `got` is from `want`, relative to the size of `want`."""
+        if got.shape != want.shape:
+            self.add(name, math.inf, f"{where}: shape {tuple(got.shape)}, not {tuple(want.shape)}", site)
+        else:
+            self.add(name, _off(got, want), where, site)
+
+    def checks(self) -> tuple[Check, ...]:
+        made: list[Check] = []
+        for (name, stack, part), cases in self.cases.items():
+            worst, where = max(cases)
+            verdict: Verdict = "holds" if worst <= self.limit else "fails"
+            detail = "" if verdict == "holds" else f"{where}, off by {worst:.2g} of its size"
+            still = self.still.get((stack, part), 0) if name == "effect" else 0
+            made.append(Check(name, stack, part, verdict, len(cases), worst, self.limit, detail, still))
+        for (name, stack, part), why in self.unseen.items():
+            made.append(Check(name, stack, part, "not seen", 0, 0.0, self.limit, why))
+        return tuple(made)
+
+
+def check(
+    subject: Subject, batch: Callable[[Sequence[Sequence[int]]], Inputs] | None = None, seed: int = 0
+) -> IntegrityReport:
+    """Hold a subject against its plain transformers model.
+
+    batch: rows of tokens to inputs, where they need more than tokens (sound). Takes seconds on small models; on large ones
+    edits are tried at fewer blocks. The same model and seed give the same comparisons.
+    """
+    started = time.perf_counter()
+    make = batch or subject.inputs
+    even, ragged = _rows(subject, seed)
+    book = _Book(LIMITS.get(subject.dtype, 1e-2))
+    asks: list[Ask] = []
+    with subject.evaluating(), _noting(book, "identity"):
+        plain, inputs = Plain(subject), make(even)
+        clean = plain.logits(inputs.fields)
+        book.add("finite", 0.0 if bool(clean.isfinite().all()) else math.inf, "the plain model's logits are not finite")
+        _identity(subject, inputs, clean, book)
+        _independent(subject, plain, make, even, ragged, book)
+        seen = plain.see(inputs.fields)
+        _parts(subject, inputs, seen, book)
+        asks = _asks(subject, seen, inputs, seed)
+        _edits(subject, plain, inputs, seen, asks, book)
+    blocks = {s: tuple(sorted({a.site.block for a in asks if a.site.stack == s})) for s in subject.stacks}
+    return IntegrityReport(book.checks(), blocks, round(time.perf_counter() - started, 2))
+
+
+@contextmanager
+def _noting(book: _Book, name: str, site: tuple[str, str] = ("", "")) -> Generator[None]:
+    """An error on the way is a check that fails."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # whatever goes wrong, the model is not what its family says
+        first = str(error).strip().split("\n")[0]
+        book.add(name, math.inf, f"{type(error).__name__}: {first[:200]}", site)
+
+
+def _off(got: Tensor, want: Tensor) -> float:
+    """Distance from `want` relative to its norm; not a number counts as infinitely far."""
+    got, want = got.double(), want.double()
+    gap, size = (got - want).norm(), want.norm()
+    return 0.0 if gap == 0 else float(gap / size) if size > 0 else math.inf
+
+
+def _rows(subject: Subject, seed: int) -> tuple[list[list[int]], list[list[int]]]:
+    """(rows of one length, rows of several) of tokens that mean something to the model."""
+    config, tokenizer = subject.model.config, subject.tokenizer
+    special = set(tokenizer.all_special_ids if tokenizer is not None else ())
+    special |= {getattr(config, f"{n}_token_id", None) for n in ("pad", "bos", "eos", "decoder_start")}
+    size = min(config.vocab_size, len(tokenizer) if tokenizer is not None else config.vocab_size)
+    ordinary = [i for i in range(size) if i not in special] or list(range(size))
+    length = min(LENGTH, subject.max_positions or LENGTH)
+    picked = torch.randint(len(ordinary), (ROWS + 1, length), generator=torch.Generator().manual_seed(seed)).tolist()
+    even = [[ordinary[i] for i in row] for row in picked]
+    return even[:ROWS], [even[0], even[1][: max(1, length // 2)], even[2][:1], even[2]]
+
+
+def _identity(subject: Subject, inputs: Inputs, clean: Tensor, book: _Book) -> None:
+    spec = subject.spec()
+    every = tuple(range(len(spec.blocks)))
+    whole = {name: range(len(s.blocks)) for name, s in subject.stacks.items()}
+    book.same("identity", subject.run(inputs).logits, clean, "a plain run")
+    book.same("identity", subject.run(inputs, whole).logits, clean, "a run of all blocks in order")
+    (swept,), _ = subject.sweep(inputs, [Variant(every)], lambda h, _: subject.unembed(h))
+    book.same("identity", swept, clean, "a sweep")
+
+
+def _independent(
+    subject: Subject,
+    plain: Plain,
+    make: Callable[[Sequence[Sequence[int]]], Inputs],
+    even: list[list[int]],
+    ragged: list[list[int]],
+    book: _Book,
+) -> None:
+    """Each row by itself in the plain model against the engine's batches: together, in reverse, among shorter rows."""
+    alone = {tuple(row): plain.logits(make([row]).fields)[0] for row in [*even, *ragged]}
+    for rows, where in ((even, "beside others"), (even[::-1], "in another order"), (ragged, "beside padding")):
+        logits = subject.run(make(rows)).logits
+        for row, got in zip(rows, logits, strict=True):
+            book.same("rows", got[: len(row)], alone[tuple(row)], f"a row of {len(row)} tokens {where}")
+    if subject.spec().causal:
+        for row in even:
+            book.same("causal", alone[tuple(row)][:1], plain.logits(make([row[:1]]).fields)[0], "the first token's logits")
+            other = [*row[:-1], even[0][0] if row[-1] != even[0][0] else even[0][1]]
+            later = plain.logits(make([other]).fields)[0]
+            book.same("causal", later[:-1], alone[tuple(row)][:-1], "logits before a token that is changed")
+
+
+def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
+    """Readings, the block's equation, projections and patterns."""
+    sites = [Site(s.name, b, k) for s in subject.stacks.values() for b in range(len(s.blocks)) for k in s.declared]
+    run = subject.run(inputs, capture=sites)
+    mine = run.captured
+    book.same("identity", run.logits, seen.logits, "a run in which every part is read")
+    for site in sites:
+        where = (site.stack, site.kind)
+        if site not in seen.parts:
+            book.unseen[("reading", *where)] = f"block {site.block}: the plain model does not show it"
+        else:
+            book.same("reading", mine[site], seen.parts[site], f"block {site.block}", where)
+    for spec in subject.stacks.values():
+        for b, block in enumerate(spec.blocks):
+            at = {kind: mine[Site(spec.name, b, kind)] for kind in spec.declared}
+            edges = {"resid_pre": seen.parts[Site(spec.name, b, "resid_pre")]}
+
+            def term(name: str, b: int = b, at: dict[Kind, Tensor] = at, edges: dict[str, Tensor] = edges) -> Tensor:
+                if name in edges:
+                    return edges[name]
+                return seen.modules[spec.name, b, name] if ":" in name else at[name]  # type: ignore[index]  # else a kind
+
+            for line in spec.equation:
+                leaves = seen.parts[Site(spec.name, b, "resid_post")]
+                total = seen.modules[spec.name, b, f"in:{line.reader}"] if line.reader else leaves
+                added = sum(term(t) for t in line.terms)
+                assert isinstance(added, Tensor)
+                # What is wrong counts against what the block adds: the stream itself may be very much larger.
+                parts = [k for k in line.terms if k in at and k != "resid_pre"]
+                size = sum(at[k].norm() for k in parts) if parts else total.norm()  # type: ignore[index]  # kinds
+                noise = 2 * torch.finfo(total.dtype).eps * float(total.norm())
+                off = max(0.0, float((added - total).norm()) - noise) / max(float(size), 1e-30)
+                for kind in parts:
+                    book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, kind))
+                    if spec.mid and kind in ("attn.out", "cross.out"):
+                        book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, "resid_mid"))
+            if not spec.equation:
+                book.unseen["equation", spec.name, "attn.out"] = "the family declares no equation of its block"
+                book.unseen["equation", spec.name, "mlp.out"] = "the family declares no equation of its block"
+            for before, after, path in (
+                ("attn.z", "attn.out", spec.o_proj),
+                ("cross.z", "cross.out", spec.cross_o_proj),
+                ("mlp.act", "mlp.out", spec.down_proj),
+            ):
+                if path:
+                    made = block.get_submodule(path)(at[before])
+                    for kind in (before, after):
+                        book.same("projection", at[after], made, f"block {b}", (spec.name, kind))
+            if "attn.pattern" in at:
+                _pattern(spec.name, b, spec.n_heads, at, book, causal=spec.causal)
+
+
+def _pattern(stack: str, b: int, heads: int, at: dict[Kind, Tensor], book: _Book, *, causal: bool) -> None:
+    weights = at["attn.pattern"].unflatten(2, (heads, -1)).transpose(1, 2)
+    value = at["attn.v"].unflatten(2, (heads, -1)).transpose(1, 2)
+    site = (stack, "attn.pattern")
+    book.same("pattern", weights.sum(-1), torch.ones_like(weights[..., 0]), f"block {b}: a sum over keys", site)
+    made = (weights @ value).transpose(1, 2).flatten(2)
+    for kind in ("attn.pattern", "attn.v"):
+        book.same("pattern", made, at["attn.z"], f"block {b}: the pattern times v", (stack, kind))
+    if causal:
+        book.add("pattern", float(weights.triu(1).abs().max()), f"block {b}: weight on a later token", site)
+
+
+def _asks(subject: Subject, seen: Seen, inputs: Inputs, seed: int) -> list[Ask]:
+    """Every operation at every part: whole, one head, one position; all of them over the blocks, some in each."""
+    generator = torch.Generator().manual_seed(seed)
+    parameters = sum(p.numel() for p in subject.model.parameters())
+    tokens = sum(inputs.lengths)
+    affordable = int(WORK.get(subject.device.type, WORK["cpu"]) / (6 * parameters * tokens))
+    asks: list[Ask] = []
+    for spec in subject.stacks.values():
+        n = len(spec.blocks)
+        most = max(2, affordable // (2 * len(spec.declared) * len(subject.stacks)))
+        chosen = sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else range(n)
+        for k, kind in enumerate(spec.declared):
+            scopes = [(h, p) for h in ((False, True) if kind in HEADED else (False,)) for p in (False, True)]
+            ways = [(op, *scopes[(i + j) % len(scopes)]) for j in range(len(scopes)) for i, op in enumerate(OPS)]
+            each = min(math.ceil(len(ways) / len(chosen)), max(math.ceil(len(OPS) / len(chosen)), most // len(chosen)))
+            for i, b in enumerate(chosen):
+                site = Site(spec.name, b, kind)
+                if site not in seen.parts:
+                    continue
+                picked = [ways[(i * each + j + k) % len(ways)] for j in range(each)]
+                picked.append(("self", *scopes[(i + k) % len(scopes)]))
+                heads = spec.n_heads if kind in HEADED else 1
+                asks += [_ask(site, way, seen.parts[site], heads, generator) for way in picked]
+    return asks
+
+
+def _ask(site: Site, way: tuple[Op, bool, bool], before: Tensor, heads: int, generator: torch.Generator) -> Ask:
+    op, one_head, one_position = way
+    batch, seq, channels = before.shape
+    width = channels // heads
+    head = int(torch.randint(heads, (1,), generator=generator)) if one_head else None
+    # Rows look at different positions, none at the first: what a causal model does there moves nothing in its attention.
+    at = torch.randint(min(1, seq - 1), seq, (batch,), generator=generator).to(before.device) if one_position else None
+    unit = None if head is None else slice(head * width, (head + 1) * width)
+    old = before[..., unit or slice(None)]
+    if op == "self":
+        return Ask(site, op, old, unit, head, at)
+    scale = old.float().pow(2).mean().sqrt().clamp(min=1e-3).item()
+    drawn = scale * torch.randn(1, 1, old.shape[-1], generator=generator)
+    if op == "set":  # another value for each row and position, so that mixing them up shows
+        drawn = scale * torch.randn(old.shape, generator=generator)
+    return Ask(site, op, drawn.to(before.device, before.dtype).expand(old.shape), unit, head, at)
+
+
+def _edits(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, asks: list[Ask], book: _Book) -> None:
+    """Each edit by itself: what stands at its part afterwards, and what becomes of the logits, alone and in a sweep."""
+    for part in _chunks(asks):
+        wanted = plain.changed(inputs.fields, [Change(a.site, a.of) for a in part], seen)
+        swept: list[Tensor] = []
+        with _noting(book, "effect", (part[0].site.stack, part[0].site.kind)):
+            swept = _sweep(subject, inputs, part)
+        for i, (ask, want) in enumerate(zip(part, wanted, strict=True)):
+            place, itself = (ask.site.stack, ask.site.kind), ask.op == "self"
+            with _noting(book, "edit", place):
+                run = subject.run(inputs, edits=[ask.edit()], capture=[ask.site])
+                found = run.captured[ask.site]
+                book.same("self-patch" if itself else "edit", found, ask.of(seen.parts[ask.site]), str(ask), place)
+                for got, how in [(run.logits, ""), *((s, ", in a sweep") for s in swept[i : i + 1])]:
+                    aim = seen.logits if itself else want
+                    off = _missed(got, aim, seen.logits, book.limit)
+                    book.add("self-patch" if itself else "effect", off, f"{ask}{how}", place)
+            if not itself and _off(want, seen.logits) <= book.limit:
+                book.still[place] = book.still.get(place, 0) + 1
+
+
+def _sweep(subject: Subject, inputs: Inputs, asks: list[Ask]) -> list[Tensor]:
+    """Logits of each edit by itself, all in one sweep of their stack."""
+    stack = asks[0].site.stack
+    variants = [Variant(tuple(range(len(subject.spec(stack).blocks))), (a.edit(),)) for a in asks]
+    return subject.sweep(inputs, variants, lambda h, _: subject.unembed(h), stack=stack)[0]
+
+
+def _missed(got: Tensor, want: Tensor, clean: Tensor, limit: float) -> float:
+    """How far `got` is from `want`: relative to its size, and to how far it should have moved where that is well seen."""
+    off, moved = _off(got, want), _off(want, clean)
+    return max(off, off / moved * limit * 10) if moved > 20 * limit and off > limit / 10 else off
+
+
+def _chunks(asks: list[Ask]) -> Iterator[list[Ask]]:
+    for stack in sorted({a.site.stack for a in asks}):
+        mine = [a for a in asks if a.site.stack == stack]
+        for i in range(0, len(mine), CHUNK):
+            yield mine[i : i + CHUNK]
