@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     share_the_machine()
     from agent.loop.executor import ToolRunner
     from agent.loop.record import RunRecord, RunTasks
-    from agent.loop.session import InputError, check_settings, writable
+    from agent.loop.session import InputError, check_settings, guarded, writable
     from experiments_db.store import Store, StoreError
     from tools.methods.tool import discover
     from tools.subjects import SubjectError, load_subject
@@ -283,7 +283,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.sample is not None:
         rows = random.Random(0).sample(rows, min(args.sample, len(rows)))
         rows.sort(key=lambda r: int(r.handle[1:]))
-    runner = ToolRunner(subject, RunRecord(store, run.name), RunTasks(store, run.name), settings["seed"])
+    subject = guarded(subject, run)
+    runner = ToolRunner(subject, RunRecord(store, run.name), RunTasks(store, run.name), settings["seed"], fresh=True)
     tools, made = discover(), list[Comparison]()
     try:
         for row in rows:

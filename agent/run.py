@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--task", type=Path, action="append", default=[], metavar="FILE.jsonl",
                    help='your own task: one {"prompt": ..., "answer": ...} a line; may be given again')  # fmt: skip
-    p.add_argument("--max-experiments", type=int, metavar="N", help="stop after N experiments (default 60)", default=60)
+    p.add_argument("--max-experiments", type=int, metavar="N", help="stop after N experiments (default 60)")
     p.add_argument("--max-minutes", type=float, metavar="M", help="stop after M minutes")
     p.add_argument("--max-tokens", type=int, metavar="N", help="stop after N planner tokens")
     p.add_argument("--max-cost", type=float, metavar="DOLLARS", help="stop after this much; needs a known price")

@@ -202,3 +202,18 @@ def test_the_gradient_of_a_logit_is_its_slope(model_named: Any, batch: Batch) ->
     (slope,) = torch.autograd.grad(logit(amount), amount)
     step = torch.tensor(1e-5, dtype=torch.float64)
     assert slope.item() == pytest.approx(((logit(step) - logit(-step)) / 2e-5).item(), rel=1e-5)
+
+
+def test_an_edit_of_channels_changes_those_and_no_others(
+    subject: Subject, batch: Batch, rows: list[list[int]]
+) -> None:
+    inputs = batch(subject, rows)
+    for site in (s for s in sites(subject, [1]) if s.kind not in HEADED):
+        clean = subject.run(inputs, capture=[site]).captured[site]
+        for units in ((5,), (7, 2)):
+            edit = Edit(site, "add", torch.arange(1.0, 1 + len(units)), units=units)
+            difference = subject.run(inputs, edits=[edit], capture=[site]).captured[site] - clean
+            expected = torch.zeros_like(difference)
+            for amount, unit in enumerate(units, 1):
+                expected[..., unit] = amount
+            assert_close(difference, expected, atol=1e-5, rtol=0)

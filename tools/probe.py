@@ -8,12 +8,10 @@ Hewitt and Liang 2019); beside it stand the share of the most frequent class and
 initialised twin of the model. What can be read need not be used.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -22,13 +20,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from experiments_db.records import Control, Measurement, Outcome
+from tools.findings.null_twins import null_twin
 from tools.methods.arguments import SPLIT, SplitName, check_blocks
 from tools.methods.features import class_labels, collect, labels_of, number_labels, site_list
 from tools.methods.measuring import load_examples, measured
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.statistics import intervals as statistics
-from tools.subjects import Subject
 from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
@@ -88,7 +86,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     own = collect(ctx.subject, both, sites, places, ctx.max_tokens)
     width = next(iter(own.values())).shape[1]
     _check_size(args, n_train, width)
-    twin = collect(random_twin(ctx.subject, ctx.seed), both, sites, places, ctx.max_tokens)
+    twin = collect(null_twin(ctx.subject, "random_init", ctx.seed), both, sites, places, ctx.max_tokens)
     rng = np.random.default_rng(ctx.seed)
     shuffled = rng.permutation(y)
     majority = (
@@ -169,20 +167,6 @@ def _check_size(args: Args, n_train: int, width: int) -> None:
             f"{features} features and {n_train} examples to fit on: such a probe can read any label. Set components to at most "
             f"{max(1, n_train // 2)}, or examples to at least {int(np.ceil((features + 1) / TRAIN_SHARE))}"
         )
-
-
-def random_twin(subject: Subject, seed: int) -> Subject:
-    """The same architecture with weights drawn anew: what a probe reads here, training did not put there."""
-    twin = copy.copy(subject)
-    with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        model = (
-            type(subject.model)(copy.deepcopy(subject.model.config))
-            .to(device=subject.device, dtype=subject.dtype)
-            .eval()
-        )
-    twin.__init__(model, subject.tokenizer, subject.family, name=f"random twin of {subject.name}", fingerprint="random")
-    return twin
 
 
 def _fit(args: Args, data: _Data, seed: int) -> statistics.Estimate:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 import platform
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +23,7 @@ from experiments_db.findings import Finding
 from experiments_db.records import Experiment, Outcome, Provenance, Result
 from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
-from tools.methods.tool import Context, Tool, ToolArgs, ToolInputError, discover
+from tools.methods.tool import Context, DeadlineReached, Tool, ToolArgs, ToolInputError, discover
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
@@ -30,12 +32,16 @@ LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
 
 @dataclass(frozen=True)
 class Executed:
-    """What one call came to. `experiment` is None for notebook tools; `result_id` is set for a cache hit."""
+    """What one call came to. `experiment` is None for notebook tools; `result_id` is set for a cache hit.
+
+    traceback: where an unexpected error came from, which is what failed.
+    """
 
     outcome: Outcome
     experiment: Experiment | None = None
     result: Result | None = None
     result_id: int | None = None
+    traceback: str = ""
 
 
 @cache
@@ -72,11 +78,23 @@ def _processor() -> str:
 
 
 class ToolRunner:
-    """Executes tool calls on one subject; holds no state that a resumed run would miss."""
+    """Executes tool calls on one subject; holds no state that a resumed run would miss.
 
-    def __init__(self, subject: Subject, record: RunRecord, tasks: RunTasks, seed: int, max_tokens: int = 2048) -> None:
+    fresh: nothing that an earlier process kept on disk is used, as in a replay.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        record: RunRecord,
+        tasks: RunTasks,
+        seed: int,
+        max_tokens: int = 2048,
+        *,
+        fresh: bool = False,
+    ) -> None:
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
-        self.max_tokens = max_tokens
+        self.max_tokens, self.fresh = max_tokens, fresh
 
     def experiment(self, tool: Tool, args: ToolArgs, split: Split = "explore", draw: int = 0) -> Experiment:
         """The identity of a call: everything that determines its answer.
@@ -103,10 +121,21 @@ class ToolRunner:
             code=code_version(),
         )
 
-    def run(self, tool: Tool, args: ToolArgs, progress: Callable[[str], None] = lambda _: None) -> Executed:
-        """Run a call, or find it in the cache. ToolInputError goes back to the planner; anything else is a bug."""
+    def run(
+        self,
+        tool: Tool,
+        args: ToolArgs,
+        progress: Callable[[str], None] = lambda _: None,
+        seconds: float | None = None,
+    ) -> Executed:
+        """Run a call, or find it in the cache. ToolInputError goes back to the planner; any other error is a failed result.
+
+        seconds: how long it may take; DeadlineReached is raised soon after.
+        """
+        check = _deadline(seconds)
         if tool.kind != "experiment":
-            return Executed(tool.run(args, self._context(self.max_tokens, progress)))
+            outcome, trace = self._measured(tool, args, progress, check)
+            return Executed(outcome, traceback=trace)
         experiment = self.experiment(tool, args)
         if tool.localises:
             self._require_capability(tool, args)
@@ -114,8 +143,8 @@ class ToolRunner:
         if found is not None:
             number, result = found
             return Executed(Outcome(status=result.status, text=result.text), experiment, result, number)
-        result = self.execute(tool, args, progress)
-        return Executed(Outcome(status=result.status, text=result.text), experiment, result)
+        result, trace = self._computed(tool, args, progress, check)
+        return Executed(Outcome(status=result.status, text=result.text), experiment, result, traceback=trace)
 
     def execute(
         self,
@@ -126,31 +155,51 @@ class ToolRunner:
         draw: int = 0,
     ) -> Result:
         """Compute an experiment, past the cache, with time, memory and provenance."""
-        started, outcome = time.perf_counter(), self._measured(tool, args, progress, split, draw)
-        return Result(
-            status=outcome.status,
-            text=outcome.text,
-            measurements=outcome.measurements,
-            arrays=outcome.arrays,
-            wall_seconds=time.perf_counter() - started,
-            peak_memory_bytes=_peak_memory(self.subject.device),
-            provenance=provenance(self.subject),
-        )
+        return self._computed(tool, args, progress, _deadline(None), split, draw)[0]
 
-    def confirm(self, findings: Sequence[Finding], progress: Callable[[str], None] = lambda _: None) -> list[Executed]:
+    def _computed(
+        self,
+        tool: Tool,
+        args: ToolArgs,
+        progress: Callable[[str], None],
+        check: Callable[[], None],
+        split: Split = "explore",
+        draw: int = 0,
+    ) -> tuple[Result, str]:
+        started = time.perf_counter()
+        outcome, trace = self._measured(tool, args, progress, check, split, draw)
+        about: dict[str, Any] = {
+            "wall_seconds": time.perf_counter() - started,
+            "peak_memory_bytes": _peak_memory(self.subject.device),
+            "provenance": provenance(self.subject),
+        }
+        try:
+            made = {"measurements": outcome.measurements, "arrays": outcome.arrays}
+            return Result(status=outcome.status, text=outcome.text, **made, **about), trace
+        except ValueError as error:  # a record refuses what the tool returned
+            failed, trace = _failure(tool, error)
+            return Result(status=failed.status, text=failed.text, **about), trace
+
+    def confirm(
+        self,
+        findings: Sequence[Finding],
+        progress: Callable[[str], None] = lambda _: None,
+        seconds: float | None = None,
+    ) -> list[Executed]:
         """Measure what findings say on confirm examples that no run on this subject has been shown.
 
         Nothing is written. A finding that cannot be measured there has no experiment, and a text that says why.
+        seconds: how long all of them may take together; DeadlineReached is raised soon after.
         """
         tool, draw = discover()[EXAMINE], self.record.store.rounds(self.subject.fingerprint)
-        out: list[Executed] = []
+        check, out = _deadline(seconds), list[Executed]()
         for f in findings:
             progress(f"{f.handle} on unseen examples")
             args = tool.parse(arguments_of(f.statement))
             try:
                 experiment = self.experiment(tool, args, "confirm", draw)
                 found = self.record.store.cached(experiment.id)
-                number, result = found or (None, self.execute(tool, args, progress, "confirm", draw))
+                number, result = found or (None, self._computed(tool, args, progress, check, "confirm", draw)[0])
             except ToolInputError as error:
                 out.append(Executed(Outcome(status="refused", text=str(error))))
                 continue
@@ -158,22 +207,35 @@ class ToolRunner:
         return out
 
     def _measured(
-        self, tool: Tool, args: ToolArgs, progress: Callable[[str], None], split: Split, draw: int
-    ) -> Outcome:
-        """Run the tool; out of memory halves the batch, and below one example's worth is a failed result."""
+        self,
+        tool: Tool,
+        args: ToolArgs,
+        progress: Callable[[str], None],
+        check: Callable[[], None],
+        split: Split = "explore",
+        draw: int = 0,
+    ) -> tuple[Outcome, str]:
+        """(what the tool returned, the traceback of an unexpected error).
+
+        Out of memory halves the batch, and below one example's worth is a failed result; so is any error inside the tool.
+        """
         max_tokens = self.max_tokens
         while True:
             torch.manual_seed(self.seed)
             try:
-                return tool.run(args, self._context(max_tokens, progress, split, draw))
+                return tool.run(args, self._context(max_tokens, progress, check, split, draw)), ""
             except SubjectError as error:
                 raise ToolInputError(str(error)) from None
+            except (ToolInputError, DeadlineReached):
+                raise
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if max_tokens <= 64:
-                    return Outcome(status="failed", text=f"out of memory at {max_tokens} tokens a batch: {error}")
+                    return Outcome(status="failed", text=f"out of memory at {max_tokens} tokens a batch: {error}"), ""
                 max_tokens //= 2
                 if self.subject.device.type == "cuda":
                     torch.cuda.empty_cache()
+            except Exception as error:  # noqa: BLE001  # one experiment fails, not the investigation
+                return _failure(tool, error)
 
     def _require_capability(self, tool: Tool, args: ToolArgs) -> None:
         """Where a task is done can be asked only once the intact model is known to do it."""
@@ -192,10 +254,15 @@ class ToolRunner:
                 )
 
     def _context(
-        self, max_tokens: int, progress: Callable[[str], None], split: Split = "explore", draw: int = 0
+        self,
+        max_tokens: int,
+        progress: Callable[[str], None],
+        check: Callable[[], None],
+        split: Split = "explore",
+        draw: int = 0,
     ) -> Context:
         return Context(
-            subject=self.subject,
+            subject=self.subject.watched(check),
             tasks=self.tasks,
             history=self.record,
             seed=self.seed,
@@ -203,6 +270,8 @@ class ToolRunner:
             split=split,
             draw=draw,
             progress=progress,
+            check=check,
+            fresh=self.fresh,
         )
 
 
@@ -210,6 +279,26 @@ def asked_of(experiment: Experiment) -> tuple[dict[str, Any], Split, int]:
     """The arguments of an experiment on record, and the examples that it was run on: split and draw."""
     args = dict(experiment.args)
     return args, args.pop("split", "explore"), args.pop("draw", 0)
+
+
+def _deadline(seconds: float | None) -> Callable[[], None]:
+    """A function that raises DeadlineReached once so many seconds have passed from now."""
+    if seconds is None:
+        return lambda: None
+    end = time.monotonic() + seconds
+
+    def check() -> None:
+        if time.monotonic() >= end:
+            raise DeadlineReached(f"{seconds:.0f} seconds are over")
+
+    return check
+
+
+def _failure(tool: Tool, error: Exception) -> tuple[Outcome, str]:
+    """An unexpected error as a failed result, and where it came from."""
+    said = next((line for line in str(error).strip().splitlines() if line.strip()), "no message")
+    text = f"{tool.name} failed: {type(error).__name__}: {said.strip()[:500]}"
+    return Outcome(status="failed", text=text), "".join(traceback.format_exception(error))
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -220,10 +309,18 @@ def _peak_memory(device: torch.device) -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
+def _finite(text: str) -> float:
+    """A number of the arguments; ToolInputError for infinities and NaN, which no record can hold."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ToolInputError(f"the arguments hold {text}: numbers must be finite")
+    return value
+
+
 def tool_arguments(raw: str) -> Any:
     """Parsed JSON of a call's raw arguments; ToolInputError for text that is no JSON object."""
     try:
-        value = json.loads(raw or "{}")
+        value = json.loads(raw or "{}", parse_constant=_finite, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise ToolInputError(f"the arguments are not JSON: {error.msg} at character {error.pos}") from None
     if not isinstance(value, dict):

@@ -19,7 +19,7 @@ from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
-from tools.methods.tool import Tool, ToolInputError
+from tools.methods.tool import DeadlineReached, Tool, ToolInputError
 from tools.statistics import share
 
 USELESS_TURNS = 5
@@ -137,16 +137,20 @@ async def _answer(
                 raise ToolInputError(f"there is no tool {call.name!r}; tools are {', '.join(tools)}")
             args = tool.parse(tool_arguments(call.arguments))
             viewer.working(call, "")
-            done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m))
+            left = None if limits.minutes is None else 60 * (limits.minutes - spent.minutes)
+            done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m), left)
             if tool.kind == "settling":
                 named = [f for f in done.outcome.entries if isinstance(f, Finding)]
-                answer = await _settle(call, named, run, record, runner, why, viewer)
+                answer = await _settle(call, named, run, record, runner, why, viewer, left)
             else:
                 answer = _keep(call, done, run, record, why)
             finished = done.outcome.finished
             spent.experiments = _own_experiments(record, run)
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
+            _put_answer(record, run, answer)
+        except DeadlineReached:
+            answer = Answer(call.id, f"stopped while it ran: {spent.over(limits) or 'its time is over'}", "budget")
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer, finished
@@ -160,10 +164,11 @@ async def _settle(
     runner: ToolRunner,
     why: str,
     viewer: Viewer,
+    seconds: float | None,
 ) -> Answer:
     """Measure findings on unseen examples, settle them in one round, and write all of it or nothing."""
     number = 1 + max((f.round or 0 for f in record.findings()), default=0)
-    done = await asyncio.to_thread(runner.confirm, findings, lambda m: viewer.working(call, m))
+    done = await asyncio.to_thread(runner.confirm, findings, lambda m: viewer.working(call, m), seconds)
     store = record.store
     with store.transaction():
         seq = store.last_seq(run.name) + 1
@@ -222,12 +227,14 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str)
                 text = text if written in text else f"{written}: {text}"
                 handle = written
         answer = Answer(call.id, text, done.outcome.status, handle, tuple(measurements))
-        _put_answer(record, run, answer)
+        _put_answer(record, run, answer, done.traceback)
     return answer
 
 
-def _put_answer(record: RunRecord, run: Run, answer: Answer) -> None:
+def _put_answer(record: RunRecord, run: Run, answer: Answer, traceback: str = "") -> None:
     payload = {"call_id": answer.call_id, "text": answer.text, "status": answer.status, "handle": answer.handle}
+    if traceback:
+        payload["traceback"] = traceback
     record.store.put_event(run.name, "answer", payload)
 
 

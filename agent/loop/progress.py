@@ -14,6 +14,7 @@ from agent.report.references import substitute
 from agent.report.summary import headline
 from agent.report.text import inert
 from experiments_db.records import Run
+from tools.findings.integrity_report import IntegrityReport
 from tools.subjects import Subject
 
 
@@ -34,6 +35,8 @@ class Progress:
         """Say what is about to be done."""
         self._say(f'goal     "{inert(self.run.goal)}"')
         self._say(f"subject  {self.subject.name} on {self.subject.device}, planner {self.run.planner}")
+        if kept := self.run.settings.get("integrity"):
+            self._say(f"checked  {inert(IntegrityReport.from_json(kept).line())}")
         self._say(f"run      {self.run.name} -> {folder}")
 
     def turn(self, turn: Turn) -> None:

@@ -24,10 +24,13 @@ from agent.report.build import run_folder, write_report
 from experiments_db.branch import copy_record
 from experiments_db.records import Run, TaskData
 from experiments_db.store import Store, StoreError
+from tools.findings import integrity
+from tools.findings.integrity_report import IntegrityReport
 from tools.methods.tool import discover
 from tools.subjects import Subject, SubjectError, load_subject
 from tools.tasks import TaskError, families, read_jsonl
 
+DEFAULT_EXPERIMENTS = 60
 SETTINGS = (
     "device", "dtype", "seed", "out", "planner", "fingerprint", "code", "provenance", "max_experiments", "max_minutes",
     "max_tokens", "max_cost",
@@ -92,6 +95,10 @@ class Session:
                 goals.understand(args.goal, tuple(own))
             name = asked.subject or goals.model_named_in(asked.goal) or "demo"
             subject = load_subject(name, device=asked.device, dtype=asked.dtype)
+            report = integrity.check(subject)
+            if report.broken:
+                raise InputError(f"{name} cannot be studied: {report.broken}")
+            subject = subject.without(report.refused)
             writable(args.out)
             store = Store(args.db)
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
@@ -111,6 +118,7 @@ class Session:
             "code": code_version(),
             "prompts": prompts_version(),
             "provenance": provenance(subject).model_dump(),
+            "integrity": report.as_json(),
             "continue_from": earlier,
             "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
         }
@@ -146,7 +154,7 @@ class Session:
             s = run.settings
             chosen = args.planner or s["planner"]
             planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
-            subject = load_subject(run.subject, device=s["device"], dtype=s["dtype"])
+            subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
         except (StoreError, PlannerChoiceError, SubjectError) as error:
             raise InputError(str(error)) from None
         if subject.fingerprint != s["fingerprint"]:
@@ -156,8 +164,9 @@ class Session:
         if run.status == "finished":
             raise InputError(f"run {run.name} is finished; its report is {Path(s['out']) / run.name / 'report.md'}")
         if run.status == "stopped":
-            raise_limits = {k: getattr(args, k) for k in ("max_minutes", "max_tokens", "max_cost") if getattr(args, k)}
-            run = run.model_copy(update={"settings": {**s, **raise_limits, "max_experiments": args.max_experiments}})
+            budgets = ("max_experiments", "max_minutes", "max_tokens", "max_cost")
+            raised = {k: given for k in budgets if (given := getattr(args, k)) is not None}
+            run = run.model_copy(update={"settings": {**s, **raised}})
         store.update_run(run.name, "running")
         run = run.model_copy(update={"settings": {**run.settings, "out": str(run_folder(run).parent)}})
         return cls(store, run, subject, planner, args.quiet)
@@ -212,6 +221,12 @@ class Session:
         part.replace(self.folder / "events.jsonl")
 
 
+def guarded(subject: Subject, run: Run) -> Subject:
+    """The subject without the parts that the run's integrity gate refused."""
+    kept = run.settings.get("integrity")
+    return subject.without(IntegrityReport.from_json(kept).refused) if kept else subject
+
+
 def check_settings(run: Run) -> None:
     """InputError unless what a run needs to be run again is on record; a run from elsewhere may lack it."""
     missing = [k for k in SETTINGS if k not in run.settings]
@@ -221,7 +236,12 @@ def check_settings(run: Run) -> None:
 
 def _as_new(args: argparse.Namespace) -> argparse.Namespace:
     """The arguments of a new run, with what is left open filled in."""
-    return argparse.Namespace(**{**vars(args), "seed": args.seed or 0, "dtype": args.dtype or "float32"})
+    filled = {"seed": args.seed or 0, "dtype": args.dtype or "float32", "max_experiments": _experiments(args)}
+    return argparse.Namespace(**{**vars(args), **filled})
+
+
+def _experiments(args: argparse.Namespace) -> int:
+    return DEFAULT_EXPERIMENTS if args.max_experiments is None else int(args.max_experiments)
 
 
 def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
@@ -231,6 +251,7 @@ def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
     asked.goal = args.goal or run.goal
     asked.subject = args.subject or goals.model_named_in(args.goal or "") or run.subject
     asked.planner = args.planner or s["planner"]
+    asked.max_experiments = _experiments(args)
     asked.device = s["device"] if args.device == "auto" else args.device
     for name in ("seed", "dtype"):
         if getattr(args, name) not in (None, s[name]):

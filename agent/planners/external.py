@@ -4,6 +4,7 @@ The loop runs in a thread of its own; `submit` is called from any other.
 """
 
 import asyncio
+import contextlib
 import json
 import queue
 import threading
@@ -27,16 +28,35 @@ class External:
         self._waiting: Future[Answer] | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._awaited: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     async def propose(self, view: View) -> Turn:
         """Give the last call its answer and wait for the next one. PlannerError when the other side has gone."""
         if self._waiting is not None and view.exchanges:
             self._settle(view.exchanges[-1].answers[-1])
-        taken = await asyncio.to_thread(self._calls.get)
+        taken = await self._next()
         if taken is None:
             raise PlannerError("the client has gone")
         call, self._waiting = taken
         return Turn((call,))
+
+    async def _next(self) -> tuple[ToolCall, Future[Answer]] | None:
+        """The next call; a wait that is cancelled (a budget of minutes) takes none and leaves no thread behind."""
+        arrived = asyncio.Event()
+        self._awaited = (asyncio.get_running_loop(), arrived)
+        while True:
+            try:
+                return self._calls.get_nowait()
+            except queue.Empty:
+                await arrived.wait()
+                arrived.clear()
+
+    def _put(self, item: tuple[ToolCall, Future[Answer]] | None) -> None:
+        self._calls.put(item)
+        if self._awaited is not None:
+            loop, arrived = self._awaited
+            with contextlib.suppress(RuntimeError):  # the run's loop has ended: `close` answers what is left
+                loop.call_soon_threadsafe(arrived.set)
 
     def submit(self, name: str, arguments: Mapping[str, Any]) -> "Future[Answer]":
         """A call; the future holds its answer once it has been executed and recorded."""
@@ -47,12 +67,12 @@ class External:
             else:
                 # The number makes the id unique within the run, which the record needs.
                 identity = f"{self.name}-{id(future):x}"
-                self._calls.put((ToolCall(identity, name, json.dumps(dict(arguments))), future))
+                self._put((ToolCall(identity, name, json.dumps(dict(arguments))), future))
         return future
 
     def hang_up(self) -> None:
         """Nothing more will come: the run ends after what is under way."""
-        self._calls.put(None)
+        self._put(None)
 
     def close(self, last: Answer | None) -> None:
         """The run has ended: answer the call that ended it, and refuse all others."""

@@ -58,7 +58,7 @@ class StackSpec:
     mid: bool = False
     causal: bool = True
     equation: tuple[Sum, ...] = ()
-    refused: Mapping[Kind, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
@@ -228,9 +228,9 @@ def run_block(
         for copy, chunk in enumerate(edits):
             for edit in chunk:
                 if edit.site.kind == kind:
-                    heads = spec.n_heads if kind in HEADED else 1
+                    units = spec.n_heads if kind in HEADED else full.shape[-1]
                     rows = slice(copy * size, (copy + 1) * size)
-                    part = edit.apply(full[rows], heads)
+                    part = edit.apply(full[rows], units)
                     full = torch.cat([full[: rows.start], part, full[rows.stop :]]) if len(edits) > 1 else part
         if capture and captured is not None and kind in capture:
             captured[capture[kind]] = full

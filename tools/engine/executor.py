@@ -66,10 +66,12 @@ def sweep(
     max_tokens: int = 2048,
     max_state_bytes: int = 2**30,
     on_progress: Callable[[int], None] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> tuple[list[Tensor], SweepCost]:
     """Run every variant from the captured start and return `read(final state, variant index)` for each.
 
     max_tokens: batched tokens per block call (at least one copy of the captured batch always runs).
+    check: called before each block call; what it raises ends the sweep.
     max_state_bytes: when waiting states exceed this, the deepest are finished first instead of the widest batch.
     """
     values: list[Tensor | None] = [None] * len(variants)
@@ -89,6 +91,8 @@ def sweep(
 
     settle(_trie(call, variants), call.start, 0)
     while waiting:
+        if check:
+            check()
         # Counted by distinct tensors: siblings that wait on the same parent share its state.
         live = len({id(h) for todo in waiting.values() for _, _, h in todo})
         cost.peak_live_states = max(cost.peak_live_states, live)

@@ -78,10 +78,10 @@ class Edit:
     positions: Int[Tensor, "batch n"] | None = None
     units: tuple[int, ...] | None = None
 
-    def apply(self, h: Float[Tensor, "batch seq channels"], n_heads: int) -> Float[Tensor, "batch seq channels"]:
-        """A changed copy of `h`; `h` itself stays as it is."""
+    def apply(self, h: Float[Tensor, "batch seq channels"], n_units: int) -> Float[Tensor, "batch seq channels"]:
+        """A changed copy of `h`, whose channels are so many heads or, at a site without heads, as many units."""
         out = h.clone()
-        channels = channels_of(self.units, h.shape[-1] // n_heads)
+        channels = channels_of(self.units, h.shape[-1] // n_units)
         rows = torch.arange(h.shape[0], device=h.device)[:, None]
         old = h[..., channels] if self.positions is None else h[rows, self.positions][..., channels]
         new = self._changed(old).to(h.dtype).expand_as(old)

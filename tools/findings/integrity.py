@@ -5,9 +5,10 @@ Everything that the engine reads and changes is compared with the plain transfor
 libraries called the middle of the block `attn_out` for years with correct logits. What fails is refused for this model.
 """
 
+import functools
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,68 +16,71 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tools.engine.adapter import StackSpec
 from tools.engine.executor import Variant
-from tools.engine.sites import HEADED, Edit, Kind, Site
+from tools.engine.sites import HEADED, Edit, Site
 from tools.findings.integrity_report import Check, IntegrityReport, Verdict
 from tools.findings.plain import Change, Plain, Seen
 from tools.subjects import Inputs, Subject
 
 Op = Literal["set", "add", "scale", "project_out", "self"]
+Way = tuple[Op, bool, bool]
 OPS: tuple[Op, ...] = ("set", "add", "scale", "project_out")
 LIMITS = {torch.float64: 1e-8, torch.float32: 5e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}
+SCOPES = ((False, False), (False, True), (True, False), (True, True))  # (some units, one position)
+FACTOR = -1.5  # a norm takes a positive factor out again
 ROWS, LENGTH, CHUNK = 2, 5, 32
 WORK = {"cpu": 2e11, "cuda": 1e14}  # floating-point operations that the edits may take, about seconds each
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One edit in the gate's own terms. unit: a head, or None for all channels. at: each row's position, or None for all.
+    """One edit in the gate's own terms.
 
-    value: (batch, seq, channels or those of the unit); only its entries at `at` count.
+    value: (batch, seq, channels), of which those of the units and positions count. units: heads or channels, None for all;
+    at: each row's position, None for all. channels: of those units, in their order.
     """
 
     site: Site
     op: Op
     value: Tensor
-    unit: slice | None
-    head: int | None
+    units: tuple[int, ...] | None
     at: Tensor | None
+    channels: list[int]
 
     def of(self, before: Tensor) -> Tensor:
         """What the activation (batch, seq, channels) is to become."""
-        if self.op == "self":
-            return before
         after = before.clone()
         for row in range(before.shape[0]):
             for position in range(before.shape[1]) if self.at is None else [int(self.at[row])]:
-                old = before[row, position, self.unit or slice(None)].double()
-                value = self.value[row, position].double()
+                old = before[row, position, self.channels].double()
+                value = self.value[row, position, self.channels].double()
                 match self.op:
                     case "set":
                         new = value
                     case "add":
                         new = old + value
                     case "scale":
-                        new = old * -1.5
-                    case _:
+                        new = old * FACTOR
+                    case "project_out":
                         new = old - (old @ value) / (value @ value) * value
-                after[row, position, self.unit or slice(None)] = new
+                    case "self":
+                        new = old
+                after[row, position, self.channels] = new.to(after.dtype)
         return after
 
     def edit(self) -> Edit:
         """The same in the engine's terms."""
-        if self.op == "scale":
-            return Edit(self.site, "scale", torch.tensor(-1.5), self._positions(), self.head)
-        value = self.value
+        value = self.value[..., self.channels]
         if self.at is not None:
             value = value[torch.arange(len(value)), self.at][:, None]
-        return Edit(self.site, "set" if self.op == "self" else self.op, value, self._positions(), self.head)
-
-    def _positions(self) -> Tensor | None:
-        return None if self.at is None else self.at[:, None]
+        if self.op == "scale":
+            value = torch.tensor(FACTOR)
+        positions = None if self.at is None else self.at[:, None]
+        return Edit(self.site, "set" if self.op == "self" else self.op, value, positions, self.units)
 
     def __str__(self) -> str:
-        unit = "whole" if self.head is None else f"head {self.head}"
+        unit = "whole" if self.units is None else f"units {', '.join(map(str, self.units))}"
         return f"{self.op} at {self.site}, {unit}, {'all positions' if self.at is None else 'one position'}"
 
 
@@ -121,6 +125,9 @@ def check(
     edits are tried at fewer blocks. The same model and seed give the same comparisons.
     """
     started = time.perf_counter()
+    if batch is None and len(subject.stacks) > 1:
+        why = "its inputs are more than tokens, and none were given"
+        return IntegrityReport((Check("identity", "", "", "not seen", 0, 0.0, 0.0, why),), {})
     make = batch or subject.inputs
     even, ragged = _rows(subject, seed)
     book = _Book(LIMITS.get(subject.dtype, 1e-2))
@@ -195,7 +202,9 @@ def _independent(
             book.same("rows", got[: len(row)], alone[tuple(row)], f"a row of {len(row)} tokens {where}")
     if subject.spec().causal:
         for row in even:
-            book.same("causal", alone[tuple(row)][:1], plain.logits(make([row[:1]]).fields)[0], "the first token's logits")
+            book.same(
+                "causal", alone[tuple(row)][:1], plain.logits(make([row[:1]]).fields)[0], "the first token's logits"
+            )
             other = [*row[:-1], even[0][0] if row[-1] != even[0][0] else even[0][1]]
             later = plain.logits(make([other]).fields)[0]
             book.same("causal", later[:-1], alone[tuple(row)][:-1], "logits before a token that is changed")
@@ -216,27 +225,7 @@ def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
     for spec in subject.stacks.values():
         for b, block in enumerate(spec.blocks):
             at = {kind: mine[Site(spec.name, b, kind)] for kind in spec.declared}
-            edges = {"resid_pre": seen.parts[Site(spec.name, b, "resid_pre")]}
-
-            def term(name: str, b: int = b, at: dict[Kind, Tensor] = at, edges: dict[str, Tensor] = edges) -> Tensor:
-                if name in edges:
-                    return edges[name]
-                return seen.modules[spec.name, b, name] if ":" in name else at[name]  # type: ignore[index]  # else a kind
-
-            for line in spec.equation:
-                leaves = seen.parts[Site(spec.name, b, "resid_post")]
-                total = seen.modules[spec.name, b, f"in:{line.reader}"] if line.reader else leaves
-                added = sum(term(t) for t in line.terms)
-                assert isinstance(added, Tensor)
-                # What is wrong counts against what the block adds: the stream itself may be very much larger.
-                parts = [k for k in line.terms if k in at and k != "resid_pre"]
-                size = sum(at[k].norm() for k in parts) if parts else total.norm()  # type: ignore[index]  # kinds
-                noise = 2 * torch.finfo(total.dtype).eps * float(total.norm())
-                off = max(0.0, float((added - total).norm()) - noise) / max(float(size), 1e-30)
-                for kind in parts:
-                    book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, kind))
-                    if spec.mid and kind in ("attn.out", "cross.out"):
-                        book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, "resid_mid"))
+            _equation(spec, b, at, seen, book)
             if not spec.equation:
                 book.unseen["equation", spec.name, "attn.out"] = "the family declares no equation of its block"
                 book.unseen["equation", spec.name, "mlp.out"] = "the family declares no equation of its block"
@@ -246,14 +235,33 @@ def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
                 ("mlp.act", "mlp.out", spec.down_proj),
             ):
                 if path:
-                    made = block.get_submodule(path)(at[before])
-                    for kind in (before, after):
-                        book.same("projection", at[after], made, f"block {b}", (spec.name, kind))
+                    with _noting(book, "projection", (spec.name, after)):
+                        made = block.get_submodule(path)(at[before])
+                        for kind in (before, after):
+                            book.same("projection", at[after], made, f"block {b}", (spec.name, kind))
             if "attn.pattern" in at:
                 _pattern(spec.name, b, spec.n_heads, at, book, causal=spec.causal)
 
 
-def _pattern(stack: str, b: int, heads: int, at: dict[Kind, Tensor], book: _Book, *, causal: bool) -> None:
+def _equation(spec: StackSpec, b: int, at: Mapping[str, Tensor], seen: Seen, book: _Book) -> None:
+    """The sums that the family declares: of what the engine reads, against what the plain model's modules are given."""
+    enters, leaves = (seen.parts[Site(spec.name, b, kind)] for kind in ("resid_pre", "resid_post"))
+    parts: dict[str, Tensor] = {**at, "resid_pre": enters}
+    parts |= {key: value for (stack, block, key), value in seen.modules.items() if (stack, block) == (spec.name, b)}
+    for line in spec.equation:
+        total = parts[f"in:{line.reader}"] if line.reader else leaves
+        added = functools.reduce(torch.add, [parts[t] for t in line.terms])
+        written = [t for t in line.terms if t in at and t != "resid_pre"]
+        # What is wrong counts against what the block adds: the stream itself may be very much larger.
+        size = sum(float(parts[t].norm()) for t in written) if written else float(total.norm())
+        rounding = 2 * torch.finfo(total.dtype).eps * float(total.norm())
+        off = max(0.0, float((added - total).norm()) - rounding) / max(size, 1e-30)
+        named = [*written, *(["resid_mid"] if spec.mid and {"attn.out", "cross.out"} & set(written) else [])]
+        for part in named:
+            book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, part))
+
+
+def _pattern(stack: str, b: int, heads: int, at: Mapping[str, Tensor], book: _Book, *, causal: bool) -> None:
     weights = at["attn.pattern"].unflatten(2, (heads, -1)).transpose(1, 2)
     value = at["attn.v"].unflatten(2, (heads, -1)).transpose(1, 2)
     site = (stack, "attn.pattern")
@@ -277,64 +285,75 @@ def _asks(subject: Subject, seen: Seen, inputs: Inputs, seed: int) -> list[Ask]:
         most = max(2, affordable // (2 * len(spec.declared) * len(subject.stacks)))
         chosen = sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n > most else range(n)
         for k, kind in enumerate(spec.declared):
-            scopes = [(h, p) for h in ((False, True) if kind in HEADED else (False,)) for p in (False, True)]
-            ways = [(op, *scopes[(i + j) % len(scopes)]) for j in range(len(scopes)) for i, op in enumerate(OPS)]
+            ways: list[Way] = [(op, *SCOPES[(i + j + k) % len(SCOPES)]) for j in (0, 2) for i, op in enumerate(OPS)]
             each = min(math.ceil(len(ways) / len(chosen)), max(math.ceil(len(OPS) / len(chosen)), most // len(chosen)))
             for i, b in enumerate(chosen):
                 site = Site(spec.name, b, kind)
                 if site not in seen.parts:
                     continue
-                picked = [ways[(i * each + j + k) % len(ways)] for j in range(each)]
-                picked.append(("self", *scopes[(i + k) % len(scopes)]))
-                heads = spec.n_heads if kind in HEADED else 1
-                asks += [_ask(site, way, seen.parts[site], heads, generator) for way in picked]
+                picked: list[Way] = [ways[(i * each + j + k) % len(ways)] for j in range(each)]
+                picked.append(("self", *SCOPES[(i + k) % len(SCOPES)]))
+                asks += [_ask(site, way, seen.parts[site], spec.n_heads, generator) for way in picked]
     return asks
 
 
-def _ask(site: Site, way: tuple[Op, bool, bool], before: Tensor, heads: int, generator: torch.Generator) -> Ask:
-    op, one_head, one_position = way
+def _ask(site: Site, way: Way, before: Tensor, heads: int, generator: torch.Generator) -> Ask:
+    op, some_units, one_position = way
     batch, seq, channels = before.shape
-    width = channels // heads
-    head = int(torch.randint(heads, (1,), generator=generator)) if one_head else None
+    count = heads if site.kind in HEADED else channels
+    width = channels // count
+    units: tuple[int, ...] | None = None
+    if some_units:  # one head, or a quarter of the channels, in any order
+        many = 1 if site.kind in HEADED else max(1, channels // 4)
+        units = tuple(torch.randperm(count, generator=generator)[:many].tolist())
+    chosen = [u * width + i for u in (range(count) if units is None else units) for i in range(width)]
     # Rows look at different positions, none at the first: what a causal model does there moves nothing in its attention.
     at = torch.randint(min(1, seq - 1), seq, (batch,), generator=generator).to(before.device) if one_position else None
-    unit = None if head is None else slice(head * width, (head + 1) * width)
-    old = before[..., unit or slice(None)]
     if op == "self":
-        return Ask(site, op, old, unit, head, at)
-    scale = old.float().pow(2).mean().sqrt().clamp(min=1e-3).item()
-    drawn = scale * torch.randn(1, 1, old.shape[-1], generator=generator)
-    if op == "set":  # another value for each row and position, so that mixing them up shows
-        drawn = scale * torch.randn(old.shape, generator=generator)
-    return Ask(site, op, drawn.to(before.device, before.dtype).expand(old.shape), unit, head, at)
+        return Ask(site, op, before, units, at, chosen)
+    scale = before.float().pow(2).mean().sqrt().clamp(min=1e-3).item()
+    # Set draws another value for each row and position, so that mixing them up shows.
+    drawn = scale * torch.randn(before.shape if op == "set" else (1, 1, channels), generator=generator)
+    return Ask(site, op, drawn.to(before.device, before.dtype).expand(before.shape), units, at, chosen)
 
 
 def _edits(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, asks: list[Ask], book: _Book) -> None:
     """Each edit by itself: what stands at its part afterwards, and what becomes of the logits, alone and in a sweep."""
     for part in _chunks(asks):
         wanted = plain.changed(inputs.fields, [Change(a.site, a.of) for a in part], seen)
-        swept: list[Tensor] = []
-        with _noting(book, "effect", (part[0].site.stack, part[0].site.kind)):
-            swept = _sweep(subject, inputs, part)
+        swept = _sweep(subject, inputs, part, book)
         for i, (ask, want) in enumerate(zip(part, wanted, strict=True)):
-            place, itself = (ask.site.stack, ask.site.kind), ask.op == "self"
+            place = (ask.site.stack, ask.site.kind)
+            if ask.op == "self":
+                if i in swept:
+                    book.same("self-patch", swept[i], seen.logits, str(ask), place)
+                continue
             with _noting(book, "edit", place):
                 run = subject.run(inputs, edits=[ask.edit()], capture=[ask.site])
-                found = run.captured[ask.site]
-                book.same("self-patch" if itself else "edit", found, ask.of(seen.parts[ask.site]), str(ask), place)
-                for got, how in [(run.logits, ""), *((s, ", in a sweep") for s in swept[i : i + 1])]:
-                    aim = seen.logits if itself else want
-                    off = _missed(got, aim, seen.logits, book.limit)
-                    book.add("self-patch" if itself else "effect", off, f"{ask}{how}", place)
-            if not itself and _off(want, seen.logits) <= book.limit:
+                book.same("edit", run.captured[ask.site], ask.of(seen.parts[ask.site]), str(ask), place)
+                for got, how in [(run.logits, ""), (swept.get(i, run.logits), ", in a sweep")]:
+                    book.add("effect", _missed(got, want, seen.logits, book.limit), f"{ask}{how}", place)
+            if _off(want, seen.logits) <= book.limit:
                 book.still[place] = book.still.get(place, 0) + 1
 
 
-def _sweep(subject: Subject, inputs: Inputs, asks: list[Ask]) -> list[Tensor]:
-    """Logits of each edit by itself, all in one sweep of their stack."""
+def _sweep(subject: Subject, inputs: Inputs, asks: list[Ask], book: _Book) -> dict[int, Tensor]:
+    """Logits of each edit by itself, all in one sweep of their stack; of what cannot be run together, each in its own."""
     stack = asks[0].site.stack
-    variants = [Variant(tuple(range(len(subject.spec(stack).blocks))), (a.edit(),)) for a in asks]
-    return subject.sweep(inputs, variants, lambda h, _: subject.unembed(h), stack=stack)[0]
+    every = tuple(range(len(subject.spec(stack).blocks)))
+
+    def logits(some: list[Ask]) -> list[Tensor]:
+        variants = [Variant(every, (a.edit(),)) for a in some]
+        return subject.sweep(inputs, variants, lambda h, _: subject.unembed(h), stack=stack)[0]
+
+    try:
+        return dict(enumerate(logits(asks)))
+    except Exception:  # noqa: BLE001  # one of them is at fault: which one is seen below
+        found: dict[int, Tensor] = {}
+        for i, ask in enumerate(asks):
+            with _noting(book, "effect", (stack, ask.site.kind)):
+                (found[i],) = logits([ask])
+        return found
 
 
 def _missed(got: Tensor, want: Tensor, clean: Tensor, limit: float) -> float:

@@ -84,6 +84,8 @@ class IntegrityReport:
         if self.broken:
             return f"refused: {self.broken}"
         parts = [f"{stack}.{part}" for stack, kinds in self.refused.items() for part in kinds]
+        if not cases:
+            return f"not checked: {'; '.join(c.detail for c in self.checks)}"
         held = f"{cases} comparisons with the plain model in {self.seconds:.1f} s"
         return f"{held}: all hold" if not parts else f"{held}; refused for this model: {', '.join(parts)}"
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -145,7 +144,8 @@ class Plain:
                     for path, before, after in ends:
                         if path is None:
                             continue
-                        for kind, end in ((before, "in"), (after, "out")):
+                        pair: tuple[tuple[Kind, str], ...] = ((before, "in"), (after, "out"))
+                        for kind, end in pair:
                             site = Site(spec.name, index, kind)
                             if wanted is None or site in wanted:
                                 hook(block.get_submodule(path), end, batch, partial(touch, site))
@@ -201,16 +201,16 @@ def _attend(
     is_causal: bool | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """torch's own attention with queries, keys, values, and where it is to be changed the pattern, in reach."""
+    """Torch's own attention with queries, keys, values, and where it is to be changed the pattern, in reach."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    where = _state.where.get(id(module))
+    where: tuple[str, int] | None = _state.where.get(id(module))
     wanted: set[Site] | None = _state.wanted
 
     def touched(kind: Kind, t: Tensor) -> Tensor:
-        if where is None or not (wanted is None or Site(*where, kind) in wanted):
+        if where is None or not (wanted is None or Site(where[0], where[1], kind) in wanted):
             return t
-        flat = _state.touch(Site(*where, kind), t.transpose(1, 2).flatten(2))
+        flat = _state.touch(Site(where[0], where[1], kind), t.transpose(1, 2).flatten(2))
         return flat.unflatten(2, (t.shape[1], -1)).transpose(1, 2)
 
     query, key, value = touched("attn.q", query), touched("attn.k", key), touched("attn.v", value)
@@ -221,7 +221,7 @@ def _attend(
     ).transpose(1, 2)
     out = out.contiguous()
     if where is not None:
-        for rows, pattern in _state.patterns(Site(*where, "attn.pattern")):
+        for rows, pattern in _state.patterns(Site(where[0], where[1], "attn.pattern")):
             weights = pattern.unflatten(2, (query.shape[1], -1)).transpose(1, 2)
             out[rows] = (weights @ value[rows]).transpose(1, 2)
     return out, None

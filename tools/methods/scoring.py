@@ -182,7 +182,7 @@ def score(
             total.naive_edges += cost.naive_edges
             total.peak_live_states = max(total.peak_live_states, cost.peak_live_states)
             own = None if closed is None else closed[list(batch.indices)]
-            tables = _read_out(subject, batch, states, own, kl=kl)
+            tables = _read_out(subject, batch, states, own, rows=min(UNEMBED_ROWS, max_tokens), kl=kl)
             collected = collected or [[] for _ in variants]
             for variant, table in enumerate(tables):
                 collected[variant].append((batch, table))
@@ -195,9 +195,13 @@ def _read_out(
     states: Sequence[Tensor],
     closed: Int[Tensor, "batch choices"] | None,
     *,
+    rows: int,
     kl: bool,
 ) -> list[dict[str, np.ndarray]]:
-    """Per variant: columns over the batch's answer tokens. closed: the choices' first tokens after each prompt."""
+    """Per variant: columns over the batch's answer tokens.
+
+    closed: the choices' first tokens after each prompt. rows: how many states are turned into logits at once.
+    """
     k, device = len(batch.targets), subject.device
     foils = torch.full((k,), -1, dtype=torch.long, device=device)
     start = 0
@@ -212,25 +216,25 @@ def _read_out(
     choices = None if closed is None else closed[batch.rows].repeat(len(states), 1)
     columns: dict[str, list[Tensor]] = {"nll": [], "rank": [], "top": [], "logit": [], "margin": [], "kl": []}
     first_variant = subject.unembed(stacked[:k]).float().log_softmax(-1) if kl else None
-    for at in range(0, len(stacked), UNEMBED_ROWS):
-        rows = slice(at, at + UNEMBED_ROWS)
-        logits = subject.unembed(stacked[rows]).float()
-        own = logits.gather(1, targets[rows, None])
+    for at in range(0, len(stacked), rows):
+        part = slice(at, at + rows)
+        logits = subject.unembed(stacked[part]).float()
+        own = logits.gather(1, targets[part, None])
         rank = (logits > own).sum(-1) + 1
         columns["nll"].append(logits.logsumexp(-1) - own[:, 0])
         columns["rank"].append(rank)
         if choices is not None:  # the first token decides; the rest of the answer follows from it
-            columns["top"].append((logits.gather(1, choices[rows]).amax(-1) == own[:, 0]) | ~first[rows])
+            columns["top"].append((logits.gather(1, choices[part]).amax(-1) == own[:, 0]) | ~first[part])
         else:
-            columns["top"].append(logits.argmax(-1) == targets[rows])
+            columns["top"].append(logits.argmax(-1) == targets[part])
         columns["logit"].append(own[:, 0])
-        other = logits.gather(1, foils[rows, None].clamp(min=0))[:, 0]
+        other = logits.gather(1, foils[part, None].clamp(min=0))[:, 0]
         if first_variant is None:
             columns["kl"].append(torch.full_like(own[:, 0], torch.nan))
         else:
             base = first_variant[torch.arange(at, at + len(logits), device=device) % k]
             columns["kl"].append((base.exp() * (base - logits.log_softmax(-1))).sum(-1))
-        columns["margin"].append(torch.where(foils[rows] >= 0, own[:, 0] - other, torch.nan))
+        columns["margin"].append(torch.where(foils[part] >= 0, own[:, 0] - other, torch.nan))
     joined = {name: torch.cat(parts).cpu().numpy() for name, parts in columns.items()}
     return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
 

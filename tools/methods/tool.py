@@ -33,10 +33,14 @@ class ToolInputError(ValueError):
     """Arguments that cannot be used; the message says what would be valid and goes back to the planner."""
 
 
-class ToolArgs(BaseModel):
-    """Base of every tool's arguments: unknown names are an error, every field is described."""
+class DeadlineReached(RuntimeError):  # it says what has happened; nothing went wrong
+    """The time that a call may take is over; raised between two steps of its computation, whose result is dropped."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class ToolArgs(BaseModel):
+    """Base of every tool's arguments: unknown names are an error, every field is described, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @runtime_checkable
@@ -115,6 +119,8 @@ class Context:
     """What a tool may use: the subject, the tasks, the record to read, and the run's settings.
 
     split, draw: `explore`, but when the loop settles findings: then `confirm`, and which slice of its groups.
+    check: to be called now and then by long work that does not run the subject (which calls it itself); raises
+    DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk.
     """
 
     subject: "Subject"
@@ -125,6 +131,8 @@ class Context:
     split: "Split" = "explore"
     draw: int = 0
     progress: Callable[[str], None] = field(default=lambda _: None)
+    check: Callable[[], None] = field(default=lambda: None)
+    fresh: bool = False
 
 
 @dataclass(frozen=True)

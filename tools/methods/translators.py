@@ -130,7 +130,10 @@ def logprobs(subject: Subject, h: Tensor) -> Tensor:
 def fitted(
     ctx: Context, rows: list[tuple[int, ...]], steps: int, start: Start = "ridge", rate: float = 3e-3
 ) -> Float[Tensor, "depths width1 width"]:
-    """Translators for all depths but the last, from disk if they were fitted before on the same model and texts."""
+    """Translators for all depths but the last, from disk if they were fitted before on the same model and texts.
+
+    With `ctx.fresh`, as in a replay, they are fitted by this process.
+    """
     subject = ctx.subject
     identity = {
         "subject": subject.fingerprint, "rows": [list(r) for r in rows], "steps": steps, "start": start,
@@ -138,14 +141,16 @@ def fitted(
         "dtype": str(subject.dtype), "device": subject.device.type, "version": VERSION,
     }  # fmt: skip
     key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]
+    keep = not subject.fingerprint.startswith("random") and not ctx.fresh
+    path = _folder() / f"{key}.safetensors"
+    key += " fitted here" if ctx.fresh else ""
     if key in _loaded:
         return _loaded[key]
-    path = _folder() / f"{key}.safetensors"
-    if path.exists() and subject.fingerprint != "random":
+    if keep and path.exists():
         lens = load_file(path)["lens"].to(subject.device)
     else:
         lens = _fit(ctx, rows, steps, start, rate)
-        if subject.fingerprint != "random":
+        if keep:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}.tmp")
             save_file({"lens": lens.contiguous().cpu()}, partial)

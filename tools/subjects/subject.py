@@ -19,7 +19,7 @@ from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.decoding import decode_cached, decode_uncached
 from tools.engine.executor import SweepCost, Variant, sweep, trace
 from tools.engine.programs import LayerProgram
-from tools.engine.sites import Edit, Kind, Site
+from tools.engine.sites import Edit, Site
 from tools.subjects.family import Family, readout
 
 Program = LayerProgram | Sequence[int] | None
@@ -85,6 +85,7 @@ class Subject:
         self.stacks: dict[str, StackSpec] = family.build(model)
         self.readout = list(self.stacks)[-1]
         self._head = readout(family, model)
+        self._check: Callable[[], None] = _never
         self._stack_of = {p.name: p for p in family.stacks}
 
     @property
@@ -118,7 +119,19 @@ class Subject:
             raise SubjectError(f"{self.name} has no stack {name!r}; it has {', '.join(self.stacks)}")
         return self.stacks[name]
 
-    def without(self, refused: Mapping[str, Mapping[Kind, str]]) -> "Subject":
+    def watched(self, check: Callable[[], None]) -> "Subject":
+        """The same subject, which calls `check` before each step of its computations; what that raises ends them."""
+        other = copy.copy(self)
+        other._check = check
+        return other
+
+    def like(self, other: "Subject") -> "Subject":
+        """This subject with what holds for another one's runs: the parts refused and the deadline."""
+        made = self.without({name: spec.refused for name, spec in other.stacks.items()})
+        made._check = other._check
+        return made
+
+    def without(self, refused: Mapping[str, Mapping[str, str]]) -> "Subject":
         """The same subject with some kinds of site refused: by stack and kind, the reason."""
         other = copy.copy(self)
         other.stacks = {n: replace(s, refused={**s.refused, **refused.get(n, {})}) for n, s in self.stacks.items()}
@@ -198,6 +211,7 @@ class Subject:
 
         Gradients flow if the caller has them switched on; use `torch.inference_mode` otherwise.
         """
+        self._check()
         programs = dict(program) if isinstance(program, Mapping) else {self.readout: program}
         edits, capture = tuple(edits), tuple(capture)
         for stack in (*programs, *(e.site.stack for e in edits), *(s.stack for s in capture)):
@@ -229,7 +243,7 @@ class Subject:
         """
         spec = self.spec(stack)
         if spec.name == self.readout:
-            return sweep(call or self.call(inputs), variants, read, **options)
+            return sweep(call or self.call(inputs), variants, read, check=self._check, **options)
 
         def downstream(h: Tensor, variant: int) -> Tensor:
             upstream = {spec.name: self.family.finish(self.model, spec.name, h)}
@@ -238,7 +252,7 @@ class Subject:
                 upstream[name], final, _ = self._run_stack(inputs, name, None, (), (), upstream)
             return read(final, variant)
 
-        return sweep(call or self.call(inputs, spec.name), variants, downstream, **options)
+        return sweep(call or self.call(inputs, spec.name), variants, downstream, check=self._check, **options)
 
     def unembed(
         self, h: Float[Tensor, "*batch width"], stack: str | None = None, *, norm: bool = True
@@ -247,6 +261,7 @@ class Subject:
 
         Source: nostalgebraist 2020, interpreting GPT: the logit lens. Without the norm: Alammar 2021 (Ecco).
         """
+        self._check()
         name = self.spec(stack).name
         if name != self.readout:
             raise CapabilityError(f"stack {name!r} is not read out as tokens; only {self.readout!r} is")
@@ -339,6 +354,10 @@ class Subject:
             return tuple(range(n))
         blocks = program.blocks if isinstance(program, LayerProgram) else tuple(program)
         return LayerProgram(blocks, n, "").blocks  # checks the range
+
+
+def _never() -> None:
+    """What is checked by default: nothing."""
 
 
 def _edit_of_rows(edit: Edit, rows: list[int]) -> Edit:
