@@ -3,18 +3,8 @@
 import numpy as np
 
 from experiments_db.places import join_coordinates
-from experiments_db.records import (
-    Array,
-    Axis,
-    Claim,
-    Experiment,
-    Hypothesis,
-    Measurement,
-    Note,
-    Prediction,
-    Result,
-    Run,
-)
+from experiments_db.findings import Claim, Conclusion, Finding, Question, Statement
+from experiments_db.records import Array, Axis, Experiment, Hypothesis, Measurement, Note, Result, Run
 from experiments_db.store import Store
 
 EVIL = (
@@ -47,10 +37,15 @@ def hostile_run(store: Store, name: str) -> None:
     store.link_experiment(name, asked.id, result, cached=False, seq=3, why=EVIL)
     store.put_event(name, "answer", {"call_id": "c1", "text": EVIL, "status": "ok", "handle": "E1"})
     store.put_entry(name, 3, Hypothesis(handle="H1", statement=EVIL, evidence_for=("E1",)))
-    metric = f"accuracy[{join_coordinates({'task': EVIL})}]"
-    store.put_entry(name, 3, Prediction(handle="P1", hypothesis="H1", metric=metric, comparison=">", threshold=0.1, probability=0.5))
+    store.put_entry(name, 3, Question(handle="Q1", asks="open", text=EVIL, tasks=(EVIL,)))
+    statement = Statement(kind=EVIL, task=EVIL, among=EVIL, label=EVIL, program=EVIL, components="decoder.0.mlp.out@answer")
+    sealed = Finding(handle="F1", statement=statement, hypothesis="H1", seen="E1", smallest=0.1, probability=0.5, power=0.5)
+    decided = {"round": 1, "experiment": "E1", "reason": EVIL, "sentence": EVIL}
+    for handle, fate in (("F1", "confirmed"), ("F2", "void")):
+        store.put_entry(name, 3, sealed.model_copy(update={"handle": handle, "fate": fate, **decided}))
+    store.put_entry(name, 4, sealed.model_copy(update={"handle": "F3", "fate": "confirmed", "retracted": EVIL, **decided}))
     store.put_entry(name, 3, Note(text=EVIL))
-    store.put_entry(name, 3, Claim(kind="effect", text=EVIL, sites=(EVIL,), experiments=("E1",), confidence=0.5))
-    store.put_entry(name, 4, Note(text=EVIL))
+    store.put_entry(name, 3, Claim(finding="F1", question="Q1", interpretation=EVIL))
+    store.put_entry(name, 4, Conclusion(answer="found", words=EVIL))
     store.put_event(name, "end", {"status": "finished", "reason": "found"})
     store.update_run(name, "finished", "found")

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-KEY = "accuracy[task=addition, split=confirm, program=intact]"
-
 
 def call(name: str, /, **arguments: Any) -> dict[str, Any]:
     """One call of a turn."""
@@ -23,24 +21,21 @@ TURNS: list[dict[str, Any]] = [
             call("layer_program", tasks=["addition"], sweep="skip_each", examples=16),
         ],
     },
-    {"text": "State it.", "calls": [call("hypothesis", statement="It can add."), call("note", text="Half a note.")]},
     {
-        "text": "Predict it.",
-        "calls": [call("predict", hypothesis="H1", metric=KEY, comparison=">", threshold=0.9, probability=0.8)],
+        "text": "State it, and measure exactly that.",
+        "calls": [
+            call("hypothesis", statement="It can add."),
+            call("note", text="Half a note."),
+            call("examine", kind="capability", task="addition", examples=16),
+        ],
     },
-    {"text": "Confirm it.", "calls": [call("loss", tasks=["addition"], split="confirm", examples=16)]},
+    {"text": "Predict it.", "calls": [call("predict", experiment="E3", hypothesis="H1", probability=0.8)]},
+    {"text": "Confirm it.", "calls": [call("confirm")]},
     {
         "text": "Conclude.",
         "calls": [
-            call("hypothesis", handle="H1", status="supported", evidence_for=["E4"]),
-            call(
-                "claim",
-                kind="behaviour",
-                text="It adds: accuracy {{E4.accuracy[task=addition]}}.",
-                experiments=["E2", "E4"],
-                confidence=0.9,
-            ),
-            call("finish", answer="found", conclusion="It adds (C1), {{E4.accuracy}}."),
+            call("claim", finding="F1", question="Q1", interpretation="It adds (F1): accuracy {{E4.accuracy}}."),
+            call("finish", answer="found", words="It adds, {{E4.accuracy}}."),
         ],
     },
 ]

@@ -5,15 +5,11 @@ import scripts
 
 from agent import run
 from agent.loop.record import RunRecord
-from agent.report import build
-from experiments_db.records import Control, Measurement
 from experiments_db.store import Store
-from tools.findings.discipline import effect_p, family, outside_control
 
-ATTN = "accuracy[task=addition, split=confirm, site=0.attn, layer=0, position=last, variant=resample]"
-SPARED = "accuracy[task=addition, split=confirm, site=4.attn, layer=4, position=last, variant=resample]"
-ABLATE = {"task": "addition", "component": "attn", "ablation": "resample", "examples": 48}
-CLAIM = {"kind": "localisation", "text": "Here.", "confidence": 0.9}
+ATTN = {"task": "addition", "components": ["decoder.0.attn.out@answer"], "examples": 48}
+MLPS = {"task": "addition", "components": ["decoder.1-2.mlp.out@answer"], "examples": 48}
+ABLATE = {"task": "addition", "components": ["decoder.*.attn.out@answer"], "intervention": "resample", "examples": 48}
 
 
 def case(name, /, **arguments):
@@ -23,29 +19,42 @@ def case(name, /, **arguments):
 STEPS = [
     # (call, status, what the answer says)
     (case("ablate", **ABLATE), "rejected", "first measure whether the intact model can do addition"),
-    (case("patch", task="key_value", site="attn.out"), "rejected", "first measure"),
+    (case("patch", task="key_value", components=["decoder.*.attn.out@answer"]), "rejected", "first measure"),
     (case("loss", tasks=["addition"], examples=48), "ok", "accuracy"),
     (case("loss", tasks=["key_value"], examples=48), "ok", "accuracy"),
-    (case("patch", task="key_value", site="attn.out"), "rejected", "claim an absence"),
-    (case("ablate", **ABLATE), "ok", "0.attn"),
+    (case("patch", task="key_value", components=["decoder.*.attn.out@answer"]), "rejected", "examine kind cannot"),
+    (case("ablate", **ABLATE), "ok", "0.attn.out@answer"),
+    (case("examine", kind="necessity", **ATTN), "rejected", "there are cannot, capability, "),
+    (case("examine", kind="necessary", task="addition"), "rejected", "necessary needs components"),
+    (case("examine", kind="necessary", task="addition", components=["decoder.99.mlp.out@answer"]), "rejected", "blocks 0 to 5"),
+    (case("examine", kind="necessary", **ATTN, universe=["decoder.*.attn.out@answer"]), "rejected", "has no universe"),
+    (case("examine", kind="necessary", **ATTN, smallest=0.001), "rejected", "easier to come true"),
+    (case("examine", kind="necessary", task="key_value", components=ATTN["components"], examples=48), "rejected", "kind cannot"),
+    (case("examine", kind="capability", task="addition", examples=48), "ok", "E4"),
+    (case("examine", kind="necessary", **ATTN), "ok", "all of it holds"),
+    (case("examine", kind="jointly_necessary", **MLPS), "ok", "E6"),
     (case("hypothesis", statement="Attention of block 0 is needed."), "ok", "H1"),
-    (case("hypothesis", statement="Attention of block 4 is not."), "ok", "H2"),
-    (case("predict", hypothesis="H1", metric=ATTN, comparison="<=", threshold=0.5, probability=0.9), "ok", "P1"),
-    (case("predict", hypothesis="H2", metric=ATTN, comparison="<=", threshold=0.6, probability=0.9), "rejected", "P1 already predicts"),
-    (case("predict", hypothesis="H2", metric=SPARED, comparison=">=", threshold=0.9, probability=0.9), "ok", "P2"),
-    (case("claim", **CLAIM, role="necessary", sites=["decoder.0.attn.out"], experiments=["E3"]), "rejected", "came true on the confirm split"),
-    (case("ablate", **ABLATE, split="confirm", layers=[0, 4]), "ok", "0.attn"),
-    # The same metric on more examples, or another metric for a hypothesis that has had its confirmation: no.
-    (case("predict", hypothesis="H1", metric=ATTN.replace("resample", "zero"), comparison="<=", threshold=0.5, probability=0.9), "rejected", "one confirmation"),
-    (case("ablate", **{**ABLATE, "examples": 64}, split="confirm", layers=[0]), "rejected", "use predict first"),
-    (case("claim", **CLAIM, sites=["decoder.0.attn.out"], experiments=["E3", "E4"]), "rejected", "needs a role: necessary"),
-    (case("claim", **CLAIM, role="necessary", experiments=["E3", "E4"]), "rejected", "names its sites"),
-    (case("claim", **CLAIM, role="sufficient", sites=["decoder.0.attn.out"], experiments=["E3", "E4"]), "rejected", "goal sufficient"),
-    (case("claim", **CLAIM, role="jointly_necessary", sites=["decoder.0.attn.out"], experiments=["E3", "E4"]), "rejected", "together"),
-    (case("claim", **CLAIM, role="necessary", sites=["decoder.0.attn.out"], experiments=["E3"]), "rejected", "P1 in E4"),
-    (case("claim", kind="effect", role="necessary", text="So.", experiments=["E4"], confidence=0.5), "rejected", "role is for localisations"),
-    (case("claim", **CLAIM, role="necessary", sites=["decoder.0.attn.out"], experiments=["E4"]), "ok", "one ablation type (resample)"),
-    (case("finish", answer="found", conclusion="Block 0."), "ok", "found"),
+    (case("predict", experiment="E3", hypothesis="H1"), "rejected", "a finding is predicted from an examine experiment"),
+    (case("predict", experiment="E9"), "rejected", "there is no 'E9'"),
+    (case("confirm"), "rejected", "no finding is open"),
+    (case("claim", finding="F1"), "rejected", "there is no 'F1'"),
+    (case("predict", experiment="E4"), "ok", "F1"),
+    (case("predict", experiment="E5", hypothesis="H1"), "ok", "F2"),
+    (case("predict", experiment="E5", hypothesis="H1"), "rejected", "F2 says exactly this"),
+    (case("predict", experiment="E6", probability=0.3), "ok", "will probably leave it open"),
+    (case("claim", finding="F2"), "rejected", "still open"),
+    (case("retract", finding="F3", reason="It looks bad."), "rejected", "settled before it can be taken back"),
+    (case("finish", answer="found"), "rejected", "sealed and not settled"),
+    (case("confirm"), "ok", "F2 confirmed"),
+    (case("confirm", findings=["F2"]), "rejected", "a fate never changes"),
+    (case("predict", experiment="E5"), "rejected", "is settled: confirmed"),
+    (case("predict", experiment="E7"), "rejected", "on explore examples"),
+    (case("claim", finding="F3"), "rejected", "only a confirmed finding can be claimed"),
+    (case("claim", finding="F2", interpretation="It brings 97% of it."), "rejected", "typed by hand"),
+    (case("finish", answer="cannot"), "rejected", "kind cannot"),
+    (case("claim", finding="F2", question="Q1", interpretation="It seems to fetch the operands."), "ok", "not tested"),
+    (case("claim", finding="F2"), "rejected", "claimed already"),
+    (case("finish", answer="found"), "ok", "found"),
 ]  # fmt: skip
 
 
@@ -54,7 +63,7 @@ def answers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("discipline")
     turns = [{"text": "", "calls": [c for c, _, _ in STEPS[i : i + 4]]} for i in range(0, len(STEPS), 4)]
     script = scripts.write(folder / "s.jsonl", turns)
-    argv = ["--goal", "try what is forbidden", "--planner", f"scripted:{script}", "--db", str(folder / "e.db"), "--device", "cpu"]
+    argv = ["--goal", "where is addition done", "--planner", f"scripted:{script}", "--db", str(folder / "e.db"), "--device", "cpu"]
     assert run.main([*argv, "--out", str(folder / "t"), "--quiet"]) == 0
     store = Store(folder / "e.db")
     name = store.runs()[0]
@@ -72,41 +81,18 @@ def test_each_step_is_answered_as_discipline_demands(answers, index):
 def test_nothing_forbidden_left_a_trace(answers):
     store, name, _ = answers
     record = RunRecord(store, name)
-    assert [e.experiment.tool for e in record.experiments()] == ["loss", "loss", "ablate", "ablate"]
-    assert [p.outcome for p in record.predictions()] == [True, True]
-    assert [(c.kind, c.role) for c in record.claims()] == [("localisation", "necessary")]
+    tools = [e.experiment.tool for e in record.experiments()]
+    assert tools == ["loss", "loss", "ablate", *["examine"] * 6]
+    assert [f.fate == "confirmed" for f in record.findings()] == [True, True, False]
+    assert [c.finding for c in record.claims()] == ["F2"]
+    assert record.hypotheses()[0].status == "supported"
     assert store.verify() == []
 
 
-def test_the_report_names_role_caveats_number_of_tests_and_corrected_p_values(answers):
+def test_only_what_settled_a_finding_was_measured_on_confirm_examples(answers):
     store, name, _ = answers
-    text = build.render(store, name, None)
-    assert "localisation: necessary" in text
-    assert "Rests on one prompt format (addition), one ablation type (resample)" in text
-    assert "adjusted by Holm's method over the run's 2 confirmatory tests" in text
-    assert "2 of 2 tested predictions came true; Brier score 0.010" in text
-    families = [f for e in store.experiments(name) if (f := family(store.measurements(e.result_id)))]
-    assert f"{sum(map(len, families))} of them stand beside a control, in {len(families)} families" in text
-
-
-def made(value, low, high, control, c_low, c_high):
-    c = Control(kind="random", value=control, low=c_low, high=c_high, n=50)
-    return Measurement(name="accuracy", unit="", value=value, low=low, high=high, n=50, control=c)
-
-
-def test_an_effect_counts_only_where_the_intervals_do_not_touch():
-    assert outside_control(made(0.2, 0.1, 0.3, 0.9, 0.8, 1.0))
-    assert outside_control(made(0.9, 0.8, 1.0, 0.2, 0.1, 0.3))
-    assert not outside_control(made(0.5, 0.3, 0.8, 0.9, 0.8, 1.0))
-    assert not outside_control(Measurement(name="accuracy", unit="", value=0.2, low=0.1, high=0.3, n=50))
-    assert effect_p(made(0.5, 0.4, 0.6, 0.5, 0.4, 0.6)) == pytest.approx(1)
-    # Two estimates with standard error 0.05 each, 0.2 apart: z = 0.2 / 0.0707 = 2.83, p = 0.0047.
-    half = 1.959964 * 0.05
-    assert effect_p(made(0.5, 0.5 - half, 0.5 + half, 0.7, 0.7 - half, 0.7 + half)) == pytest.approx(0.0047, abs=2e-4)
-
-
-def test_more_comparisons_make_each_of_them_harder():
-    lone = made(0.5, 0.4, 0.6, 0.7, 0.6, 0.8)
-    (alone,) = (q for _, q in family([lone]))
-    crowd = [q for _, q in family([lone.model_copy(update={"layer": i}) for i in range(10)])]
-    assert crowd == pytest.approx([min(1, 10 * alone)] * 10)
+    record = RunRecord(store, name)
+    opened = [e.handle for e in record.experiments() if e.experiment.args.get("split") == "confirm"]
+    assert opened == [f.experiment for f in record.findings()]
+    rows = record.select({"split": {"=": "confirm"}}, [], "mean", None, False, 100, False)
+    assert rows == []  # another run's would be shown here: they stay sealed

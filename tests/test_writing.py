@@ -118,6 +118,9 @@ def test_a_metric_describes_measurements_by_what_it_names():
         ("where does addition happen in the model demo?", "demo"),
         ("find where addition happens", None),
         ("find where agreement happens in the last layers", None),
+        ("find the heads of key/value recall", None),
+        ("find addition in me/addition", "me/addition"),
+        ("how does key/value lookup happen in gpt2", "gpt2"),
     ],
 )
 def test_the_model_is_the_one_the_goal_names(goal, model):
@@ -132,6 +135,11 @@ def test_the_model_is_the_one_the_goal_names(goal, model):
         ("where is subject-verb agreement decided", ("agreement",)),
         ("find the capital facts", ("facts",)),
         ("compare addition and subtraction", ("addition", "subtraction")),
+        ("find the heads of key/value recall", ("key_value",)),
+        ("where are words copied verbatim? find the copying heads", ("copying",)),
+        ("where is key_value lookup done", ("key_value",)),
+        ("what makes it add?", ("addition",)),
+        ("which factors matter for brackets", ("brackets",)),
     ],
 )
 def test_the_tasks_are_those_whose_words_the_goal_uses(goal, tasks):
@@ -160,7 +168,8 @@ def test_hostile_text_is_inert_in_terminal_and_markdown():
 
 def test_hostile_text_from_a_planner_and_a_task_is_inert_in_the_report(tmp_path):
     file = tmp_path / "odd.jsonl"
-    rows = [{"prompt": f"{HOSTILE} {i}", "answer": " 7", "foil": " <b>"} for i in range(40)]
+    readable = HOSTILE.replace("\x1b", "").replace("\u202e", "")  # the demo has no token for these two
+    rows = [{"prompt": f"{readable} {i}", "answer": " 7", "foil": " <b>"} for i in range(40)]
     file.write_text("\n".join(json.dumps(r) for r in rows))
     turns = [
         {"text": HOSTILE, "calls": [scripts.call("loss", tasks=["odd"], examples=8)]},

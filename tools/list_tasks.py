@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from experiments_db.records import Outcome
 from tools.methods.tool import Context, ToolArgs
-from tools.tasks import families, get_task
+from tools.tasks import Example, families, get_task
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE: dict[str, object] = {}
@@ -20,9 +20,20 @@ def run(_: Args, ctx: Context) -> Outcome:
     for name, family in families().items():
         example = get_task(name).examples("explore", 1, ctx.seed)[0]
         lines.append(f"{name}: {family.description} e.g. {example.prompt!r} -> {example.answer!r}")
+        lines.append(f"    {_known(example)}")
         for option, field in family.options.model_fields.items():
             values = "|".join(map(str, get_args(field.annotation)))
             lines.append(f"    {option}={values} (default {field.default}): {field.description}")
-    lines += [f"{t.name}: {t.description} ({len(t.examples)} examples, from {t.origin})" for t in ctx.tasks.made()]
-    lines.append("Write options after a colon: addition:digits=2x2,format=compact")
+    for made in ctx.tasks.made():
+        lines.append(f"{made.name}: {made.description} ({len(made.examples)} examples, from {made.origin})")
+        lines += [f"    {_known(e)}" for e in ctx.tasks.get(made.name).examples("explore", 1, ctx.seed)]
+    lines.append(
+        "Write options after a colon: addition:digits=2x2,format=compact. Spans are anchors of places: @operand1.last. "
+        "Labels can be probed for and divide the examples into classes: carry=1"
+    )
     return Outcome(text="\n".join(lines))
+
+
+def _known(example: Example) -> str:
+    """The roles and labels of a task's examples, in words."""
+    return f"spans: {', '.join(example.spans) or 'none'}; labels: {', '.join(example.values) or 'none'}"

@@ -1,6 +1,7 @@
 """Make a task of your own from prompt and answer pairs, to test an idea that no built-in task covers.
 
-The examples are divided between explore and confirm by the content of their prompts, half and half.
+The examples are divided between explore and confirm by the content of their prompts, half and half; wordings of one
+problem (groups) come to one side.
 """
 
 import re
@@ -9,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Outcome, TaskData
+from tools.methods.fitness import check_fit
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.tasks import SPLITS, TaskError, chance_level, families, from_records, to_records
 
@@ -33,7 +35,15 @@ class Args(ToolArgs):
     foils: list[str] = Field(default=[], description="one wrong answer for each, or empty")
     twins: list[str] = Field(
         default=[],
-        description="one corrupted prompt for each, of the same length, whose right answer is the foil; or empty",
+        description="one corrupted prompt for each, of the same length, whose right answer is the foil; or empty: examples "
+        "of one format then serve as each other's",
+    )
+    groups: list[str] = Field(
+        default=[],
+        description="one name for each of the independent problem it poses, shared by its wordings; or empty",
+    )
+    classes: list[str] = Field(
+        default=[], description="one class for each, by which to divide the examples as NAME:class=a; or empty"
     )
 
 
@@ -44,7 +54,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     taken = {*families(), *(t.name for t in ctx.tasks.made())}
     if args.name in taken:
         raise ToolInputError(f"there is a task {args.name!r} already; choose a name that is none of {', '.join(taken)}")
-    for field in ("answers", "foils", "twins"):
+    for field in ("answers", "foils", "twins", "groups", "classes"):
         given: list[str] = getattr(args, field)
         if len(given) != len(args.prompts) and (given or field == "answers"):
             raise ToolInputError(f"{field}: {len(given)} given for {len(args.prompts)} prompts; there must be as many")
@@ -54,6 +64,8 @@ def run(args: Args, ctx: Context) -> Outcome:
             "answer": args.answers[i],
             "foil": args.foils[i] if args.foils else None,
             "twin": args.twins[i] if args.twins else None,
+            "group": args.groups[i] if args.groups else None,
+            "class": args.classes[i] if args.classes else None,
         }
         for i, p in enumerate(args.prompts)
     ]
@@ -63,9 +75,12 @@ def run(args: Args, ctx: Context) -> Outcome:
         raise ToolInputError(str(error)) from None
     task = from_records(args.name, args.description, records)
     counts = {s: len(task.examples(s, len(records))) for s in SPLITS}
-    chance = chance_level(task.examples("explore", len(records)))
+    explore = task.examples("explore", len(records))
+    check_fit(ctx.subject, task, [*explore, *task.examples("confirm", len(records))])
+    chance = chance_level(explore)
     data = TaskData(name=args.name, description=args.description, examples=tuple(records), origin="planner")
     text = (
-        f"task {args.name}: {counts['explore']} to explore, {counts['confirm']} to confirm, chance {100 * chance:.0f}%"
+        f"task {args.name}: {counts['explore']} problems to explore, {counts['confirm']} to confirm, chance "
+        f"{100 * chance:.0f}%"
     )
     return Outcome(text=text, entries=(data,))

@@ -8,16 +8,17 @@ from typing import Literal
 
 from experiments_db.findings import Question
 
+# Patterns of whole words, blanks standing for hyphens, slashes and underscores too: "verbatim" is no verb.
 KEYWORDS: dict[str, tuple[str, ...]] = {
-    "addition": ("addition", "adding", "adds", "add ", "sums", "sum of two"),
-    "subtraction": ("subtraction", "subtract", "minus"),
-    "arithmetic": ("arithmetic", "three numbers", "three terms"),
-    "facts": ("fact", "capital", "countr", "knowledge"),
-    "agreement": ("agreement", "agree", "grammar", "plural", "singular", "verb"),
-    "brackets": ("bracket", "parenthes", "nesting"),
-    "copying": ("copy", "copies", "induction"),
-    "indirect_object": ("indirect object", "indirect_object", "ioi", "giver", "receiver"),
-    "key_value": ("key-value", "key value", "key_value", "recall", "lookup", "look up"),
+    "addition": ("additions?", "add", "adds", "adding", "sums?"),
+    "subtraction": ("subtract(?:s|ing|ions?)?", "minus"),
+    "arithmetic": ("arithmetic", "three (?:numbers|terms)"),
+    "facts": ("facts?", "factual", "capitals?", "countr(?:y|ies)", "knowledge"),
+    "agreement": ("agreements?", "agrees?", "subject verb", "grammar", "plurals?", "singular", "verbs?"),
+    "brackets": ("brackets?", "parenthes[ei]s", "nesting"),
+    "copying": ("copy", "copies", "copying", "induction"),
+    "indirect_object": ("indirect objects?", "ioi", "givers?", "receivers?"),
+    "key_value": ("key values?", "recalls?", "look(?:s|ing)? ?ups?"),
     "json": ("json",),
 }
 MODEL = re.compile(
@@ -42,19 +43,33 @@ class Goal:
 
 def model_named_in(goal: str) -> str | None:
     """The model that a goal names ('... in gpt2', '... of EleutherAI/pythia-70m', '... in ./folder'), if it does."""
-    found = MODEL.search(goal)
-    if found:
+    for found in MODEL.finditer(goal):
         name = found[1].rstrip(".")
-        return "gpt2" + name[5:] if name.lower().startswith("gpt-2") else name
+        if not _is_task_words(name):  # "key/value" is written like a name on the hub
+            return "gpt2" + name[5:] if name.lower().startswith("gpt-2") else name
     last = goal.split()[-1].strip("'\"`.,?!") if goal.split() else ""
     return last if "/" in last and Path(last).is_dir() else None
+
+
+def tasks_named_in(text: str) -> list[str]:
+    """The known tasks whose words a text uses."""
+    return [task for task, known in KEYWORDS.items() if re.search(rf"\b(?:{'|'.join(known)})\b", _plain(text))]
+
+
+def _is_task_words(name: str) -> bool:
+    """Whether a name is made of nothing but words for tasks."""
+    known = "|".join(word for words in KEYWORDS.values() for word in words)
+    return re.fullmatch(rf"(?:(?:{known})(?: |$))+", _plain(name)) is not None
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\s/_-]+", " ", text.lower())
 
 
 def understand(goal: str, own_tasks: Sequence[str] = ()) -> Goal:
     """Which tasks a goal is about: the user's own first, then those whose words it uses."""
     text = goal.lower()
-    specs = list(own_tasks)
-    specs += [task for task, words in KEYWORDS.items() if any(w in f"{text} " for w in words)]
+    specs = [*own_tasks, *tasks_named_in(text)]
     if re.search(r"\d+\s*-?\s*digit", text) and "addition" in specs:
         digits = re.search(r"(\d)\s*-?\s*digit", text)
         if digits and digits[1] in "123":

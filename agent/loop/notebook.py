@@ -3,27 +3,25 @@
 from agent.loop.record import RunRecord
 from agent.report.numbers import number_text
 from agent.report.references import substitute
-from experiments_db.findings import Finding
+from agent.report.summary import finding_line, headline
+from agent.report.tested import Tested, tested
+from tools.findings.consequences import answers, contradictions
+from tools.statistics import share
 
 
 def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
-    """Questions, hypotheses with evidence, findings with their fates, notes and a line per experiment."""
-    lines: list[str] = []
-    questions, hypotheses, findings = record.questions(), record.hypotheses(), record.findings()
-    if questions:
-        lines += ["Questions:", *(f"  {q.handle} [{q.asks}] {q.text}" for q in questions)]
+    """Questions, hypotheses, findings (open ones first) with their fates, rounds, notes and a line per experiment."""
+    hypotheses, notes, rows = record.hypotheses(), record.notes(), record.experiments()
+    lines = [*_questions(record)]
     if hypotheses:
         lines.append("Hypotheses:")
         for h in hypotheses:
             evidence = f" for {', '.join(h.evidence_for) or '-'}; against {', '.join(h.evidence_against) or '-'}"
             lines.append(f"  {h.handle} [{h.status}] {h.statement} ({evidence.strip()})")
-    if findings:
-        lines += ["Findings:", *(f"  {_finding(f)}" for f in findings)]
-    notes = record.notes()
+    lines += _findings(record)
     if notes:
         lines.append("Notes:")
         lines += [f"  N{i} {_short(n.text)}" for i, n in enumerate(notes, 1)][-20:]
-    rows = record.experiments()
     if rows:
         lines.append("Experiments" + (f" (the last {last_experiments})" if len(rows) > last_experiments else "") + ":")
         for row in rows[-last_experiments:]:
@@ -32,12 +30,40 @@ def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
     return "\n".join(lines)
 
 
-def _finding(f: Finding) -> str:
-    s = f.statement
-    what = s.components or s.path or s.program or s.label
-    fate = "open" if not f.settled else f"{f.fate}{f' ({f.reason})' if f.reason else ''}"
-    back = ", taken back" if f.retracted else ""
-    return f"{f.handle} [{fate}{back}] {s.kind}{f' of {what}' if what else ''} for {s.task}{f' among {s.among}' if s.among else ''}"
+def _questions(record: RunRecord) -> list[str]:
+    """What the goal asks, and what answers it so far."""
+    questions, findings = record.questions(), record.findings()
+    lines = ["Questions of the goal:"] if questions else []
+    for q in questions:
+        by = ", ".join(f.handle for f in answers(q, findings))
+        lines.append(f"  {q.handle} ({q.asks}) {q.text}: {f'answered by {by}' if by else 'no answer yet'}")
+    return lines
+
+
+def _findings(record: RunRecord) -> list[str]:
+    """Findings, those that are sealed and not settled first, and what the next round may spend."""
+    findings, claimed = record.findings(), {c.finding for c in record.claims()}
+    if not findings:
+        return []
+    ordered = sorted(findings, key=lambda f: f.settled)
+    lines = ["Findings:"]
+    for t in (tested(record, f) for f in ordered):
+        mark = " (claimed)" if t.finding.handle in claimed else ""
+        lines.append(f"  {_state(t)}{mark}")
+    used = max((f.round or 0 for f in findings), default=0)
+    lines.append(
+        f"  rounds settled: {used}; the next may spend {share(used + 1):.2g} of the error rate, half of the one before"
+    )
+    lines += [f"  {a} and {b} contradict each other: {why}" for a, b, why in contradictions(findings)]
+    return lines
+
+
+def _state(t: Tested) -> str:
+    f = t.finding
+    if f.settled:
+        return _short(finding_line(t), 400)
+    sure = f"probability {f.probability:.2f}, power {f.power:.2f}"
+    return _short(f"{f.handle} [open: confirm it] {t.words}; from {f.seen}, {sure}", 400)
 
 
 def _short(text: str, length: int = 160) -> str:
@@ -46,7 +72,7 @@ def _short(text: str, length: int = 160) -> str:
 
 
 def earlier_text(record: RunRecord, length: int = 4000) -> str:
-    """What an earlier run found, for a planner that continues from it: its question, claims, hypotheses and notes.
+    """What an earlier run found, for a planner that continues from it: its question, findings, hypotheses and notes.
 
     Handles of that run mean nothing in the new one, so that references are replaced by their values.
     """
@@ -55,12 +81,8 @@ def earlier_text(record: RunRecord, length: int = 4000) -> str:
     def plain(text: str) -> str:
         return substitute(text, lambda inside: number_text(inside, record))
 
-    lines = [f"Question: {run.goal}", f"Ended: {run.status}, {run.reason}"]
-    lines += [
-        f"Finding ({f.fate}): {plain(f.sentence) if f.sentence else _finding(f)}"
-        for f in record.findings()
-        if f.settled
-    ]
+    lines = [f"Question: {run.goal}", f"Ended: {run.status}, {run.reason}", f"Answer: {headline(record)}"]
+    lines += [f"Finding {finding_line(tested(record, f)).partition(' ')[2]}" for f in record.findings()]
     lines += [f"Hypothesis ({h.status}): {plain(h.statement)}" for h in record.hypotheses()]
     lines += [f"Note: {plain(n.text)}" for n in record.notes()]
     text = "\n".join(lines)

@@ -8,8 +8,10 @@ from typing import TextIO
 from agent.loop.budget import Limits
 from agent.loop.record import RunRecord
 from agent.planners.base import Answer, ToolCall, Turn
+from agent.report.conclusion import conclude
 from agent.report.numbers import number_text
 from agent.report.references import substitute
+from agent.report.summary import headline
 from agent.report.text import inert
 from experiments_db.records import Run
 from tools.findings.integrity_report import IntegrityReport
@@ -65,10 +67,13 @@ class Progress:
         self._say(f"         {call.name}: {mark}{first[:230]}")
 
     def end(self, run: Run, report: Path, database: Path) -> None:
-        """The conclusion and where to look; printed even when quiet."""
-        notes = self.record.notes()
-        conclusion = notes[-1].text if run.status == "finished" and notes else f"stopped: {run.reason}"
-        shown = substitute(inert(conclusion), lambda inside: number_text(inside, self.record))
+        """The answer and where to look; printed even when quiet."""
+        found = conclude(self.record)
+        shown = f"{found.verdict}. {headline(self.record, found)}"
+        if found.unanswered:
+            shown += (
+                f"\nunanswered: {'; '.join(f'{a.question.handle} {inert(a.question.text)}' for a in found.unanswered)}"
+            )
         print(
             f"\n{shown}\n\nreport    {report}\ndatabase  {database}, run {run.name}\n"
             f"replay    python -m agent.replay {run.name}"

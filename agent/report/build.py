@@ -1,19 +1,17 @@
 """Build report.md and its figures from the database alone."""
 
-import re
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from tools.findings.discipline import LEVEL, caveats, confirmatory, family
-
 from agent.loop.record import Reading, RunRecord
-from agent.report.numbers import control_text, measurement_text, reference_text
-from agent.report.references import UnresolvedReference, resolve, substitute
-from agent.report.summary import calibration, limits, verdict
-from agent.report.text import code, inert, markdown
-from experiments_db.records import Prediction, Result, Run
-from experiments_db.store import ExperimentRow, Store, StoreError
+from agent.report.conclusion import conclude
+from agent.report.evidence import draw_all, evidence_section, tried_section
+from agent.report.findings_table import findings_section
+from agent.report.limits import limits
+from agent.report.marked import folded, linked, links, table
+from agent.report.opening import opening
+from agent.report.text import code, markdown
+from experiments_db.records import Run
+from experiments_db.store import Store
 from tools.findings.integrity_report import IntegrityReport
 
 
@@ -41,238 +39,95 @@ def render(store: Store, name: str, figures: Path | None) -> str:
     run, record = store.run(name), Reading(store, name)
     rows = record.experiments()
     results = {r.handle: store.result(r.result_id) for r in rows}
-    drawn = {r.handle: d for r in rows if (d := _draw(r, results[r.handle], figures))}
+    concluded = conclude(record)
     sections = [
-        _head(run, record),
-        _claims(record),
-        _evidence(rows, drawn, results),
+        opening(run, record, concluded),
+        findings_section(record, concluded),
         _hypotheses(record),
-        _notes(run, record),
-        _tried(record, rows, results),
-        _integrity(run),
-        _limits(run, store),
+        _notes(record),
+        _integrity(record),
+        evidence_section(rows, results, draw_all(rows, results, figures), concluded),
+        tried_section(rows, results, _refused(record)),
+        _limits(record, run),
         _replay(run, store),
     ]
-    return "\n\n".join(s for s in sections if s) + "\n"
+    return "\n\n".join("\n".join(s) for s in sections if s) + "\n"
 
 
-def _draw(row: ExperimentRow, result: Result, figures: Path | None) -> tuple[str, str] | None:
-    from agent.report.figures import draw
-
-    if figures is not None:
-        return draw(row, result, figures)
-    with tempfile.TemporaryDirectory() as scratch:
-        return draw(row, result, Path(scratch))
-
-
-def _text(text: str, record: RunRecord) -> str:
-    """A planner's text: markup made inert, each reference filled in from the record and linked to its experiment."""
-    parts: list[str] = []
-
-    def keep(inside: str) -> str:
-        try:
-            found = resolve(inside, record.measurements_of)
-            parts.append(f"[{reference_text(found)}](#{found.handle.lower()})")
-        except (UnresolvedReference, StoreError):
-            parts.append(code("{{" + inside + "}}") + " (names no measurement)")
-        return f"\0{len(parts) - 1}\0"
-
-    kept = substitute(text.replace("\0", ""), keep).split("\0")
-    return "".join(parts[int(p)] if i % 2 else markdown(p) for i, p in enumerate(kept))
-
-
-def _head(run: Run, record: RunRecord) -> str:
-    notes = record.notes()
-    finished = run.status == "finished"
-    conclusion = (
-        _text(notes[-1].text, record) if finished and notes else f"The run ended before its end: {markdown(run.reason)}"
-    )
-    settings = run.settings
-    provenance = settings.get("provenance", {})
-    versions = ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items())
-    return "\n".join(
-        [
-            f"# {markdown(run.goal)}",
-            "",
-            f"**{verdict(run.status, run.reason)}.** {conclusion}",
-            "",
-            "| | |",
-            "|---|---|",
-            f"| subject | {code(run.subject)}, fingerprint {code(str(settings.get('fingerprint', ''))[:16])} |",
-            f"| planner | {code(run.planner)} |",
-            f"| run | {code(run.name)}, begun {run.created} |",
-            f"| experiments | {len(record.experiments())} |",
-            f"| computed on | {provenance.get('device', '?')}, {settings.get('dtype')}, {provenance.get('threads', '?')} threads, "
-            f"{versions} |",
-        ]
-    )
-
-
-def _claims(record: RunRecord) -> str:
-    claims = record.claims()
-    if not claims:
-        return "## Claims\n\nNone."
-    lines = ["## Claims", "", "| | kind | claim | sites | rests on | confidence |", "|---|---|---|---|---|---|"]
-    for i, c in enumerate(claims, 1):
-        rests = _links(c.experiments)
-        sites = ", ".join(code(s) for s in c.sites)
-        kind = c.kind if c.role is None else f"{c.kind}: {c.role.replace('_', ' ')}"
-        rest = caveats(record, c.experiments) if c.kind in ("localisation", "effect") else []
-        text = _text(c.text, record) + (f" *Rests on {markdown(', '.join(rest))}.*" if rest else "")
-        lines.append(f"| C{i} | {kind} | {text} | {sites} | {rests} | {c.confidence:.2f} |")
-    return "\n".join(lines)
-
-
-def _evidence(rows: Sequence[ExperimentRow], drawn: dict[str, tuple[str, str]], results: dict[str, Result]) -> str:
-    lines = ["## Evidence"]
-    for row in rows:
-        result = results[row.handle]
-        known = " (known from an earlier run)" if row.cached else ""
-        lines += ["", f'<a id="{row.handle.lower()}"></a>', f"### {row.handle} · {row.experiment.tool}{known}", ""]
-        if row.why:
-            lines += [f"*{markdown(row.why)}*", ""]
-        if row.handle in drawn:
-            stem, caption = drawn[row.handle]
-            lines += [
-                f"![{markdown(caption)}](figures/{stem}.png)",
-                "",
-                f"{markdown(caption)} [vector](figures/{stem}.svg)",
-                "",
-            ]
-        fence = "`" * max(3, 1 + max((len(r) for r in re.findall(r"`+", result.text)), default=0))
-        lines += [fence + "text", inert(result.text), fence]
-    return "\n".join(lines)
-
-
-def _hypotheses(record: RunRecord) -> str:
-    hypotheses, predictions = record.hypotheses(), record.predictions()
-    lines = ["## Hypotheses and predictions", ""]
+def _hypotheses(record: RunRecord) -> list[str]:
+    hypotheses, findings = record.hypotheses(), record.findings()
     if not hypotheses:
-        return lines[0] + "\n\nNone were stated."
-    lines += ["| | hypothesis | fate | for | against |", "|---|---|---|---|---|"]
-    for h in hypotheses:
-        lines.append(
-            f"| {h.handle} | {_text(h.statement, record)} | {h.status} | {_links(h.evidence_for)} | "
-            f"{_links(h.evidence_against)} |"
-        )
-    if predictions:
-        lines += ["", "| | about | prediction | probability | observed | outcome |", "|---|---|---|---|---|---|"]
-        for p in predictions:
-            observed = (
-                "" if p.observed is None else f"[{p.observed:.3g} in {p.experiment}](#{str(p.experiment).lower()})"
-            )
-            outcome = "not tested" if p.outcome is None else "came true" if p.outcome else "**did not come true**"
-            lines.append(
-                f"| {p.handle} | {p.hypothesis} | {code(p.metric)} {markdown(p.comparison)} {p.threshold:g} | {p.probability:g} "
-                f"| {observed} | {outcome} |"
-            )
-        lines += ["", _calibration(predictions), *_confirmatory(record)]
-    return "\n".join(lines)
-
-
-def _links(handles: Sequence[str]) -> str:
-    return ", ".join(f"[{h}](#{h.lower()})" for h in handles)
-
-
-def _calibration(predictions: Sequence[Prediction]) -> str:
-    scores = calibration(predictions)
-    if scores is None:
-        return "No prediction was tested."
-    hits, tested, brier = scores
-    return (
-        f"{hits} of {tested} tested predictions came true; Brier score {brier:.3f} (0 is best, 0.25 is a coin). Each was "
-        "written down before its experiment and scored by code."
-    )
-
-
-def _confirmatory(record: RunRecord) -> list[str]:
-    """Every confirmatory test beside its control, corrected for their number."""
-    tests = [(p, m, q) for p, m, q in confirmatory(record) if m.control is not None]
-    if not tests:
         return []
-    lines = ["", "| | measured on unseen examples | control | adjusted p |", "|---|---|---|---|"]
-    for p, m, q in tests:
-        assert m.control is not None
-        measured = f"[{measurement_text(m)}](#{str(p.experiment).lower()})"
-        beside = f"{control_text(m)}: {markdown(m.control.kind)}"
-        lines.append(f"| {p.handle} | {measured} | {beside} | {'below 0.001' if q < 0.001 else f'{q:.3f}'} |")
-    return [
-        *lines, "",
-        f"p values are two-sided, of the difference from the control, adjusted by Holm's method over the "
-        f"run's {len(confirmatory(record))} "
-        "confirmatory tests.",
-    ]  # fmt: skip
-
-
-def _notes(run: Run, record: RunRecord) -> str:
-    notes = record.notes()
-    shown = notes[:-1] if run.status == "finished" else notes
-    if not shown:
-        return ""
-    return "\n".join(["## Notes", "", *(f"- N{i} {_text(n.text, record)}" for i, n in enumerate(shown, 1))])
-
-
-def _tried(record: RunRecord, rows: Sequence[ExperimentRow], results: dict[str, Result]) -> str:
-    lines = ["## What was tried", "", "| | tool | arguments | status | seconds |", "|---|---|---|---|---|"]
-    for row in rows:
-        result = results[row.handle]
-        given = {k: v for k, v in row.experiment.args.items() if v not in (None, [], "")}
-        args = ", ".join(f"{k}={v}" for k, v in given.items())
-        lines.append(
-            f"| [{row.handle}](#{row.handle.lower()}) | {row.experiment.tool} | {code(args[:160])} | {result.status} "
-            f"| {result.wall_seconds:.2f} |"
+    rows = [
+        (
+            f'<a id="{h.handle.lower()}"></a>{markdown(h.handle)}',
+            linked(h.statement, record),
+            h.status,
+            links([f.handle for f in findings if f.hypothesis == h.handle]),
+            links(h.evidence_for),
+            links(h.evidence_against),
         )
-    count = sum(len(r.measurements) for r in results.values())
-    families = [f for r in results.values() if (f := family(r.measurements))]
-    tests, differ = sum(map(len, families)), sum(q < LEVEL for f in families for _, q in f)
-    lines += [
-        "",
-        f"{len(rows)} experiments gave {count} measurements. {tests} of them stand beside a control, in "
-        f"{len(families)} families (one an "
-        f"experiment); {differ} differ from it at the {LEVEL:g} level after Holm's correction within their "
-        f"family. Intervals are for "
-        "single comparisons; what is claimed as a localisation was confirmed on unseen examples.",
+        for h in hypotheses
     ]
-    rejected = [
-        e.payload for e in record.store.events(record.run) if e.kind == "answer" and e.payload["status"] not in ("ok",)
-    ]
-    if rejected:
-        lines += ["", "Calls that were not answered with a result:", ""]
-        lines += [f"- {p['status']}: {markdown(str(p['text'])[:300])}" for p in rejected]
-    return "\n".join(lines)
-
-
-def _integrity(run: Run) -> str:
-    """What the gate found before the first experiment."""
-    kept = run.settings.get("integrity")
-    if not kept:
-        return ""
-    report = IntegrityReport.from_json(kept)
-    lines = ["## Integrity", "", f"Before the first experiment: {markdown(report.line())}.", ""]
-    if rows := report.table():
-        lines += ["| checked against the plain model | comparisons | largest deviation | |", "|---|---|---|---|"]
-        lines += [f"| {markdown(what)} | {n} | {worst:.1g} | {markdown(verdict)} |" for what, n, worst, verdict in rows]
-    if reasons := report.reasons():
-        lines += ["", "Refused for this model:", "", *(f"- {markdown(reason)}" for reason in reasons)]
-    return "\n".join(lines).rstrip()
-
-
-def _limits(run: Run, store: Store) -> str:
-    return "\n".join(["## Limits", "", *(f"- {markdown(line)}" for line in limits(store, run))])
-
-
-def _replay(run: Run, store: Store) -> str:
-    where = f" --db {store.path.name}" if store.path.name != "experiments.db" else ""
-    return "\n".join(
-        [
-            "## Replay",
-            "",
-            "```sh",
-            f"python -m agent.replay {run.name}{where}    # runs every experiment again and compares",
-            f"python -m agent.report {run.name}{where}    # builds this file again from the database",
-            "```",
-            "",
-            "Every number in the conclusion, the claims and the tables was read from the experiments database when this file was "
-            "built.",
-        ]
+    counts = ", ".join(
+        f"{sum(h.status == s for h in hypotheses)} {s}" for s in dict.fromkeys(h.status for h in hypotheses)
     )
+    head = ("", "hypothesis, in the planner's words", "came to", "its findings", "for", "against")
+    return ["## Hypotheses", "", *folded(f"Stated: {len(hypotheses)} ({counts})", table(head, rows))]
+
+
+def _notes(record: RunRecord) -> list[str]:
+    notes = record.notes()
+    if not notes:
+        return []
+    shown = [f'- <a id="n{i}"></a>N{i} {linked(n.text, record)}' for i, n in enumerate(notes, 1)]
+    return ["## Notes", "", *folded(f"Notes of the planner: {len(notes)}", shown)]
+
+
+def integrity(record: RunRecord) -> IntegrityReport | None:
+    """What the gate found when the run began, where it was kept."""
+    found = [e.payload for e in record.store.events(record.run) if e.kind == "integrity"]
+    try:
+        return IntegrityReport.from_json(found[-1]) if found else None
+    except (KeyError, TypeError, ValueError, AttributeError):  # a record from elsewhere may hold anything
+        return None
+
+
+def _integrity(record: RunRecord) -> list[str]:
+    report = integrity(record)
+    if report is None:
+        return []
+    rows = [(markdown(what), str(n), f"{worst:.1e}", markdown(came)) for what, n, worst, came in report.table()]
+    shown = table(("what was checked", "comparisons", "largest deviation", "came to"), rows)
+    return ["## Integrity", "", *folded(f"The model as it is run here: {report.line()}", shown)]
+
+
+def _refused(record: RunRecord) -> list[tuple[str, str]]:
+    """Status and text of the calls that brought no result."""
+    answers = [e.payload for e in record.store.events(record.run) if e.kind == "answer"]
+    return [(str(p["status"]), str(p["text"])) for p in answers if p["status"] != "ok"]
+
+
+def _limits(record: RunRecord, run: Run) -> list[str]:
+    lines = limits(record, run)
+    return ["## Limits of this run", "", *(f"- {markdown(line)}" for line in lines)] if lines else []
+
+
+def _replay(run: Run, store: Store) -> list[str]:
+    where = f" --db {store.path.name}" if store.path.name != "experiments.db" else ""
+    s = run.settings
+    provenance = s.get("provenance", {})
+    versions = ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items())
+    return [
+        "## Replay",
+        "",
+        "```sh",
+        f"python -m agent.replay {run.name}{where}    # runs every experiment again and compares",
+        f"python -m agent.report {run.name}{where} --check    # derives this file again from the database",
+        "```",
+        "",
+        f"Seed {s.get('seed')}, fingerprint of the subject {code(str(s.get('fingerprint', ''))[:16])}; computed on "
+        f"{markdown(str(provenance.get('device', '?')))}, {markdown(str(s.get('dtype')))}, {provenance.get('threads', '?')} threads"
+        f"{', ' + markdown(versions) if versions else ''}. Every number here was read from the experiments database "
+        "when this file was built.",
+    ]

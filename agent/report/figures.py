@@ -25,11 +25,19 @@ STYLES = ("-", "--", ":", "-.", "-", "--")
 LAST = 14  # positions of a token grid that fit a page: the last ones
 
 
-def draw(row: ExperimentRow, result: Result, folder: Path) -> tuple[str, str] | None:
-    """Draw the figure of one experiment as PNG and SVG; (file stem, caption), or None where there is nothing to draw."""
+def draw(row: ExperimentRow, result: Result, folder: Path | None) -> tuple[str, str] | None:
+    """Draw the figure of one experiment as PNG and SVG; (file stem, caption), or None where there is nothing to draw.
+
+    Without a folder nothing is drawn, and only that is said.
+    """
     found = main_plots(row.experiment.tool, plots(row.experiment.tool, result))
     if not found or row.experiment.tool in ("loss", "generate", "describe_subject"):
         return None
+    if sum(p is not None for plot in found for line in plot.points for p in line) < 2:
+        return None  # a single number is read sooner than its figure
+    stem = f"{row.handle}-{row.experiment.tool}"
+    if folder is None:
+        return stem, caption(row, found)
     pyplot = _pyplot()
     sizes = [_size(p) for p in found]
     figure, panels = pyplot.subplots(
@@ -42,7 +50,6 @@ def draw(row: ExperimentRow, result: Result, folder: Path) -> tuple[str, str] | 
             axes.set_title(plot.name + (f", {_label(plot.title, 60)}" if plot.title else ""), fontsize=9, loc="left")
         axes.set_title(_sample(plot), fontsize=7, loc="right", color=GREY)
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{row.handle}-{row.experiment.tool}"
     figure.savefig(folder / f"{stem}.png", dpi=130, metadata={"Software": None})
     figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)

@@ -24,6 +24,12 @@ def measurement_text(m: Measurement) -> str:
     return f"{value_text(m.value, m.unit)}{unit} ({', '.join(inside)})"
 
 
+def compact_text(m: Measurement) -> str:
+    """Value and 95% interval for a table: '97% [93%, 99%]'."""
+    inside = "" if m.low is None or m.high is None else f" [{value_text(m.low, m.unit)}, {value_text(m.high, m.unit)}]"
+    return f"{value_text(m.value, m.unit)}{'' if m.unit == SHARE else f' {m.unit}'}{inside}"
+
+
 def control_text(m: Measurement) -> str | None:
     """The control that stands beside a measurement, in the same format; None where it has none."""
     c = m.control

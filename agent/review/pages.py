@@ -6,15 +6,20 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
-from tools.findings.discipline import caveats, confirmatory
 
 from agent.loop.investigate import spending
 from agent.loop.record import Reading
-from agent.report.numbers import control_text, measurement_text, value_text
+from agent.report.build import integrity
+from agent.report.conclusion import Concluded, conclude, sureness, verdict
+from agent.report.findings_table import rank
+from agent.report.limits import limits
+from agent.report.numbers import value_text
+from agent.report.opening import sure
 from agent.report.plots import as_json, main_plots, shown
 from agent.report.plots import plots as all_plots
-from agent.report.summary import calibration, limits, verdict
-from agent.review.texts import PAGE, Links, Part, Texts, arguments_text, first_line
+from agent.report.tested import tested
+from agent.review.finding_cards import Cards
+from agent.review.texts import PAGE, Links, Texts, arguments_text, first_line
 from agent.review.timeline import timeline
 from experiments_db.records import COORDINATES, Measurement, Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
@@ -57,7 +62,7 @@ class Pages:
             *like, RUNS, _offset(page, total, RUNS),
         )  # fmt: skip
         for r in rows:
-            r["verdict"] = verdict(r["status"], r["reason"])
+            r["verdict"] = verdict(self.reading(r["name"]))
         return {"rows": rows, "query": query, **_pages(page, total, RUNS)}
 
     def head(self, name: str) -> Context:
@@ -65,7 +70,7 @@ class Pages:
         run = self._run(name)
         return {
             "run": run,
-            "verdict": verdict(run.status, run.reason),
+            "verdict": verdict(self.reading(name)),
             "seq": self.store.last_seq(name),
             "experiments": self._count("SELECT count(*) AS n FROM run_experiments WHERE run = ?", name),
             "database": "" if self.store.path.name == "experiments.db" else f" --db {self.store.path.name}",
@@ -74,55 +79,33 @@ class Pages:
     # -- report -------------------------------------------------------------------------------------------------------
 
     def report(self, name: str, figures: int = 8) -> Context:
-        """The conclusion, what is claimed and on what it rests, notes, what was tried, limits."""
+        """What was found, how sure that is and what stays open; findings, notes, what was tried, limits."""
         head = self.head(name)
         run: Run = head["run"]
         record = self.reading(name)
-        texts, notes = Texts(record, self.links), record.notes()
-        finished = run.status == "finished" and bool(notes)
-        claims = [
-            {
-                "handle": f"C{i}", "claim": c, "parts": texts.parts(c.text), "rests": self._handles(name, c.experiments),
-                "caveats": caveats(record, c.experiments) if c.kind in ("localisation", "effect") else [],
-            }
-            for i, c in enumerate(record.claims(), 1)
-        ]  # fmt: skip
-        cited = list(dict.fromkeys(h for c in record.claims() for h in c.experiments))
+        texts, concluded = Texts(record, self.links), conclude(record)
+        cards = Cards(record, texts, self.links)
+        cited = _cited(concluded, record.handles("E"))
         drawn = (e for h in cited if (e := self._figure(record, h)) is not None)
         evidence = list(islice(drawn, figures))
         return {
             **head,
-            "conclusion": texts.parts(notes[-1].text) if finished else None,
-            "last_note": f"N{len(notes)}" if finished else None,
-            "claims": claims,
-            "confirmed": self._confirmatory(record, texts),
+            "answer": cards.answer(concluded),
+            "findings": [cards.finding(t) for t in sorted(concluded.findings, key=rank)],
+            "claims": cards.claims(),
+            "integrity": integrity(record),
             "evidence": evidence,
-            "more": self._handles(name, [h for h in cited if h not in {e["handle"] for e in evidence}]),
-            "notes": [(f"N{i}", texts.parts(n.text)) for i, n in enumerate(notes[:-1] if finished else notes, 1)],
+            "more": cards.handles([h for h in cited if h not in {e["handle"] for e in evidence}]),
+            "notes": [(f"N{i}", texts.parts(n.text)) for i, n in enumerate(record.notes(), 1)],
             "tried": self.store.rows(
                 "SELECT x.tool, count(*) AS n, sum(s.status != 'ok') AS without, sum(r.cached) AS known, "
                 "sum(s.wall_seconds) AS seconds FROM run_experiments r JOIN experiments x ON x.id = r.experiment "
                 "JOIN results s ON s.id = r.result WHERE r.run = ? GROUP BY x.tool ORDER BY n DESC",
                 name,
             ),
-            "limits": limits(self.store, run),
+            "limits": limits(record, run),
             "facts": self._facts(run, record),
         }
-
-    def _confirmatory(self, record: Reading, texts: Texts) -> list[Context]:
-        out: list[Context] = []
-        for p, m, q in confirmatory(record):
-            measured = texts.number(str(p.experiment), m, measurement_text(m))
-            out.append(
-                {
-                    "prediction": p,
-                    "measured": measured,
-                    "control": control_text(m),
-                    "kind": m.control and m.control.kind,
-                    "p": q,
-                }
-            )
-        return out
 
     def _facts(self, run: Run, record: Reading) -> list[tuple[str, str]]:
         s, spent = run.settings, spending(record, run)
@@ -150,33 +133,19 @@ class Pages:
     # -- hypotheses ---------------------------------------------------------------------------------------------------
 
     def hypotheses(self, name: str) -> Context:
-        """Each hypothesis with evidence for and against, and its predictions with how they came out."""
+        """Each hypothesis with evidence for and against, and its findings with what they came to."""
         record = self.reading(name)
-        head, texts, predictions = self.head(name), Texts(record, self.links), record.predictions()
-
-        def prediction(p: Any) -> Context:
-            observed = None
-            if p.experiment is not None and p.observed is not None:
-                fitting = [m for m in texts.record.measurements_of(p.experiment) if m.fits(p.metric)]
-                text = value_text(p.observed, fitting[0].unit if fitting else "")
-                observed = texts.number(p.experiment, fitting[0], text) if fitting else Part("text", text)
-            fate = "not tested" if p.outcome is None else "came true" if p.outcome else "did not come true"
-            return {
-                "p": p,
-                "observed": observed,
-                "fate": fate,
-                "rests": self._handles(name, [p.experiment] if p.experiment else []),
-            }
-
+        texts, findings = Texts(record, self.links), record.findings()
+        cards = Cards(record, texts, self.links)
         rows = [
             {
-                "h": h, "parts": texts.parts(h.statement), "for": self._handles(name, h.evidence_for),
-                "against": self._handles(name, h.evidence_against),
-                "predictions": [prediction(p) for p in predictions if p.hypothesis == h.handle],
+                "h": h, "parts": texts.parts(h.statement), "for": cards.handles(h.evidence_for),
+                "against": cards.handles(h.evidence_against),
+                "findings": [cards.finding(tested(record, f)) for f in findings if f.hypothesis == h.handle],
             }
             for h in record.hypotheses()
         ]  # fmt: skip
-        return {**head, "rows": rows, "scores": calibration(predictions)}
+        return {**self.head(name), "rows": rows, "sure": sure(sureness(findings)) if findings else ""}
 
     # -- timeline -----------------------------------------------------------------------------------------------------
 
@@ -251,7 +220,9 @@ class Pages:
         start = _offset(page, len(found), size)
         number = int(handle[1:])
         texts = Texts(self.reading(name), self.links)
-        scored = [p for p in texts.record.predictions() if p.experiment == handle]
+        findings = texts.record.findings()
+        settled = [{"f": f, "href": self.links.handle(name, f.handle)} for f in findings if f.experiment == handle]
+        begun = [{"f": f, "href": self.links.handle(name, f.handle)} for f in findings if f.seen == handle]
         also = [] if self.links.single_file else self.store.rows(
             "SELECT run, 'E' || number AS handle FROM run_experiments WHERE result = ? AND NOT (run = ? AND number = ?) LIMIT 12",
             row.result_id, name, number,
@@ -268,7 +239,8 @@ class Pages:
             "table": _table(found[start : start + size], handle, start),
             "arrays": arrays,
             "also": [{**r, "href": self.links.experiment(r["run"], r["handle"])} for r in also],
-            "scored": scored,
+            "settled": settled,
+            "begun": begun,
             "before": f"E{number - 1}" if number > 1 else None,
             "after": f"E{number + 1}" if number < head["experiments"] else None,
             **_pages(page, len(found), size),
@@ -290,7 +262,7 @@ class Pages:
         return [*shown_first, *([{"specs": [as_json(p, link) for p in rest]}] if rest else [])]
 
     def _figure(self, record: Reading, handle: str) -> Context | None:
-        """The main figure of an experiment that a claim rests on."""
+        """The main figure of an experiment that a finding rests on."""
         name = record.run
         row = self.store.experiment(name, handle)
         measured = record.measurements_of(handle)
@@ -307,9 +279,6 @@ class Pages:
         }  # fmt: skip
 
     # -- parts --------------------------------------------------------------------------------------------------------
-
-    def _handles(self, name: str, handles: Sequence[str]) -> list[Part]:
-        return [Part("handle", h, self.links.handle(name, h)) for h in handles]
 
     def result(self, name: str, handle: str) -> tuple[ExperimentRow, Result]:
         """An experiment and what came of it; NotFound says which there are."""
@@ -338,6 +307,14 @@ class Pages:
 
     def _count(self, sql: str, *values: Any) -> int:
         return int(self.store.rows(sql, *values)[0]["n"])
+
+
+def _cited(c: Concluded, known: Sequence[str]) -> list[str]:
+    """Experiments that standing findings rest on: where each was settled first, then where it was examined."""
+    standing = [t.finding for t in c.findings if t.finding.stands]
+    every = [*(f.experiment for f in standing), *(f.seen for f in standing)]
+    there = set(known)
+    return list(dict.fromkeys(h for h in every if h is not None and h in there))
 
 
 def _offset(page: int, total: int, size: int) -> int:

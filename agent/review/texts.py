@@ -12,7 +12,8 @@ from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 
 PAGE = 200  # measurements on one page of an experiment
-HANDLE = re.compile(r"\b[EHPCN][1-9][0-9]{0,8}\b")
+LETTERS = "EFHCNQ"
+HANDLE = re.compile(rf"\b[{LETTERS}][1-9][0-9]{{0,8}}\b")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Links:
         """Whatever a handle names."""
         if handle.startswith("E"):
             return self.experiment(name, handle)
-        tab = {"H": "hypotheses", "P": "hypotheses", "C": "report", "N": "report"}[handle[0]]
+        tab = "hypotheses" if handle.startswith("H") else "report"
         return f"#{handle}" if self.single_file else f"{self.run(name, tab)}#{handle}"
 
 
@@ -82,7 +83,7 @@ class Texts:
         last = 0
         for match in HANDLE.finditer(text):
             handle = match.group()
-            if self._exists(handle):
+            if self.exists(handle):
                 out += [
                     Part("text", text[last : match.start()]),
                     Part("handle", handle, self.links.handle(self.record.run, handle)),
@@ -90,7 +91,8 @@ class Texts:
                 last = match.end()
         return [*out, Part("text", text[last:])]
 
-    def _exists(self, handle: str) -> bool:
+    def exists(self, handle: str) -> bool:
+        """Whether the run has something of this handle."""
         if handle[0] == "E":
             try:
                 self.record.experiment(handle)
@@ -98,6 +100,8 @@ class Texts:
                 return False
             return True
         letter = handle[0]
+        if letter not in LETTERS:
+            return False
         if letter not in self._known:
             self._known[letter] = set(self.record.handles(letter))
         return handle in self._known[letter]

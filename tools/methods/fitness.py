@@ -1,7 +1,7 @@
 """Whether a task's text can be read by the subject at all: unknown words make every prompt alike, and scores meaningless."""
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tools.methods.scoring import encode
@@ -54,35 +54,31 @@ def merged(subject: Subject, examples: Sequence[Example]) -> list[Example]:
 
 def _unreadable(subject: Subject, texts: Sequence[str]) -> dict[str, list[str]]:
     """The texts with words that the tokenizer loses, and those words."""
+    unknown = _unknown_words(subject, texts)
+    # Letters, numbers, punctuation and signs that alone have no token are dropped without a word.
+    signs = {c for t in texts for c in t if unicodedata.category(c)[0] in "LNPS"}
+    dropped = {c for c in signs if not subject.tokens(c, special=False)}
+    lost = {t: [*unknown.get(t, []), *dict.fromkeys(c for c in t if c in dropped)] for t in texts}
+    return {t: words for t, words in lost.items() if words}
+
+
+def _unknown_words(subject: Subject, texts: Sequence[str]) -> dict[str, list[str]]:
+    """The words of each text that become the unknown or the padding token."""
     tokenizer = subject.tokenizer
+    ends = {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    bad = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {None}
     if not getattr(tokenizer, "is_fast", False):
-        bad = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {None, tokenizer.bos_token_id, tokenizer.eos_token_id}
-        # Without offsets words are tried one by one, which splits no word that blanks hold together.
-        tried = {t: [w for w in t.split() if bad & set(subject.tokens(w, special=False))] for t in texts}
-        return {t: words for t, words in tried.items() if words}
+        # Without offsets words are tried one by one; an end of text may be written out, as some prompts begin with one.
+        return {t: [w for w in t.split() if (bad - ends) & set(subject.tokens(w, special=False))] for t in texts}
+    # Some tokenizers have an unknown token that they do not declare; where it is written itself it is an ordinary word.
+    hidden = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)
+    undeclared = set[int]() if hidden is None else {tokenizer.convert_tokens_to_ids(hidden)} - bad
     found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    rows = zip(texts, found["input_ids"], found["offset_mapping"], strict=True)
-    return {t: words for t, ids, offsets in rows if (words := list(_lost(subject, t, ids, offsets)))}
-
-
-def _lost(subject: Subject, text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Iterator[str]:
-    tokenizer = subject.tokenizer
-    # Some tokenizers have an unknown token that they do not declare; in its own place it is an ordinary word.
-    undeclared = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)
-    hidden = None if undeclared is None else tokenizer.convert_tokens_to_ids(undeclared)
-    declared = {tokenizer.unk_token_id, tokenizer.pad_token_id}
-    literal = {tokenizer.bos_token_id, tokenizer.eos_token_id, hidden} - (
-        declared - {tokenizer.bos_token_id, tokenizer.eos_token_id}
-    )
-    covered = [False] * len(text)
-    for token, (start, end) in zip(ids, offsets, strict=True):
-        covered[start:end] = [True] * (end - start)
-        word = text[start:end]
-        is_itself = token in literal and word.strip() == tokenizer.convert_ids_to_tokens(token)
-        if token in {*declared, hidden} and not is_itself:
-            yield word
-    # Letters, numbers, punctuation and signs that no token comes from were dropped without a word.
-    dropped = "".join(
-        c if not seen and unicodedata.category(c)[0] in "LNPS" else " " for c, seen in zip(text, covered, strict=True)
-    )
-    yield from dropped.split()
+    lost: dict[str, list[str]] = {}
+    for text, ids, offsets in zip(texts, found["input_ids"], found["offset_mapping"], strict=True):
+        for token, (start, end) in zip(ids, offsets, strict=True):
+            word = text[start:end].strip()
+            is_itself = token in (ends | undeclared) and word == tokenizer.convert_ids_to_tokens(token)
+            if token in (bad | undeclared) and not is_itself:
+                lost.setdefault(text, []).append(word)
+    return lost

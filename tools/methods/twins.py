@@ -4,6 +4,8 @@ Where a task has no twins, its examples serve as each other's (tools.methods.pai
 """
 
 import numpy as np
+from jaxtyping import Int
+from torch import Tensor
 
 from tools.engine.executor import Variant
 from tools.methods.arguments import Direction
@@ -74,3 +76,14 @@ def whole_gap(base: np.ndarray, donor: np.ndarray, task: str) -> float:
     if abs(gap) < 1e-3:
         raise ToolInputError(f"on {task} the twins do not move the answer of this model: there is nothing to patch")
     return gap
+def place_positions(batch: Microbatch, place: str) -> Int[Tensor, "batch 1"] | None:
+    """Token indices of a place: `all` (None), `last`, or -1, -2 ... counted back from the prompt's last token.
+
+    The first token stands in where a prompt is shorter.
+    """
+    if place == "all":
+        return None
+    back = 0 if place == "last" else -int(place) - 1
+    return (batch.last - back).clamp(min=0)
+
+

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.linear_model import LogisticRegression
 
 from tools.statistics.estimate import Array, Undefined
 
@@ -86,50 +85,56 @@ class Calibration:
 
 
 def fit(features: ArrayLike, outcomes: ArrayLike, names: tuple[str, ...], penalty: float = 1.0) -> Calibration:
-    """Logistic regression of outcomes on features (n, k), with a ridge penalty on coefficients of standardised features.
+    """Logistic regression of outcomes on features (n, k), with half `penalty` times the squares of standardised slopes.
 
     Undefined where all outcomes are the same.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(outcomes, dtype=np.float64)
-    if x.ndim != 2 or x.shape != (len(y), len(names)):
+    if x.shape != (len(y), len(names)):
         raise ValueError(f"features of shape {x.shape} for {len(y)} outcomes and {len(names)} names")
-    if len(np.unique(y)) < 2:
-        raise Undefined("a calibration needs outcomes of both kinds")
-    centre, scale = x.mean(0), x.std(0)
-    scale = np.where(scale > 0, scale, 1.0)
-    model = LogisticRegression(C=1 / penalty, tol=1e-8, max_iter=1000).fit((x - centre) / scale, y)
-    slopes = np.asarray(model.coef_[0], dtype=np.float64) / scale
-    bias = float(model.intercept_[0]) - float(slopes @ centre)
-    return Calibration(names, tuple(float(s) for s in slopes), bias)
+    _both(y)
+    return _calibration(names, x, y, penalty)
 
 
 def fit_platt(scores: ArrayLike, outcomes: ArrayLike) -> Calibration:
     """Platt's sigmoid (1999) of one score, with his smoothed targets in place of 0 and 1, so that it cannot run off."""
     s, y = np.asarray(scores, dtype=np.float64), np.asarray(outcomes, dtype=np.float64)
-    positive, negative = float(y.sum()), float((1 - y).sum())
-    if not positive or not negative:
-        raise Undefined("a calibration needs outcomes of both kinds")
-    centre, scale = s.mean(), s.std() or 1.0
+    positive, negative = _both(y)
     targets = np.where(y > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    x = np.stack([(s - centre) / scale, np.ones_like(s)], axis=1)
-    theta = _newton(x, targets)
-    return Calibration(("score",), (float(theta[0] / scale),), float(theta[1] - theta[0] * centre / scale))
+    return _calibration(("score",), s[:, None], targets, 0.0)
 
 
-def _newton(x: Array, targets: Array) -> Array:
-    """The logistic fit of soft targets, by damped Newton steps (the loss is convex)."""
+def _both(outcomes: Array) -> tuple[float, float]:
+    """How many outcomes are 1 and how many 0; Undefined where there is none of either."""
+    positive = float(np.sum(outcomes == 1))
+    if not 0 < positive < len(outcomes):
+        raise Undefined("a calibration needs outcomes of both kinds")
+    return positive, len(outcomes) - positive
+
+
+def _calibration(names: tuple[str, ...], x: Array, targets: Array, penalty: float) -> Calibration:
+    centre, scale = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
+    theta = _newton(np.column_stack([(x - centre) / scale, np.ones(len(x))]), targets, penalty)
+    slopes = theta[:-1] / scale
+    return Calibration(names, tuple(float(s) for s in slopes), float(theta[-1] - slopes @ centre))
+
+
+def _newton(x: Array, targets: Array, penalty: float) -> Array:
+    """The logistic fit of targets from 0 to 1, by damped Newton steps (the loss is convex); the last column is free."""
+    ridge = np.full(x.shape[1], penalty)
+    ridge[-1] = 0.0
     theta = np.zeros(x.shape[1])
 
     def loss(t: Array) -> float:
         z = x @ t
-        return float(np.sum(np.logaddexp(0, z) - targets * z))
+        return float(np.sum(np.logaddexp(0, z) - targets * z) + np.sum(ridge * t**2) / 2)
 
     for _ in range(100):
         p = 0.5 * (1 + np.tanh(x @ theta / 2))
-        slope = x.T @ (p - targets)
+        slope = x.T @ (p - targets) + ridge * theta
         if np.abs(slope).max() < 1e-10 * len(x):
             break
-        curve = (x * (p * (1 - p))[:, None]).T @ x + 1e-12 * np.eye(x.shape[1])
+        curve = (x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge + 1e-12)
         step, size = np.linalg.solve(curve, slope), 1.0
         while loss(theta - size * step) > loss(theta) and size > 1e-8:
             size /= 2

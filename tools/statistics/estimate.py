@@ -1,11 +1,16 @@
 """What every estimate and every test says, the groups they count, and when they refuse."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Labels: TypeAlias = "ArrayLike | Sequence[Any] | Groups"
+"""One label an example, numbers or texts, or the partition made of them."""
 
 MINIMUM: dict[str, int] = {
     "mean": 64,
@@ -14,9 +19,9 @@ MINIMUM: dict[str, int] = {
     "paired_difference": 64,
     "paired_difference of 0/1": 5,
     "ratio": 64,
-    "correlation": 64,
-    "auroc": 16,
-    "r_squared": 64,
+    "correlation": 32,
+    "auroc": 5,
+    "r_squared": 24,
     "test": 64,
     "test of bounded": 5,
 }
@@ -44,7 +49,8 @@ class TooFewGroups(Undefined):
 class Estimate:
     """A value with its interval. `n` counts examples, `groups` the independent problems behind them.
 
-    An end is infinite where the data say nothing about it (all values equal, and no bounds known).
+    An end is infinite, or that of its range, where the data say nothing about it: all values equal and no bounds known, or
+    tails too heavy for what is asked. `method` then says so.
     """
 
     value: float
@@ -79,7 +85,7 @@ class Groups:
     _starts: NDArray[np.intp] | None = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, labels: "ArrayLike | Groups") -> "Groups":
+    def of(cls, labels: "Labels") -> "Groups":
         """The partition by equal labels (numbers or texts, one an example). Reuse it where many calls share one."""
         if isinstance(labels, Groups):
             return labels
@@ -124,3 +130,12 @@ def finite(values: ArrayLike, groups: Groups, what: str = "values") -> Array:
     if not np.isfinite(out).all():
         raise Undefined(f"{what} that are not finite")
     return out
+
+
+def estimates(value: Array, low: Array, high: Array, groups: Groups, level: float, method: str) -> list[Estimate]:
+    """One Estimate for each of the values (k,) and their ends; says where an end is unknown."""
+    named = {False: method, True: f"{method}: unknown"}
+    return [
+        Estimate(float(v), float(a), float(b), groups.n, groups.count, level, named[not math.isfinite(b - a)])
+        for v, a, b in zip(value, low, high)
+    ]

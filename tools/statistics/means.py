@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tools.statistics import gaffke, skewed
-from tools.statistics.estimate import Array, Estimate, Groups, Undefined, finite
+from tools.statistics.estimate import Array, Estimate, Groups, Labels, Undefined, estimates, finite
 
 Bounds = tuple[float, float]
 TINY = skewed.TINY
 
 
 def mean(
-    values: ArrayLike, groups: ArrayLike | Groups, weights: ArrayLike | None = None, level: float = 0.95,
+    values: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: float = 0.95,
     bounds: Bounds | None = None,
 ) -> Estimate:  # fmt: skip
     """Mean of `values` (one an example) with its interval; see `means`."""
@@ -25,7 +25,7 @@ def mean(
 
 
 def means(
-    values: ArrayLike, groups: ArrayLike | Groups, weights: ArrayLike | None = None, level: float = 0.95,
+    values: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: float = 0.95,
     bounds: Bounds | None = None,
 ) -> list[Estimate]:  # fmt: skip
     """Means of the rows of `values` (k, n) over the same examples, in one call.
@@ -56,7 +56,7 @@ def means(
         within(values, bounds)
         low, high = gaffke.ends(sums, weight, bounds, level)
         low, high, method = np.minimum(low, centre), np.maximum(high, centre), "Gaffke"
-    return [Estimate(float(c), float(a), float(b), g.n, g.count, level, method) for c, a, b in zip(centre, low, high)]
+    return estimates(centre, low, high, g, level, method)
 
 
 def within(values: ArrayLike, bounds: Bounds) -> None:
@@ -67,12 +67,11 @@ def within(values: ArrayLike, bounds: Bounds) -> None:
 
 
 def summed(values: ArrayLike, groups: Groups, weights: ArrayLike | None) -> tuple[Array, Array]:
-    """Weighted sums and sums of weights within groups, both (k, G) for values (k, n)."""
+    """Weighted sums (k, G) and sums of weights within groups for values (k, n); (1, G) where all rows have the same."""
     x = finite(values, groups)
     if weights is None:
-        sums = groups.sums(x)
-        return sums, np.broadcast_to(groups.sizes, sums.shape)
-    w = np.broadcast_to(finite(weights, groups, "weights"), x.shape)
+        return groups.sums(x), groups.sizes[None]
+    w = np.atleast_2d(finite(weights, groups, "weights"))
     if w.size and (w.min() < 0 or (w.sum(-1) <= 0).any()):
         raise Undefined("weights that are below 0, or all 0")
     return groups.sums(x * w), groups.sums(w)
@@ -87,12 +86,12 @@ def linearised(sums: Array, weight: Array) -> tuple[Array, Array]:
     return centre[..., 0], np.where(np.abs(units) > skewed.TINY * spread, units, 0.0)
 
 
-def proportion(successes: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95) -> Estimate:
+def proportion(successes: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
     """Share of successes (0 or 1, one an example); see `proportions`."""
     return proportions(np.asarray(successes, dtype=np.float64)[None], groups, level)[0]
 
 
-def proportions(successes: ArrayLike, groups: ArrayLike | Groups, level: float = 0.95) -> list[Estimate]:
+def proportions(successes: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
     """Shares of successes in the rows of a (k, n) array of 0 and 1, with Clopper and Pearson's exact interval (1934).
 
     (Wilson's is .03 narrower at 64 and holds .84 where successes or failures are rare.) Where examples share groups, the
@@ -114,7 +113,7 @@ def proportions(successes: ArrayLike, groups: ArrayLike | Groups, level: float =
     low = np.where(p > 0, special.betaincinv(np.maximum(hits, TINY), n - hits + 1, tail), 0.0)
     high = np.where(p < 1, special.betaincinv(hits + 1, np.maximum(n - hits, TINY), 1 - tail), 1.0)
     method = "Clopper-Pearson" + method
-    return [Estimate(float(c), float(a), float(b), g.n, g.count, level, method) for c, a, b in zip(p, low, high)]
+    return estimates(p, low, high, g, level, method)
 
 
 def effective(variance: Array, sums: Array, sizes: Array, level: float) -> tuple[Array, str]:
@@ -129,12 +128,12 @@ def effective(variance: Array, sums: Array, sizes: Array, level: float) -> tuple
     error, _ = skewed.moments(linearised(sums, sizes)[1])
     alike = n**2 / float(np.sum(sizes[0] ** 2))  # Kish: groups that agree within themselves
     found = np.where(error > 0, variance / np.where(error > 0, error, 1.0) ** 2, alike)
-    wider = skewed.quantile(level, n - 1) / skewed.quantile(level, g - 1)
+    wider = skewed.quantile(level, n - 1) / skewed.quantile(level, float(g - 1))
     return np.clip(found * wider**2, alike * wider**2, n), ", clustered"
 
 
 def paired_difference(
-    a: ArrayLike, b: ArrayLike, groups: ArrayLike | Groups, weights: ArrayLike | None = None, level: float = 0.95,
+    a: ArrayLike, b: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: float = 0.95,
     bounds: Bounds | None = None,
 ) -> Estimate:  # fmt: skip
     """Mean of `a - b` on the same examples; see `paired_differences`."""
@@ -143,7 +142,7 @@ def paired_difference(
 
 
 def paired_differences(
-    a: ArrayLike, b: ArrayLike, groups: ArrayLike | Groups, weights: ArrayLike | None = None, level: float = 0.95,
+    a: ArrayLike, b: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: float = 0.95,
     bounds: Bounds | None = None,
 ) -> list[Estimate]:  # fmt: skip
     """Means of the rows of `a - b`, (k, n) each, or one row for all; the examples are the same on both sides.
@@ -165,12 +164,12 @@ def paired_differences(
     g.require("paired_difference of 0/1")
     value = d.mean(-1)
     n, method = effective((d**2).mean(-1) - value**2, *summed(d, g, None), level)
-    q = skewed.quantile(level, g.count - 1)
+    q = skewed.quantile(level, float(g.count - 1))
     up, down = ((s * (d == s).mean(-1) * n + s) / (n + 2) * s for s in (1, -1))
     middle, half = up - down, q * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
     low, high = np.clip(middle - half, -1, value), np.clip(middle + half, value, 1)
     method = "Bonett-Price" + method
-    return [Estimate(float(c), float(u), float(v), g.n, g.count, level, method) for c, u, v in zip(value, low, high)]
+    return estimates(value, low, high, g, level, method)
 
 
 def binary(values: Array) -> bool:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from statsmodels.stats.multitest import multipletests
 
 from tools.statistics.estimate import Array
 
@@ -23,18 +22,24 @@ class Decision:
 
 def holm(p_values: ArrayLike) -> Array:
     """P values adjusted by Holm's step-down method (1979): holds for any dependence. Not finite counts as 1."""
-    return _adjusted(p_values, "holm")
+    p = _finite(p_values)
+    order = np.argsort(p, kind="stable")
+    out = np.empty_like(p)
+    out[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return out  # here and not statsmodels', which collects the garbage of the whole process at each call (0.1 s)
 
 
 def hommel(p_values: ArrayLike) -> Array:
     """P values adjusted by Hommel's method (1988): sharper than Holm's, for independent or positively dependent tests."""
-    return _adjusted(p_values, "hommel")
+    from statsmodels.stats.multitest import multipletests
+
+    p = _finite(p_values)
+    return np.asarray(multipletests(p, method="hommel")[1], dtype=np.float64) if len(p) else p
 
 
-def _adjusted(p_values: ArrayLike, method: str) -> Array:
+def _finite(p_values: ArrayLike) -> Array:
     p = np.asarray(p_values, dtype=np.float64)
-    p = np.where(np.isfinite(p), p, 1.0)
-    return np.asarray(multipletests(p, method=method)[1], dtype=np.float64) if len(p) else p
+    return np.where(np.isfinite(p), p, 1.0)
 
 
 def share(number: int, alpha: float = ALPHA) -> float:
@@ -52,8 +57,7 @@ def adjusted_in_round(p_values: Sequence[float], number: int, alpha: float = ALP
     of its round was not.
     """
     spent = share(number, alpha)
-    p = np.asarray(p_values, dtype=np.float64)
-    p = np.where(np.isfinite(p), p, 1.0)
+    p = _finite(p_values)
     rank = np.empty(len(p), dtype=int)
     rank[np.argsort(p, kind="stable")] = np.arange(len(p))
     passed = holm(p) <= spent

@@ -18,9 +18,12 @@ TINY = 1e-12  # relative spread below which values are equal but for rounding
 
 def moments(units: Array) -> tuple[Array, Array]:
     """Standard error of the mean of each row of (..., G) centred units, and GUARD times the skewness of its units."""
-    g = units.shape[-1]
-    second = np.mean(units**2, axis=-1)
-    third = np.mean(units**3, axis=-1)
+    squares = units**2
+    return from_moments(np.mean(squares, axis=-1), np.mean(squares * units, axis=-1), units.shape[-1])
+
+
+def from_moments(second: Array, third: Array, g: int) -> tuple[Array, Array]:
+    """`moments` from the second and third central moments of `g` units."""
     skew = third / np.where(second > 0, second, 1.0) ** 1.5 * np.sqrt(g * (g - 1)) / max(g - 2, 1)
     return np.sqrt(second / max(g - 1, 1)), GUARD * skew
 
@@ -37,7 +40,7 @@ def forth(t: Array, skew: Array, g: int) -> Array:
     return ((1 + a * t / 3) ** 3 - 1) / a + a / 6
 
 
-def quantile(level: float, degrees: float) -> float:
+def quantile(level: float, degrees: float | int) -> float:
     """Student's t that leaves (1 - level) / 2 on each side."""
     return float(special.stdtrit(degrees, (1 + level) / 2))
 
@@ -56,6 +59,10 @@ def p_above(beyond: Array, units: Array) -> Array:
     """P value of "the mean is at most its bound", for means that lie `beyond` it; 1 where all units are equal."""
     g = units.shape[-1]
     error, skew = moments(units)
+    return np.where(error > 0, special.stdtr(g - 1, -lesser(beyond, error, skew, g)), 1.0)
+
+
+def lesser(beyond: Array, error: Array, skew: Array, g: int) -> Array:
+    """The lesser of the t statistic of `beyond` and its transform."""
     t = beyond / np.where(error > 0, error, 1.0)
-    p = special.stdtr(g - 1, -np.minimum(t, forth(t, skew, g)))
-    return np.where(error > 0, p, 1.0)
+    return np.minimum(t, forth(t, skew, g))

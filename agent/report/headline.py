@@ -1,0 +1,180 @@
+"""The answer in a few sentences, composed from confirmed findings alone; their numbers are references to the record."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from agent.report.tested import Tested, place_words
+from experiments_db.findings import Statement
+from experiments_db.places import Component, ComponentSet, Intervention, display
+from experiments_db.records import Measurement
+from tools.findings.phrases import listed
+from tools.findings.settling import reference
+
+MOST = 4  # of one kind named one by one; more are counted
+SENTENCES = 8
+ABLATIONS = {"zero": "zero", "mean": "mean", "resample": "resample"}
+FALLS = {
+    "accuracy": "accuracy falls", "probability": "the answer's probability falls", "margin": "the margin to the foil falls",
+    "nll": "the loss grows",
+}  # fmt: skip
+CHANGES = {
+    "accuracy": "accuracy changes", "probability": "the answer's probability changes",
+    "margin": "the margin to the foil changes", "nll": "the loss changes",
+}  # fmt: skip
+ORDER = ("capability", "cannot", "necessary", "jointly_necessary", "carries", "sends", "sufficient")  # others, then:
+LAST = ("not_needed",)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of the headline and the handles of the findings that it says."""
+
+    text: str
+    findings: tuple[str, ...]
+
+
+def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
+    """What confirmed findings say together: what the model can do first, then where, then what takes no part."""
+    groups: dict[tuple[object, ...], list[Tested]] = {}
+    for t in sorted(standing, key=lambda t: _rank(t.finding.statement.kind)):
+        groups.setdefault(_group(t), []).append(t)
+    said: dict[str, int] = {}
+    out: list[Sentence] = []
+    rest: list[Tested] = []
+    for group in groups.values():
+        kind = group[0].finding.statement.kind
+        said[kind] = said.get(kind, 0) + 1
+        if said[kind] > MOST or len(out) == SENTENCES:
+            rest += group
+        else:
+            out.append(Sentence(_say(group), _handles(group)))
+    if rest:
+        kinds = listed(list(dict.fromkeys(t.finding.statement.kind.replace("_", " ") for t in rest)))
+        out.append(Sentence(f"{len(rest)} more confirmed findings ({kinds}) stand in the table.", _handles(rest)))
+    return tuple(out)
+
+
+def _handles(group: Sequence[Tested]) -> tuple[str, ...]:
+    return tuple(t.finding.handle for t in group)
+
+
+def _rank(kind: str) -> int:
+    return ORDER.index(kind) if kind in ORDER else len(ORDER) + (kind in LAST)
+
+
+def _group(t: Tested) -> tuple[object, ...]:
+    """Findings with the same group are one sentence."""
+    s = t.finding.statement
+    about = (s.task, s.among, s.interventions, s.objective)
+    if s.kind in ("necessary", "jointly_necessary"):
+        return "needed", *about
+    return (s.kind, *about) if s.kind in ("not_needed", "carries") else (s.kind, t.finding.handle)
+
+
+def _say(group: Sequence[Tested]) -> str:
+    match group[0].finding.statement.kind:
+        case "necessary" | "jointly_necessary":
+            return _needed(group)
+        case "not_needed":
+            return _not_needed(group)
+        case "carries":
+            return _carries(group)
+        case "sufficient":
+            return _enough(group[0])
+        case _:
+            only = group[0]
+            return only.finding.sentence or f"{only.words[:1].upper()}{only.words[1:]}."
+
+
+def _needed(group: Sequence[Tested]) -> str:
+    s = group[0].finding.statement
+    alone = [c for t in group if t.finding.statement.kind == "necessary" for c in t.finding.statement.members]
+    together = [t.finding.statement.members for t in group if t.finding.statement.kind == "jointly_necessary"]
+    where, strip = _shared_anchor([*alone, *(c for members in together for c in members)])
+    parts: list[str] = []
+    if alone:
+        each = "each by itself" if len(set(alone)) > 1 else "by itself"
+        parts.append(f"{_words(alone, strip)} ({each})")
+    parts += [f"{_words(members, strip)} (together)" for members in together[:MOST]]
+    if len(together) > MOST:
+        parts.append(f"{len(together) - MOST} more sets")
+    effect = _bound(group, min, "at least", several=len(group) + len(alone) > 2 or len(s.interventions) > 1)
+    fall = f"; without any of these {FALLS.get(s.objective, f'{s.objective} gets worse')} by {effect}" if effect else ""
+    return f"Necessary {_for(s)}{where}{_under(s)}: {listed(parts)}{fall}."
+
+
+def _not_needed(group: Sequence[Tested]) -> str:
+    s = group[0].finding.statement
+    where, strip = _shared_anchor([c for t in group for c in t.finding.statement.members])
+    sets = [_words(t.finding.statement.members, strip) for t in group]
+    more = f"; {len(sets) - MOST} more sets" if len(sets) > MOST else ""
+    all_at_once = "" if sum(len(t.finding.statement.members) for t in group) == 1 else "all at once"
+    whole = "each set by itself, all of it at once" if len(sets) > 1 else all_at_once
+    effect = _bound(group, max, "at most", several=len(group) > 1 or len(s.interventions) > 1)
+    change = (
+        f": removed{f' ({whole})' if whole else ''}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {effect}"
+    )
+    return f"Not needed {_for(s)}{where}{_under(s)}: {'; '.join(sets[:MOST])}{more}{change if effect else ''}."
+
+
+def _enough(t: Tested) -> str:
+    s, effect = t.finding.statement, _bound([t], max, "at most", several=len(t.effects) > 1)
+    fall = (
+        f"; with all others removed {FALLS.get(s.objective, f'{s.objective} gets worse')} by {effect}" if effect else ""
+    )
+    return f"Enough {_for(s)}{_under(s)}, of {len(s.among_what)} components of the kind: {place_words(s)}{fall}."
+
+
+def _carries(group: Sequence[Tested]) -> str:
+    s = group[0].finding.statement
+    parts = [
+        f"{place_words(t.finding.statement)}"
+        + (f" ({_reference(t, t.effects[0])} of examples go over)" if t.effects else "")
+        for t in group[:MOST]
+    ]
+    more = f", and {len(group) - MOST} more places" if len(group) > MOST else ""
+    return f"What decides the answer {_for(s)} is carried, put there from the twin, by {listed(parts)}{more}."
+
+
+def _for(s: Statement) -> str:
+    return f"for {s.task}{f' among {s.among}' if s.among else ''}"
+
+
+def _under(s: Statement) -> str:
+    """', under both resample and zero ablation'; each by its words where it is no ablation."""
+    done = [Intervention.parse(text) for text in s.interventions]
+    if not done:
+        return ""
+    if any(d.op not in ABLATIONS or d.source == "twin" for d in done):
+        return f", {listed([display(d) for d in done])}"
+    names = sorted({ABLATIONS[d.op] for d in done})
+    return f", under {'both ' if len(names) == 2 else ''}{listed(names)} ablation"
+
+
+def _shared_anchor(components: Iterable[Component]) -> tuple[str, bool]:
+    """' at the answer' where all of them are there and nowhere else, and whether it may be left out of their names."""
+    found = list(components)
+    anchors = {c.anchor for c in found}
+    if len(anchors) != 1 or not found[0].anchor or any(c.key or c.passes is not None for c in found):
+        return "", False
+    one = found[0]
+    return display(one).removeprefix(display(one.but(anchor=""))), True
+
+
+def _words(components: Iterable[Component], strip: bool) -> str:
+    return display(ComponentSet.of(*(c.but(anchor="") if strip else c for c in components)))
+
+
+def _bound(
+    group: Sequence[Tested], pick: Callable[..., tuple[Tested, Measurement]], word: str, *, several: bool
+) -> str:
+    """The effect that comes nearest to overturning a group of findings, as a reference."""
+    every = [(t, m) for t in group for m in t.effects]
+    if not every:
+        return ""
+    t, m = pick(every, key=lambda pair: abs(pair[1].value))
+    return f"{word} {_reference(t, m)}" if several else _reference(t, m)
+
+
+def _reference(t: Tested, m: Measurement) -> str:
+    return reference(str(t.finding.experiment), m)

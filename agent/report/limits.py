@@ -1,0 +1,111 @@
+"""What a reader should bear in mind about one run's findings, from what it did and did not do."""
+
+from collections.abc import Iterable, Sequence
+
+from agent.loop.record import RunRecord
+from experiments_db.findings import Finding
+from experiments_db.places import Intervention
+from experiments_db.records import Run
+from tools.findings.phrases import listed
+
+ABLATIONS = ("mean", "resample", "zero")
+
+
+def limits(record: RunRecord, run: Run) -> list[str]:
+    """One sentence or two each."""
+    findings = record.findings()
+    standing = [f for f in findings if f.stands]
+    lines = [
+        *_tasks(record, run, standing),
+        *_interventions(standing),
+        *_sample(record, standing),
+        *_looks(record, findings),
+    ]
+    void = [f"{f.handle} ({f.reason})" for f in findings if f.fate == "void"]
+    if void:
+        lines.append(f"Could not be measured on unseen examples: {'; '.join(void)}.")
+    branch = run.settings.get("branch")
+    if branch and branch["seq"]:
+        lines.append(
+            f"This run goes on from {branch['run']} after turn {branch['turn']}: what came before is that run's, and whoever chose "
+            "to go on may have known what that run found on the unseen examples."
+        )
+    failed = record.store.rows(
+        "SELECT r.number FROM run_experiments r JOIN results s ON s.id = r.result WHERE r.run = ? AND s.status != 'ok' "
+        "ORDER BY r.number",
+        run.name,
+    )
+    if failed:
+        more = f" and {len(failed) - 20} more" if len(failed) > 20 else ""
+        handles = ", ".join(f"E{row['number']}" for row in failed[:20])
+        lines.append(f"Without a usable result: {handles}{more}.")
+    if run.subject == "demo":
+        lines.append(
+            "The demo model's number embeddings started as Fourier features: how it represents numbers says little about others."
+        )
+    return lines
+
+
+def _tasks(record: RunRecord, run: Run, standing: Sequence[Finding]) -> list[str]:
+    """The tasks and formats that findings hold for."""
+    lines: list[str] = []
+    if tasks := _distinct(f.statement.task for f in standing):
+        lines.append(
+            f"Findings hold for {listed(tasks)} as these examples ask it, in no other format and for no other model."
+        )
+    made = {t.name for t in record.store.task_data(run.name) if t.origin == "planner"}
+    if own := [t for t in tasks if t in made]:
+        lines.append(f"The examples of {listed(own)} were written by the planner.")
+    return lines
+
+
+def _interventions(standing: Sequence[Finding]) -> list[str]:
+    """Ablation types and objectives that were used, where they were not all."""
+    lines: list[str] = []
+    ablated = [f for f in standing if any(_op(t) in ABLATIONS for t in f.statement.interventions)]
+    one = [f for f in ablated if len({_op(t) for t in f.statement.interventions}) == 1]
+    for kind in _distinct(_op(t) for f in one for t in f.statement.interventions):
+        mine = [f.handle for f in one if _op(f.statement.interventions[0]) == kind]
+        lines.append(f"Tested under {kind} ablation alone: {', '.join(mine)}; another kind may give another result.")
+    if others := [f for f in standing if f.statement.objective != "accuracy"]:
+        named = ", ".join(f"{f.handle} {f.statement.objective}" for f in others)
+        lines.append(f"Measured otherwise than by accuracy: {named}.")
+    return lines
+
+
+def _sample(record: RunRecord, standing: Sequence[Finding]) -> list[str]:
+    """How many independent problems stand behind findings, and which of them had been seen."""
+    lines: list[str] = []
+    counts = [
+        m.groups for f in standing if f.experiment for m in record.measurements_of(f.experiment) if m.name == "effect"
+    ]
+    if counts:
+        low, high = min(counts), max(counts)
+        many = f"{low}" if low == high else f"{low} to {high}"
+        lines.append(f"Each finding rests on {many} independent problems that the search had not seen.")
+    if reused := [f.handle for f in standing if f.reused]:
+        lines.append(
+            f"Some of the unseen examples of {', '.join(reused)} had stood in an earlier round or run, for want of others: "
+            "their p values are not those of fresh data."
+        )
+    return lines
+
+
+def _looks(record: RunRecord, findings: Sequence[Finding]) -> list[str]:
+    """How many experiments were looks only."""
+    total = int(record.store.rows("SELECT count(*) AS n FROM run_experiments WHERE run = ?", record.run)[0]["n"])
+    looks = total - len({f.experiment for f in findings if f.experiment})
+    if not looks:
+        return []
+    return [
+        f"{looks} of {total} experiments are looks at explore examples: their intervals are for single comparisons, and nothing "
+        "that they alone show is claimed."
+    ]
+
+
+def _op(text: str) -> str:
+    return Intervention.parse(text).op
+
+
+def _distinct(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))

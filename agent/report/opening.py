@@ -1,0 +1,100 @@
+"""The first screen of a report: the questions, what was found, how sure that is, and what stays open."""
+
+from agent.loop.record import RunRecord
+from agent.report.conclusion import Concluded, Sureness
+from agent.report.marked import folded, linked, links
+from agent.report.text import code, markdown
+from experiments_db.records import Run
+from tools.statistics.multiplicity import ALPHA
+
+UNTESTED = "interpretation, not tested"
+MANY = 10  # handles in a row before the rest is counted
+SHORT = 500  # characters of it that the first screen shows
+
+
+def opening(run: Run, record: RunRecord, c: Concluded) -> list[str]:
+    """The lines of the first screen."""
+    lines = [f"# {markdown(run.goal)}", ""]
+    lines += [
+        f"**{c.verdict}.** {' '.join(f'{linked(s.text, record)} ({links(s.findings, MANY)})' for s in c.headline)}".rstrip()
+    ]
+    if said := without_headline(run, record, c):
+        lines += ["", markdown(said)]
+    lines += [
+        x
+        for a, b, why in c.contradictions
+        for x in ("", f"**{links([a, b])} contradict each other:** {markdown(why)}.")
+    ]
+    lines += _questions(c, record)
+    lines += ["", f"**How sure.** {sure(c.sureness)}", "", f"**What stays open.** {markdown(stays_open(c))}"]
+    if whole := next((i.words for i in c.interpretations if not i.finding), ""):
+        words = linked(whole, record)
+        short = [f"> *The planner's {UNTESTED}:* {words}"]
+        lines += ["", *(short if len(whole) <= SHORT else folded(f"The planner's {UNTESTED}", [words]))]
+    lines += [
+        "",
+        f"Subject {code(run.subject)}, planner {code(run.planner)}, run {code(run.name)}, begun {markdown(run.created)}.",
+    ]
+    return lines
+
+
+def without_headline(run: Run, record: RunRecord, c: Concluded) -> str:
+    """What to say where no finding stands."""
+    if c.headline:
+        return ""
+    if run.status == "stopped":
+        return f"The run ended before its end: {run.reason}"
+    if run.status == "running":
+        return "Nothing is confirmed yet."
+    if record.store.conclusion(run.name) is None and record.notes():
+        return "Recorded by version 0.1, which did not test findings: what it claimed stands among the notes."
+    return "No finding was confirmed on unseen examples."
+
+
+def _questions(c: Concluded, record: RunRecord) -> list[str]:
+    """The goal's questions as the program understood them, each with its answer or why there is none."""
+    if not c.questions:
+        return []
+    lines = ["", "The goal as it was understood:", ""]
+    for a in c.questions:
+        q = a.question
+        came = f"answered by {links(a.by, MANY)}" if a.by else f"**unanswered**: {markdown(a.why)}"
+        lines.append(f'- <a id="{q.handle.lower()}"></a>{q.handle} ({q.asks}) {linked(q.text, record)}: {came}')
+    return lines
+
+
+def sure(s: Sureness) -> str:
+    """How findings fared, the score of the probabilities that were said before, and what the rounds cost."""
+    if not s.settled:
+        return "No finding has been put to unseen examples."
+    fates = ", ".join(f"{n} {fate}" for fate, n in s.fates.items())
+    text = f"{s.settled} finding{'s were' if s.settled > 1 else ' was'} put to unseen examples: {fates}"
+    text += f"; {s.retracted} taken back later" if s.retracted else ""
+    rounds = f"{s.rounds} round{'s' if s.rounds > 1 else ''}"
+    text += f". {rounds} may have spent {s.spent:.3g} of the error rate of {ALPHA:g}."
+    if s.brier is not None:
+        left_out = ", void ones left out" if "void" in s.fates else ""
+        text += (
+            f" Brier score of the probabilities written down before: {s.brier:.3f} over {s.scored}{left_out} (0 is best, 0.25 is a "
+            "coin)."
+        )
+    return text
+
+
+def stays_open(c: Concluded) -> str:
+    """Unanswered questions, findings that unseen examples could not decide, and those never put to them."""
+    parts: list[str] = []
+    if c.unanswered:
+        parts.append(f"no answer to {_handles([a.question.handle for a in c.unanswered])}")
+    undecided = [t.finding.handle for t in c.findings if t.finding.fate in ("inconclusive", "void")]
+    if undecided:
+        parts.append(f"{_handles(undecided)} could not be decided")
+    if waiting := [t.finding.handle for t in c.findings if t.finding.fate is None]:
+        parts.append(f"{_handles(waiting)} {'was' if len(waiting) == 1 else 'were'} predicted and never settled")
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}." if said else "Nothing that was asked."
+
+
+def _handles(handles: list[str], most: int = MANY) -> str:
+    more = f" and {len(handles) - most} more" if len(handles) > most else ""
+    return ", ".join(handles[:most]) + more

@@ -1,0 +1,88 @@
+"""A finding with the numbers that decided it, and what it says in a few words: what tables, pages and the notebook show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.loop.record import RunRecord
+from agent.report.numbers import compact_text, value_text
+from experiments_db.findings import Finding, Statement
+from experiments_db.places import PlaceError, display
+from experiments_db.records import Measurement
+from experiments_db.store import StoreError
+
+# Kinds that say that something is small: what comes nearest to the bound is then the largest effect, not the smallest.
+BOUNDED = frozenset({"not_needed", "tolerates", "sufficient", "cannot"})
+WORDS = {
+    "capability": "does the task", "cannot": "cannot do the task", "necessary": "necessary", "sufficient": "enough by itself",
+    "jointly_necessary": "necessary together", "not_needed": "not needed", "carries": "carries the answer",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tested:
+    """words: the statement, made by code. effects: of each intervention the effect nearest to what would overturn it."""
+
+    finding: Finding
+    words: str
+    effects: tuple[Measurement, ...]
+    rows: tuple[Measurement, ...]
+
+    @property
+    def sample(self) -> str:
+        """How many examples and independent groups decided it: 'n=128, 81 groups'."""
+        if not self.effects:
+            return ""
+        n, groups = min(m.n for m in self.effects), min(m.groups for m in self.effects)
+        return f"n={n}" if n == groups else f"n={n}, {groups} groups"
+
+
+def tested(record: RunRecord, finding: Finding) -> Tested:
+    """Read a finding's numbers from its confirm experiment; none where it was not measured."""
+    rows: Sequence[Measurement] = ()
+    if finding.experiment is not None:
+        try:
+            rows = record.measurements_of(finding.experiment)
+        except StoreError:  # a record from elsewhere may name what it has not
+            rows = ()
+    by_how: dict[str | None, list[Measurement]] = {}
+    for m in rows:
+        if m.name == "effect":
+            by_how.setdefault(m.intervention, []).append(m)
+    pick = max if finding.statement.kind in BOUNDED else min
+    effects = tuple(pick(group, key=lambda m: abs(m.value)) for group in by_how.values())
+    return Tested(finding, statement_words(finding.statement), effects, tuple(rows))
+
+
+def effect_words(t: Tested) -> list[tuple[Measurement, str, str]]:
+    """(effect, its intervention in front where there are several, its value with interval), for tables."""
+    return [
+        (m, f"{m.intervention} " if len(t.effects) > 1 and m.intervention else "", compact_text(m)) for m in t.effects
+    ]
+
+
+def beside(m: Measurement) -> str:
+    """The control beside an effect: its value and what it is."""
+    return f"{value_text(m.control.value, m.unit)}: {m.control.kind}" if m.control else ""
+
+
+def statement_words(s: Statement) -> str:
+    """'necessary: head 0 of block 1 at the answer; addition; zero, resample(donor)': nothing but what the statement says."""
+    what = WORDS.get(s.kind, s.kind.replace("_", " "))
+    about = [place_words(s), f"label {s.label}" if s.label else "", f"program {s.program}" if s.program else ""]
+    task = s.task + (f" ({s.among})" if s.among else "")
+    other = " ".join(filter(None, (s.other_task, f"({s.other_among})" if s.other_among else "")))
+    if other:
+        task += f" against {other}"
+    parts = [task, ", ".join(s.interventions), f"by {s.objective}" if s.objective != "accuracy" else ""]
+    head = ", ".join(filter(None, about))
+    return "; ".join([f"{what}: {head}" if head else what, *filter(None, parts)])
+
+
+def place_words(s: Statement) -> str:
+    """The components or the path in plain words; nothing where the statement is about no place."""
+    try:
+        if s.path:
+            return display(s.route) if s.route else ""
+        return display(s.set) if s.set else ""
+    except PlaceError:
+        return s.path or s.components

@@ -1,0 +1,68 @@
+"""Findings, questions and what follows from them, for the pages: texts with links, numbers with the way to their rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from agent.loop.record import Reading
+from agent.report.conclusion import Concluded
+from agent.report.opening import stays_open, sure, without_headline
+from agent.report.tested import Tested, beside, effect_words
+from agent.review.texts import Links, Part, Texts
+from experiments_db.findings import Claim
+
+Context = dict[str, Any]
+
+
+class Cards:
+    """What the pages of one run show of its findings."""
+
+    def __init__(self, record: Reading, texts: Texts, links: Links) -> None:
+        self.record, self.texts, self.links = record, texts, links
+
+    def handles(self, handles: Sequence[str]) -> list[Part]:
+        """Handles with their links."""
+        return [Part("handle", h, self.links.handle(self.record.run, h)) for h in handles]
+
+    def answer(self, c: Concluded) -> Context:
+        """The first screen: headline, questions, contradictions, how sure, what stays open."""
+        run = self.record.store.run(self.record.run)
+        whole = next((i.words for i in c.interpretations if not i.finding), "")
+        return {
+            "headline": [{"parts": self.texts.parts(s.text), "findings": self.handles(s.findings)} for s in c.headline],
+            "instead": without_headline(run, self.record, c),
+            "contradictions": [{"of": self.handles([a, b]), "why": why} for a, b, why in c.contradictions],
+            "questions": [
+                {"q": a.question, "parts": self.texts.parts(a.question.text), "by": self.handles(a.by),
+                 "why": self.texts.parts(a.why)} for a in c.questions
+            ],
+            "sure": sure(c.sureness),
+            "open": self.texts.parts(stays_open(c)),
+            "interpretation": self.texts.parts(whole) if whole else None,
+        }  # fmt: skip
+
+    def claims(self) -> list[Context]:
+        """Findings that were adopted as answers, with what the planner makes of them."""
+        return [self._claim(f"C{i}", c) for i, c in enumerate(self.record.claims(), 1)]
+
+    def _claim(self, handle: str, c: Claim) -> Context:
+        known = self.record.handles("F") + self.record.handles("Q")
+        words = self.texts.parts(c.interpretation) if c.interpretation else None
+        about = [h for h in (c.finding, c.question) if h in known]
+        return {"handle": handle, "about": self.handles(about), "interpretation": words}
+
+    def finding(self, t: Tested) -> Context:
+        """One finding with the numbers that decided it."""
+        f = t.finding
+        handle = str(f.experiment)
+        effects = [
+            {"how": how, "part": self.texts.number(handle, m, text), "control": beside(m)} for m, how, text in effect_words(t)
+        ]  # fmt: skip
+        return {
+            "f": f, "run": self.record.run, "handle": f.handle, "words": t.words, "fate": f.fate or "open",
+            "sentence": self.texts.parts(f.sentence) if f.sentence else None, "effects": effects, "sample": t.sample,
+            "rests": self.handles([h for h in (f.seen, f.experiment) if h is not None and self._is_there(h)]),
+            "retracted": self.texts.parts(f.retracted) if f.retracted else None,
+        }  # fmt: skip
+
+    def _is_there(self, handle: str) -> bool:
+        return handle in self.record.handles("E")
