@@ -8,9 +8,7 @@ import pytest
 from benchmarks.planted import programs
 from benchmarks.planted.compiler.language import Head
 from benchmarks.planted.programs import lists
-from experiments_db.findings import Statement
-from tools.findings.kind import kind_of, kinds
-from tools.findings.kinds.matches import sequences
+from tools.findings.kind import kinds
 from tools.methods.tool import ToolInputError
 
 ALPHA = benches.ALPHA

@@ -86,7 +86,7 @@ def check_path(subject: Subject, path: Path) -> None:
 def _before(subject: Subject, a: Component, b: Component) -> bool:
     if b.block is None or a.block is None:
         return b.block is None
-    inside = ("attn.q", "attn.k", "attn.v").count(a.part) and b.part in ("attn.z", "attn.out") or (a.part, b.part) == ("attn.z", "attn.out")
+    inside = (("attn.q", "attn.k", "attn.v").count(a.part) and b.part in ("attn.z", "attn.out")) or (a.part, b.part) == ("attn.z", "attn.out")
     onward = a.part in ATTENTION and b.part in MLP and subject.spec(a.stack).mid
     return a.block < b.block or (a.block == b.block and bool(inside or onward or (a.part, b.part) == ("mlp.act", "mlp.out")))
 
