@@ -7,6 +7,7 @@ lens' and the model's log probabilities change. The control is random orthonorma
 2023, sections 4.1 and 4.2.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,10 @@ from pydantic import Field
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from experiments_db.records import Control, Measurement, Outcome
+from experiments_db.records import Measurement, Outcome
 from tools.engine.sites import Site
-from tools.methods.arguments import check_blocks
-from tools.methods.measuring import measured
+from tools.methods.layout import one_component
+from tools.methods.measuring import averages, control_of, measured, over_draws
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.translators import (
@@ -32,11 +33,16 @@ from tools.methods.translators import (
     states,
     translate,
 )
-from tools.statistics import intervals as statistics
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"
-EXAMPLE = {"tasks": ["addition", "agreement"], "layer": 3, "directions": 4, "examples": 64, "steps": 40}
+EXAMPLE = {
+    "tasks": ["addition", "agreement"],
+    "components": ["decoder.3.resid_pre"],
+    "directions": 4,
+    "examples": 64,
+    "steps": 40,
+}
 ROUNDS = 60
 
 
@@ -46,7 +52,11 @@ class Args(ToolArgs):
     tasks: list[str] = Field(
         min_length=1, max_length=16, description="task specs whose prompts and answers are the corpus"
     )
-    layer: int = Field(ge=0, description="the block before which the residual stream is read and changed")
+    components: list[str] = Field(
+        min_length=1,
+        max_length=1,
+        description="where the residual stream is read and changed: decoder.3.resid_pre, at the last token of each text",
+    )
     directions: int = Field(default=8, ge=2, le=32, description="how many directions to extract")
     steps: int = Field(default=100, ge=0, le=2000, description="KL steps of the tuned lens after its closed-form start")
     examples: int = Field(default=128, ge=16, le=4096, description="how many examples of each task the corpus has")
@@ -55,33 +65,37 @@ class Args(ToolArgs):
 def run(args: Args, ctx: Context) -> Outcome:
     """Extract the basis on some texts, and compare lens and model on others."""
     ctx.subject.require("next_token")
-    check_blocks(ctx, [args.layer], "layer")
+    place = one_component(ctx.subject, args.components)
+    if place.part != "resid_pre" or place.units or place.anchor or place.stack != ctx.subject.spec().name:
+        raise ToolInputError(
+            f"components: {place} is no whole residual stream before a block: write decoder.3.resid_pre"
+        )
+    layer = place.block or 0
     width = ctx.subject.spec().width
     if args.directions > width:
         raise ToolInputError(f"directions: the residual stream has {width} dimensions")
     texts = corpus(ctx, args.tasks, "explore", args.examples)
     train, held_out = split_rows(texts, ctx.seed)
-    lens = fitted(ctx, train, args.steps)[args.layer]
-    basis = extract(ctx, states(ctx.subject, train, ctx.max_tokens, last=True).h[args.layer], lens, args.directions)
+    lens = fitted(ctx, train.rows, args.steps)[layer]
+    basis = extract(ctx, states(ctx.subject, train.rows, ctx.max_tokens, last=True).h[layer], lens, args.directions)
     random = torch.linalg.qr(torch.randn(width, args.directions, generator=torch.Generator().manual_seed(ctx.seed)))[
         0
     ].T
     with ctx.subject.evaluating():
-        s = states(ctx.subject, held_out, ctx.max_tokens, last=True)
+        s = states(ctx.subject, held_out.rows, ctx.max_tokens, last=True)
         own, other = (
-            _compare(ctx.subject, held_out, s, lens, b.to(s.h.device), args.layer, ctx.max_tokens)
+            _compare(ctx.subject, held_out.rows, s, lens, b.to(s.h.device), layer, ctx.max_tokens)
             for b in (basis, random)
         )
-    where: dict[str, Any] = {"task": texts.name, "split": "explore", "layer": args.layer}
+    where: dict[str, Any] = {"task": texts.name, "split": "explore", "component": str(place)}
+    groups = held_out.groups
     measurements: list[Measurement] = []
     units = {"lens_energy": "nats", "model_energy": "nats", "alignment": "cosine"}
     for name, unit in units.items():
-        c = statistics.mean(other[name].mean(0), ctx.seed)
-        control = Control(kind="random orthonormal directions", value=c.value, low=c.low, high=c.high, n=c.n)
-        measurements += [
-            measured(name, unit, statistics.mean(row, ctx.seed), control=control, variant=f"direction {i}", **where)
-            for i, row in enumerate(own[name])
-        ]
+        kind, noise = "random orthonormal directions", over_draws(other[name], groups)
+        for i, (row, mine) in enumerate(zip(own[name], averages(own[name], groups), strict=True)):
+            control = control_of(kind, noise, over_draws(row - other[name], groups))
+            measurements.append(measured(name, unit, mine, control=control, variant=f"direction {i}", **where))
     rank = spearmanr(own["lens_energy"].mean(1), own["model_energy"].mean(1))
     correlation = float(rank.statistic) if np.isfinite(rank.statistic) else 0.0  # type: ignore[attr-defined]
     gram = (basis @ basis.T - torch.eye(len(basis))).abs().max()
@@ -104,7 +118,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     table = np.stack([own[n].mean(1) for n in units], 1)
     control_row = np.array([[other[n].mean() for n in units]])
     return Outcome(
-        text=f"causal basis before block {args.layer} on {texts.name} (explore, n={len(held_out)} other texts); rank "
+        text=f"causal basis before block {layer} on {texts.name} (explore, n={len(held_out.rows)} other texts); rank "
         f"correlation of energies {correlation:.2f}\n"
         + text_table([*range(args.directions), "random"], list(units), np.concatenate([table, control_row]), digits=4),
         measurements=tuple(measurements),
@@ -158,7 +172,13 @@ def _lens(subject: Subject, h: Tensor, lens: Tensor) -> Tensor:
 
 
 def _compare(
-    subject: Subject, rows: list[tuple[int, ...]], s: States, lens: Tensor, basis: Tensor, layer: int, max_tokens: int
+    subject: Subject,
+    rows: Sequence[tuple[int, ...]],
+    s: States,
+    lens: Tensor,
+    basis: Tensor,
+    layer: int,
+    max_tokens: int,
 ) -> dict[str, np.ndarray]:
     """Per direction and text: energies of lens and model, and alignment of their responses, at the last token."""
     h = s.h[layer]

@@ -16,8 +16,9 @@ from torch import Tensor
 from experiments_db.records import Array, Measurement, Outcome
 from tools.engine.executor import Variant
 from tools.engine.sites import Site
-from tools.methods.arguments import EXAMPLES, SPLIT, SplitName
-from tools.methods.measuring import load_examples, score_measurements
+from tools.methods.arguments import AMONG, EXAMPLES
+from tools.methods.layout import depth_component
+from tools.methods.measuring import groups_of, load_examples, score_measurements, where_of
 from tools.methods.scoring import encode, score
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -34,9 +35,9 @@ class Args(ToolArgs):
     task: str | None = Field(default=None, description="a task spec: the answer's rank and probability at every depth")
     watch: list[str] = Field(default=[], max_length=8, description="for a prompt: texts whose first token to follow")
     top_k: int = Field(default=5, ge=1, le=50, description="for a prompt: how many top tokens at each place")
-    positions: Literal["last", "all"] = Field(default="last", description="for a prompt: which positions to read")
+    at: Literal["-1", "all"] = Field(default="-1", description="for a prompt: its last position, or every one")
     norm: bool = Field(default=True, description="apply the final norm before the head")
-    split: SplitName = SPLIT
+    among: str = AMONG
     examples: int = EXAMPLES
 
 
@@ -49,27 +50,27 @@ def run(args: Args, ctx: Context) -> Outcome:
 
 
 def _task(args: Args, ctx: Context, name: str) -> Outcome:
-    task, examples = load_examples(ctx, name, args.split, args.examples)
+    task, examples = load_examples(ctx, name, args.examples, args.among)
     n = len(ctx.subject.spec().blocks)
     if not args.norm:
         raise ToolInputError("norm=false is for prompts; tasks are read through the final norm")
     # Stopping after d blocks and reading out IS the lens at depth d.
     variants = [Variant(tuple(range(d))) for d in range(n + 1)]
     scores, _ = score(ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens)
+    where, groups = where_of(ctx, task, args.among), groups_of(examples)
     measurements: list[Measurement] = []
     for depth, own in enumerate(scores):
-        measurements += score_measurements(
-            own, seed=ctx.seed, task=task.name, split=args.split, layer=depth, variant="logit lens"
-        )
+        place = str(depth_component(ctx.subject, depth, "answer"))
+        measurements += score_measurements(own, groups, component=place, variant="logit lens", **where)
     values = np.array([[s.correct.mean(), np.median(s.rank), s.nll.mean()] for s in scores])
     ranks = np.array([s.rank for s in scores], dtype=np.int64)
     axes = [("depth", range(n + 1)), ("example", [e.prompt[-30:] + e.answer for e in examples])]
     # One example in full, position by position: the shortest, so that the grid can be read.
     shown = min(examples, key=lambda e: len(ctx.subject.tokens(e.prompt))).prompt
-    one = _prompt(args.model_copy(update={"positions": "all", "watch": []}), ctx, shown)
+    one = _prompt(args.model_copy(update={"at": "all", "watch": []}), ctx, shown)
     measurements += [m for m in one.measurements if m.name == "top1"]
     return Outcome(
-        text=f"lens on {task.name} ({args.split}, n={len(examples)}), by depth (blocks passed)\n"
+        text=f"lens on {task.name} ({ctx.split}, n={len(examples)}), by depth (blocks passed)\n"
         + text_table(range(n + 1), ["accuracy", "median rank", "nll"], values),
         measurements=tuple(measurements),
         arrays=(as_array("rank", ranks, axes, "rank, 1 is top"), *one.arrays),
@@ -85,14 +86,13 @@ def _prompt(args: Args, ctx: Context, prompt: str) -> Outcome:
     with subject.evaluating():
         logits = _depths(subject, ids, args)
         logprob = logits.float().log_softmax(-1)
-    positions = range(len(ids)) if args.positions == "all" else [len(ids) - 1]
+    positions = range(len(ids)) if args.at == "all" else [len(ids) - 1]
     top = logprob.topk(min(args.top_k, logprob.shape[-1]), dim=-1)
     measurements: list[Measurement] = []
     for depth in range(logprob.shape[0]):
         for column, position in enumerate(positions):
             place: dict[str, Any] = {
-                "layer": depth,
-                "position": str(position - len(ids)),
+                "component": str(depth_component(subject, depth, str(position - len(ids)))),
                 "variant": "norm" if args.norm else "no norm",
             }
             row = logprob[depth, column]
@@ -131,7 +131,7 @@ def _depths(subject: Subject, ids: list[int], args: Args) -> Tensor:
     sites = [Site(spec.name, b, "resid_pre") for b in range(len(spec.blocks))]
     run = subject.run(subject.inputs([ids]), capture=sites)
     states = torch.cat([*(run.captured[s] for s in sites), run.final])
-    if args.positions == "last":
+    if args.at == "-1":
         states = states[:, -1:]
     return torch.cat([subject.unembed(h[None], norm=args.norm) for h in states])
 

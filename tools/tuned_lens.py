@@ -16,13 +16,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from experiments_db.records import Array, Control, Measurement, Outcome
-from tools.methods.arguments import SPLIT, SplitName
-from tools.methods.measuring import measured
+from experiments_db.records import Array, Measurement, Outcome
+from tools.methods.layout import depth_component
+from tools.methods.measuring import average, control_of, differences, measured
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
-from tools.methods.translators import Start, corpus, fitted, kl, logprobs, split_rows, states, translate
-from tools.statistics import intervals as statistics
+from tools.methods.translators import Corpus, Start, corpus, fitted, kl, logprobs, split_rows, states, translate
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"tasks": ["addition", "agreement"], "examples": 64, "steps": 40}
@@ -44,7 +43,6 @@ class Args(ToolArgs):
         description="ridge: the closed-form fit; zero: no translation, which with steps=0 is the logit lens",
     )
     steps: int = Field(default=100, ge=0, le=2000, description="KL steps after the start")
-    split: SplitName = SPLIT
     examples: int = Field(default=128, ge=16, le=4096, description="how many examples of each task the corpus has")
 
 
@@ -53,20 +51,21 @@ def run(args: Args, ctx: Context) -> Outcome:
     ctx.subject.require("next_token")
     texts = corpus(ctx, args.tasks, "explore", args.examples)
     train, held_out = split_rows(texts, ctx.seed)
-    lens = fitted(ctx, train, args.steps, args.start)
+    lens = fitted(ctx, train.rows, args.steps, args.start)
     if args.prompt is not None:
         return _read(args, ctx, lens, args.prompt, texts.name)
-    if args.split == "confirm":
-        held_out = list(corpus(ctx, args.tasks, "confirm", args.examples).rows)
+    if ctx.split == "confirm":
+        held_out = corpus(ctx, args.tasks, "confirm", args.examples)
     with ctx.subject.evaluating():
         return _compare(args, ctx, lens, held_out, texts.name)
 
 
-def _compare(args: Args, ctx: Context, lens: Tensor, rows: list[tuple[int, ...]], name: str) -> Outcome:
+def _compare(args: Args, ctx: Context, lens: Tensor, texts: Corpus, name: str) -> Outcome:
+    rows, groups = texts.rows, texts.groups
     s = states(ctx.subject, rows, ctx.max_tokens)
     truth = logprobs(ctx.subject, s.h[-1])
     depths = s.h.shape[0]
-    where: dict[str, Any] = {"task": name, "split": args.split}
+    where: dict[str, Any] = {"task": name, "split": ctx.split}
     measurements: list[Measurement] = []
     table = np.zeros((depths, 4))
     for depth in range(depths):
@@ -79,21 +78,36 @@ def _compare(args: Args, ctx: Context, lens: Tensor, rows: list[tuple[int, ...]]
         kls = [_by_text(kl(truth, q), s.owner) for q in (plain, tuned)]
         biases = [_bias(truth, q) for q in (plain, tuned)]
         table[depth] = [kls[0].mean(), kls[1].mean(), *biases]
-        base = statistics.mean(kls[0], ctx.seed)
-        control = Control(kind="logit lens on the same texts", value=base.value, low=base.low, high=base.high, n=base.n)
-        tuned_kl = statistics.mean(kls[1], ctx.seed)
-        change = statistics.paired_difference(kls[1], kls[0], ctx.seed)
-        place: dict[str, Any] = {"layer": depth, **where}
-        own, average = "nats a token, from the model's own", "nats, of the average distribution"
+        base, tuned_kl = average(kls[0], groups), average(kls[1], groups)
+        (change,) = differences(kls[1], kls[0], groups)
+        control = control_of("logit lens on the same texts", base, change)
+        place: dict[str, Any] = {"component": str(depth_component(ctx.subject, depth)), **where}
+        own, overall = "nats a token, from the model's own", "nats, of the average distribution"
         measurements += [
             measured("kl", own, tuned_kl, control=control, variant="tuned lens", **place),
             measured("kl", own, base, variant="logit lens", **place),
             measured("kl.delta", "nats a token, tuned minus logit lens", change, **place),
-            Measurement(name="bias", unit=average, value=biases[1], n=len(rows), variant="tuned lens", **place),
-            Measurement(name="bias", unit=average, value=biases[0], n=len(rows), variant="logit lens", **place),
+            Measurement(
+                name="bias",
+                unit=overall,
+                value=biases[1],
+                n=len(rows),
+                groups=groups.count,
+                variant="tuned lens",
+                **place,
+            ),
+            Measurement(
+                name="bias",
+                unit=overall,
+                value=biases[0],
+                n=len(rows),
+                groups=groups.count,
+                variant="logit lens",
+                **place,
+            ),
         ]
     lines = [
-        f"lenses fitted on {name}, read on {len(rows)} other texts ({args.split}), by depth (blocks passed), nats",
+        f"lenses fitted on {name}, read on {len(rows)} other texts ({ctx.split}), by depth (blocks passed), nats",
         text_table(range(depths), ["KL logit", "KL tuned", "bias logit", "bias tuned"], table, digits=3),
     ]
     arrays: list[Array] = [
@@ -109,14 +123,14 @@ def _compare(args: Args, ctx: Context, lens: Tensor, rows: list[tuple[int, ...]]
         for own in range(depths - 1):
             for at in range(depths - 1):
                 out = logprobs(ctx.subject, translate(s.h[at][None], lens[own : own + 1])[0])
-                estimate = statistics.mean(_by_text(kl(truth, out), s.owner), ctx.seed)
+                estimate = average(_by_text(kl(truth, out), s.owner), groups)
                 matrix[own, at] = estimate.value
                 measurements.append(
                     measured(
                         "transfer.kl",
                         "nats a token, from the model's own",
                         estimate,
-                        layer=at,
+                        component=str(depth_component(ctx.subject, at)),
                         variant=f"translator of depth {own}",
                         **where,
                     )
@@ -159,9 +173,12 @@ def _read(args: Args, ctx: Context, lens: Tensor, prompt: str, name: str) -> Out
     for depth in range(read.shape[0]):
         for position in range(len(ids)):
             best = int(top.indices[depth, position, 0])
+            place = str(depth_component(subject, depth, str(position - len(ids))))
             measurements.append(
-                Measurement(name="top1", unit="probability", value=float(top.values[depth, position, 0].exp()), n=1, layer=depth,
-                            position=str(position - len(ids)), token=subject.token_label(best), variant="tuned lens", task=name)
+                Measurement(
+                    name="top1", unit="probability", value=float(top.values[depth, position, 0].exp()), n=1, component=place,
+                    token=subject.token_label(best), variant="tuned lens", task=name,
+                )
             )  # fmt: skip
         tops = zip(top.indices[depth, -1].tolist(), top.values[depth, -1].exp().tolist(), strict=True)
         lines.append(f"{depth}: " + ", ".join(f"{subject.token_label(t)!r} {p:.2f}" for t, p in tops))

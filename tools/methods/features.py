@@ -1,14 +1,18 @@
 """Activations as rows of features, with a label for each example: what probes, steering and detectors are fitted on."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from tools.engine.sites import Kind, Site
+from experiments_db.places import Component
+from tools.engine.sites import HEADED, channels_of
+from tools.methods.anchors import positions
+from tools.methods.effects import sites_of
 from tools.methods.scoring import microbatches
-from tools.methods.tool import Context, ToolInputError
-from tools.methods.twins import place_positions
+from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
 from tools.tasks import Example
 
@@ -17,27 +21,45 @@ DERIVED = ("answer", "answer_first_char", "prompt_length")
 
 
 def collect(
-    subject: Subject, examples: Sequence[Example], sites: Sequence[Site], places: Sequence[str], max_tokens: int
-) -> dict[tuple[Site, str], np.ndarray]:
-    """Activations at sites and places (`last`, -1, -2 ...), each (examples, channels) in float32."""
-    out: dict[tuple[Site, str], np.ndarray] = {}
+    subject: Subject, examples: Sequence[Example], components: Sequence[Component], max_tokens: int
+) -> dict[Component, np.ndarray]:
+    """Activations of components at their anchors, averaged over several positions, (examples, channels) in float32 each.
+
+    ToolInputError for one that is no single activation.
+    """
+    out: dict[Component, np.ndarray] = {}
+    where = {c: sites_of(subject, c) for c in components}
+    bad = next((c for c, sites in where.items() if len(sites) > 1), None)
+    if bad:
+        raise ToolInputError(f"components: {bad} is no activation of its own; name what its parts write, or resid_post")
     with subject.evaluating():
         for batch in microbatches(subject, examples, max_tokens):
-            captured = subject.run(batch.inputs, capture=sites).captured
-            rows = torch.arange(len(batch.examples), device=batch.last.device)[:, None]
-            for site in sites:
-                for place in places:
-                    positions = place_positions(batch, place)
-                    found = captured[site][rows, positions][:, 0].float().cpu().numpy()
-                    table = out.setdefault((site, place), np.zeros((len(examples), found.shape[-1]), np.float32))
-                    table[list(batch.indices)] = found
-    return out
+            captured = subject.run(batch.inputs, capture=list(dict.fromkeys(s for (s,) in where.values()))).captured
+            for c, (site,) in where.items():
+                at = positions(subject, batch, c.anchor or "all")
+                found = _mean(captured[site], at, batch.inputs.lengths)
+                heads = subject.spec(c.stack).n_heads if site.kind in HEADED else found.shape[-1]
+                found = found[:, channels_of(c.units or None, found.shape[-1] // heads)].cpu().numpy()
+                table = out.setdefault(c, np.zeros((len(examples), found.shape[-1]), np.float32))
+                table[list(batch.indices)] = found
+    return {c: out[c] for c in components}
+
+
+def _mean(h: Tensor, at: Tensor | None, lengths: Sequence[int]) -> Tensor:
+    """Mean over each row's positions, (batch, channels), in float32; a position that stands twice counts once."""
+    mask = torch.zeros(h.shape[:2], device=h.device)
+    if at is None:
+        for row, n in enumerate(lengths):
+            mask[row, :n] = 1
+    else:
+        mask = mask.scatter(1, at, 1.0)
+    return (h.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     """One label for each example; ToolInputError lists the labels there are.
 
-    `name` is a label, a key of the task's metadata or one of `answer`, `answer_first_char`, `prompt_length`; with ` % k` after it,
+    `name` is a label, a key of the metadata or one of `answer`, `answer_first_char`, `prompt_length`; with ` % k` after it,
     a whole number's remainder (parity is `% 2`).
     """
     base, _, modulus = (part.strip() for part in name.partition("%"))
@@ -90,10 +112,15 @@ def class_labels(values: Sequence[Label], *, at_least: int = 5) -> tuple[np.ndar
     return found, names
 
 
-def site_list(ctx: Context, kind: str, layers: Sequence[int]) -> list[Site]:
-    """Sites of one kind at the layers; ToolInputError lists the kinds there are."""
-    spec = ctx.subject.spec()
-    if kind not in spec.kinds:
-        raise ToolInputError(f"site: this model has no {kind!r}; it has {', '.join(spec.kinds)}")
-    chosen: Kind = kind  # type: ignore[assignment]  # membership was just checked
-    return [Site(spec.name, b, chosen) for b in layers]
+def random_twin(subject: Subject, seed: int) -> Subject:
+    """The same architecture with weights drawn anew: what a probe reads here, training did not put there."""
+    twin = copy.copy(subject)
+    with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = (
+            type(subject.model)(copy.deepcopy(subject.model.config))
+            .to(device=subject.device, dtype=subject.dtype)
+            .eval()
+        )
+    twin.__init__(model, subject.tokenizer, subject.family, name=f"random twin of {subject.name}", fingerprint="random")
+    return twin

@@ -60,6 +60,21 @@ def chosen_components(
     return expand_anchors(found, [str(-1 - i) for i in range(min(depth, shortest))])
 
 
+def depth_component(subject: Subject, depth: int, anchor: str = "") -> Component:
+    """The residual stream after `depth` blocks: the embedding at 0, the model's own last state at the end."""
+    if depth == 0:
+        return Component(stack=subject.spec().name, part="embed", anchor=anchor)
+    return Component(stack=subject.spec().name, block=depth - 1, part="resid_post", anchor=anchor)
+
+
+def one_component(subject: Subject, texts: Sequence[str], what: str = "components") -> Component:
+    """The one component that selectors mean. ToolInputError where they mean several."""
+    found = select_components(subject, texts, what)
+    if len(found) != 1 or found[0].anchor == "each":
+        raise ToolInputError(f"{what}: one place at a time is needed here, not {', '.join(map(str, found[:4]))}")
+    return found[0]
+
+
 def select_set(subject: Subject, texts: Sequence[str], what: str = "components") -> ComponentSet | None:
     """The same as one set; None where nothing was named."""
     found = select_components(subject, texts, what)

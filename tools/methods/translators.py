@@ -22,6 +22,7 @@ from experiments_db.records import canonical_json
 from tools.engine.sites import Edit, Site
 from tools.methods.measuring import load_examples
 from tools.methods.tool import Context, ToolInputError
+from tools.statistics import Groups
 from tools.subjects import Subject
 from tools.tasks import Example, Split
 
@@ -35,10 +36,16 @@ _loaded: dict[str, Tensor] = {}
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts as tokens, and the task specs that they come from."""
+    """Texts as tokens with the independent problem of each, and the task specs that they come from."""
 
     name: str
     rows: tuple[tuple[int, ...], ...]
+    labels: tuple[str, ...]
+
+    @property
+    def groups(self) -> Groups:
+        """The problems behind the texts."""
+        return Groups.of(self.labels)
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,17 @@ class States:
 
 def corpus(ctx: Context, specs: Sequence[str], split: Split, n: int) -> Corpus:
     """Prompt and answer of tasks' examples as texts."""
-    rows: list[tuple[int, ...]] = []
-    for spec in specs:
-        task, examples = load_examples(ctx, spec, split, n)
-        del task
-        rows += [tuple(ctx.subject.tokens(e.prompt + e.answer)) for e in examples]
-    if len(rows) < 16:
-        raise ToolInputError(f"corpus: {len(rows)} texts are too few: use more examples, at least 16 texts")
-    return Corpus("+".join(specs), tuple(rows))
+    found = [e for spec in dict.fromkeys(specs) for e in load_examples(ctx, spec, n, split=split)[1]]
+    if len(found) < 16:
+        raise ToolInputError(f"corpus: {len(found)} texts are too few: use more examples, at least 16 texts")
+    rows = tuple(tuple(ctx.subject.tokens(e.prompt + e.answer)) for e in found)
+    return Corpus("+".join(specs), rows, tuple(e.group for e in found))
 
 
 def prompts(ctx: Context, examples: Sequence[Example]) -> Corpus:
     """Prompts alone."""
-    return Corpus("prompts", tuple(tuple(ctx.subject.tokens(e.prompt)) for e in examples))
+    rows = tuple(tuple(ctx.subject.tokens(e.prompt)) for e in examples)
+    return Corpus("prompts", rows, tuple(e.group for e in examples))
 
 
 def _groups(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
@@ -110,11 +115,17 @@ def states(subject: Subject, rows: Sequence[Sequence[int]], max_tokens: int, *, 
     return States(torch.cat([h for _, h in parts], 1), owner)
 
 
-def split_rows(c: Corpus, seed: int) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """(rows to fit on, rows held out), by text."""
-    order = np.random.default_rng(seed).permutation(len(c.rows))
-    cut = int(TRAIN_SHARE * len(order))
-    return [c.rows[i] for i in order[:cut]], [c.rows[i] for i in order[cut:]]
+def split_rows(c: Corpus, seed: int) -> tuple[Corpus, Corpus]:
+    """(texts to fit on, texts held out), by problem: two wordings of one fall on the same side."""
+    names = list(dict.fromkeys(c.labels))
+    order = np.random.default_rng(seed).permutation(len(names))
+    fit = {names[i] for i in order[: int(TRAIN_SHARE * len(order))]}
+
+    def part(side: bool) -> Corpus:
+        kept = [i for i, name in enumerate(c.labels) if (name in fit) == side]
+        return Corpus(c.name, tuple(c.rows[i] for i in kept), tuple(c.labels[i] for i in kept))
+
+    return part(True), part(False)
 
 
 def translate(h: Tensor, lens: Tensor) -> Tensor:
@@ -128,7 +139,7 @@ def logprobs(subject: Subject, h: Tensor) -> Tensor:
 
 
 def fitted(
-    ctx: Context, rows: list[tuple[int, ...]], steps: int, start: Start = "ridge", rate: float = 3e-3
+    ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start = "ridge", rate: float = 3e-3
 ) -> Float[Tensor, "depths width1 width"]:
     """Translators for all depths but the last, from disk if they were fitted before on the same model and texts.
 
