@@ -4,6 +4,7 @@ A program is a sequence of block indices. Skipping, repeating, reversing and swa
 a sweep is a list of labelled programs.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -103,6 +104,26 @@ OPERATIONS: dict[str, Callable[[Iterable[int], int], LayerProgram]] = {
     "permute": permute,
     "custom": custom,
 }
+
+
+def parse(text: str, n: int) -> tuple[str, LayerProgram]:
+    """The operation and the program that a text names: `skip 3`, `keep 0-2,5`, `repeat 4 x3`, `swap 1 2`, `reverse 1-3`.
+
+    ProgramError says what would be valid.
+    """
+    name, _, rest = text.strip().partition(" ")
+    if name not in OPERATIONS:
+        raise ProgramError(f"{text!r} is no layer program: write one of {', '.join(OPERATIONS)} and blocks, as in skip 3")
+    times = re.search(r"\bx(\d{1,3})$", rest.strip()) if name == "repeat" else None
+    listed = rest.strip().removesuffix(times[0]) if times else rest
+    blocks: list[int] = []
+    for item in re.split(r"[\s,\[\]]+", listed):
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", item)
+        if item and not found:
+            raise ProgramError(f"{item!r} in {text!r} is no block: write indices such as 3 or ranges such as 1-3")
+        if found:
+            blocks += range(int(found[1]), int(found[2] or found[1]) + 1)
+    return name, repeat(blocks, n, int(times[1])) if times else OPERATIONS[name](blocks, n)
 
 
 def _drop_last(n: int) -> list[LayerProgram]:

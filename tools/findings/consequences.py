@@ -5,19 +5,9 @@ from collections.abc import Sequence
 from experiments_db.findings import Finding, Question
 from experiments_db.places import Component
 from experiments_db.records import Hypothesis
+from tools.findings.kind import kinds
 
 NEEDED = frozenset({"necessary", "jointly_necessary"})
-PLACES = NEEDED | {
-    "sufficient",
-    "carries",
-    "sends",
-    "suppresses",
-    "attends",
-    "matches",
-    "decodable",
-    "steers",
-    "readable",
-}
 
 
 def contradictions(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
@@ -37,7 +27,7 @@ def _clash(a: Finding, b: Finding) -> str | None:
         return None
     if s.kind == "capability" and t.kind == "cannot":
         return "the model does the task, and does not"
-    if t.kind == "cannot" and s.kind in PLACES:
+    if t.kind == "cannot" and kinds()[s.kind].capable and kinds()[s.kind].locates:
         return "something is needed for what the model does not do"
     shared = set(s.interventions) & set(t.interventions)
     if s.kind == "necessary" and t.kind == "not_needed" and shared and s.objective == t.objective:
@@ -88,6 +78,6 @@ def answers(question: Question, findings: Sequence[Finding]) -> list[Finding]:
         case "compare":
             return [f for f in about if f.statement.kind == "differs"]
         case "where":
-            return [f for f in about if f.statement.kind in PLACES or f.statement.kind == "cannot"]
+            return [f for f in about if kinds()[f.statement.kind].locates or f.statement.kind == "cannot"]
         case _:
             return about

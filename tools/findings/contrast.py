@@ -87,9 +87,9 @@ class Contrast:
         q = self.quantities[number]
         try:
             if self.against is None:
-                return statistics.mean(q.values, self.groups, bounds=q.bounds)
-            mine = statistics.mean(q.values, self.groups, bounds=q.bounds)
-            other = statistics.mean(self.against[0].values, self.against[1], bounds=self.against[0].bounds)
+                return statistics.mean(q.values, np.array(self.groups), bounds=q.bounds)
+            mine = statistics.mean(q.values, np.array(self.groups), bounds=q.bounds)
+            other = statistics.mean(self.against[0].values, np.array(self.against[1]), bounds=self.against[0].bounds)
         except statistics.Undefined:
             return None
         # Newcombe 1998: each side's own distance to its limit, joined by their root sum of squares
@@ -117,9 +117,9 @@ def _one(c: Contrast, q: Quantity, bound: float, *, above: bool) -> float:
     turned = None if q.bounds is None else (q.bounds if above else (-q.bounds[1], -q.bounds[0]))
     try:
         if c.against is None:
-            return statistics.test_exceeds(sign * q.values, c.groups, sign * bound, bounds=turned).p
-        other, groups = c.against
-        pair = (q.values, c.groups, other.values, groups) if above else (other.values, groups, q.values, c.groups)
+            return statistics.test_exceeds(sign * q.values, np.array(c.groups), sign * bound, bounds=turned).p
+        other, own, groups = c.against[0].values, np.array(c.groups), np.array(c.against[1])
+        pair = (q.values, own, other, groups) if above else (other, groups, q.values, own)
         return statistics.test_difference_between(*pair, sign * bound, bounds=q.bounds).p
     except statistics.Undefined:
         return 1.0

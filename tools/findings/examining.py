@@ -6,18 +6,19 @@ The same code measures on explore examples, for a first look, and on confirm exa
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
 from tools import statistics
 from tools.findings.contrast import Contrast
-from tools.findings.kind import Bench, kind_of
+from tools.findings.kind import Bench, Kind, kind_of
 from tools.findings.sureness import features, probability
 from tools.methods.measuring import percent
+from tools.methods.pairing import auto_twins
 from tools.methods.tool import Context, ToolInputError
-from tools.methods.twins import auto_twins
 from tools.tasks import Example, TaskError
 
-MOST = frozenset({"not_needed", "tolerates", "sufficient", "cannot"})  # kinds that say that an effect stays small
 CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
 
 
@@ -29,8 +30,10 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
         sample = chosen.sample(ctx.split, statement.examples, ctx.seed, ctx.draw)
     except TaskError as error:
         raise ToolInputError(str(error)) from None
-    examples = list(sample.examples)
-    if kind_of(statement.kind).twins:
+    examples, kind = list(sample.examples), kind_of(statement.kind)
+    if kind.foils:
+        examples = [e for e in examples if e.foil is not None]
+    if kind.twins:
         twins = auto_twins(ctx.subject, chosen, examples, ctx.seed)
         examples = [e for e in twins if e.twin is not None and e.foil is not None]
     if not examples:
@@ -48,38 +51,37 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
             f"the intact model does not do {statement.task} better than chance on these {len(bench.examples)} examples, so nothing "
             "can be needed for it: examine kind cannot"
         )
-    _check_smallest(statement, bench)
+    _check_smallest(kind, statement, bench)
     contrasts = list(kind.measure(statement, bench))
     where = {"task": bench.task.name, "split": ctx.split, "among": statement.among or None}
-    rows = [*_intact(bench, where), *(m for c in contrasts for m in _rows(c, contrasts, where))]
+    rows = [*_intact(kind, bench, where), *(m for c in contrasts for m in _rows(c, contrasts, where))]
     rows += _decisions(contrasts, bench, where)
     if ctx.split == "explore":
         rows += _prospects(contrasts, bench, where)
     return Outcome(text=_text(statement, contrasts, rows, bench.examples), measurements=tuple(rows))
 
 
-def _check_smallest(statement: Statement, bench: Bench) -> None:
+def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:
     """A smallest effect may be made stricter, never laxer, and both outcomes have to be possible."""
     if statement.smallest is None or bench.ctx.split != "explore":
         return
-    stricter_is_less = statement.kind in MOST
     standard = bench.standard
-    laxer = statement.smallest > standard if stricter_is_less else statement.smallest < standard
+    laxer = statement.smallest > standard if kind.stays else statement.smallest < standard
     if statement.smallest <= 0 or laxer:
-        way = "at most" if stricter_is_less else "at least"
+        way = "at most" if kind.stays else "at least"
         raise ToolInputError(
             f"smallest: {statement.smallest:g} would make {statement.kind} easier to come true; it may be {way} {standard:.3g}, or "
             "left out"
         )
-    bounds = bench.objective.bounds
-    if not stricter_is_less and bounds is not None and statement.smallest >= bounds[1]:
+    bounds = (0.0, 1.0) if kind.unit else bench.objective.bounds
+    if not kind.stays and bounds is not None and statement.smallest >= bounds[1]:
         raise ToolInputError(
-            f"smallest: no effect on {statement.objective} can be larger than {bounds[1]:g}, so it could never come true"
+            f"smallest: no effect ({kind.unit or statement.objective}) can be larger than {bounds[1]:g}, so it could never come true"
         )
 
 
-def _intact(bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
-    accuracy = statistics.proportion(bench.intact.correct, bench.groups)
+def _intact(kind: Kind, bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
+    accuracy = statistics.proportion(bench.intact.correct, np.array(bench.groups))
     n, groups = len(bench.examples), len(set(bench.groups))
     return [
         Measurement(
@@ -87,7 +89,7 @@ def _intact(bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
             groups=groups, program="intact", **where,
         ),
         Measurement(name="chance", unit="share of examples", value=bench.chance, n=n, groups=groups, **where),
-        Measurement(name="smallest", unit=bench.objective.unit, value=bench.smallest, n=n, groups=groups, **where),
+        Measurement(name="smallest", unit=kind.unit or bench.objective.unit, value=bench.smallest, n=n, groups=groups, **where),
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from experiments_db.findings import Statement
 from experiments_db.places import Component, ComponentSet
@@ -19,6 +20,7 @@ from tools.methods.tool import Context, ToolInputError
 from tools.tasks import Example, Task, chance_level
 
 SMALLEST = 0.1  # of what separates the intact model from chance: what counts as an effect, and what as none
+FIT = 256  # explore examples on which a probe or a direction is fitted, at least
 
 
 @dataclass
@@ -71,11 +73,16 @@ class Bench:
         """The smallest effect that the statement's kind asks for by itself."""
         return kinds()[self.statement.kind].least(self)
 
-    def scores(self, conditions: Sequence[Condition]) -> list[Scores]:
-        """Scores under conditions, all of those not yet known in one sweep."""
+    @cached_property
+    def seen(self) -> Sequence[Example]:
+        """Explore examples of the same class, to fit on what is tested on the bench's: another class's would tell less."""
+        return self.task.examples("explore", max(FIT, self.statement.examples), self.ctx.seed)
+
+    def scores(self, conditions: Sequence[Condition], directions: Mapping[str, Tensor] | None = None) -> list[Scores]:
+        """Scores under conditions, all of those not yet known in one sweep; directions as in `score_under`."""
         new = [c for c in dict.fromkeys(conditions) if c not in self.known]
         if new:
-            intact, *found = score_under(self.ctx, self.task, self.examples, new)
+            intact, *found = score_under(self.ctx, self.task, self.examples, new, directions=directions)
             self.known |= {Condition(): intact, **dict(zip(new, found, strict=True))}
         return [self.known[c] for c in conditions]
 
@@ -130,8 +137,8 @@ class Bench:
 
 
 def tenth_of_gap(bench: Bench) -> float:
-    """A tenth of what separates the intact model from chance, in the objective."""
-    return SMALLEST * bench.gap
+    """A tenth of what separates the intact model from chance, in the objective; 0 where it is no better than chance."""
+    return max(0.0, SMALLEST * bench.gap)
 
 
 def tenth_of_task(bench: Bench) -> float:
@@ -152,8 +159,10 @@ class Kind:
     """One thing that can be claimed.
 
     says: in one line, for whoever states it. needs, allows: fields of a statement beyond kind and task. interventions: what
-    it is tested under where nothing is said. twins: examples need a twin. capable: it means nothing for a model that cannot
-    do the task. least: the smallest effect that counts where the statement does not ask for more. measure: the contrasts
+    it is tested under where nothing is said. twins, foils: examples need a twin of the same length and a foil, or a foil.
+    capable: it means nothing for a model that cannot do the task. stays: the effect has to stay below the smallest that
+    counts, so that a stricter statement names a smaller one. least: the smallest effect that counts where the statement does
+    not ask for more; unit: its unit, where that is not the objective's. locates: it says where something is. measure: the contrasts
     that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
     """
 
@@ -165,7 +174,11 @@ class Kind:
     allows: tuple[str, ...] = ()
     interventions: tuple[str, ...] = ()
     twins: bool = False
+    foils: bool = False
     capable: bool = True
+    stays: bool = False
+    unit: str = ""
+    locates: bool = True
     check: Check = lambda _: None
     least: Callable[[Bench], float] = tenth_of_gap
 

@@ -71,17 +71,17 @@ def _why(rows: Sequence[Measurement]) -> str:
 
 def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mapping[str, str] | None = None) -> str:
     """What a confirmed finding says, its numbers as references to the experiment that confirmed it."""
-    text = kinds()[f.statement.kind].sentence(f.statement, roles)
+    kind = kinds()[f.statement.kind]
+    text = kind.sentence(f.statement, roles)
     effects = [m for m in rows if m.name == "effect"]
     by_how: dict[str | None, list[Measurement]] = {}
     for m in effects:
         by_how.setdefault(m.intervention, []).append(m)
     least = [min(group, key=lambda m: abs(m.value)) for group in by_how.values()]
-    most = f.statement.kind in ("not_needed", "tolerates", "sufficient")
-    if most:
+    if kind.stays:
         least = [max(group, key=lambda m: abs(m.value)) for group in by_how.values()]
-    several = any(len(group) > 1 for group in by_how.values())
-    effect = listed([_effect(handle, m, several=several, named=len(by_how) > 1) for m in least])
+    several, most = any(len(group) > 1 for group in by_how.values()), "at most " if kind.stays else "at least "
+    effect = listed([_effect(handle, m, most if several else "", named=len(by_how) > 1) for m in least])
     controls = [f"{m.control.kind} does {reference(handle, m, 'control')}" for m in least if m.control is not None]
     filled = {
         "effect": effect, "control": listed(list(dict.fromkeys(controls))) or "no control applies",
@@ -99,7 +99,7 @@ def reference(handle: str, m: Measurement, part: str = "") -> str:
     return "{{" + f"{handle}.{m.name}{'.' + part if part else ''}{inside}" + "}}"
 
 
-def _effect(handle: str, m: Measurement, *, several: bool, named: bool) -> str:
+def _effect(handle: str, m: Measurement, least: str, *, named: bool) -> str:
     """The effect as a reference, with what was done where that was several things."""
     how = f" ({how_words(Intervention.parse(m.intervention))})" if named and m.intervention else ""
-    return f"{'at least ' if several else ''}{reference(handle, m)}{how}"
+    return f"{least}{reference(handle, m)}{how}"

@@ -115,13 +115,22 @@ def with_donors(
     All of them where nothing is resampled. ToolInputError where that leaves out more than one in twenty: the sample would
     be another one.
     """
-    if _source(how) != "donor":
+    if source_of(how) != "donor":
         return list(examples), ""
     anchors = sorted({c.anchor or "all" for c in components})
     chosen, alone = donors(ctx.subject, examples, anchors, ctx.seed)
     _check_alone(alone, len(examples))
     line = f"\n{alone} more examples have no other one to resample from and were left out" if alone else ""
     return [e for i, e in enumerate(examples) if chosen[i] != i], line
+
+
+def donors_for(ctx: Context, examples: Sequence[Example], anchors: Sequence[str]) -> list[int]:
+    """The donor of each example, itself where no anchor needs one. ToolInputError where too many have none."""
+    if not anchors:
+        return list(range(len(examples)))
+    chosen, alone = donors(ctx.subject, examples, sorted(set(anchors)), ctx.seed)
+    _check_alone(alone, len(examples))
+    return chosen
 
 
 def _check_alone(alone: int, n: int) -> None:
@@ -148,8 +157,8 @@ def score_under(
 ) -> list[Scores]:
     """The intact model's scores, then those under each condition, on the same examples.
 
-    directions: vectors by the name that interventions give them, (channels,) each. ToolInputError where more than one
-    example in twenty has no donor.
+    directions: vectors by the name that interventions give them, (channels,) each, or (n, channels) with one for each
+    example. ToolInputError where more than one example in twenty has no donor.
     """
     prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
     scores, _ = score(ctx.subject, examples, prepared.variants, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl)
@@ -178,11 +187,8 @@ class _Prepared:
 
     def __post_init__(self) -> None:
         changes = [(c, how) for condition in self.conditions for made, how in condition.changes for c in made]
-        resampled = {c.anchor or "all" for c, how in changes if _source(how) == "donor"}
-        self.chosen = list(range(len(self.examples)))
-        if resampled:
-            self.chosen, alone = donors(self.ctx.subject, self.examples, sorted(resampled), self.ctx.seed)
-            _check_alone(alone, len(self.examples))
+        resampled = {c.anchor or "all" for c, how in changes if source_of(how) == "donor"}
+        self.chosen = donors_for(self.ctx, self.examples, sorted(resampled))
         patterns = {
             k.draw
             for k in self.conditions
@@ -191,7 +197,7 @@ class _Prepared:
         self.others = {
             d: donors(self.ctx.subject, self.examples, ["all"], self.ctx.seed + 1 + d)[0] for d in sorted(patterns)
         }
-        if any(_source(how) == "twin" for _, how in changes) and any(e.twin is None for e in self.examples):
+        if any(source_of(how) == "twin" for _, how in changes) and any(e.twin is None for e in self.examples):
             raise ToolInputError("these examples have no twins: use resample(donor), or a task with twins (make_task)")
         wanted = {
             (s, c.anchor or "all") for c, how in changes if how.op == "mean" for s in sites_of(self.ctx.subject, c)
@@ -237,7 +243,7 @@ class _Runs:
         self._sites: dict[str, list[Site]] = defaultdict(list)
         for c, how, condition in changes:
             sites = sites_of(subject, c)
-            self._sites[_source(how)] += sites
+            self._sites[source_of(how)] += sites
             if condition.control:
                 self._sites["own"] += sites
                 self._sites[f"other {condition.draw}"] += [s for s in sites if s.kind.endswith("pattern")]
@@ -269,7 +275,8 @@ class _Runs:
     def _direction(self, how: Intervention) -> Tensor:
         if how.direction not in self.prepared.directions:
             raise ToolInputError(f"{how}: there is no direction {how.direction!r} on record for this experiment")
-        return self.prepared.directions[how.direction].to(self.subject.device, self.subject.dtype)
+        found = self.prepared.directions[how.direction].to(self.subject.device, self.subject.dtype)
+        return found[list(self.batch.indices)][:, None] if found.ndim > 1 else found
 
     def _new(self, site: Site, c: Component, how: Intervention, at: Tensor | None) -> Tensor:
         """What takes the place of the component's activation, (batch, positions, channels)."""
@@ -292,7 +299,7 @@ class _Runs:
                 count = self.batch.inputs.fields["input_ids"].shape[1] if at is None else at.shape[1]
                 return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
             case "resample":
-                return self._selected(_source(how), site, c)
+                return self._selected(source_of(how), site, c)
             case _:
                 raise ToolInputError(f"{how} cannot be done at {site}")
 
@@ -311,9 +318,8 @@ class _Runs:
 
     def _selected(self, source: str, site: Site, c: Component) -> Tensor:
         batch, full = self._of(source)
-        twin = source == "twin"
-        at = positions(self.subject, self.batch if twin else batch, c.anchor or "all", twin=twin)
-        return self._units(select(full[site], at), site, c)
+        at, own = (positions(self.subject, b, c.anchor) for b in (batch, self.batch))
+        return self._units(select(full[site], as_many(at, own)), site, c)
 
     def _units(self, h: Tensor, site: Site, c: Component) -> Tensor:
         heads = self.subject.spec(c.stack).n_heads if site.kind in HEADED else h.shape[-1]
@@ -334,7 +340,14 @@ class _Runs:
         return self._full[source]
 
 
-def _source(how: Intervention) -> str:
+def as_many(at: Tensor | None, own: Tensor | None) -> Tensor | None:
+    """As many positions as the receiver's: where a role has more tokens here or there, one for one, the last one again."""
+    if at is None or own is None or at.shape[1] == own.shape[1]:
+        return at
+    return at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]
+
+
+def source_of(how: Intervention) -> str:
     """Whose activations an intervention needs."""
     return (how.source or "donor") if how.op == "resample" else "own"
 

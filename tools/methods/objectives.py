@@ -43,3 +43,8 @@ OBJECTIVES = {
         Objective("nll", "nats per answer", lambda s: s.nll, lambda c: math.log(max(c, 1e-6)), sign=-1),
     )
 }
+
+
+def flipped(scores: Scores) -> NDArray[np.float64]:
+    """Whether the foil (the twin's answer) beats the example's own, 0 or 1 an example."""
+    return (scores.foil_margin < 0).astype(np.float64)

@@ -40,7 +40,7 @@ def forth(t: Array, skew: Array, g: int) -> Array:
     return ((1 + a * t / 3) ** 3 - 1) / a + a / 6
 
 
-def quantile(level: float, degrees: float) -> float:
+def quantile(level: float, degrees: float | int) -> float:
     """Student's t that leaves (1 - level) / 2 on each side."""
     return float(special.stdtrit(degrees, (1 + level) / 2))
 

@@ -20,5 +20,5 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "cannot", "the intact model does the task no better than chance, within a tenth of what there is to get", _measure, _sentence,
-    capable=False, least=tenth_of_task,
+    capable=False, stays=True, locates=False, least=tenth_of_task, unit="share of examples",
 )  # fmt: skip

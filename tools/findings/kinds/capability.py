@@ -20,5 +20,5 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "capability", "the intact model does the task, above chance by a tenth of what there is to get", _measure, _sentence,
-    capable=False, least=tenth_of_task,
+    capable=False, locates=False, least=tenth_of_task, unit="share of examples",
 )  # fmt: skip

@@ -5,20 +5,13 @@ Zhang and Nanda 2023 (activation patching, noising). The smallest effect is a sh
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from experiments_db.findings import Statement
 from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, tenth_of_examples
 from tools.findings.phrases import on_task
 from tools.methods.effects import RANDOM_VECTOR, Condition
-from tools.methods.scoring import Scores
-
-
-def _over(scores: Scores) -> np.ndarray:
-    """Whether the twin's answer beats the example's own."""
-    return (scores.foil_margin < 0).astype(np.float64)
+from tools.methods.objectives import flipped
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
@@ -26,8 +19,8 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     own, noise = (Condition.of(s.set, "resample(twin)", control=c) for c in (0, 1))
     mine, control = bench.scores([own, noise])
     base, where = bench.intact, {"component": str(s.set), "intervention": "resample(twin)"}
-    moved = Quantity("flipped", "share of examples", _over(mine) - _over(base), (-1.0, 1.0))
-    apart = Quantity("flipped", "share of examples", _over(mine) - _over(control), (-1.0, 1.0))
+    moved = Quantity("flipped", "share of examples", flipped(mine) - flipped(base), (-1.0, 1.0))
+    apart = Quantity("flipped", "share of examples", flipped(mine) - flipped(control), (-1.0, 1.0))
     return [bench.effect(moved, bench.smallest, **where), bench.beyond((apart,), f"a {RANDOM_VECTOR}", **where)]
 
 
@@ -42,5 +35,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "carries", "the twin's activation there takes the answer over to the twin's, for at least the smallest share of examples",
-    _measure, _sentence, needs=("components",), twins=True, least=tenth_of_examples,
+    _measure, _sentence, needs=("components",), twins=True, least=tenth_of_examples, unit="share of examples",
 )  # fmt: skip

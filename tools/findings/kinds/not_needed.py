@@ -33,5 +33,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "not_needed", "removing all of the components at once changes the objective by less than the smallest effect", _measure,
-    _sentence, needs=("components",), interventions=("resample(donor)", "zero"),
+    _sentence, needs=("components",), interventions=("resample(donor)", "zero"), stays=True, locates=False,
 )  # fmt: skip

@@ -68,4 +68,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "sufficient", "with every other component of the universe removed the objective falls by less than the smallest effect",
     _measure, _sentence, needs=("components", "universe"), interventions=("resample(donor)",), check=_check,
+    stays=True,
 )  # fmt: skip

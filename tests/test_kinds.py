@@ -1,0 +1,184 @@
+"""Kinds of findings on models whose mechanism is known: what is true is confirmed on unseen examples, and what differs from it
+in one field is not; nothing is confirmed of a model in which nothing was learnt.
+"""
+
+import benches
+import pytest
+
+from benchmarks.planted import programs
+from benchmarks.planted.compiler.language import Head
+from benchmarks.planted.programs import lists
+from experiments_db.findings import Statement
+from tools.findings.kind import kind_of, kinds
+from tools.findings.kinds.matches import sequences
+from tools.methods.tool import ToolInputError
+
+ALPHA = benches.ALPHA
+
+
+def held(rng):
+    """One head copies the last letter but one, another lowers it half as much."""
+    steps = [Head(name="copy", offset=2, looks="item"), Head(name="hold", offset=2, gain=-0.5, looks="item")]
+    return lists._listed(rng, lambda *_: steps, 2)
+
+
+programs.PROGRAMS["held"] = programs.Program("held", "a letter is copied and held down", held)
+
+
+# (program, kind, what is true, what differs from it in one field and is not). A word in braces is where a step lies, with
+# the part of a head that it names: {copy.z} is decoder.2.attn.z[1]. {zero.z} is a head that does nothing, {zero.mlp} such
+# an MLP; {last} the last block, {block copy} the block of a step.
+CASES = [
+    ("previous", "capability", {}, []),
+    ("unable", "cannot", {}, []),
+    (
+        "previous", "necessary", {"components": "{copy.z}@answer"},
+        [{"components": "{copy.z}@item"}, {"components": "{zero.z}@answer"}, {"components": "{copy.z}@answer + {zero.z}@answer"}],
+    ),
+    ("previous", "not_needed", {"components": "{zero.z}@answer + {copy.z}@item"}, [{"components": "{copy.z}@answer"}]),
+    (
+        "constant", "necessary", {"components": "{always.mlp}@answer", "interventions": ("zero",)},
+        [{"interventions": ("resample(donor)",)}, {"interventions": ("zero", "resample(donor)")}],
+    ),
+    (
+        "routes", "necessary", {"components": "{near.z}@answer", "among": "class=near"},
+        [{"among": "class=far"}, {"components": "{far.z}@answer"}],
+    ),
+    (
+        "backup", "jointly_necessary", {"components": "{copy.z}@answer + {again.z}@answer", "interventions": ("zero",)},
+        [{"components": "{copy.z}@answer + {zero.z}@answer"}, {"components": "{copy.z}@answer + {again.z}@item"}],
+    ),
+    (
+        "backup", "not_needed", {"components": "{copy.z}@answer", "interventions": ("zero",)},
+        [{"components": "{copy.z}@answer + {again.z}@answer"}],
+    ),
+    (
+        "induction", "sufficient",
+        {
+            "components": "{prev.z}@value + {match.z}@answer",
+            "universe": "{prev.z}@value + {match.z}@answer + {match.z}@key + {zero.z}@answer + {zero.z}@value",
+        },
+        [{"components": "{prev.z}@value + {zero.z}@answer"}, {"components": "{match.z}@answer"}],
+    ),
+    (
+        "previous", "carries", {"components": "decoder.{block copy}.resid_pre@item"},
+        [{"components": "decoder.{block copy}.resid_pre@answer"}, {"components": "{copy.z}@item"}],
+    ),
+    (
+        "held", "suppresses", {"components": "{hold.z}@answer", "objective": "margin"},
+        [{"components": "{copy.z}@answer"}, {"components": "{hold.z}@item"}],
+    ),
+    ("previous", "tolerates", {"program": "skip {other copy}"}, [{"program": "skip {block copy}"}, {"program": "keep {other copy}"}]),
+    (
+        "previous", "sends", {"path": "{copy.z}@answer -> decoder.logits@answer"},
+        [{"path": "{zero.z}@answer -> decoder.logits@answer"}, {"path": "{copy.z}@item -> decoder.logits@answer"}],
+    ),
+    (
+        "induction", "sends",
+        {"path": "{prev.z}@value -> {match.k}@value", "interventions": ("resample(donor)", "zero")},
+        [
+            {"path": "{prev.z}@value -> {match.v}@value"}, {"path": "{prev.z}@value -> decoder.logits@value"},
+            {"path": "{prev.z}@answer -> {match.k}@answer"}, {"interventions": ("resample(twin)",)},
+        ],
+    ),
+    (
+        "relay", "sends", {"path": "{fetch.z}@marker -> {hand.v}@marker -> decoder.logits@answer"},
+        [
+            {"path": "{fetch.z}@marker -> {hand.k}@marker -> decoder.logits@answer"},
+            {"path": "{fetch.z}@marker -> decoder.logits@answer"},
+        ],
+    ),
+    (
+        "induction", "attends", {"components": "{match.pattern}@answer<-value"},
+        [{"components": "{match.pattern}@answer<-key"}, {"components": "{prev.pattern}@answer<-value"}],
+    ),
+    ("majority", "attends", {"components": "{count.pattern}@answer<-items"}, [{"components": "{zero.pattern}@answer<-items"}]),
+    ("induction", "matches", {"components": "{match.pattern}", "label": "after same token"}, [{"label": "same token"}, {"label": "previous"}, {"components": "{prev.pattern}"}]),
+    ("induction", "matches", {"components": "{prev.pattern}", "label": "previous"}, [{"label": "after same token"}, {"components": "{match.pattern}"}]),
+    (
+        "previous", "readable", {"components": "decoder.{block copy}.resid_post@answer"},
+        [{"components": "decoder.{block copy}.resid_pre@answer"}, {"components": "decoder.{last}.resid_post@answer"}],
+    ),
+    (
+        "previous", "decodable", {"components": "{copy.z}@answer", "label": "answer"},
+        [{"components": "{zero.z}@answer"}, {"components": "{copy.z}@item"}, {"label": "length"}],
+    ),
+    ("shadow", "decodable", {"components": "{copy.z}@answer", "label": "answer"}, [{"components": "{zero.z}@answer"}]),
+    (
+        "previous", "steers", {"components": "{copy.z}@answer", "label": "answer", "interventions": ("add(label, 2)",)},
+        [{"interventions": ("add(label, -2)",)}, {"components": "{zero.z}@answer"}, {"components": "{copy.z}@item"}],
+    ),
+    (
+        "routes", "differs", {"components": "{near.z}@answer", "among": "class=near", "other_among": "class=far"},
+        [{"among": "class=far", "other_among": "class=near"}, {"components": "{zero.z}@answer"}],
+    ),
+    (
+        "constant", "disagree", {"components": "{always.mlp}@answer", "label": "zero"},
+        [{"label": "resample(donor)"}, {"components": "{map.mlp}@answer"}, {"components": "{zero.z}@answer"}],
+    ),
+]  # fmt: skip
+
+
+def filled(case, fields):
+    """The fields with the places of the case's steps in them."""
+    blocks = case.plan.blocks
+    idle = {"z": next(p for p, k in case.plan.idle.items() if k == "zero" and p[1] is not None)}
+    words = {"last": str(blocks - 1)}
+    for name, (block, head) in {**case.plan.places, "zero": idle["z"]}.items():
+        words[f"block {name}"] = str(block)
+        words[f"other {name}"] = str(next(b for b in range(blocks) if b not in {p[0] for p in case.plan.places.values()}))
+        for part in ("z", "q", "k", "v", "pattern"):
+            words[f"{name}.{part}"] = f"decoder.{block}.attn.{part}[{head}]"
+        words[f"{name}.mlp"] = f"decoder.{block}.mlp.out"
+
+    def put(text):
+        for word, place in words.items():
+            text = text.replace("{" + word + "}", place)
+        assert "{" not in text, text
+        return text
+
+    return {k: put(v) if isinstance(v, str) else v for k, v in fields.items()}
+
+
+@pytest.fixture(scope="module")
+def p_of():
+    def measured(program, kind, fields, seed=0):
+        case, subject, task = benches.compiled(program, seed)
+        return benches.p_of(subject, task, kind, **filled(case, fields))
+
+    return measured
+
+
+def named(case):
+    return f"{case[0]}-{case[1]}"
+
+
+@pytest.mark.parametrize(("program", "kind", "true", "false"), CASES, ids=[named(c) for c in CASES])
+def test_what_is_true_is_confirmed_and_what_differs_in_one_field_is_not(p_of, program, kind, true, false):
+    assert p_of(program, kind, true) <= ALPHA
+    for change in false:
+        assert p_of(program, kind, {**true, **change}) > ALPHA, change
+
+
+EVERYWHERE = {"cannot"}  # true of what has learnt nothing
+
+
+@pytest.mark.parametrize(("program", "kind", "true"), [c[:3] for c in CASES if c[1] not in EVERYWHERE], ids=[named(c) for c in CASES if c[1] not in EVERYWHERE])
+def test_nothing_is_confirmed_of_a_model_that_has_learnt_nothing(program, kind, true):
+    case, subject, task = benches.compiled(program)
+    for seed in (1, 2):
+        try:
+            p = benches.p_of(benches.untrained(subject, seed), task, kind, **filled(case, true))
+        except ToolInputError as refused:  # what is compared has to be done at all
+            assert "better than chance" in str(refused)
+        else:
+            assert p > ALPHA
+
+
+def test_an_untrained_model_cannot():
+    _, subject, task = benches.compiled("previous")
+    assert benches.p_of(benches.untrained(subject), task, "cannot") <= ALPHA
+
+
+def test_every_kind_is_tried_here():
+    assert {c[1] for c in CASES} == set(kinds())

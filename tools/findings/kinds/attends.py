@@ -1,0 +1,64 @@
+"""A head looks from one place to another: its pattern has more than the smallest weight there, more than attention spread
+evenly would by that much, and more than the model's other heads.
+
+For `decoder.3.attn.pattern[2]@answer<-operand1` the weights of the key's tokens are added up and the mean is taken over the
+positions of the query. It is about the pattern alone: what is seen need not be used.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from experiments_db.findings import Statement
+from experiments_db.places import Component, display
+from tools.findings.contrast import Contrast, Quantity, Values
+from tools.findings.kind import Bench, Kind, tenth_of_examples
+from tools.findings.phrases import on_task
+from tools.methods.readings import weights
+from tools.methods.tool import ToolInputError
+
+EVENLY = "attention spread evenly"
+
+
+def _check(s: Statement) -> None:
+    for c in s.members:
+        if c.part != "attn.pattern" or not c.units or not c.key:
+            raise ToolInputError(
+                f"attends is about heads and where they look, as in decoder.3.attn.pattern[2]@answer<-operand1, not {c}"
+            )
+
+
+def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+    return [k for c in s.members for k in _one(bench, c)]
+
+
+def _one(bench: Bench, c: Component) -> list[Contrast]:
+    given, even = weights(bench.ctx, bench.examples, c)
+    (head,) = c.units
+    bench.ctx.subject.spec(c.stack)
+    if c.block is None or c.block >= given.shape[0] or head >= given.shape[1]:
+        raise ToolInputError(f"{c}: there are {given.shape[0]} blocks of {given.shape[1]} heads")
+    own, where = given[c.block, head], {"component": str(c)}
+
+    def quantity(values: Values, least: float) -> Quantity:
+        return Quantity("attention", "share of attention", values, (least, 1.0))
+
+    out = [
+        bench.effect(quantity(own, 0.0), bench.smallest, **where),
+        Contrast("control", "exceed", bench.smallest, (quantity(own - even, -1.0),), bench.groups, control=EVENLY, **where),
+    ]
+    count = given.shape[0] * given.shape[1] - 1
+    if count:
+        others = (given.sum((0, 1)) - own) / count
+        out.append(bench.beyond((quantity((own - others).clip(-1, 1), -1.0),), f"the model's {count} other heads", **where))
+    return out
+
+
+def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
+    assert s.set is not None
+    place = display(s.set, roles)
+    return f"{place[0].upper()}{place[1:]} {on_task(s)}: attention of {{effect}}; {{control}}."
+
+
+KIND = Kind(
+    "attends", "a head's pattern has weight from the query's anchor on the key's, more than spread evenly and than other heads",
+    _measure, _sentence, needs=("components",), check=_check, capable=False, least=tenth_of_examples, unit="share of attention",
+)  # fmt: skip

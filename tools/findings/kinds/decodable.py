@@ -1,0 +1,137 @@
+"""A variable can be read off a component by a linear map, fitted on explore examples and tried on others.
+
+It is right more often than naming the most frequent value; than a control task (Hewitt and Liang 2019: the tokens that stand
+at the anchor get random values where they decide the variable, else each problem does), which a probe can only learn by heart;
+and than the same probe on models of the same kind with weights drawn anew. What can be decoded need not be used.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from experiments_db.findings import Statement
+from experiments_db.places import Component, display
+from tools.findings.contrast import Contrast, Quantity
+from tools.findings.kind import Bench, Kind, mean_of, tenth_of_examples
+from tools.findings.null_twins import null_twin
+from tools.findings.phrases import on_task
+from tools.methods.features import collect, labels_of
+from tools.methods.readings import tokens_at
+from tools.methods.tool import Context, ToolInputError
+from tools.subjects import Subject
+from tools.tasks import Example
+from tools.tasks.task import unit_hash
+
+FOLDS = 5
+TWINS = 3  # models with random weights
+DECIDES = 0.9  # of the examples have the most frequent value of what stands at the anchor: then it decides the variable
+Texts = np.ndarray
+
+
+def _check(s: Statement) -> None:
+    if len(s.set or ()) != 1:
+        raise ToolInputError("decodable is about one component (heads of one part may be named together)")
+
+
+def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+    assert s.set is not None
+    ctx, component, seen, tried = bench.ctx, s.set.one, bench.seen, bench.examples
+    y, truth = (np.array([str(v) for v in labels_of(e, s.label)]) for e in (seen, tried))
+    if len(set(y)) < 2:
+        raise ToolInputError(f"label: {s.label} has one value only in these examples, {y[0]!r}")
+    train = [e.group for e in seen]
+    x, new = (_features(ctx, ctx.subject, e, component) for e in (seen, tried))
+    made, wanted = _control_task(bench, y, component.anchor)
+
+    def is_right(a: np.ndarray, b: np.ndarray, labels: Texts, target: Texts) -> np.ndarray:
+        return (_predicted(a, labels, train, b, bench.groups) == target).astype(float)
+
+    own, by_heart = is_right(x, new, y, truth), is_right(x, new, made, wanted)
+    drawn = []
+    for i in range(TWINS):
+        twin = null_twin(ctx.subject, seed=ctx.seed + i)
+        drawn.append(is_right(*(_features(ctx, twin, e, component) for e in (seen, tried)), y, truth))
+    values, counts = np.unique(y, return_counts=True)
+    most = (truth == values[counts.argmax()]).astype(float)
+    where = {"component": str(s.set)}
+
+    def apart(base: np.ndarray) -> Quantity:
+        return Quantity("accuracy", "share of examples", own - base, (-1.0, 1.0))
+
+    # Models with random weights differ from one another: beyond their mean by as much as counts, not by anything at all.
+    controls = (
+        ("naming the most frequent value", most, bench.smallest), ("a control task", by_heart, 0.0),
+        (f"{TWINS} models with random weights", mean_of(drawn), bench.smallest),
+    )  # fmt: skip
+    return [
+        bench.effect(Quantity("accuracy", "share of examples", own, (0.0, 1.0)), bench.smallest, **where),
+        *(
+            Contrast("control", "exceed", least, (apart(base),), bench.groups, control=name, **where)
+            for name, base, least in controls
+        ),
+    ]
+
+
+def _features(ctx: Context, subject: Subject, examples: Sequence[Example], component: Component) -> np.ndarray:
+    return collect(subject, examples, [component], ctx.max_tokens)[component]
+
+
+def _control_task(bench: Bench, y: Texts, anchor: str) -> tuple[Texts, Texts]:
+    """Random values for what the probe could tell apart by heart, as often as the true ones, for seen and tried examples."""
+    types: list[Sequence[object]] = []
+    for examples in (bench.seen, bench.examples):
+        types.append(tokens_at(bench.ctx, examples, anchor))
+    if _decided(types[0], y) < DECIDES:
+        types = [[e.group for e in examples] for examples in (bench.seen, bench.examples)]
+    order = np.sort(y)
+
+    def value(of: object) -> str:
+        return str(order[int(unit_hash("control task", bench.ctx.seed, of) * len(order))])
+
+    return np.array([value(t) for t in types[0]]), np.array([value(t) for t in types[1]])
+
+
+def _decided(types: Sequence[object], y: Texts) -> float:
+    """How often an example has its type's most frequent value."""
+    counts = Counter(zip(types, y.tolist(), strict=True))
+    most = {t: max(n for (u, _), n in counts.items() if u == t) for t in set(types)}
+    return sum(most.values()) / len(y)
+
+
+def _predicted(x: np.ndarray, y: Texts, train: Sequence[str], new: np.ndarray, tried: Sequence[str]) -> Texts:
+    """The values that a ridge classifier reads, never fitted on an example of the group that it reads."""
+    if not set(train) & set(tried):
+        return _fit(x, y, new)
+    folds = [np.array([int(unit_hash("fold", g) * FOLDS) for g in groups]) for groups in (train, tried)]
+    out = np.empty(len(new), dtype=object)
+    for k in range(FOLDS):
+        fitted, read = folds[0] != k, folds[1] == k
+        if read.any():
+            out[read] = _fit(x[fitted], y[fitted], new[read])
+    return out
+
+
+def _fit(x: np.ndarray, y: Texts, new: np.ndarray) -> Texts:
+    if len(set(y)) < 2:
+        return np.full(len(new), y[0], dtype=object)
+    probe = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(0, 5, 6)))
+    return np.asarray(probe.fit(x.astype(np.float64), y).predict(new.astype(np.float64)), dtype=object)
+
+
+def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
+    assert s.set is not None
+    place = display(s.set, roles)
+    return (
+        f"{s.label} can be decoded from {place} {on_task(s)}: a linear probe is right for {{effect}} of unseen examples; "
+        "{control}."
+    )
+
+
+KIND = Kind(
+    "decodable", "a linear probe reads the label from the component, beyond a control task and a random model", _measure,
+    _sentence, needs=("components", "label"), check=_check, capable=False, least=tenth_of_examples, unit="share of examples",
+)  # fmt: skip

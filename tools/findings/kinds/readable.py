@@ -1,0 +1,69 @@
+"""From a block on the answer can be read: cut off after any block from there on, the model still gets more than half of what
+separates chance from the whole model; one block earlier it gets less than half.
+
+The logit lens (nostalgebraist 2020): the final norm and the head are applied to the state that leaves a block, at all
+positions that predict the answer.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from experiments_db.findings import Statement
+from experiments_db.places import display
+from tools.findings.contrast import Contrast, Quantity
+from tools.findings.kind import Bench, Kind
+from tools.findings.phrases import on_task
+from tools.methods.effects import Condition
+from tools.methods.scoring import Scores
+from tools.methods.tool import ToolInputError
+
+HALF = 0.5
+
+
+def _check(s: Statement) -> None:
+    (c, *more) = s.members
+    if more or c.units or c.part not in ("resid_pre", "resid_post") or c.anchor != "answer":
+        raise ToolInputError(
+            "readable is about one state at the answer from which on it can be read, as in decoder.3.resid_post@answer"
+        )
+    if c.block == 0 and c.part == "resid_pre":
+        raise ToolInputError("readable: nothing comes before decoder.0.resid_pre, so that it cannot be the first to be read")
+
+
+def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+    (c,) = s.members
+    spec = bench.ctx.subject.spec()
+    n = len(spec.blocks)
+    assert c.block is not None
+    first = c.block + (c.part == "resid_post")
+    if c.stack != spec.name or first > n:
+        raise ToolInputError(f"{c}: states that are read out are decoder.0.resid_post to {spec.name}.{n - 1}.resid_post")
+    before, *states = bench.scores([Condition(blocks=tuple(range(k))) for k in range(first - 1, n + 1)])
+
+    def beyond(scores: Scores, sign: int) -> Quantity:
+        whole = bench.intact.correct.astype(float)
+        values = scores.correct - bench.chance - HALF * (whole - bench.chance)
+        low, high = -HALF - HALF * bench.chance, 1 - HALF * bench.chance
+        bounds = (low, high) if sign > 0 else (-high, -low)
+        return Quantity("beyond half", "share of examples", (sign * values).clip(*bounds), bounds)
+
+    out = [
+        bench.effect(beyond(x, 1), 0.0, component=f"{spec.name}.{k}.resid_post@answer")
+        for k, x in enumerate(states, first - 1)
+        if k >= 0
+    ]
+    earlier = f"{spec.name}.{first - 2}.resid_post" if first > 1 else f"{spec.name}.0.resid_pre"
+    return [*out, bench.effect(beyond(before, -1), 0.0, component=f"{earlier}@answer")]
+
+
+def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
+    assert s.set is not None
+    return (
+        f"From {display(s.set, roles)} on the answer can be read {on_task(s)} (logit lens): in more than half of what separates "
+        "chance ({chance}) from the whole model ({accuracy}), and one block earlier in less than half, each by {effect}."
+    )
+
+
+KIND = Kind(
+    "readable", "from a block on the logit lens gets more than half of what separates chance from the model; before, less",
+    _measure, _sentence, needs=("components",), check=_check, unit="share of examples", least=lambda _: 0.0,
+)  # fmt: skip

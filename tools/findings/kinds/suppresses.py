@@ -1,0 +1,44 @@
+"""Each of the components holds the answer down: without it alone the objective rises, and more than under its control."""
+
+from collections.abc import Mapping, Sequence
+
+from experiments_db.findings import Statement
+from experiments_db.places import display
+from tools.findings.contrast import Contrast
+from tools.findings.kind import Bench, Kind
+from tools.findings.phrases import on_task, under
+from tools.methods.effects import RANDOM_VECTOR, Condition
+from tools.methods.tool import ToolInputError
+
+
+def _check(s: Statement) -> None:
+    if s.objective == "accuracy":
+        raise ToolInputError("suppresses asks how far the answer is held down: give objective probability, margin or nll")
+
+
+def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+    asked = [(c, how) for how in s.done for c in s.members]
+    own = [Condition.of(c, how) for c, how in asked]
+    noise = [Condition.of(c, how, control=1) for c, how in asked]
+    bench.scores([*own, *noise])
+    out: list[Contrast] = []
+    for (c, how), mine, control in zip(asked, bench.scores(own), bench.scores(noise), strict=True):
+        where = {"component": str(c), "intervention": str(how)}
+        out.append(bench.effect(bench.difference(mine, bench.intact), bench.smallest, **where))
+        out.append(bench.beyond((bench.difference(mine, control),), f"a {RANDOM_VECTOR}", **where))
+    return out
+
+
+def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
+    assert s.set is not None
+    place, one = display(s.set, roles), len(s.members) == 1
+    return (
+        f"{place[0].upper()}{place[1:]} {'holds' if one else 'each hold'} the answer down {on_task(s)}: without "
+        f"{'it' if one else 'any one'} ({under(s)}) {{objective}} gets better by {{effect}}; {{control}}."
+    )
+
+
+KIND = Kind(
+    "suppresses", "removing each component by itself makes the objective better", _measure, _sentence,
+    needs=("components",), interventions=("resample(donor)", "zero"), check=_check,
+)  # fmt: skip

@@ -1,0 +1,70 @@
+"""What stands at an anchor, example by example: tokens, and attention weights from one anchor to another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments_db.places import Component
+from tools.engine.sites import HEADED, Site, channels_of
+from tools.methods.anchors import positions
+from tools.methods.scoring import microbatches
+from tools.methods.tool import Context, ToolInputError
+from tools.subjects import Inputs, Subject
+from tools.tasks import Example
+
+
+def units_of(subject: Subject, h: Tensor, site: Site, component: Component) -> Tensor:
+    """The channels of a component's units; all of them where it names none."""
+    heads = subject.spec(component.stack).n_heads if site.kind in HEADED else h.shape[-1]
+    return h[..., channels_of(component.units or None, h.shape[-1] // heads)]
+
+
+def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tuple[int, ...]]:
+    """The tokens that stand at an anchor, example by example."""
+    found: dict[int, tuple[int, ...]] = {}
+    for batch in microbatches(ctx.subject, examples, ctx.max_tokens):
+        at, ids = positions(ctx.subject, batch, anchor), batch.inputs.fields["input_ids"]
+        for row, index in enumerate(batch.indices):
+            n = batch.inputs.lengths[row]
+            here = ids[row, :n] if at is None else ids[row, torch.unique(at[row])]
+            found[index] = tuple(here.tolist())
+    return [found[i] for i in range(len(examples))]
+
+
+def patterns(subject: Subject, inputs: Inputs, stack: str, blocks: Sequence[int]) -> Tensor:
+    """Attention weights of some blocks' heads, (blocks, batch, heads, queries, keys), float32."""
+    spec = subject.spec(stack)
+    if "attn.pattern" not in spec.kinds:
+        raise ToolInputError(f"this model's attention patterns are out of reach; it has {', '.join(spec.kinds)}")
+    sites = [Site(spec.name, b, "attn.pattern") for b in blocks]
+    captured = subject.run(inputs, capture=sites).captured
+    return torch.stack([captured[s].float().unflatten(-1, (spec.n_heads, -1)).transpose(1, 2) for s in sites])
+
+
+def weights(ctx: Context, examples: Sequence[Example], component: Component) -> tuple[np.ndarray, np.ndarray]:
+    """How much every head looks from a pattern's query anchor to its key anchor, the mean over queries.
+
+    Returns (blocks, heads, n), and (n,) what attention spread evenly over the tokens that can be seen would give.
+    ToolInputError where the pattern names no key.
+    """
+    subject, spec = ctx.subject, ctx.subject.spec(component.stack)
+    if component.part != "attn.pattern" or not component.key:
+        raise ToolInputError(f"{component}: name the head's pattern and where it looks, decoder.3.attn.pattern[2]@answer<-operand1")
+    blocks = range(len(spec.blocks))
+    found, even = np.zeros((len(blocks), spec.n_heads, len(examples))), np.zeros(len(examples))
+    with subject.evaluating():
+        for batch in microbatches(subject, examples, ctx.max_tokens):
+            seen = patterns(subject, batch.inputs, spec.name, blocks)
+            query, key = (positions(subject, batch, a) for a in (component.anchor, component.key))
+            for row, index in enumerate(batch.indices):
+                n = batch.inputs.lengths[row]
+                q, k = (torch.arange(n) if at is None else torch.unique(at[row]).cpu() for at in (query, key))
+                given = seen[:, row][..., q.to(seen.device), :][..., k.to(seen.device)]
+                found[:, :, index] = given.sum(-1).mean(-1).cpu().numpy()
+                visible = (q + 1).double() if spec.causal else torch.full((len(q),), float(n))
+                reached = (k[None] <= q[:, None]).sum(-1) if spec.causal else torch.full((len(q),), len(k))
+                even[index] = float((reached / visible).mean())
+    # Weights are rounded: a sum of them may lie an ulp beyond what it can be.
+    return np.clip(found, 0, 1), np.clip(even, 0, 1)
