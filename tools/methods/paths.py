@@ -55,7 +55,9 @@ def score_along(ctx: Context, task: Task, examples: Sequence[Example], sendings:
     for sending in sendings:
         check_path(subject, sending.path)
         if sending.how.op != "zero" and source_of(sending.how) not in ("twin", "donor"):
-            raise ToolInputError(f"{sending.how} cannot be sent along a path: use resample(twin), resample(donor) or zero")
+            raise ToolInputError(
+                f"{sending.how} cannot be sent along a path: use resample(twin), resample(donor) or zero"
+            )
     intact = tuple(range(len(subject.spec().blocks)))
     resampled = [s.path.nodes[0].anchor or "all" for s in sendings if source_of(s.how) == "donor"]
     chosen = donors_for(ctx, examples, resampled)
@@ -79,16 +81,23 @@ def check_path(subject: Subject, path: Path) -> None:
         if c.stack != subject.readout:
             raise ToolInputError(f"{c}: paths lie in {subject.readout}")
     for a, b in pairwise(path.nodes):
-        if not _before(subject, a, b):
+        if not comes_before(subject, a, b):
             raise ToolInputError(f"senders have to come before receivers: {a} does not come before {b}")
 
 
-def _before(subject: Subject, a: Component, b: Component) -> bool:
+def comes_before(subject: Subject, a: Component, b: Component) -> bool:
+    """Whether what `a` writes can reach `b`."""
     if b.block is None or a.block is None:
         return b.block is None
-    inside = ("attn.q", "attn.k", "attn.v").count(a.part) and b.part in ("attn.z", "attn.out") or (a.part, b.part) == ("attn.z", "attn.out")
+    inside = (
+        (("attn.q", "attn.k", "attn.v").count(a.part)
+        and b.part in ("attn.z", "attn.out"))
+        or (a.part, b.part) == ("attn.z", "attn.out")
+    )
     onward = a.part in ATTENTION and b.part in MLP and subject.spec(a.stack).mid
-    return a.block < b.block or (a.block == b.block and bool(inside or onward or (a.part, b.part) == ("mlp.act", "mlp.out")))
+    return a.block < b.block or (
+        a.block == b.block and bool(inside or onward or (a.part, b.part) == ("mlp.act", "mlp.out"))
+    )
 
 
 def _site(subject: Subject, c: Component) -> Site:
@@ -136,7 +145,11 @@ class _Run:
         old = self._part(self.clean[site], c)
         source = source_of(sending.how)
         batch, full = self.sent.get(source, (self.batch, self.clean))
-        new = torch.zeros_like(old) if sending.how.op == "zero" else self._part(full[site], c, batch, twin=source == "twin")
+        new = (
+            torch.zeros_like(old)
+            if sending.how.op == "zero"
+            else self._part(full[site], c, batch, twin=source == "twin")
+        )
         if not sending.control:
             return new
         noise = torch.empty(old.shape)
@@ -153,7 +166,9 @@ class _Run:
         return units_of(self.subject, select(h, at), _site(self.subject, c), c)
 
     def _edit(self, c: Component, value: Tensor) -> Edit:
-        return Edit(_site(self.subject, c), "set", value, positions(self.subject, self.batch, c.anchor), c.units or None)
+        return Edit(
+            _site(self.subject, c), "set", value, positions(self.subject, self.batch, c.anchor), c.units or None
+        )
 
     def _frozen(self, a: Component, b: Component) -> list[Edit]:
         """Everything after the sender and before the receiver stays as it was."""

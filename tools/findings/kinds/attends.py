@@ -43,12 +43,16 @@ def _one(bench: Bench, c: Component) -> list[Contrast]:
 
     out = [
         bench.effect(quantity(own, 0.0), bench.smallest, **where),
-        Contrast("control", "exceed", bench.smallest, (quantity(own - even, -1.0),), bench.groups, control=EVENLY, **where),
+        Contrast(
+            "control", "exceed", bench.smallest, (quantity(own - even, -1.0),), bench.groups, control=EVENLY, **where
+        ),
     ]
     count = given.shape[0] * given.shape[1] - 1
     if count:
         others = (given.sum((0, 1)) - own) / count
-        out.append(bench.beyond((quantity((own - others).clip(-1, 1), -1.0),), f"the model's {count} other heads", **where))
+        out.append(
+            bench.beyond((quantity((own - others).clip(-1, 1), -1.0),), f"the model's {count} other heads", **where)
+        )
     return out
 
 

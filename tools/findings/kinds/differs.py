@@ -40,7 +40,9 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     assert s.set is not None
     other = _other(s, bench)
     if other.gap <= 0:
-        raise ToolInputError(f"the intact model does not do {_second(s)} better than chance: there is nothing to compare with")
+        raise ToolInputError(
+            f"the intact model does not do {_second(s)} better than chance: there is nothing to compare with"
+        )
     out: list[Contrast] = []
     own = [Condition.of(s.set, how, control=c) for how in s.done for c in (0, 1)]
     for b in (bench, other):
@@ -59,7 +61,13 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
 
 def _apart(
-    role: str, bench: Bench, other: Bench, values: Sequence[Quantity], bound: float, control: str, where: Mapping[str, str]
+    role: str,
+    bench: Bench,
+    other: Bench,
+    values: Sequence[Quantity],
+    bound: float,
+    control: str,
+    where: Mapping[str, str],
 ) -> Contrast:
     """The first must exceed the second."""
     mine, theirs = values
@@ -70,7 +78,9 @@ def _apart(
         bounds = None if mine.bounds is None else (mine.bounds[0] - mine.bounds[1], mine.bounds[1] - mine.bounds[0])
         paired = Quantity(mine.name, mine.unit, a - b, bounds)
         return Contrast(kind, "exceed", bound, (paired,), shared, control=control, **where)
-    return Contrast(kind, "exceed", bound, (mine,), bench.groups, control=control, against=(theirs, other.groups), **where)
+    return Contrast(
+        kind, "exceed", bound, (mine,), bench.groups, control=control, against=(theirs, other.groups), **where
+    )
 
 
 def _by_group(groups: Sequence[str], q: Quantity, wanted: Sequence[str]) -> np.ndarray:

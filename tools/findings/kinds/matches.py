@@ -35,7 +35,9 @@ def _check(s: Statement) -> None:
         raise ToolInputError(f"label: a head matches by {', '.join(LABELS)}, not {s.label!r}")
     for c in s.members:
         if c.part != "attn.pattern" or not c.units or c.key or c.anchor:
-            raise ToolInputError(f"matches is about heads wherever they stand, as in decoder.3.attn.pattern[2], not {c}")
+            raise ToolInputError(
+                f"matches is about heads wherever they stand, as in decoder.3.attn.pattern[2], not {c}"
+            )
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
@@ -54,7 +56,11 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
             rows = [ids for i in some for ids in made[i][:2]]
             seen = patterns(subject, subject.inputs(rows), spec.name, blocks)
             _, _, queries, source = made[some[0]]
-            keys = {"same token": source, "after same token": [k + 1 for k in source], "previous": [q - 1 for q in queries]}
+            keys = {
+                "same token": source,
+                "after same token": [k + 1 for k in source],
+                "previous": [q - 1 for q in queries],
+            }
             q, k = torch.tensor(queries), torch.tensor(keys[s.label])
             given = seen[..., q.to(seen.device), k.to(seen.device)].mean(-1).cpu().numpy()  # (blocks, rows, heads)
             own[some] = given[:, ::2].swapaxes(0, 1)
