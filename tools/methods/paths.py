@@ -1,8 +1,8 @@
 """Path patching: what goes from one component straight into a later one, everything in between held at its clean value.
 
-The sender gives what it would on the twin (or on another example, or nothing), every attention and MLP between it and the next node of the path is frozen, and
-what the next node then computes is handed on in the same way; what arrives at the receiver is put into an otherwise clean
-run. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
+The sender gives what it would on the twin (or on another example, or nothing), every attention and MLP between it and the
+next node of the path is frozen, and what the next node then computes is handed on in the same way; what arrives at the receiver
+is put into an otherwise clean run. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,11 @@ ALONG = "a random vector of the same norm along the same path"
 TWIN = Intervention(op="resample", source="twin")
 SENDERS: tuple[Kind, ...] = ("attn.q", "attn.k", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out")
 ATTENTION: frozenset[str] = frozenset({"attn.q", "attn.k", "attn.v", "attn.z", "attn.out"})
+INSIDE = {
+    *((a, b) for a in ("attn.q", "attn.k", "attn.v") for b in ("attn.z", "attn.out")),
+    ("attn.z", "attn.out"),
+    ("mlp.act", "mlp.out"),
+}  # what feeds what within one sublayer
 MLP: frozenset[str] = frozenset({"mlp.act", "mlp.out"})
 
 
@@ -89,15 +94,8 @@ def comes_before(subject: Subject, a: Component, b: Component) -> bool:
     """Whether what `a` writes can reach `b`."""
     if b.block is None or a.block is None:
         return b.block is None
-    inside = (
-        (("attn.q", "attn.k", "attn.v").count(a.part)
-        and b.part in ("attn.z", "attn.out"))
-        or (a.part, b.part) == ("attn.z", "attn.out")
-    )
     onward = a.part in ATTENTION and b.part in MLP and subject.spec(a.stack).mid
-    return a.block < b.block or (
-        a.block == b.block and bool(inside or onward or (a.part, b.part) == ("mlp.act", "mlp.out"))
-    )
+    return a.block < b.block or (a.block == b.block and (onward or (a.part, b.part) in INSIDE))
 
 
 def _site(subject: Subject, c: Component) -> Site:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from experiments_db.findings import Statement
-from experiments_db.places import Component, display
-from tools.findings.contrast import Contrast, Quantity, Values
+from experiments_db.places import display
+from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, tenth_of_examples
 from tools.methods.readings import patterns
 from tools.methods.tool import ToolInputError
@@ -72,19 +72,13 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     for c in s.members:
         here = own[:, blocks.index(c.block or 0), c.units[0]]
         apart = here - control[:, blocks.index(c.block or 0), c.units[0]]
-        out += _one(c, here, apart, groups, bench.smallest, kind)
+        attention, difference = (
+            Quantity("attention", "share of attention", x.clip(least, 1), (least, 1.0))
+            for x, least in ((here, 0.0), (apart, -1.0))
+        )
+        out.append(bench.effect(attention, bench.smallest, groups, component=str(c)))
+        out.append(bench.beyond((difference,), kind, bench.smallest, groups, component=str(c)))
     return out
-
-
-def _one(c: Component, own: Values, apart: Values, groups: Sequence[str], least: float, kind: str) -> list[Contrast]:
-    unit, where = "share of attention", {"component": str(c)}
-    return [
-        Contrast("effect", "exceed", least, (Quantity("attention", unit, own.clip(0, 1), (0.0, 1.0)),), groups, **where),
-        Contrast(
-            "control", "exceed", least, (Quantity("attention", unit, apart.clip(-1, 1), (-1.0, 1.0)),), groups,
-            control=kind, **where,
-        ),
-    ]  # fmt: skip
 
 
 def sequences(subject: Subject, n: int, seed: str) -> list[Made]:

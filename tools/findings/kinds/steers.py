@@ -54,13 +54,12 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         return Quantity("flipped", "share of examples", (flipped(mine) - base)[kept], (-1.0, 1.0))
 
     where = {"component": str(s.set), "intervention": str(how)}
-    against = f"{DRAWS} random directions of the same norm"
+    against = f"the mean of {DRAWS} random directions of the same norm"
+    randomly = contrast_with(mean_of([flipped(r) for r in random]))
     return [
-        Contrast("effect", "exceed", bench.smallest, (contrast_with(flipped(bench.intact)),), groups, **where),
-        Contrast(
-            "control", "exceed", 0.0, (contrast_with(mean_of([flipped(r) for r in random])),), groups, control=against, **where
-        ),
-    ]  # fmt: skip
+        bench.effect(contrast_with(flipped(bench.intact)), bench.smallest, groups, **where),
+        bench.beyond((randomly,), against, 0.0, groups, **where),
+    ]
 
 
 def _features(bench: Bench, component: Component) -> np.ndarray:
