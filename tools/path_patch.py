@@ -12,30 +12,22 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
-from experiments_db.places import Component, ComponentSet, Intervention, Path, PlaceError
+from experiments_db.places import Component, Path, PlaceError
 from experiments_db.records import Outcome
-from tools.engine.executor import Variant
-from tools.engine.sites import Edit, Site
 from tools.methods.arguments import AMONG, DEPTH, DIRECTION, EXAMPLES, Direction, check_size, components
-from tools.methods.effects import Condition, edits_of, sites_of
-from tools.methods.interventions import activations
 from tools.methods.layout import chosen_components, select_components
 from tools.methods.measuring import control_of, groups_of, measured, recoveries, where_of
-from tools.methods.scoring import Microbatch, score
+from tools.methods.paths import TWIN, Sending, score_along
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
-from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
 EXAMPLE = {"task": "addition", "components": ["attn.out@answer"], "receiver": "decoder.1.mlp.out"}
-TWIN = Intervention(op="resample", source="twin")
 RECEIVERS = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.out", "logits")
 SENDERS = ("attn.z", "attn.out", "mlp.out")
-BETWEEN = ("attn.out", "mlp.out")
 
 
 class Args(ToolArgs):
@@ -63,8 +55,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     named = chosen_components(ctx.subject, args.components, receivers, args.depth)
     senders = _senders(named, receiver, mid=ctx.subject.spec().mid)
     check_size(len(senders), "senders", 128)
-    plan = _Plan(ctx, receivers, senders, receiver)
-    scores, _ = score(ctx.subject, receivers, plan.variants, choices=task.choices, max_tokens=ctx.max_tokens)
+    paths = [_path(c, receiver) for c in senders]
+    scores = score_along(ctx, task, receivers, [Sending(p, TWIN, control) for control in (False, True) for p in paths])
     base, donor, groups = scores[0], donor_margin(ctx, receivers), groups_of(receivers)
     gap = whole_gap(base.foil_margin, donor, task.name)
     moved = np.stack([s.foil_margin - base.foil_margin for s in scores[1:]])
@@ -73,8 +65,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     where = {**where_of(ctx, task, args.among), "intervention": str(TWIN), "variant": args.direction}
     kind, unit = "random vector of the same norm along the same path", "of the margin between clean and twin"
     measurements = [
-        measured("recovered", unit, mine, control=control_of(kind, other, apart), component=str(_path(c, receiver)), **where)
-        for c, mine, other, apart in zip(senders, *three, strict=True)
+        measured("recovered", unit, mine, control=control_of(kind, other, apart), component=str(path), **where)
+        for path, mine, other, apart in zip(paths, *three, strict=True)
     ]  # fmt: skip
     left = len(named) - len(senders)
     text = (
@@ -89,7 +81,7 @@ def run(args: Args, ctx: Context) -> Outcome:
 
 
 def _path(sender: Component, receiver: Component) -> Path:
-    return Path(nodes=(sender, receiver), frozen=BETWEEN)
+    return Path(nodes=(sender, receiver), frozen=("attn.out", "mlp.out"))
 
 
 def _receiver(args: Args, ctx: Context) -> Component:
@@ -131,46 +123,3 @@ def _before(sender: Component, receiver: Component, *, mid: bool) -> bool:
     assert receiver.block is not None
     same = sender.block == receiver.block and receiver.part == "mlp.out" and sender.part != "mlp.out" and mid
     return sender.block < receiver.block or same
-
-
-class _Plan:
-    """Makes the variants of each microbatch: clean, each path, each control."""
-
-    def __init__(self, ctx: Context, receivers: list[Example], senders: list[Component], receiver: Component) -> None:
-        self.ctx, self.senders, self.receiver = ctx, senders, receiver
-        self.stack = ctx.subject.spec().name
-        self.conditions = [Condition.of(ComponentSet.of(c), TWIN, control=k) for k in (0, 1) for c in senders]
-        self.edits = edits_of(ctx, receivers, self.conditions)
-        blocks = len(ctx.subject.spec().blocks)
-        to_logits = receiver.block is None
-        self.until = blocks if receiver.block is None else receiver.block
-        # What the logits receive is the state after the last block.
-        self.site = Site(self.stack, blocks - 1, "resid_post") if to_logits else sites_of(ctx.subject, receiver)[0]
-
-    def variants(self, batch: Microbatch) -> list[Variant]:
-        """The sender's change runs once to see what arrives, then what arrived is put into a clean run."""
-        subject = self.ctx.subject
-        blocks = tuple(range(len(subject.spec().blocks)))
-        between = [Site(self.stack, b, k) for b in blocks for k in BETWEEN]
-        clean = activations(subject, batch, between)
-        out = [Variant(blocks)]
-        for condition, edits in zip(self.conditions, self.edits(batch), strict=True):
-            (sender,) = (c for changed, _ in condition.changes for c in changed)
-            frozen = [Edit(s, "set", clean[s]) for s in between if self._inside(sender, s)]
-            run = subject.run(batch.inputs, edits=(*edits, *frozen), capture=[self.site])
-            out.append(Variant(blocks, (self._receive(run.captured[self.site]),)))
-        return out
-
-    def _inside(self, sender: Component, s: Site) -> bool:
-        """Whether a site lies after the sender and before the receiver: it stays as it was."""
-        assert sender.block is not None
-        after = s.block > sender.block or (s.block == sender.block and sender.part != "mlp.out" and s.kind == "mlp.out")
-        to_mlp = self.site.kind == "mlp.out" and s.block == self.until and s.kind == "attn.out"
-        return after and (s.block < self.until or to_mlp)
-
-    def _receive(self, arrived: Tensor) -> Edit:
-        units = self.receiver.units or None
-        if units is None:
-            return Edit(self.site, "set", arrived)
-        width = arrived.shape[-1] // self.ctx.subject.spec().n_heads
-        return Edit(self.site, "set", arrived[..., units[0] * width : (units[0] + 1) * width], None, units)
