@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from findings_made import typical
 from hostile import hostile_run
 
 from agent.review.__main__ import _listen
@@ -24,10 +25,11 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
 
 
 def curated_and_hostile(folder: Path) -> Store:
-    """A copy of the curated runs, with a hostile one beside them."""
+    """A copy of the curated runs, with a hostile one beside them, and one with findings of every fate."""
     shutil.copy(CURATED, folder / "e.db")
     made = Store(folder / "e.db")
     hostile_run(made, "hostile")
+    typical(made)
     return made
 
 

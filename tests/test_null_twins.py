@@ -46,7 +46,7 @@ def test_a_random_twin_refuses_what_its_model_refuses_and_keeps_its_deadline() -
 
 def test_a_twin_of_another_kind_is_refused(subject_named: Callable[[str], Subject]) -> None:
     with pytest.raises(ValueError, match="there is random_init"):
-        null_twin(subject_named("gpt2"), "random", 0)  # type: ignore[arg-type]
+        null_twin(subject_named("gpt2"), "random", 0)
 
 
 @given(n=st.integers(2, 40), seed=st.integers(0, 5))

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 from browser import CURATED, curated_and_hostile, serving
+from findings_made import Investigation
 from hostile import EVIL
 
 from agent.report import build
 from agent.report.plots import as_json, main_plots, plots, shown
 from agent.review.__main__ import main
 from agent.review.render import export
-from experiments_db.records import Array, Axis, Claim, Experiment, Hypothesis, Measurement, Note, Result, Run
+from experiments_db.records import Array, Axis, Experiment, Hypothesis, Measurement, Note, Result, Run
 from experiments_db.store import Store
 
 
@@ -176,9 +177,9 @@ def test_a_large_experiment_is_shown_a_page_at_a_time_and_a_number_on_a_later_pa
     asked = Experiment(tool="loss", args={"n": 450}, subject="s", seed=0, dtype="float32", code="c")
     result = store.put_result(asked, Result(status="ok", text="many", measurements=many))
     store.link_experiment("large", asked.id, result, cached=False, seq=1)
-    store.put_entry("large", 1, Claim(kind="effect", text="It is {{E1.a[block=8, unit_index=49]}}.", experiments=("E1",), confidence=0.5))
-    _, claimed, _ = get(f"{site}/runs/large/report")
-    assert re.findall(r'class="number" href="([^"]+)"', claimed) == ["/runs/large/experiments/E1?page=3#E1-m450"]
+    store.put_entry("large", 1, Note(text="It is {{E1.a[block=8, unit_index=49]}}."))
+    _, noted, _ = get(f"{site}/runs/large/report")
+    assert re.findall(r'class="number" href="([^"]+)"', noted) == ["/runs/large/experiments/E1?page=3#E1-m450"]
     _, first, _ = get(f"{site}/runs/large/experiments/E1")
     assert "page 1 of 3" in first
     assert "E1-m200" in ids(first)
@@ -295,3 +296,38 @@ def test_an_evil_name_reaches_the_browser_as_text():
     result = made(*(m(value=i, task=EVIL + str(i)) for i in range(2)))
     sent = str(as_json(plots("ablate", result)[0]))
     assert "\x1b" not in sent
+
+
+# -- findings -----------------------------------------------------------------------------------------------------------
+
+
+def row_of(text, handle):
+    return re.search(rf'<tr id="{handle}">.*?</tr>', text, re.DOTALL)[0]
+
+
+def test_a_finding_stands_in_its_row_with_fate_reason_and_numbers_that_lead_to_what_settled_it(site):
+    _, text, _ = get(f"{site}/runs/typical/report")
+    assert "confirmed</span>" in row_of(text, "F2")
+    assert 'href="/runs/typical/experiments/E4#E4-m6"' in row_of(text, "F2")
+    assert "46% [38%, 54%]" in row_of(text, "F2")
+    assert "interval too wide" in row_of(text, "F8")
+    assert "there are too few examples" in row_of(text, "F9")
+    verdict = re.search(r'class="verdict".*?</div>', text, re.DOTALL)[0]
+    assert "Found in part." in verdict
+    assert 'href="/runs/typical/report#F3"' in verdict
+    assert "interpretation, not tested:</em> It seems to add" in verdict
+    assert "unanswered</strong>: tried: " in text
+
+
+def test_findings_stand_beside_their_hypothesis_and_with_the_experiments_they_rest_on(site):
+    _, text, _ = get(f"{site}/runs/typical/hypotheses")
+    assert set(re.findall(r"report#(F\d)", text)) == {"F2", "F6"}
+    _, settled, _ = get(f"{site}/runs/typical/experiments/E4")
+    assert re.search(r'It settled <a href="/runs/typical/report#F2">F2</a> <span class="tag good">confirmed', settled)
+    assert "Predicted from it" in get(f"{site}/runs/typical/experiments/E3")[1]
+
+
+def test_the_list_of_runs_says_what_follows_from_findings_not_what_a_run_says_of_itself(site, store):
+    Investigation(store, "boasting", goal="a boast").end("found", "All of it is clear.")
+    assert "finished</span> Nothing was tried</td>" in get(f"{site}/?q=boasting")[1]
+    assert "finished</span> Found in part</td>" in get(f"{site}/?q=typical")[1]

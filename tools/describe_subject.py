@@ -29,6 +29,7 @@ def run(_: Args, ctx: Context) -> Outcome:
             f"stack {stack.name}: blocks 0 to {n - 1}, width {stack.width}, heads 0 to {stack.n_heads - 1}, "
             f"{'causal' if stack.causal else 'bidirectional'}; sites {', '.join(stack.kinds)}"
         )
+        lines += [f"refused: {stack.name}.{kind} ({why})" for kind, why in stack.refused.items()]
         measurements.append(Measurement(name="blocks", unit="blocks", value=n, n=1, variant=stack.name))
     if subject.max_positions:
         lines.append(f"up to {subject.max_positions} tokens at once")

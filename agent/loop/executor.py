@@ -21,6 +21,7 @@ import tools
 from agent.loop.record import RunRecord, RunTasks
 from experiments_db.findings import Finding
 from experiments_db.records import Experiment, Outcome, Provenance, Result
+from tools.engine.sites import SiteError
 from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
 from tools.methods.tool import Context, DeadlineReached, Tool, ToolArgs, ToolInputError, discover
@@ -224,7 +225,7 @@ class ToolRunner:
             torch.manual_seed(self.seed)
             try:
                 return tool.run(args, self._context(max_tokens, progress, check, split, draw)), ""
-            except SubjectError as error:
+            except (SubjectError, SiteError) as error:
                 raise ToolInputError(str(error)) from None
             except (ToolInputError, DeadlineReached):
                 raise

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from agent.loop.budget import Limits, Spent
 from agent.loop.executor import Executed, ToolRunner, tool_arguments
+from agent.loop.known import known
 from agent.loop.notebook import earlier_text, notebook_text
 from agent.loop.record import RunRecord
 from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, Usage, View
@@ -82,6 +83,9 @@ async def investigate(
                 notebook=notebook_text(record),
                 earlier=earlier,
                 budget=spent.text(limits),
+                left=None if limits.experiments is None else limits.experiments - spent.experiments,
+                findings=record.findings(),
+                known=lambda spec: known(runner.tasks, spec, runner.seed),
             )
             try:
                 left = None if limits.minutes is None else max(1.0, 60 * (limits.minutes - spent.minutes))

@@ -1,9 +1,10 @@
 """What a planner is: it sees a view of the investigation and proposes the next calls. It never runs anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from experiments_db.findings import Finding
 from experiments_db.records import Measurement
 
 
@@ -70,13 +71,29 @@ class ToolInfo:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a task's explore examples show by themselves, without a model.
+
+    roles: spans that every example has, at most half of its prompt each. classes: labels by which the examples fall into two
+    to four classes, with their values as conditions (`carry=1`). roles_among: by condition the roles that its examples have.
+    easier: specs of the same family that ask for less.
+    """
+
+    roles: tuple[str, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    roles_among: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    easier: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class View:
     """What a planner sees.
 
     goal: the user's words. subject: name of the model. tools: schemas. exchanges: the whole history, oldest first.
     inherited: how many of the exchanges were another run's, which this one branched from. tasks: specs of the user's own
     tasks. notebook: hypotheses, notes and a line per experiment. earlier: what another run on the same subject noted and
-    claimed, if the user asked for it. budget: what is left.
+    claimed, if the user asked for it. budget: what is left. left: how many experiments that is, None without a limit.
+    findings: as they stand now. known: what the examples of a task spec show by themselves.
     """
 
     goal: str
@@ -88,6 +105,9 @@ class View:
     notebook: str = ""
     earlier: str = ""
     budget: str = ""
+    left: int | None = None
+    findings: Sequence[Finding] = ()
+    known: Callable[[str], Known] = lambda _: Known()
 
 
 @runtime_checkable

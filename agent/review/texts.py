@@ -83,7 +83,7 @@ class Texts:
         last = 0
         for match in HANDLE.finditer(text):
             handle = match.group()
-            if self._exists(handle):
+            if self.exists(handle):
                 out += [
                     Part("text", text[last : match.start()]),
                     Part("handle", handle, self.links.handle(self.record.run, handle)),
@@ -91,7 +91,8 @@ class Texts:
                 last = match.end()
         return [*out, Part("text", text[last:])]
 
-    def _exists(self, handle: str) -> bool:
+    def exists(self, handle: str) -> bool:
+        """Whether the run has something of this handle."""
         if handle[0] == "E":
             try:
                 self.record.experiment(handle)
@@ -99,6 +100,8 @@ class Texts:
                 return False
             return True
         letter = handle[0]
+        if letter not in LETTERS:
+            return False
         if letter not in self._known:
             self._known[letter] = set(self.record.handles(letter))
         return handle in self._known[letter]

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from agent.review.texts import LETTERS, Links, Texts, answer_line, pretty
+from agent.review.texts import Links, Texts, answer_line, pretty
 from experiments_db.store import Store
 
 
@@ -40,7 +40,7 @@ def timeline(store: Store, texts: Texts, links: Links, before: int, size: int) -
             if waiting is not None:
                 waiting["answer"] = {**payload, "parts": texts.parts(payload["text"]), "first": answer_line(payload)}
                 handle = payload["handle"]
-                waiting["href"] = links.handle(run, handle) if handle and handle[0] in LETTERS else None
+                waiting["href"] = links.handle(run, handle) if handle and texts.exists(handle) else None
         else:
             items.append({"kind": r["kind"], "said": _said(payload), "time": r["time"], "seq": r["seq"]})
     return items

@@ -9,17 +9,14 @@ import copy
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 
 from tools.subjects import Subject
 from tools.tasks import Example
 
-NullKind = Literal["random_init"]
 
-
-def null_twin(subject: Subject, kind: NullKind = "random_init", seed: int = 0) -> Subject:
+def null_twin(subject: Subject, kind: str = "random_init", seed: int = 0) -> Subject:
     """The same architecture and tokenizer with weights drawn anew by the model's own initialisation.
 
     Keeps configuration, device, dtype, refused parts and deadline; the global random state is as before. ValueError for a

@@ -128,7 +128,7 @@ def effective(variance: Array, sums: Array, sizes: Array, level: float) -> tuple
     error, _ = skewed.moments(linearised(sums, sizes)[1])
     alike = n**2 / float(np.sum(sizes[0] ** 2))  # Kish: groups that agree within themselves
     found = np.where(error > 0, variance / np.where(error > 0, error, 1.0) ** 2, alike)
-    wider = skewed.quantile(level, n - 1) / skewed.quantile(level, g - 1)
+    wider = skewed.quantile(level, n - 1) / skewed.quantile(level, float(g - 1))
     return np.clip(found * wider**2, alike * wider**2, n), ", clustered"
 
 
@@ -164,7 +164,7 @@ def paired_differences(
     g.require("paired_difference of 0/1")
     value = d.mean(-1)
     n, method = effective((d**2).mean(-1) - value**2, *summed(d, g, None), level)
-    q = skewed.quantile(level, g.count - 1)
+    q = skewed.quantile(level, float(g.count - 1))
     up, down = ((s * (d == s).mean(-1) * n + s) / (n + 2) * s for s in (1, -1))
     middle, half = up - down, q * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
     low, high = np.clip(middle - half, -1, value), np.clip(middle + half, value, 1)

@@ -1,0 +1,80 @@
+"""What the examples of a task show by themselves: their roles, the classes they fall into, and easier tasks of the family."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import get_args
+
+from agent.planners.base import Known
+from tools.methods.tool import TaskBook, ToolInputError
+from tools.tasks import Example, TaskError, families
+
+LOOKED_AT = 256
+MOST_CLASSES = 4
+LEAST = 24  # examples of a class, so that something can be tested in it
+EASIEST = {
+    "digits": ("1x1", "1x2", "2x1", "2x2"), "shots": ("4", "8", "2", "1"), "pairs": ("2", "3"), "format": ("compact", "spaced"),
+}  # fmt: skip
+
+
+def known(tasks: TaskBook, spec: str, seed: int) -> Known:
+    """Roles, classes and easier versions of a task; nothing of one that cannot be drawn from."""
+    try:
+        examples = tasks.get(spec).examples("explore", LOOKED_AT, seed)
+    except (ToolInputError, TaskError):
+        return Known()
+    classes = _classes(examples)
+    among = {c: [e for e in examples if _is(e, c)] for values in classes.values() for c in values}
+    return Known(_roles(examples), classes, {c: _roles(rows) for c, rows in among.items()}, easier(spec))
+
+
+def _roles(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Roles that all have, in the order of their places; a stretch of more than half of a prompt is no place."""
+    shared = [r for r in examples[0].spans if all(r in e.spans for e in examples)] if examples else []
+    small = [r for r in shared if all(e.spans[r][1] - e.spans[r][0] <= len(e.prompt) / 2 for e in examples)]
+    return tuple(sorted(small, key=lambda r: examples[0].spans[r]))
+
+
+def _classes(examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:
+    """Labels with two to four values, each of at least `LEAST` examples; of two labels that divide alike, the first."""
+    found: dict[str, tuple[str, ...]] = {}
+    seen: set[frozenset[frozenset[int]]] = set()
+    for name in dict.fromkeys(n for e in examples for n in e.values):
+        if not all(name in e.values for e in examples):
+            continue
+        sizes = Counter(str(e.values[name]) for e in examples)
+        if not 2 <= len(sizes) <= MOST_CLASSES or min(sizes.values()) < LEAST:
+            continue
+        parts = frozenset(
+            frozenset(i for i, e in enumerate(examples) if str(e.values[name]) == value) for value in sizes
+        )
+        if parts not in seen:
+            seen.add(parts)
+            found[name] = tuple(f"{name}={value}" for value in sorted(sizes))
+    return found
+
+
+def _is(example: Example, condition: str) -> bool:
+    name, _, value = condition.partition("=")
+    return str(example.values[name]) == value
+
+
+def easier(spec: str) -> tuple[str, ...]:
+    """Specs of the same family that ask for less: fewer digits, more worked lines, another format; the easiest first."""
+    name, _, rest = spec.partition(":")
+    family = families().get(name)
+    if family is None:
+        return ()
+    given = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    out: list[str] = []
+    for option, values in EASIEST.items():
+        if option not in family.options.model_fields or option in given:
+            continue
+        valid = {str(v) for v in get_args(family.options.model_fields[option].annotation)}
+        out += [_spec(name, {**given, option: v}) for v in values if v in valid]
+    if {"digits", "shots"} <= set(family.options.model_fields) and not {"digits", "shots"} & set(given):
+        out.insert(0, _spec(name, {**given, "digits": "1x1", "shots": "8"}))
+    return tuple(dict.fromkeys(out))
+
+
+def _spec(name: str, options: dict[str, str]) -> str:
+    return f"{name}:{','.join(f'{k}={v}' for k, v in options.items())}"

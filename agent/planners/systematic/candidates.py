@@ -1,0 +1,116 @@
+"""What could be found: statements to examine, and those of them that explore examples promise to hold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from agent.planners.base import Answer, Known
+from agent.planners.systematic.plan import Call, Part, ask
+from agent.planners.systematic.reading import named
+from experiments_db.findings import Finding
+from experiments_db.places import ComponentSet, Intervention, display
+
+RESAMPLE, ZERO = "resample(donor)", "zero"
+BOTH = (RESAMPLE, ZERO)
+LIKELY = 0.5
+SAYS = {
+    "capability": "The intact model can do {task}.",
+    "cannot": "The intact model cannot do {task}.",
+    "necessary": "{place} is necessary for {task}.",
+    "jointly_necessary": "{place} are necessary together for {task}.",
+    "not_needed": "{place} is not needed for {task}.",
+    "carries": "{place} carries what decides the answer to {task}.",
+    "attends": "{place} is where the heads of {task} look.",
+    "matches": "{place} attends by identity.",
+    "readable": "The answer to {task} can be read from {place} on.",
+    "differs": "{place} matters more for {task} than for {other}.",
+    "disagree": "The interventions disagree about {place} for {task}.",
+    "sends": "{place} is a route of {task}.",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A statement to examine: arguments of `examine`."""
+
+    kind: str
+    task: str
+    components: tuple[str, ...] = ()
+    interventions: tuple[str, ...] = ()
+    among: str = ""
+    label: str = ""
+    other_task: str = ""
+    other_among: str = ""
+
+    def call(self, examples: int) -> Call:
+        """The experiment that examines it."""
+        given = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if v}
+        return "examine", {**given, "examples": examples}
+
+    @property
+    def words(self) -> str:
+        """The hypothesis that it tests."""
+        place = display(ComponentSet.parse(" + ".join(self.components))) if self.components else ""
+        under = f" under {' and '.join(Intervention.parse(i).op for i in self.interventions)}" if len(self.interventions) == 1 else ""
+        text = SAYS[self.kind].format(
+            task=f"{self.task}{f' among {self.among}' if self.among else ''}",
+            place=f"{place[:1].upper()}{place[1:]}{under}",
+            other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
+        )
+        return text if self.kind != "not_needed" or len(self.components) == 1 else text.replace(" is not ", " are not ")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A candidate with what explore examples say of it."""
+
+    candidate: Candidate
+    answer: Answer
+
+    @property
+    def probability(self) -> float:
+        """The calibrated probability that unseen examples will confirm it; 0 where it could not be measured."""
+        m = named(self.answer, "probability")
+        return m.value if m is not None and self.answer.status == "ok" else 0.0
+
+    @property
+    def promises(self) -> bool:
+        """Whether it is worth a prediction."""
+        return self.probability >= LIKELY
+
+    def breaks(self, how: str) -> bool:
+        """Whether an intervention has an effect as large as the smallest that counts."""
+        least = named(self.answer, "smallest")
+        found = [m.value for m in self.answer.measurements if m.name == "effect" and m.intervention == how]
+        return least is not None and max(found, default=0.0) >= least.value
+
+
+@dataclass
+class Desk:
+    """What a plan works with, and what it has gathered: candidates that promise to hold, in order.
+
+    kinds: the kinds of finding there are. screen, test: examples for looking and for examining.
+    """
+
+    known: Callable[[str], Known]
+    kinds: frozenset[str]
+    findings: Sequence[Finding] = ()
+    screen: int = 64
+    test: int = 128
+    promised: list[Examined] = field(default_factory=list[Examined])
+    examined: dict[Candidate, Examined] = field(default_factory=dict[Candidate, Examined])
+
+    @property
+    def reserve(self) -> int:
+        """Experiments that confirming takes as things stand."""
+        return len(self.promised) + 1
+
+    def examine(self, why: str, candidates: Sequence[Candidate], *, must: bool = False) -> Part[list[Examined]]:
+        """Examine each of them once; those that promise to hold are kept for confirming."""
+        new = [c for c in dict.fromkeys(candidates) if c not in self.examined and c.kind in self.kinds]
+        reserve = None if must else self.reserve + len(new)
+        answers = yield from ask(why, [c.call(self.test) for c in new], reserve)
+        for c, a in zip(new, answers, strict=True):
+            self.examined[c] = Examined(c, a)
+        out = [self.examined[c] for c in dict.fromkeys(candidates) if c in self.examined]
+        self.promised += [e for e in out if e.promises and e not in self.promised]
+        return out

@@ -1,0 +1,184 @@
+"""Where a task may be done: on explore examples, from the map of what carries it down to heads and sets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agent.planners.base import Answer
+from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk, Examined
+from agent.planners.systematic.plan import Call, Part, ask
+from agent.planners.systematic.reading import Flip, Pair, carrying, component, flips, named
+from experiments_db.places import Component
+
+SHORT = {RESAMPLE: "resample", ZERO: "zero"}
+MOST_HEADED = 4
+KEEP = 6  # experiments that exploring leaves for examining and confirming, beside what is promised already
+
+
+@dataclass
+class Seen:
+    """What exploring a task, or a class of its examples, has shown."""
+
+    task: str
+    gap: float
+    among: str = ""
+    map: dict[Component, Flip] = field(default_factory=dict[Component, Flip])
+    anchors: list[str] = field(default_factory=list[str])
+    layers: Pair = field(default_factory=lambda: Pair({}, {}))
+    heads: Pair = field(default_factory=lambda: Pair({}, {}))
+    sets: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list[tuple[tuple[str, ...], tuple[str, ...]]])
+
+    @property
+    def where(self) -> dict[str, str]:
+        """The arguments that say which examples are meant."""
+        return {"task": self.task, **({"among": self.among} if self.among else {})}
+
+
+def explore(desk: Desk, seen: Seen) -> Part[None]:
+    """The map, sublayers at every place that carries, heads, and sets where singles do not explain what is lost."""
+    yield from _map(desk, seen)
+    yield from _sublayers(desk, seen)
+    yield from _heads(desk, seen)
+
+
+def _spare(desk: Desk) -> int:
+    return desk.reserve + KEEP
+
+
+def _map(desk: Desk, seen: Seen) -> Part[None]:
+    known = desk.known(seen.task)
+    roles = known.roles_among.get(seen.among, known.roles)
+    wanted = [f"resid_pre@{r}" for r in (*roles, "answer")] if roles else ["resid_pre@each", "resid_pre@answer"]
+    (patched,) = yield from ask(
+        f"Where does what decides the answer to {seen.task} lie? The twin's residual stream, at every depth and place.",
+        [("patch", {**seen.where, "components": wanted, "examples": desk.screen})],
+        _spare(desk),
+    )
+    seen.map = flips(patched)
+    seen.anchors = carrying(seen.map)
+
+
+def ablations(seen: Seen, components: Sequence[str], examples: int, mode: str = "each") -> list[Call]:
+    """Two calls: resampled and zeroed."""
+    base = {**seen.where, "components": list(components), "examples": examples, "mode": mode}
+    return [("ablate", {**base, "intervention": how}) for how in ("resample", "zero")]
+
+
+def _sublayers(desk: Desk, seen: Seen) -> Part[None]:
+    """Each attention and MLP by itself, at the answer and at the places before it that carry."""
+    calls = ablations(seen, ["attn.out@answer", "mlp.out@answer"], desk.screen)
+    if seen.anchors:
+        calls += ablations(seen, [f"{p}@{a}" for a in seen.anchors for p in ("attn.out", "mlp.out")], desk.screen)
+    answers = yield from ask(
+        "Which attention and which MLP is missed, under both kinds of removal, at the answer"
+        + (f" and at {', '.join(seen.anchors)}, where the map shows that it still decides?" if seen.anchors else "?"),
+        calls,
+        _spare(desk),
+    )
+    for resampled, zeroed in zip(answers[::2], answers[1::2], strict=True):
+        seen.layers = seen.layers.merged(Pair.read(resampled, zeroed, seen.gap))
+
+
+def _heads(desk: Desk, seen: Seen) -> Part[None]:
+    """The heads of each attention that both interventions single out."""
+    needed = [p for p in seen.layers.both if component(p).part == "attn.out"][:MOST_HEADED]
+    answers = yield from ask(
+        "Which heads of the attention that is missed?",
+        [c for p in needed for c in ablations(seen, [every_head(p)], desk.screen)],
+        _spare(desk),
+    )
+    for resampled, zeroed in zip(answers[::2], answers[1::2], strict=True):
+        seen.heads = seen.heads.merged(Pair.read(resampled, zeroed, seen.gap))
+    alone = {head_home(h) for h in seen.heads.both}
+    for p in needed:
+        if p not in alone:
+            yield from find_sets(desk, seen, [every_head(p)], BOTH, f"No head of {p} is missed alone: which of them together?")
+
+
+def every_head(attention: str) -> str:
+    """The selector of all heads of an attention, at its anchor."""
+    c = component(attention)
+    return f"{c.stack}.{c.block}.attn.z[*]@{c.anchor}"
+
+
+def head_home(head: str) -> str:
+    """The attention that a head belongs to."""
+    return str(component(head).but(part="attn.out", units=()))
+
+
+def find_sets(desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str) -> Part[list[tuple[str, ...]]]:
+    """Smallest sets of two or more whose removal breaks the task, under each intervention; kept where both find the same."""
+    calls: list[Call] = [
+        ("minimal_set", {
+            **seen.where, "components": list(candidates), "goal": "breaking", "intervention": SHORT[how], "examples": desk.screen,
+        })
+        for how in hows
+    ]  # fmt: skip
+    answers = yield from ask(why, calls, _spare(desk))
+    found: dict[tuple[str, ...], list[str]] = {}
+    for how, answer in zip(hows, answers, strict=True):
+        members = set_of(answer)
+        if len(members) > 1:
+            found.setdefault(members, []).append(how)
+    seen.sets += [(members, tuple(sorted(under))) for members, under in found.items()]
+    return list(found)
+
+
+def set_of(answer: Answer) -> tuple[str, ...]:
+    """The members of the set that a search found, each by itself; none where it found none."""
+    size = named(answer, "size")
+    if answer.status != "ok" or size is None or size.value < 1:
+        return ()
+    m = next(m for m in answer.measurements if m.name == "accuracy.delta" and m.component)
+    return tuple(str(c) for c in m.place.singles())  # type: ignore[union-attr]  # a set or a component
+
+
+@dataclass
+class Rest:
+    """What is left at the answer when that which is missed alone is set aside, under each intervention."""
+
+    desk: Desk
+    seen: Seen
+
+    def places(self, how: str, part: str = "") -> list[str]:
+        """Sublayers at the answer, those of one part if one is named."""
+        return [p for p in self.seen.layers.quiet(how, "answer") if part in ("", component(p).part)]
+
+    def spared(self, places: Sequence[str], hows: Sequence[str]) -> Candidate:
+        """That none of them is needed."""
+        return Candidate("not_needed", self.seen.task, tuple(places), () if len(hows) > 1 else tuple(hows), self.seen.among)
+
+    def examine(self, part: str, why: str) -> Part[dict[str, Examined]]:
+        """All at once: by intervention what came of it; one experiment where the places are the same under both."""
+        places = {how: self.places(how, part) for how in BOTH}
+        if places[RESAMPLE] == places[ZERO]:
+            asked = dict.fromkeys(BOTH, self.spared(places[ZERO], BOTH)) if places[ZERO] else {}
+        else:
+            asked = {how: self.spared(places[how], [how]) for how in BOTH if places[how]}
+        yield from self.desk.examine(why, list(asked.values()))
+        return {how: self.desk.examined[c] for how, c in asked.items() if c in self.desk.examined}
+
+
+def rest(desk: Desk, seen: Seen) -> Part[None]:
+    """Everything at the answer that is not missed alone, all at once; where that breaks the task, what of it is spared, and
+    sets of which it is true that they are missed together.
+    """
+    left = Rest(desk, seen)
+    same = left.places(RESAMPLE) == left.places(ZERO)
+    whole: dict[str, Examined] = {}
+    if same:
+        whole = yield from left.examine("", "Is everything else at the answer spared, all of it removed at once?")
+        if not whole or whole[ZERO].promises:
+            return
+    broken = {how: e.breaks(how) for how, e in whole.items()}
+    for part, words in (("attn.out", "attention"), ("mlp.out", "MLPs")):
+        half = yield from left.examine(part, f"Is the {words} at the answer spared that is not missed alone, all at once?")
+        for how, e in half.items():
+            if e.promises:
+                continue
+            if e.breaks(how):
+                broken[how] = False
+                yield from find_sets(desk, seen, left.places(how, part), [how], "Together they are missed: which of them?")
+            elif len(e.candidate.interventions) != 1:
+                yield from desk.examine("Under the other removal they are spared.", [left.spared(left.places(how, part), [how])])
+    for how in [how for how, is_ in broken.items() if is_]:
+        yield from find_sets(desk, seen, left.places(how), [how], "Only attention and MLPs together are missed: which of them?")
