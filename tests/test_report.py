@@ -259,6 +259,15 @@ def test_hostile_texts_in_findings_questions_and_reasons_are_inert(store):
         assert "\u202e" not in shown
 
 
+def test_a_finding_of_an_experiment_that_is_not_there_is_shown_without_numbers(store):
+    i = Investigation(store, "torn-out")
+    f = i.confirmed("necessary", MLP0)
+    store.put_entry("torn-out", 2, f.model_copy(update={"experiment": "E99", "sentence": ""}))
+    i.end()
+    text = render(store, "torn-out", None)
+    assert "Necessary for addition at the answer, under both resample and zero ablation: the MLP of block 0 (by itself)." in text
+
+
 def test_a_run_that_is_under_way_or_was_stopped_has_no_conclusion_but_shows_what_stands(store):
     i = Investigation(store, "live")
     assert conclude(of(store, "live")).verdict == "Under way"
