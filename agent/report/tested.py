@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.loop.record import RunRecord
 from agent.report.numbers import compact_text, value_text
 from experiments_db.findings import Finding, Statement
-from experiments_db.places import PlaceError, display
+from experiments_db.places import ComponentSet, Path, PlaceError, display
 from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 
@@ -80,9 +81,14 @@ def statement_words(s: Statement) -> str:
 
 def place_words(s: Statement) -> str:
     """The components or the path in plain words; nothing where the statement is about no place."""
+    return _in_words(s.components, s.path)
+
+
+@lru_cache(maxsize=4096)
+def _in_words(components: str, path: str) -> str:
     try:
-        if s.path:
-            return display(s.route) if s.route else ""
-        return display(s.set) if s.set else ""
-    except PlaceError:
-        return s.path or s.components
+        if path:
+            return display(Path.parse(path))
+        return display(ComponentSet.parse(components)) if components else ""
+    except PlaceError:  # a record from elsewhere
+        return path or components
