@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agent.planners.base import Answer
-from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk
+from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk, Examined
 from agent.planners.systematic.plan import Call, Part, ask
-from agent.planners.systematic.reading import Pair, carrying, component, flips, named
+from agent.planners.systematic.reading import Flip, Pair, carrying, component, flips, named
 from experiments_db.places import Component
 
 SHORT = {RESAMPLE: "resample", ZERO: "zero"}
@@ -21,7 +21,7 @@ class Seen:
     task: str
     gap: float
     among: str = ""
-    map: dict[Component, float] = field(default_factory=dict[Component, float])
+    map: dict[Component, Flip] = field(default_factory=dict[Component, Flip])
     anchors: list[str] = field(default_factory=list[str])
     layers: Pair = field(default_factory=lambda: Pair({}, {}))
     heads: Pair = field(default_factory=lambda: Pair({}, {}))
@@ -132,41 +132,53 @@ def set_of(answer: Answer) -> tuple[str, ...]:
     return tuple(str(c) for c in m.place.singles())  # type: ignore[union-attr]  # a set or a component
 
 
-def rest(desk: Desk, seen: Seen) -> Part[list[Candidate]]:
-    """Everything at the answer that is not missed alone, all at once; where that breaks the task, what of it is not needed,
-    and the sets that are.
+@dataclass
+class Rest:
+    """What is left at the answer when that which is missed alone is set aside, under each intervention."""
+
+    desk: Desk
+    seen: Seen
+
+    def places(self, how: str, part: str = "") -> list[str]:
+        """Sublayers at the answer, those of one part if one is named."""
+        return [p for p in self.seen.layers.quiet(how, "answer") if part in ("", component(p).part)]
+
+    def spared(self, places: Sequence[str], hows: Sequence[str]) -> Candidate:
+        """That none of them is needed."""
+        return Candidate("not_needed", self.seen.task, tuple(places), () if len(hows) > 1 else tuple(hows), self.seen.among)
+
+    def examine(self, part: str, why: str) -> Part[dict[str, Examined]]:
+        """All at once: by intervention what came of it; one experiment where the places are the same under both."""
+        places = {how: self.places(how, part) for how in BOTH}
+        if places[RESAMPLE] == places[ZERO]:
+            asked = dict.fromkeys(BOTH, self.spared(places[ZERO], BOTH)) if places[ZERO] else {}
+        else:
+            asked = {how: self.spared(places[how], [how]) for how in BOTH if places[how]}
+        yield from self.desk.examine(why, list(asked.values()))
+        return {how: self.desk.examined[c] for how, c in asked.items() if c in self.desk.examined}
+
+
+def rest(desk: Desk, seen: Seen) -> Part[None]:
+    """Everything at the answer that is not missed alone, all at once; where that breaks the task, what of it is spared, and
+    sets of which it is true that they are missed together.
     """
-    quiet = {how: seen.layers.quiet(how, "answer") for how in BOTH}
-    whole = [p for p in quiet[RESAMPLE] if p in quiet[ZERO]]
-    if not whole:
-        return []
-    out: list[Candidate] = []
-
-    def spared(places: Sequence[str], hows: Sequence[str] = BOTH) -> Candidate:
-        return Candidate("not_needed", seen.task, tuple(places), tuple(hows) if len(hows) < 2 else (), seen.among)
-
-    (all_,) = yield from desk.examine("Is everything else at the answer spared, all of it removed at once?", [spared(whole)], keep=False)
-    if all_.promises:
-        desk.keep([all_])
-        return []
-    kinds = [[p for p in whole if component(p).part == part] for part in ("attn.out", "mlp.out")]
-    kinds = [k for k in kinds if k]
-    halves = yield from desk.examine(
-        "Not all of it: attention alone, MLPs alone?", [spared(k) for k in kinds], keep=False
-    )
-    broken = {how: (all_.largest(how) or 0) > 1 for how in BOTH}
-    for places, half in zip(kinds, halves, strict=False):
-        if half.promises:
-            out.append(half.candidate)
-            continue
-        lost = [how for how in BOTH if (half.largest(how) or 0) > 1]
-        held = [how for how in BOTH if how not in lost]
-        if len(held) == 1:
-            out.append(spared(places, held))
-        for how in lost:
-            broken[how] = False
-            yield from find_sets(desk, seen, places, [how], "Together they are missed: which of them?")
-    both = [how for how, is_ in broken.items() if is_]
-    if both and len(kinds) == 2:
-        yield from find_sets(desk, seen, whole, both, "Only attention and MLPs together are missed: which of them?")
-    return out
+    left = Rest(desk, seen)
+    same = left.places(RESAMPLE) == left.places(ZERO)
+    whole: dict[str, Examined] = {}
+    if same:
+        whole = yield from left.examine("", "Is everything else at the answer spared, all of it removed at once?")
+        if not whole or whole[ZERO].promises:
+            return
+    broken = {how: e.breaks(how) for how, e in whole.items()}
+    for part, words in (("attn.out", "attention"), ("mlp.out", "MLPs")):
+        half = yield from left.examine(part, f"Is the {words} at the answer spared that is not missed alone, all at once?")
+        for how, e in half.items():
+            if e.promises:
+                continue
+            if e.breaks(how):
+                broken[how] = False
+                yield from find_sets(desk, seen, left.places(how, part), [how], "Together they are missed: which of them?")
+            elif len(e.candidate.interventions) != 1:
+                yield from desk.examine("Under the other removal they are spared.", [left.spared(left.places(how, part), [how])])
+    for how in [how for how, is_ in broken.items() if is_]:
+        yield from find_sets(desk, seen, left.places(how), [how], "Only attention and MLPs together are missed: which of them?")

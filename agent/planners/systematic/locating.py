@@ -45,22 +45,25 @@ def _capability(desk: Desk, tasks: Sequence[str], controls: Sequence[str]) -> Pa
 def locate(desk: Desk, seen: Seen) -> Part[None]:
     """Explore a task, and examine every candidate that this brings."""
     yield from explore(desk, seen)
-    single = _singles(seen)
-    yield from desk.examine("Each place that both kinds of removal single out, with its controls.", single[:MOST])
-    spared = yield from rest(desk, seen)
-    yield from desk.examine("What is spared, as far as it is.", spared)
+    yield from _needed(desk, seen)
+    yield from rest(desk, seen)
     yield from _sets(desk, seen)
     yield from desk.examine("Where what decides the answer lies, as findings.", _carries(seen))
 
 
-def _singles(seen: Seen) -> list[Candidate]:
-    """Heads before the attention they are part of, MLPs, the largest effect first."""
-    heads = seen.heads.both
-    homes = {head_home(h) for h in heads}
-    layers = seen.layers.both
+def _needed(desk: Desk, seen: Seen) -> Part[None]:
+    """Heads and MLPs, the largest effect first; a whole attention only where none of its heads is shown to be needed."""
+    heads, layers = seen.heads.both, seen.layers.both
     size = {**{p: seen.layers.size(p) for p in layers}, **{h: seen.heads.size(h) for h in heads}}
-    order = sorted([*heads, *layers], key=lambda p: (-size[p], p in homes, p))
-    return [Candidate("necessary", seen.task, (p,), (), seen.among) for p in order]
+    homes = {head_home(h) for h in heads}
+    order = sorted([*heads, *(p for p in layers if p not in homes)], key=lambda p: (-size[p], p))[:MOST]
+
+    def needed(places: Sequence[str]) -> list[Candidate]:
+        return [Candidate("necessary", seen.task, (p,), (), seen.among) for p in places]
+
+    yield from desk.examine("Each place that both kinds of removal single out, with its controls.", needed(order))
+    shown = {head_home(e.candidate.components[0]) for e in desk.promised if ".attn.z[" in "".join(e.candidate.components)}
+    yield from desk.examine("No head is enough to say it: the attention as a whole.", needed(sorted(homes - shown)))
 
 
 def _sets(desk: Desk, seen: Seen) -> Part[None]:
@@ -78,9 +81,9 @@ def _sets(desk: Desk, seen: Seen) -> Part[None]:
 def _carries(seen: Seen) -> list[Candidate]:
     """The residual stream at the answer from the first block at which it decides, and where it last does before."""
     out: list[str] = []
-    at_answer = sorted(((c.block or 0, c) for c, share in seen.map.items() if c.anchor in ("answer", "-1") and share >= HALF))
+    at_answer = sorted(((c.block or 0, c) for c, flip in seen.map.items() if c.anchor in ("answer", "-1") and flip.beyond >= HALF))
     for anchor in seen.anchors:
-        late = [(c.block or 0, c) for c, share in seen.map.items() if c.anchor == anchor and share >= HALF]
+        late = [(c.block or 0, c) for c, flip in seen.map.items() if c.anchor == anchor and flip.beyond >= HALF]
         out += [str(max(late)[1])] if late else []
     first = [str(c.at("answer")) for b, c in at_answer if b > 0][:1]
     return [Candidate("carries", seen.task, (p,), (), seen.among) for p in [*first, *out]]
