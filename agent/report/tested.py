@@ -10,12 +10,13 @@ from experiments_db.findings import Finding, Statement
 from experiments_db.places import ComponentSet, Path, PlaceError, display
 from experiments_db.records import Measurement
 from experiments_db.store import StoreError
+from tools.findings.kind import kinds
 
-# Kinds that say that something is small: what comes nearest to the bound is then the largest effect, not the smallest.
-BOUNDED = frozenset({"not_needed", "tolerates", "sufficient", "cannot"})
 WORDS = {
     "capability": "does the task", "cannot": "cannot do the task", "necessary": "necessary", "sufficient": "enough by itself",
     "jointly_necessary": "necessary together", "not_needed": "not needed", "carries": "carries the answer",
+    "suppresses": "holds the answer down", "readable": "the answer is readable from", "differs": "matters more",
+    "attends": "attends", "matches": "attends by identity", "tolerates": "tolerates", "disagree": "ablation types disagree",
 }  # fmt: skip
 
 
@@ -49,7 +50,8 @@ def tested(record: RunRecord, finding: Finding) -> Tested:
     for m in rows:
         if m.name == "effect":
             by_how.setdefault(m.intervention, []).append(m)
-    pick = max if finding.statement.kind in BOUNDED else min
+    kind = kinds().get(finding.statement.kind)
+    pick = max if kind is not None and kind.stays else min  # what comes nearest to the bound of a small effect is the largest
     effects = tuple(pick(group, key=lambda m: abs(m.value)) for group in by_how.values())
     return Tested(finding, statement_words(finding.statement), effects, tuple(rows))
 
