@@ -2,7 +2,8 @@
 
 A cell that was computed before with the same code, seed and repeats is read from the results file, so that a stopped run goes
 on where it was. Ends with status 1 where a promise is broken: an estimator that gives a wrong interval in more than 7% of
-samples, or a test or a stream of them that errs more often than it says; each by more than 2.5 of the simulation's standard errors (the tables have hundreds of cells).
+samples, or a test or a stream of them that errs more often than it says; each by more than 2.5 of the
+simulation's standard errors (the tables have hundreds of cells).
 """
 
 import argparse

@@ -12,6 +12,7 @@ from tools.statistics import gaffke, skewed
 from tools.statistics.estimate import Array, Bounds, Estimate, Groups, Number, Undefined, estimates, finite
 
 TINY = skewed.TINY
+FEW = 12
 
 
 def mean(
@@ -118,15 +119,18 @@ def proportions(successes: ArrayLike, groups: ArrayLike | Groups, level: Number 
 def effective(variance: Array, sums: Array, sizes: Array, level: Number) -> tuple[Array, str]:
     """How many independent examples have the error of these groups' mean, and a word for the method's name.
 
-    `variance` (k,) is that of single examples; `sums` and `sizes` are (k, G). What is found is lessened by how much wider
-    Student's interval for so few groups is than for so many examples.
+    `variance` (k,) is that of single examples; `sums` (k, G) and `sizes` (1, G). The error is not relied on where FEW groups
+    make it up: groups then count as alike inside. What is found is lessened by how much wider Student's interval for so few
+    groups is than for so many examples.
     """
-    g, n = sums.shape[-1], float(sizes[0].sum())
+    g, n = sums.shape[-1], float(sizes.sum())
     if n == g:
         return np.full(len(sums), n), ""
-    error, _ = skewed.moments(linearised(sums, sizes)[1])
-    alike = n**2 / float(np.sum(sizes[0] ** 2))  # Kish: groups that agree within themselves
-    found = np.where(error > 0, variance / np.where(error > 0, error, 1.0) ** 2, alike)
+    squares = linearised(sums, sizes)[1] ** 2
+    total = squares.sum(-1)
+    known = total**2 >= FEW * (squares**2).sum(-1)  # 1 / (sum of squared shares) is how many groups make up the error
+    alike = n**2 / float(np.sum(sizes**2))  # Kish 1965
+    found = np.where(known & (total > 0), variance * g * (g - 1) / np.where(total > 0, total, 1.0), alike)
     wider = skewed.quantile(level, n - 1) / skewed.quantile(level, g - 1)
     return np.clip(found * wider**2, alike * wider**2, n), ", clustered"
 
