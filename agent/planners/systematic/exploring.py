@@ -25,7 +25,9 @@ class Seen:
     anchors: list[str] = field(default_factory=list[str])
     layers: Pair = field(default_factory=lambda: Pair({}, {}))
     heads: Pair = field(default_factory=lambda: Pair({}, {}))
-    sets: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list[tuple[tuple[str, ...], tuple[str, ...]]])
+    sets: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(
+        default_factory=list[tuple[tuple[str, ...], tuple[str, ...]]]
+    )
 
     @property
     def where(self) -> dict[str, str]:
@@ -50,7 +52,7 @@ def _map(desk: Desk, seen: Seen) -> Part[None]:
     wanted = [f"resid_pre@{r}" for r in (*roles, "answer")] if roles else ["resid_pre@each", "resid_pre@answer"]
     (patched,) = yield from ask(
         f"Where does what decides the answer to {seen.task} lie? The twin's residual stream, at every depth and place.",
-        [("patch", {**seen.where, "components": wanted, "examples": desk.screen})],
+        [("patch", {**seen.where, "components": wanted, "examples": desk.screen // 2})],
         _spare(desk),
     )
     seen.map = flips(patched)
@@ -91,7 +93,9 @@ def _heads(desk: Desk, seen: Seen) -> Part[None]:
     alone = {head_home(h) for h in seen.heads.both}
     for p in needed:
         if p not in alone:
-            yield from find_sets(desk, seen, [every_head(p)], BOTH, f"No head of {p} is missed alone: which of them together?")
+            yield from find_sets(
+                desk, seen, [every_head(p)], BOTH, f"No head of {p} is missed alone: which of them together?"
+            )
 
 
 def every_head(attention: str) -> str:
@@ -105,7 +109,9 @@ def head_home(head: str) -> str:
     return str(component(head).but(part="attn.out", units=()))
 
 
-def find_sets(desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str) -> Part[list[tuple[str, ...]]]:
+def find_sets(
+    desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str
+) -> Part[list[tuple[str, ...]]]:
     """Smallest sets of two or more whose removal breaks the task, under each intervention; kept where both find the same."""
     calls: list[Call] = [
         ("minimal_set", {
@@ -145,7 +151,9 @@ class Rest:
 
     def spared(self, places: Sequence[str], hows: Sequence[str]) -> Candidate:
         """That none of them is needed."""
-        return Candidate("not_needed", self.seen.task, tuple(places), () if len(hows) > 1 else tuple(hows), self.seen.among)
+        return Candidate(
+            "not_needed", self.seen.task, tuple(places), () if len(hows) > 1 else tuple(hows), self.seen.among
+        )
 
     def examine(self, part: str, why: str) -> Part[dict[str, Examined]]:
         """All at once: by intervention what came of it; one experiment where the places are the same under both."""
@@ -171,14 +179,22 @@ def rest(desk: Desk, seen: Seen) -> Part[None]:
             return
     broken = {how: e.breaks(how) for how, e in whole.items()}
     for part, words in (("attn.out", "attention"), ("mlp.out", "MLPs")):
-        half = yield from left.examine(part, f"Is the {words} at the answer spared that is not missed alone, all at once?")
+        half = yield from left.examine(
+            part, f"Is the {words} at the answer spared that is not missed alone, all at once?"
+        )
         for how, e in half.items():
             if e.promises:
                 continue
             if e.breaks(how):
                 broken[how] = False
-                yield from find_sets(desk, seen, left.places(how, part), [how], "Together they are missed: which of them?")
+                yield from find_sets(
+                    desk, seen, left.places(how, part), [how], "Together they are missed: which of them?"
+                )
             elif len(e.candidate.interventions) != 1:
-                yield from desk.examine("Under the other removal they are spared.", [left.spared(left.places(how, part), [how])])
+                yield from desk.examine(
+                    "Under the other removal they are spared.", [left.spared(left.places(how, part), [how])]
+                )
     for how in [how for how, is_ in broken.items() if is_]:
-        yield from find_sets(desk, seen, left.places(how), [how], "Only attention and MLPs together are missed: which of them?")
+        yield from find_sets(
+            desk, seen, left.places(how), [how], "Only attention and MLPs together are missed: which of them?"
+        )
