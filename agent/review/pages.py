@@ -6,7 +6,6 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
-
 from agent.loop.investigate import spending
 from agent.loop.record import Reading
 from agent.report.build import integrity

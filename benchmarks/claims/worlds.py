@@ -1,0 +1,81 @@
+"""Subjects of which the truth is known: compiled programs, and the demo model with one task that it does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.claims.stage import World
+from benchmarks.planted.compiled import CompiledCase, compile_case
+from benchmarks.planted.compiler.truth import Fact
+from experiments_db.records import TaskData
+from tools.subjects import load_subject
+from tools.tasks import SPLITS, to_records
+
+PER_SPLIT = 260
+
+
+@dataclass
+class Worlds:
+    """Worlds by name, each made once; `routes-1` is the compiled program
+    `routes` of seed 1, `routes-1?GOAL` the same with another goal."""
+
+    folder: Path
+    known: dict[str, World] = field(default_factory=dict)
+
+    def get(self, name: str) -> World:
+        """A world; KeyError for a program that does not exist."""
+        if name not in self.known:
+            plain, _, asked = name.partition("?")
+            program, _, seed = plain.partition("-")
+            if asked:
+                self.known[name] = replace(self.get(plain), name=name, goal=asked)
+            elif program == "demo":
+                self.known[name] = World(name, load_subject("demo"), "find where addition and copying happen", "addition")
+            else:
+                self.known[name] = _compiled(compile_case(program, int(seed or 0)), self.folder / name)
+        return self.known[name]
+
+
+def _compiled(case: CompiledCase, folder: Path) -> World:
+    folder.mkdir(parents=True, exist_ok=True)
+    case.model.save_pretrained(folder)
+    case.tokenizer.save_pretrained(folder)
+    rows = []
+    for split in SPLITS:
+        for s in case.samples(split, PER_SPLIT):
+            e = s.example
+            metadata = {"class": s.of_class} if s.of_class else {}
+            rows.append(
+                {
+                    "prompt": e.prompt, "answer": e.answer, "foil": e.foil, "twin": e.twin, "candidates": list(e.candidates),
+                    "metadata": metadata, "split": split, "spans": {r: list(at) for r, at in s.spans.items()},
+                }
+            )  # fmt: skip
+    unique = {r["prompt"]: r for r in rows}
+    data = TaskData(
+        name="listed", description=case.task.description, examples=tuple(to_records([*unique.values()], "listed")), origin="file"
+    )
+    subject = load_subject(str(folder))
+    return World(f"{case.name}-{case.seed}", subject, "find where listed happens", "listed", (data,), case)
+
+
+def facts(world: World, kind: str) -> list[Fact]:
+    """What is true of a compiled world, of one kind."""
+    return [f for f in world.facts.truth if f.kind == kind]
+
+
+def ops(names: Sequence[str]) -> list[str]:
+    """Ablations as interventions."""
+    return [{"resample": "resample(donor)"}.get(n, n) for n in names]
+
+
+def idle(world: World) -> list[str]:
+    """Components that take no part, at the answer."""
+    longest = max(facts(world, "not_needed"), key=lambda f: len(f.components))
+    return [f"{c}@answer" for c in longest.components if "@" not in c]
+
+
+def needed(world: World) -> list[str]:
+    """Components that are each needed, whatever the ablation, for all examples."""
+    found = [f.components[0] for f in facts(world, "necessary") if set(f.ops) == {"zero", "resample"} and f.of_class is None]
+    return [c for c in found if c.endswith("@answer")]
