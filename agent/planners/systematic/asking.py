@@ -111,10 +111,10 @@ def _easier(desk: Desk, task: str) -> Part[None]:
 
 def _compare(desk: Desk, tasks: Sequence[str]) -> Part[None]:
     """What one task needs and another does not."""
-    needed = {
-        t: [e.candidate.components[0] for e in desk.promised if e.candidate.kind == "necessary" and e.candidate.task == t and not e.candidate.among]
-        for t in tasks
-    }  # fmt: skip
+    needed: dict[str, list[str]] = {t: [] for t in tasks}
+    for e in desk.promised:
+        if e.candidate.kind == "necessary" and not e.candidate.among and e.candidate.task in needed:
+            needed[e.candidate.task].append(e.candidate.components[0])
     found = [
         Candidate("differs", a, (place,), other_task=b)
         for a in tasks for b in tasks if a != b

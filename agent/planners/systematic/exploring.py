@@ -14,6 +14,18 @@ MOST_HEADED = 4
 KEEP = 6  # experiments that exploring leaves for examining and confirming, beside what is promised already
 
 
+@dataclass(frozen=True)
+class Joint:
+    """Components that are missed together, and the interventions under which the search found them.
+
+    coarser: the attentions whose heads they are, where those were found to be missed together first.
+    """
+
+    members: tuple[str, ...]
+    hows: tuple[str, ...]
+    coarser: tuple[str, ...] = ()
+
+
 @dataclass
 class Seen:
     """What exploring a task, or a class of its examples, has shown."""
@@ -25,9 +37,7 @@ class Seen:
     anchors: list[str] = field(default_factory=list[str])
     layers: Pair = field(default_factory=lambda: Pair({}, {}))
     heads: Pair = field(default_factory=lambda: Pair({}, {}))
-    sets: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(
-        default_factory=list[tuple[tuple[str, ...], tuple[str, ...]]]
-    )
+    sets: list[Joint] = field(default_factory=list["Joint"])
 
     @property
     def where(self) -> dict[str, str]:
@@ -110,9 +120,9 @@ def head_home(head: str) -> str:
 
 
 def find_sets(
-    desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str
-) -> Part[list[tuple[str, ...]]]:
-    """Smallest sets of two or more whose removal breaks the task, under each intervention; kept where both find the same."""
+    desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str, coarser: tuple[str, ...] = ()
+) -> Part[None]:
+    """Smallest sets of two or more whose removal breaks the task, under each intervention; of attentions also their heads."""
     calls: list[Call] = [
         ("minimal_set", {
             **seen.where, "components": list(candidates), "goal": "breaking", "intervention": SHORT[how], "examples": desk.screen,
@@ -125,8 +135,11 @@ def find_sets(
         members = set_of(answer)
         if len(members) > 1:
             found.setdefault(members, []).append(how)
-    seen.sets += [(members, tuple(sorted(under))) for members, under in found.items()]
-    return list(found)
+    for members, under in found.items():
+        if all(component(m).part == "attn.out" for m in members):
+            heads = [every_head(m) for m in members]
+            yield from find_sets(desk, seen, heads, under, "Which heads of them, together?", members)
+        seen.sets.append(Joint(members, tuple(sorted(under)), coarser))
 
 
 def set_of(answer: Answer) -> tuple[str, ...]:

@@ -45,13 +45,20 @@ def _needed(desk: Desk, seen: Seen) -> Part[None]:
 
 def _sets(desk: Desk, seen: Seen) -> Part[None]:
     """Sets under the interventions that found them; where that holds under one of them, under both in its place."""
-    for members, hows in seen.sets:
-        narrow = Candidate("jointly_necessary", seen.task, members, hows if len(hows) == 1 else (), seen.among)
+    said: set[tuple[str, ...]] = set()  # attentions whose heads say it
+    for joint in seen.sets:
+        if joint.members in said:
+            continue
+        hows = joint.hows if len(joint.hows) == 1 else ()
+        narrow = Candidate("jointly_necessary", seen.task, joint.members, hows, seen.among)
         found = yield from desk.examine(
             "The set that is missed together, with every member put back in turn.", [narrow]
         )
-        if len(hows) == 1 and any(e.promises for e in found):
-            wide = Candidate("jointly_necessary", seen.task, members, (), seen.among)
+        if not any(e.promises for e in found):
+            continue
+        said.add(joint.coarser)
+        if hows:
+            wide = Candidate("jointly_necessary", seen.task, joint.members, (), seen.among)
             both = yield from desk.examine("And under the other removal too?", [wide])
             if any(e.promises for e in both):
                 desk.drop(found)  # the wider finding says it
