@@ -204,7 +204,8 @@ async def _settle(
             )
             found = made.result.measurements if made.result.status == "ok" else made.result.text
             open_.append((f, handle, found))
-        settled = settle(open_, number)
+        again = {f.handle for f, made in zip(findings, done, strict=True) if made.reused}
+        settled = settle(open_, number, again)
         for f in settled:
             store.put_entry(run.name, seq, f)
         for h in settle_hypotheses(record.hypotheses(), record.findings()):

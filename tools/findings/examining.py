@@ -38,7 +38,7 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
         examples = [e for e in twins if e.twin is not None and e.foil is not None]
     if not examples:
         raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
-    return Bench(ctx, statement, chosen, examples, sample.reused)
+    return Bench(ctx, statement, chosen, examples)
 
 
 def examine(statement: Statement, ctx: Context) -> Outcome:
@@ -140,7 +140,6 @@ def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, 
     effects = [c for c in contrasts if c.role == "effect"]
     n, groups = len(bench.examples), len(set(bench.groups))
     values = {
-        **({"reused": 1.0} if bench.reused else {}),
         "p_contradicted": min(1.0, len(effects) * min(c.p_contradicted() for c in effects)),
         "p_absent": min(1.0, len(effects) * min(c.p_absent() for c in effects)),
     }

@@ -27,7 +27,7 @@ FIT = 256  # explore examples on which a probe or a direction is fitted, at leas
 class Bench:
     """One statement's examples on one subject, with the model's own scores.
 
-    examples: those that the statement is about, on the split of the context; reused: some stood in an earlier round too.
+    examples: those that the statement is about, on the split of the context.
     known: scores under the conditions run so far.
     """
 
@@ -35,7 +35,6 @@ class Bench:
     statement: Statement
     task: Task
     examples: Sequence[Example]
-    reused: bool = False
     known: dict[Condition, Scores] = field(default_factory=dict)
 
     @cached_property
