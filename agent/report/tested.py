@@ -51,7 +51,9 @@ def tested(record: RunRecord, finding: Finding) -> Tested:
         if m.name == "effect":
             by_how.setdefault(m.intervention, []).append(m)
     kind = kinds().get(finding.statement.kind)
-    pick = max if kind is not None and kind.stays else min  # what comes nearest to the bound of a small effect is the largest
+    pick = (
+        max if kind is not None and kind.stays else min
+    )  # what comes nearest to the bound of a small effect is the largest
     effects = tuple(pick(group, key=lambda m: abs(m.value)) for group in by_how.values())
     return Tested(finding, statement_words(finding.statement), effects, tuple(rows))
 

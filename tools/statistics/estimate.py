@@ -1,12 +1,16 @@
 """What every estimate and every test says, the groups they count, and when they refuse."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Labels: TypeAlias = "ArrayLike | Sequence[Any] | Groups"
+"""One label an example, numbers or texts, or the partition made of them."""
 Number = float | int  # what a caller may write for a float
 Bounds = tuple[Number, Number]
 
@@ -84,7 +88,7 @@ class Groups:
     _starts: NDArray[np.intp] | None = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, labels: "ArrayLike | Groups") -> "Groups":
+    def of(cls, labels: "Labels") -> "Groups":
         """The partition by equal labels (numbers or texts, one an example). Reuse it where many calls share one."""
         if isinstance(labels, Groups):
             return labels

@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tools.statistics import gaffke, skewed
-from tools.statistics.estimate import Array, Bounds, Estimate, Groups, Number, Undefined, estimates, finite
+from tools.statistics.estimate import Array, Bounds, Estimate, Groups, Labels, Number, Undefined, estimates, finite
 
 TINY = skewed.TINY
 FEW = 12
 
 
 def mean(
-    values: ArrayLike, groups: ArrayLike | Groups, weights: ArrayLike | None = None, level: Number = 0.95,
+    values: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: Number = 0.95,
     bounds: Bounds | None = None,
 ) -> Estimate:  # fmt: skip
     """Mean of `values` (one an example) with its interval; see `means`."""
@@ -25,7 +25,7 @@ def mean(
 
 
 def means(
-    values: ArrayLike, groups: ArrayLike | Groups, weights: ArrayLike | None = None, level: Number = 0.95,
+    values: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: Number = 0.95,
     bounds: Bounds | None = None,
 ) -> list[Estimate]:  # fmt: skip
     """Means of the rows of `values` (k, n) over the same examples, in one call.
@@ -86,12 +86,12 @@ def linearised(sums: Array, weight: Array) -> tuple[Array, Array]:
     return centre[..., 0], np.where(np.abs(units) > skewed.TINY * spread, units, 0.0)
 
 
-def proportion(successes: ArrayLike, groups: ArrayLike | Groups, level: Number = 0.95) -> Estimate:
+def proportion(successes: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Share of successes (0 or 1, one an example); see `proportions`."""
     return proportions(np.asarray(successes, dtype=np.float64)[None], groups, level)[0]
 
 
-def proportions(successes: ArrayLike, groups: ArrayLike | Groups, level: Number = 0.95) -> list[Estimate]:
+def proportions(successes: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """Shares of successes in the rows of a (k, n) array of 0 and 1, with Clopper and Pearson's exact interval (1934).
 
     (Wilson's is .03 narrower at 64 and holds .84 where successes or failures are rare.) Where examples share groups, the
@@ -136,7 +136,7 @@ def effective(variance: Array, sums: Array, sizes: Array, level: Number) -> tupl
 
 
 def paired_difference(
-    a: ArrayLike, b: ArrayLike, groups: ArrayLike | Groups, weights: ArrayLike | None = None, level: Number = 0.95,
+    a: ArrayLike, b: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: Number = 0.95,
     bounds: Bounds | None = None,
 ) -> Estimate:  # fmt: skip
     """Mean of `a - b` on the same examples; see `paired_differences`."""
@@ -145,7 +145,7 @@ def paired_difference(
 
 
 def paired_differences(
-    a: ArrayLike, b: ArrayLike, groups: ArrayLike | Groups, weights: ArrayLike | None = None, level: Number = 0.95,
+    a: ArrayLike, b: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: Number = 0.95,
     bounds: Bounds | None = None,
 ) -> list[Estimate]:  # fmt: skip
     """Means of the rows of `a - b`, (k, n) each, or one row for all; the examples are the same on both sides.

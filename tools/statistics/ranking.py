@@ -18,12 +18,12 @@ from tools.statistics.estimate import (
 )
 
 
-def auroc(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike | Groups, level: Number = 0.95) -> Estimate:
+def auroc(scores: ArrayLike, labels: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Probability that a positive scores above a negative; see `aurocs`."""
     return aurocs(np.asarray(scores, dtype=np.float64)[None], labels, groups, level)[0]
 
 
-def aurocs(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike | Groups, level: Number = 0.95) -> list[Estimate]:
+def aurocs(scores: ArrayLike, labels: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """Probabilities that a positive scores above a negative (ties count one half), for rows of `scores` (k, n).
 
     The error is that of DeLong, DeLong and Clarke-Pearson (1988), summed within groups, which may hold both classes

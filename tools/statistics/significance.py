@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tools.statistics import gaffke, skewed
-from tools.statistics.estimate import RARE, Array, Bounds, Groups, Number, Test, finite
+from tools.statistics.estimate import RARE, Array, Bounds, Groups, Labels, Number, Test, finite
 from tools.statistics.means import linearised, summed, within
 
 SIGNS: Bounds = (-1.0, 1.0)
 
 
 def test_exceeds(
-    differences: ArrayLike, groups: ArrayLike | Groups, bound: Number = 0.0, weights: ArrayLike | None = None,
+    differences: ArrayLike, groups: Labels, bound: Number = 0.0, weights: ArrayLike | None = None,
     bounds: Bounds | None = None,
 ) -> Test:  # fmt: skip
     """Evidence that the mean is above `bound`: p value of "it is at most `bound`".
@@ -58,7 +58,7 @@ def unseen(groups: int) -> float:
 
 
 def test_less(
-    differences: ArrayLike, groups: ArrayLike | Groups, bound: Number = 0.0, weights: ArrayLike | None = None,
+    differences: ArrayLike, groups: Labels, bound: Number = 0.0, weights: ArrayLike | None = None,
     bounds: Bounds | None = None,
 ) -> Test:  # fmt: skip
     """Evidence that the mean is below `bound`: p value of "it is at least `bound`". See `test_exceeds`."""
@@ -67,7 +67,7 @@ def test_less(
 
 
 def test_equivalent(
-    differences: ArrayLike, groups: ArrayLike | Groups, bound: Number, weights: ArrayLike | None = None,
+    differences: ArrayLike, groups: Labels, bound: Number, weights: ArrayLike | None = None,
     bounds: Bounds | None = None,
 ) -> Test:  # fmt: skip
     """Evidence that the mean lies within -bound and bound: the larger p value of two one-sided tests (Schuirmann 1987).
@@ -84,7 +84,7 @@ def test_equivalent(
 
 
 def test_difference_between(
-    a: ArrayLike, groups_a: ArrayLike | Groups, b: ArrayLike, groups_b: ArrayLike | Groups, bound: Number = 0.0,
+    a: ArrayLike, groups_a: Labels, b: ArrayLike, groups_b: Labels, bound: Number = 0.0,
     bounds: Bounds | None = None,
 ) -> Test:  # fmt: skip
     """Evidence that the mean of `a` exceeds that of `b`, on other examples, by more than `bound`.
