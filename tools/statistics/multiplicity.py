@@ -31,6 +31,7 @@ def holm(p_values: ArrayLike) -> Array:
 
 def hommel(p_values: ArrayLike) -> Array:
     """P values adjusted by Hommel's method (1988): sharper than Holm's, for independent or positively dependent tests."""
+    from statsmodels.stats.multitest import multipletests
 
     p = _finite(p_values)
     return np.asarray(multipletests(p, method="hommel")[1], dtype=np.float64) if len(p) else p
