@@ -123,8 +123,8 @@ def test_an_old_database_is_sound_after_it_was_opened_and_its_texts_refer_to_the
     references = [part.partition("}}")[0] for part in text.split("{{")[1:]]
     assert [resolve(r, record.measurements_of).measurement.value for r in references[:2]] == [0.2, 0.0]
     assert (references[0].startswith("E1.accuracy.n["), references[2]) == (True, "E9.x[q]")
-    settled, still = record.predictions()
-    assert [m.value for m in record.measurements_of("E1") if m.fits(settled.metric)] == [0.2]
-    assert still.metric == "accuracy[task=t]"
+    settled, still = (r["metric"] for r in store.rows("SELECT metric FROM predictions_of_0_1 ORDER BY handle"))
+    assert [m.value for m in record.measurements_of("E1") if m.fits(settled)] == [0.2]
+    assert still == "accuracy[task=t]"
     assert [m.place.anchor for m in record.measurements_of("E1")] == ["-1", "-1", "-1", ""]
     assert [r["block"] for r in store.select({"part": {"=": "mlp.out"}, "block": {">": 0}}, ["block"])] == [1, 2]
