@@ -51,7 +51,9 @@ def tested(record: RunRecord, finding: Finding) -> Tested:
         if m.name == "effect":
             by_how.setdefault(m.intervention, []).append(m)
     kind = kinds().get(finding.statement.kind)
-    pick = max if kind is not None and kind.stays else min  # what comes nearest to the bound of a small effect is the largest
+    pick = (
+        max if kind is not None and kind.stays else min
+    )  # what comes nearest to the bound of a small effect is the largest
     effects = tuple(pick(group, key=lambda m: abs(m.value)) for group in by_how.values())
     return Tested(finding, statement_words(finding.statement), effects, tuple(rows))
 
@@ -63,9 +65,13 @@ def effect_words(t: Tested) -> list[tuple[Measurement, str, str]]:
     ]
 
 
-def beside(m: Measurement) -> str:
-    """The control beside an effect: its value and what it is."""
-    return f"{value_text(m.control.value, m.unit)}: {m.control.kind}" if m.control else ""
+def controls(t: Tested) -> str:
+    """The controls beside the effects, in their order: '39%, 15%: a random vector of the same norm'."""
+    by_kind: dict[str, list[str]] = {}
+    for m in t.effects:
+        if m.control is not None:
+            by_kind.setdefault(m.control.kind, []).append(value_text(m.control.value, m.unit))
+    return "; ".join(f"{', '.join(dict.fromkeys(values))}: {kind}" for kind, values in by_kind.items())
 
 
 def statement_words(s: Statement) -> str:
