@@ -89,7 +89,9 @@ def _patching(args: Args, ctx: Context) -> Outcome:
     check_size(len(targets), "components", 4096)
     block = next((c for c in targets if c.part == "block"), None)
     if block:
-        raise ToolInputError(f"components: a first-order effect of {block} would count twice; name its attn.out and mlp.out")
+        raise ToolInputError(
+            f"components: a first-order effect of {block} would count twice; name its attn.out and mlp.out"
+        )
     base = np.full(len(receivers), np.nan)
     effects = np.zeros((len(targets), len(receivers)))
     for batch in microbatches(subject, receivers, ctx.max_tokens):

@@ -9,15 +9,15 @@ from benchmarks.claims.worlds import Worlds
 
 TYPED = (
     "0.97", ".97", "97%", "97 %", "97 percent", "ninety-seven percent", "nine out of ten", "nine in ten of them", "two thirds",
-    "three quarters", "half of them", "0,97", "1e-5", "n = 128", "1,000", "９７％", "٩٧", "½", "¾", "1/3", "tenfold", "10x", "fourfold",
-    "a factor of three", "twice that", "a dozen", "a hundred", "p < .001", "-2.5 logits", "'0.97'", "`97%`", "“97 percent”",
-    "0.97's worth", "it's 0.97 and it's so", "zero point nine seven", "point nine", "nought point nine", "one in twenty", "one in two",
-    "one out of ten", "a fifth", "head 0.97", "heads 0.97", "block 97%", "about 1.0", "score:value=0.97", "E1 says 97", "97/100",
+    "three quarters", "half of them", "0,97", "1e-5", "n = 128", "1,000", "９７％", "٩٧", "½", "¾", "1/3", "tenfold", "10x",
+    "fourfold",     "a factor of three", "twice that", "a dozen", "a hundred", "p < .001", "-2.5 logits", "'0.97'", "`97%`", "“97 percent”",
+    "0.97's worth", "it's 0.97 and it's so", "zero point nine seven", "point nine", "nought point nine", "one in twenty",
+    "one in two",     "one out of ten", "a fifth", "head 0.97", "heads 0.97", "block 97%", "about 1.0", "score:value=0.97", "E1 says 97", "97/100",
     "per cent: 97", "minus three", "sixty-four", "a score of nine", "②", "Ⅳ", "0x61", "2**3", "5e-1", "6σ", "+3", "1.5e3", "%",
     "seven tenths", "a third", "thrice", "decoder.0.97", "a 3rd", "the 64 examples", "three-fold", "hundredfold",
 )  # fmt: skip
 TEMPLATES = ("Accuracy is {}.", "It falls to {} without it.", "We see {} here.", "Clearly {}, as expected.")
-FIELDS = ("note", "hypothesis", "claim", "retract", "finish", "rephrase", "task")
+FIELDS = ("note", "hypothesis", "claim", "retract", "finish", "rephrase")
 
 
 def typed(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
@@ -32,7 +32,6 @@ def typed(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
 
         def call(said: str, field: str = field, template: str = template) -> tuple[str, dict[str, object]]:
             text = template.format(said)
-            letters = "abcdefghijklmnop"
             return {
                 "note": ("note", {"text": text}),
                 "hypothesis": ("hypothesis", {"statement": text}),
@@ -40,11 +39,9 @@ def typed(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
                 "claim": ("claim", {"finding": "F1", "interpretation": text}),
                 "retract": ("retract", {"finding": "F1", "reason": text}),
                 "finish": ("finish", {"answer": "found", "words": text}),
-                "task": ("make_task", {"name": "own", "description": text, "answers": [" a"] * 16,
-                                       "prompts": [f"{a} {b} ?" for a in letters[:4] for b in letters[:4]]}),
             }[field]  # fmt: skip
 
-        reference = "{{E1.accuracy[task=" + w.task + "]}}" if field != "task" else "good"
+        reference = "{{E1.accuracy[task=" + w.task + "]}}"
         if field == "rephrase":
             before = (one(("loss", {"tasks": [w.task]}), ("hypothesis", {"statement": "It copies."})),)
         tool, wrong = call(number)

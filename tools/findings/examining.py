@@ -36,7 +36,7 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
         examples = [e for e in twins if e.twin is not None and e.foil is not None]
     if not examples:
         raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
-    return Bench(ctx, statement, chosen, examples, sample.reused)
+    return Bench(ctx, statement, chosen, examples)
 
 
 def examine(statement: Statement, ctx: Context) -> Outcome:
@@ -137,7 +137,6 @@ def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, 
     """P values of the ways in which the whole statement can turn out not to be so."""
     n, groups = len(bench.examples), len(set(bench.groups))
     values = {
-        **({"reused": 1.0} if bench.reused else {}),
         "p_contradicted": p_contradicted(contrasts),
         "p_absent": p_absent(contrasts),
     }
