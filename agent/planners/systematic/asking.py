@@ -20,7 +20,7 @@ HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
 MOST_HEADS = 4
 WORDS = {
     "right": "the right answer", "right_form": "something of the right form", "from_prompt": "something out of the prompt",
-    "from_line": "the answer of a worked line", "off_by_one": "a number that is one off", "commonest": "the answer it gives most",
+    "from_line": "the answer of a worked line", "off_by_one": "a neighbour of the right number", "commonest": "the answer it gives most",
 }  # fmt: skip
 LEAST_SCORE = 0.25  # share of attention beyond an even spread
 MOST_COMPARED = 4
@@ -69,6 +69,10 @@ def _matching_heads(desk: Desk, task: str, words: str, score: str, label: str) -
         f"Which heads are {words} heads? On random tokens said twice, whatever tasks the model can do.",
         [("attention", {"examples": desk.screen})],
     )
+    if seen.status == "rejected":  # a small vocabulary or context
+        (seen,) = yield from ask(
+            "The same with shorter sequences.", [("attention", {"length": 5, "examples": desk.screen})]
+        )
     beyond = sorted(
         ((m.control.difference or 0.0, m) for m in seen.measurements if m.name == score and m.component and m.control),
         key=lambda pair: -pair[0],
@@ -76,7 +80,7 @@ def _matching_heads(desk: Desk, task: str, words: str, score: str, label: str) -
     found = [m.component or "" for share, m in beyond[:MOST_HEADS] if share >= LEAST_SCORE]
     if beyond and not found:
         text = (
-            f"By their score on random tokens said twice there are no {words} heads: the strongest has "
+            f"By their score on repeated random tokens there are no {words} heads: the strongest has "
             f"{reference(seen, beyond[0][1])}."
         )
         yield from ask("There is none: say so.", [("note", {"text": text, "experiments": [seen.handle]})])

@@ -20,7 +20,7 @@ SAYS = {
     "jointly_necessary": "{place} are necessary together for {task}.",
     "not_needed": "{place} is not needed for {task}.",
     "carries": "{place} carries what decides the answer to {task}.",
-    "attends": "{place} has the head's attention for {task}.",
+    "attends": "{place} has more weight than attention has elsewhere, for {task}.",
     "matches": "{place} attends by identity.",
     "readable": "The answer to {task} can be read from {place} on.",
     "differs": "{place} matters more for {task} than for {other}.",
