@@ -75,7 +75,7 @@ def test_no_text_is_cut_and_no_node_overlaps_another(store, make):
     for text in figure.axes[0].texts:
         box = text.get_window_extent(renderer)
         if text.get_text():
-            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text.get_text()  # noqa: PT018
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text.get_text()
     for n in found.nodes:
         inside = next(t for t in figure.axes[0].texts if t.get_text() and t.get_position() == (n.x, n.y)).get_window_extent(renderer)
         assert inside.width <= n.width * figure.dpi

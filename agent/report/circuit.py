@@ -99,10 +99,17 @@ def _nodes(findings: Iterable[Tested]) -> list[Node]:
     for t in sorted(findings, key=lambda t: ROLES.index(_role(t))):
         role = _role(t)
         for place in _places(t):
-            if place.part in ("logits", "final") or place.key or place in found or (role == "spared" and _known(found, place)):
+            if (
+                place.part in ("logits", "final")
+                or place.key
+                or place in found
+                or (role == "spared" and _known(found, place))
+            ):
                 continue
             joint = t.finding.statement.kind == "jointly_necessary" and len(t.finding.statement.members) > 1
-            effect = min(t.effects, key=lambda m: abs(m.value)) if t.effects and role in ("needed", "suppresses") else None
+            effect = (
+                min(t.effects, key=lambda m: abs(m.value)) if t.effects and role in ("needed", "suppresses") else None
+            )
             value = compact_text(effect) if effect is not None else ""
             lines = (_name(place), *filter(None, (f"together {value}" if joint and value else value,)))
             found[place] = Node(place, role, lines)
@@ -122,7 +129,9 @@ def _name(c: Component) -> str:
     if c.units and unit:
         return f"{unit if len(c.units) == 1 else PARTS[c.part].units} {','.join(map(str, c.units))}"
     sublayer = c.part.partition(".")[0]
-    return {"mlp": "MLP", "attn": "attention", "block": "whole block", "cross": "cross-attention"}.get(sublayer, "stream")
+    return {"mlp": "MLP", "attn": "attention", "block": "whole block", "cross": "cross-attention"}.get(
+        sublayer, "stream"
+    )
 
 
 def _block(c: Component) -> float:
@@ -139,7 +148,9 @@ def _row_name(row: float) -> str:
 def _laid_out(task: str, nodes: Sequence[Node], findings: Sequence[Tested], left_out: int) -> Circuit:
     anchors = sorted({n.place.anchor for n in nodes}, key=_anchor_order)
     levels = sorted({_block(n.place) for n in nodes})
-    cells = {(a, r): [n for n in nodes if n.place.anchor == a and _block(n.place) == r] for a in anchors for r in levels}
+    cells = {
+        (a, r): [n for n in nodes if n.place.anchor == a and _block(n.place) == r] for a in anchors for r in levels
+    }
     widths = {a: max([CHARACTER * len(_column_name(a)) + 0.2, *(_cell(cells[a, r]) for r in levels)]) for a in anchors}
     left = 0.9
     middles: dict[str, float] = {}

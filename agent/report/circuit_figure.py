@@ -32,7 +32,9 @@ def figure_of(circuit: Circuit) -> Any:
         axes.text(0.12, y, name, fontsize=8, color=GREY, va="center")
     for name, x in circuit.columns:
         axes.text(x, 0.28, label(name, 40), fontsize=8, ha="center", va="center")
-        axes.plot([x, x], [0.44, circuit.rows[-1][1] + 0.4], color="#EEEEEE", linewidth=6, zorder=0, solid_capstyle="round")
+        axes.plot(
+            [x, x], [0.44, circuit.rows[-1][1] + 0.4], color="#EEEEEE", linewidth=6, zorder=0, solid_capstyle="round"
+        )
     top = circuit.rows[-1][1] + 0.86
     axes.text(circuit.columns[-1][1], top, ANSWER, fontsize=8, ha="center", va="center", bbox=_box("white", "black"))
     for e in circuit.edges:

@@ -209,9 +209,7 @@ def _bars(_figure: Any, axes: Any, plot: Plot) -> None:
     if plot.reference is not None:
         axes.axhline(plot.reference.measurement.value, color=GREY, linewidth=1, linestyle="--", label="intact")
     turned = sum(map(len, plot.columns)) > 60
-    axes.set_xticks(
-        places, [label(c, 40) for c in plot.columns], **({"rotation": 30, "ha": "right"} if turned else {})
-    )
+    axes.set_xticks(places, [label(c, 40) for c in plot.columns], **({"rotation": 30, "ha": "right"} if turned else {}))
     _value_axis(axes, plot)
     axes.set_xlabel(plot.column_name)
     axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.24), ncols=4)
