@@ -64,7 +64,10 @@ def easier(spec: str) -> tuple[str, ...]:
     family = families().get(name)
     if family is None:
         return ()
-    given = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    given: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, _, value = part.partition("=")
+        given[key.strip()] = value.strip()
     out: list[str] = []
     for option, values in EASIEST.items():
         if option not in family.options.model_fields or option in given:
