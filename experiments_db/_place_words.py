@@ -33,6 +33,8 @@ def numbers(values: Sequence[int]) -> str:
 
 def _of_anchor(text: str, roles: Mapping[str, str]) -> str:
     anchor = parse_anchor(text)
+    if str(anchor) in roles:
+        return roles[str(anchor)]
     if anchor.position is not None:
         if anchor.position >= 0:
             return f"position {anchor.position}"

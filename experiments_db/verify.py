@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 _UNREADABLE = (ValueError, TypeError, RecursionError)  # what a text that was tampered with can make a parser say
 _ITEM_BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1}
 _MAX_AXES = 64  # what NumPy can hold
+_ASSERTED = {
+    "Finding": (Finding, "F"),
+    "Claim": (Claim, "C"),
+    "Question": (Question, "Q"),
+    "Conclusion": (Conclusion, ""),
+}
 
 
 def problems(store: "Store") -> list[str]:
@@ -87,10 +94,15 @@ def _unreadable(store: "Store") -> Iterator[str]:
     for r in _each(store, "SELECT * FROM hypotheses"):  # the store reads the latest ones only
         if not _holds(lambda r=r: bool(_revision(r))):
             yield f"hypotheses of {r['run']}: revision {r['revision']} of {r['handle']} cannot be read"
-    kinds = {k.__name__: k for k in (Finding, Claim, Question, Conclusion)}
     for r in _each(store, "SELECT * FROM assertions"):
-        if not _holds(lambda r=r: bool(kinds[r["kind"]].model_validate_json(r["body"]))):
+        if not _holds(lambda r=r: _is_assertion(r)):
             yield f"assertions of {r['run']}: revision {r['revision']} of {r['handle']} cannot be read"
+    for what, group in (("revisions of {handle}", "run, handle"), ("{kind}s", "run, kind")):
+        number = "revision" if "revision" in what else "CAST(substr(handle, 2) AS INTEGER)"
+        sql = f"SELECT run, kind, handle, min({number}) AS first, max({number}) AS last, count(DISTINCT {number}) AS n"
+        for r in store.rows(f"{sql} FROM assertions GROUP BY {group}"):
+            if (r["first"], r["last"]) != (1, r["n"]) and (r["kind"] != "Conclusion" or "revision" in what):
+                yield f"assertions of {r['run']}: {what.format(**r)} have gaps"
     readers = (store.run, store.events, store.experiments, store.notes, store.task_data)
     for name in store.runs():
         for read in readers:
@@ -98,6 +110,16 @@ def _unreadable(store: "Store") -> Iterator[str]:
                 read(name)
             except _UNREADABLE as error:
                 yield f"{read.__name__} of {name} cannot be read: {_first(error)}"
+
+
+def _is_assertion(r: dict[str, Any]) -> bool:
+    """Whether a row is a record of its kind under a handle of its kind."""
+    if r["kind"] not in _ASSERTED:
+        return False
+    record, letter = _ASSERTED[r["kind"]]
+    made = record.model_validate_json(r["body"])
+    fits = re.fullmatch(f"{letter}[1-9][0-9]{{0,8}}" if letter else "conclusion", r["handle"]) is not None
+    return fits and getattr(made, "handle", r["handle"]) == r["handle"]
 
 
 def _revision(r: dict[str, Any]) -> Hypothesis:

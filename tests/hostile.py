@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from experiments_db.places import join_coordinates
 from experiments_db.findings import Claim, Conclusion, Finding, Question, Statement
 from experiments_db.records import Array, Axis, Experiment, Hypothesis, Measurement, Note, Result, Run
 from experiments_db.store import Store

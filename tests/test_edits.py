@@ -11,7 +11,6 @@ from torch.testing import assert_close
 
 from tools.engine import programs
 from tools.engine.sites import HEADED, Edit, Site, SiteError
-from tools.methods.interventions import units_of
 from tools.subjects import Inputs, Subject, SubjectError, wrap
 
 Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]
@@ -40,7 +39,7 @@ def test_putting_an_activation_back_where_it_was_changes_nothing(
         for head in heads:
             width = value.shape[-1] // 4
             part = value if head is None else value[..., head * width : (head + 1) * width]
-            for edit in (Edit(site, "set", part, None, units_of(head)), Edit(site, "set", part[:, [1, 4]], at, units_of(head))):
+            for edit in (Edit(site, "set", part, None, None if head is None else (head,)), Edit(site, "set", part[:, [1, 4]], at, None if head is None else (head,))):
                 assert_close(subject.run(inputs, edits=[edit]).logits, clean.logits, atol=1e-5, rtol=0)
 
 
@@ -80,7 +79,7 @@ def test_zeroing_an_input_of_a_projection_is_zeroing_its_weights(
             width = columns.shape[0] // 4
             head, channels = 3, slice(3 * width, 4 * width)
         columns[channels] = 0
-        edit = Edit(Site(stack, 1, kind), "scale", torch.zeros(()), units=units_of(head))
+        edit = Edit(Site(stack, 1, kind), "scale", torch.zeros(()), units=None if head is None else (head,))
         assert_close(subject.run(inputs, edits=[edit]).logits, model(**inputs.fields).logits, atol=1e-5, rtol=1e-5)
 
 
@@ -146,7 +145,7 @@ def test_an_edit_changes_a_copy() -> None:
     before = h.clone()
     for positions in (None, torch.tensor([[1], [2]])):
         for head in (None, 1):
-            Edit(Site("decoder", 0, "attn.z"), "scale", torch.zeros(()), positions, units_of(head)).apply(h, 4)
+            Edit(Site("decoder", 0, "attn.z"), "scale", torch.zeros(()), positions, None if head is None else (head,)).apply(h, 4)
     assert torch.equal(h, before)
 
 

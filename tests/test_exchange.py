@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from findings_made import typical
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ RUNS = [
     "20261121-071757-find-where-addition-happens-in-demo",
     "20261121-072357-find-the-heads-that-recall-who-has-which",  # has a task of its own
     "20261121-072941-find-where-addition-happens",
+    "typical",  # has findings
 ]
 WITH_TASK = RUNS[1]
 METADATA = ROOT / "docs" / "datasette.json"
@@ -66,9 +68,11 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the curated database; the recording itself must never change."""
+    """A copy of the curated database with a run that has findings; the recording itself must never change."""
     before = hashlib.sha256(CURATED.read_bytes()).hexdigest()
-    yield Path(shutil.copy(CURATED, tmp_path_factory.mktemp("source") / "experiments.db"))
+    copied = Path(shutil.copy(CURATED, tmp_path_factory.mktemp("source") / "experiments.db"))
+    typical(Store(copied))
+    yield copied
     assert hashlib.sha256(CURATED.read_bytes()).hexdigest() == before
 
 
@@ -155,9 +159,11 @@ def read(store, run):
         store.run(run),
         store.events(run),
         store.notes(run),
-        store.claims(run),
+        store.questions(run),
         store.hypotheses(run),
-        store.predictions(run),
+        store.findings(run),
+        store.claims(run),
+        store.conclusion(run),
     ]
     rows = store.experiments(run)
     results = [(r.handle, r.experiment, r.cached, r.seq, r.why, store.result(r.result_id)) for r in rows]
@@ -200,9 +206,9 @@ def test_every_row_of_a_run_is_in_the_file_and_no_local_number(lines, source):
             - {"_sqlite_migrations", "sqlite_sequence"}
         )
         events = db.execute("SELECT count(*) FROM events WHERE run = ?", [WITH_TASK]).fetchone()[0]
-    by_table = {}
+    by_table = {t: [] for t in lines[0]["rows"]}
     for row in lines[1:]:
-        by_table.setdefault(row["table"], []).append(row)
+        by_table[row["table"]].append(row)
     assert {t: len(rows) for t, rows in by_table.items()} == lines[0]["rows"]
     assert len(by_table["events"]) == events
     assert [r["id"] for r in by_table["results"]] == list(range(1, 1 + len(by_table["results"])))
@@ -256,7 +262,7 @@ def test_a_run_that_is_there_already_is_left_alone(lab, source, lines):
     [
         ("UPDATE notes SET text = 'other'", "notes"),
         ("UPDATE runs SET goal = 'other'", "runs"),
-        ("DELETE FROM claims", "claims"),
+        (f"INSERT INTO assertions VALUES ('{WITH_TASK}', 'Conclusion', 'conclusion', 1, '{{\"answer\":\"found\"}}', 1)", "assertions"),
         ("UPDATE results SET wall_seconds = 77", "results"),
     ],
 )
@@ -361,7 +367,6 @@ TAMPERED = {
     "an answer": (lambda x: one(x, "results", "text", lambda v: v + "."), "result 1: its content"),
     "a status": (lambda x: one(x, "results", "status", lambda v: "fine"), "result 1: its content"),
     "a lost event": (lambda x: drop(x, "events", 3), "events of .* gaps"),
-    "a lost claim": (lambda x: drop(x, "claims"), "claims of .* gaps"),
     "a lost array": (lambda x: drop(x, "arrays"), "refers to a missing arrays"),
     "a lost experiment": (lambda x: drop(x, "experiments"), "refers to a missing experiments"),
     "a lost measurement": (lambda x: drop(x, "measurements"), "result 1: its content"),
@@ -374,10 +379,21 @@ TAMPERED = {
     "an axis": (lambda x: one(x, "result_arrays", "axes", lambda v: '[{"nome":1}]'), "axes of array 0 cannot be read"),
     "a payload": (lambda x: one(x, "events", "payload", lambda v: "{"), "events of .* cannot be read"),
     "a run's status": (lambda x: one(x, "runs", "status", lambda v: "odd"), "run of .* cannot be read: status"),
+}
+FINDINGS = {
+    "a lost finding": (lambda x: one(x, "assertions", "handle", lambda v: "F99"), "assertions of .* cannot be read"),
+    "a lost question": (lambda x: drop(x, "assertions"), "assertions of typical: Questions have gaps"),
+    "a lost revision": (lambda x: drop(x, "assertions", 3), "assertions of typical: revisions of F1 have gaps"),
     "a probability": (
-        lambda x: one(x, "predictions", "probability", lambda v: 1.5),
-        "predictions of .* cannot be read",
+        lambda x: one(x, "assertions", "body", lambda v: v.replace('"probability":0.9', '"probability":1.5'), 3),
+        "assertions of .* cannot be read",
     ),
+    "a fate": (
+        lambda x: one(x, "assertions", "body", lambda v: v.replace('"fate":"confirmed"', '"fate":"proven"'), 4),
+        "assertions of .* cannot be read",
+    ),
+    "a handle with more in it": (lambda x: one(x, "assertions", "handle", lambda v: v + "<b>"), "cannot be read"),
+    "a kind": (lambda x: one(x, "assertions", "kind", lambda v: "Proof"), "cannot be read"),
 }
 
 
@@ -387,6 +403,17 @@ def test_a_file_that_was_tampered_with_is_refused(lab, lines, what):
     changed = copy.deepcopy(lines)
     change(changed)
     assert changed != lines
+    lab.refuses(lab.file(changed), says)
+
+
+@pytest.mark.parametrize("what", FINDINGS)
+def test_findings_that_were_tampered_with_are_refused(lab, source, what):
+    lab("export", "typical", "--db", source, "--out", lab.folder / "sound.jsonl")
+    sound = [json.loads(line) for line in (lab.folder / "sound.jsonl").read_text().splitlines()]
+    change, says = FINDINGS[what]
+    changed = copy.deepcopy(sound)
+    change(changed)
+    assert changed != sound
     lab.refuses(lab.file(changed), says)
 
 
@@ -517,10 +544,12 @@ def test_whatever_stands_in_a_file_is_taken_over_soundly_or_refused_in_one_line(
 
 
 def test_a_file_from_before_a_column_was_added_is_taken_over(lab, lines):
-    older = [{k: v for k, v in r.items() if (r.get("table"), k) != ("claims", "role")} for r in lines]
+    older = [{k: v for k, v in r.items() if (r.get("table"), k) != ("claims_of_0_1", "role")} for r in lines]
     assert older != lines
     assert lab("import", lab.file(older), "--db", lab.db)[0] == 0
-    assert [c.role for c in Store(lab.db).claims(WITH_TASK)] == [None, None]
+    taken = Store(lab.db).rows("SELECT role FROM claims_of_0_1 WHERE run = ?", WITH_TASK)
+    assert taken
+    assert {r["role"] for r in taken} == {None}
 
 
 def test_a_column_that_a_later_version_added_travels_and_an_earlier_version_says_to_update(lab):
@@ -790,7 +819,7 @@ async def test_datasette_opens_every_table_and_view_and_knows_their_descriptions
     await ds.invoke_startup()
     shown = (await ds.client.get("/experiments.json")).json()
     views = {v["name"] for v in shown["views"]}
-    assert views == {"runs_view", "experiments_view", "measurements_view", "hypotheses_latest", "predictions_latest"}
+    assert views == {"runs_view", "experiments_view", "measurements_view", "hypotheses_latest", "assertions_latest", "findings_view"}
     described = metadata["databases"]["experiments"]["tables"]
     assert set(described) == views | {t["name"] for t in shown["tables"]}
     assert {t["name"] for t in shown["tables"] if t["hidden"]} == {n for n, d in described.items() if d.get("hidden")}

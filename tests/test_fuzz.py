@@ -105,6 +105,7 @@ def test_no_call_crashes_each_is_answered_and_the_store_verifies(broken, tmp_pat
         answered = [e.payload["call_id"] for e in events if e.kind == "answer"]
         assert answered == asked
         statuses += [e.payload["status"] for e in events if e.kind == "answer"]
+        assert not [e.payload["traceback"] for e in events if "traceback" in e.payload]  # no tool fell over
         left -= max(PER_TURN, len(asked))
     assert store.verify() == []
     assert statuses.count("ok") > (0.02 if broken else 0.1) * len(statuses)

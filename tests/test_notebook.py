@@ -34,13 +34,14 @@ TURNS = [
             ),
             scripts.call("loss", tasks=["larger"], examples=16),
             scripts.call("loss", tasks=["addition"], split="confirm", examples=16),
-            scripts.call("claim", kind="effect", text="It is 100% right.", experiments=["E1"], confidence=0.5),
-            scripts.call("claim", kind="localisation", text="Here.", sites=["decoder.0"], experiments=["E1"], confidence=0.5),
-            scripts.call("hypothesis", statement="S", status="supported"),
+            scripts.call("note", text="It is 100% right."),
+            scripts.call("claim", finding="F1", interpretation="Here."),
+            scripts.call("predict", experiment="E1"),
             scripts.call("note", text="See {{E1.speed}}."),
+            scripts.call("note", text="Kept."),
         ],
     },
-    {"text": "", "calls": [scripts.call("finish", answer="unclear", conclusion="Done.")]},
+    {"text": "", "calls": [scripts.call("finish", answer="unclear", words="Done.")]},
 ]
 
 
@@ -86,7 +87,7 @@ def test_a_task_made_in_a_run_can_be_used_at_once_and_is_kept(answers):
 def test_what_discipline_forbids_is_refused_with_the_way_to_do_it(answers):
     record, texts, statuses = answers
     assert statuses[9:14] == ["rejected"] * 5
-    for text, says in zip(texts[9:14], ("use predict first", "typed by hand", "needs a role", "needs evidence_for", "has no 'speed'"), strict=True):
+    for text, says in zip(texts[9:14], ("split: unknown argument", "typed by hand", "there is no 'F1'", "E1 is layer_program", "has no 'speed'"), strict=True):
         assert says in text
     assert "it could be {{E" in texts[10]
     assert ".accuracy[task=" in texts[10]
@@ -97,4 +98,5 @@ def test_the_notebook_has_a_line_for_everything_on_record(answers):
     record, _, _ = answers
     text = notebook_text(record)
     assert "E1 layer_program" in text
-    assert "N1 Done." in text
+    assert "N1 Kept." in text
+    assert "Q1 (open) try the notebook: no answer yet" in text

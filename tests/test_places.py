@@ -520,6 +520,12 @@ def test_every_place_can_be_said(place) -> None:
         assert all(str(u) in said for u in place.units[:1])
 
 
+def test_a_counted_position_is_called_by_its_role_where_that_is_known():
+    place = Component.parse("decoder.0.mlp.out@-2")
+    assert display(place).endswith("at position 2 from the end")
+    assert display(place, {"-2": "the second operand"}).endswith("at the second operand")
+
+
 def test_interventions_and_paths_are_said_in_plain_words() -> None:
     assert display(Intervention.parse("resample(donor)")) == "replaced by its value in another example"
     assert display(Intervention.parse("add(dir:truth~abcd, 4)")) == "with 4 times the direction truth added"

@@ -259,7 +259,7 @@ def test_a_branch_goes_on_from_a_turn_under_another_script_goal_and_budget_and_s
     assert all(e.cached for e in new[:3])
     assert [e.experiment.args["tasks"] for e in new[3:]] == [["agreement"]]
     assert [h.handle for h in store.hypotheses(made)] == ["H1"]
-    assert store.predictions(made) == []
+    assert store.findings(made) == []
     assert store.run(made).status == "finished"
     assert store.verify() == []
     text = (parent / "t" / made / "report.md").read_text()

@@ -6,9 +6,11 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import chromium, curated_and_hostile, serving
+from findings_made import Investigation
 
 from agent.review.__main__ import main
-from experiments_db.records import Claim, Experiment, Measurement, Note, Result, Run
+from experiments_db.findings import Claim
+from experiments_db.records import Note, Run
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def page(window):
 def test_a_reader_clicks_from_the_list_of_runs_to_an_experiment_and_on_to_the_next(page, site, addition):
     page.goto(site)
     page.locator(f"a[href='/runs/{addition}/report']").click()
-    assert page.locator(".verdict").inner_text().startswith("Found.")
+    assert page.locator(".verdict strong").first.is_visible()
     for tab in ("Hypotheses", "Timeline", "Experiments"):
         page.get_by_role("navigation", name="Run").get_by_role("link", name=tab).click()
         assert page.locator("[aria-current=page]").inner_text() == tab
@@ -224,7 +226,7 @@ def test_the_exported_file_works_from_disk_without_a_network(window, store, addi
     page.on("pageerror", lambda e: problems.append(str(e)))
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.goto(file.as_uri())
-    assert page.locator(".verdict").inner_text().startswith("Found.")
+    assert page.locator(".verdict strong").first.is_visible()
     number = page.locator("#C3 a.number").first
     title = number.get_attribute("title")
     number.click()
@@ -308,15 +310,13 @@ def test_the_theme_can_be_changed_and_is_kept(page, site, addition):
     assert before != after == page.evaluate(ground)
 
 
-def test_a_claim_added_to_a_run_under_way_reaches_an_open_report(page, site, store):
-    store.put_run(Run(name="claiming", goal="is it shown?", subject="demo", planner="scripted", settings={"seed": 0}))
-    page.goto(f"{site}/runs/claiming/report")
-    asked = Experiment(tool="loss", args={"tasks": ["addition"]}, subject="s", seed=0, dtype="float32", code="c")
-    measured = Measurement(name="accuracy", value=0.75, unit="share of examples", n=8, low=0.5, high=0.9)
-    result = store.put_result(asked, Result(status="ok", text="measured", measurements=(measured,)))
-    store.link_experiment("claiming", asked.id, result, cached=False, seq=1)
-    store.put_entry("claiming", 1, Claim(kind="behaviour", text="It is {{E1.accuracy}}.", experiments=("E1",), confidence=0.8))
-    store.put_event("claiming", "turn", {"calls": [], "text": "", "usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}, "minutes": 0})
-    claim = page.locator("#C1")
-    claim.wait_for(timeout=10_000)
-    assert "75% (95% interval 50% to 90%, n=8)" in claim.inner_text()
+def test_a_finding_confirmed_in_a_run_under_way_reaches_an_open_report(page, site, store):
+    under_way = Investigation(store, "confirming")
+    page.goto(f"{site}/runs/confirming/report")
+    f = under_way.confirmed("necessary", "decoder.0.mlp.out@answer", 0.6)
+    store.put_entry("confirming", 1, Claim(finding=f.handle, interpretation="It may add."))
+    store.put_event("confirming", "turn", {"calls": [], "text": "", "usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}, "minutes": 0})
+    page.locator("#F1").wait_for(timeout=10_000)
+    assert "60% [52%, 68%]" in page.locator("#F1").inner_text()
+    assert "It may add." in page.locator("#C1").inner_text()
+    assert "Necessary for addition" in page.locator(".verdict").inner_text()

@@ -24,6 +24,7 @@ from tools.tasks import (
     to_records,
 )
 from tools.tasks.task import Example
+from tools.tasks.words import NOUNS
 
 N = 150
 
@@ -76,6 +77,8 @@ def test_the_problems_of_a_small_task_are_all_found_and_counted():
         sample = get_task("addition:digits=1x1").sample(split, 128)
         assert sample.groups == len(sample.examples)
         assert {e.group for e in sample.examples} == {f"{a}+{b}" for a, b in sums if arithmetic.side("+", a, b) == split}
+        pairs = {(a, b) for a in NOUNS for b in NOUNS if a != b and agreement.side(a, b) == split}
+        assert {e.group for e in get_task("agreement").examples(split, 999)} == {f"{a}/{b}" for a, b in pairs}
 
 
 @pytest.mark.parametrize("family", ["addition", "subtraction"])
@@ -260,6 +263,8 @@ def test_chance_is_what_the_best_guesser_without_content_gets():
     assert chance_level([example("a"), example("a"), example("b"), example("c")]) == 0.5
     assert chance_level([example("a"), example("b"), example("c"), example("d")], ("x", "y")) == 0.5
     assert chance_level([example(str(i), "1", "2", "3", "4") for i in range(8)]) == 0.25
+    wordings = [Example(f"p{i}", "a", group="one") for i in range(8)]
+    assert chance_level([*wordings, example("b"), example("c"), example("c")]) == 0.5
     with pytest.raises(ValueError, match="no examples"):
         chance_level([])
 

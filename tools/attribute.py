@@ -11,7 +11,7 @@ what a component does through later ones. Source: Nanda 2023, Attribution patchi
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -87,6 +87,11 @@ def _patching(args: Args, ctx: Context) -> Outcome:
     task, receivers = load_pairs(ctx, args.task, args.examples, among=args.among)
     targets = chosen_components(subject, args.components, receivers)
     check_size(len(targets), "components", 4096)
+    block = next((c for c in targets if c.part == "block"), None)
+    if block:
+        raise ToolInputError(
+            f"components: a first-order effect of {block} would count twice; name its attn.out and mlp.out"
+        )
     base = np.full(len(receivers), np.nan)
     effects = np.zeros((len(targets), len(receivers)))
     for batch in microbatches(subject, receivers, ctx.max_tokens):
@@ -94,7 +99,7 @@ def _patching(args: Args, ctx: Context) -> Outcome:
         effects[:, list(batch.indices)], base[list(batch.indices)] = found, margins
     donor, groups = donor_margin(ctx, receivers), groups_of(receivers)
     whole_gap(base, donor, task.name)
-    where = {**where_of(ctx, task, args.among), "intervention": str(TWIN)}
+    where: dict[str, Any] = {**where_of(ctx, task, args.among), "intervention": str(TWIN)}
     zero = Control(kind="no effect: the twin's activation is the clean one", value=0.0, n=len(receivers))
     estimates = recoveries(effects, donor - base, groups)
     measurements = [

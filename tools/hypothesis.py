@@ -66,7 +66,11 @@ def _check_tested(ctx: Context, args: Args, handle: str, old: Hypothesis | None)
     if old is None or not mine:
         return
     if args.statement is not None and args.statement != old.statement:
-        raise ToolInputError(f"{mine[0].handle} was predicted from {handle} as it is: open a new hypothesis for other words")
+        raise ToolInputError(
+            f"{mine[0].handle} was predicted from {handle} as it is: open a new hypothesis for other words"
+        )
     if args.status in ("supported", "refuted") and any(f.settled for f in mine) and args.status != old.status:
         fates = ", ".join(f"{f.handle} {f.fate or 'open'}" for f in mine)
-        raise ToolInputError(f"{handle} is {old.status} by what its findings came to ({fates}); it can only be abandoned")
+        raise ToolInputError(
+            f"{handle} is {old.status} by what its findings came to ({fates}); it can only be abandoned"
+        )

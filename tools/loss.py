@@ -4,7 +4,7 @@ the answer, margin over the foil, and the change of each against the intact mode
 Use it first: whether the intact model can do the task at all comes before any question about where.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -50,7 +50,8 @@ def run(args: Args, ctx: Context) -> Outcome:
         scores, _ = score(
             ctx.subject, examples, lambda _, v=variants: v, choices=task.choices, max_tokens=ctx.max_tokens
         )
-        where, groups = {**where_of(ctx, task, args.among), "program": program.label}, groups_of(examples)
+        where: dict[str, Any] = {**where_of(ctx, task, args.among), "program": program.label}
+        groups = groups_of(examples)
         if program.is_identity:
             made = score_measurements(scores[-1], groups, **where)
         else:

@@ -110,7 +110,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     measurements = [
         measured("accuracy", "share of examples", accuracy, program="intact", **base),
         _plain("chance", "share of examples", chance, groups, base),
-        _plain("size", "components; 0 is none found", len(found or ()), groups, where),
+        _plain("size", "components; 0 is none found", float(len(found or ())), groups, where),
     ]
     lines = [
         f"{args.goal} set for {task.name} among {len(parts)} candidates ({how}, {ctx.split}, n={len(examples)}): intact "

@@ -62,7 +62,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     twin = collect(random_twin(ctx.subject, ctx.seed), both, places, ctx.max_tokens)
     shuffled = np.random.default_rng(ctx.seed).permutation(y)
     groups = groups_of(scored)
-    where = {**where_of(ctx, task, args.among), "variant": f"{args.model} probe", "label": args.label}
+    where: dict[str, Any] = {**where_of(ctx, task, args.among), "variant": f"{args.model} probe", "label": args.label}
     name, unit = ("accuracy", "share of examples") if args.target == "class" else ("r2", "share of variance explained")
 
     def read(x: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""From a run's record to the benchmark's numbers: what was claimed, how it compares with what was planted."""
+"""From a run's record to the benchmark's numbers: what was confirmed, how it compares with what was planted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.planted.cases import BLOCKS, HEADS, Case
-from experiments_db.records import Claim
+from experiments_db.findings import Finding
+from experiments_db.places import Component
 
 
 @dataclass(frozen=True)
@@ -41,34 +42,32 @@ def positives(case: Case) -> frozenset[str]:
     return frozenset(c for name in case.truth for c in name.split("+"))
 
 
-def component_of(site: str) -> str | None:
-    """`decoder.3.attn.out` as 3.attn, `decoder.3.attn.z head 1` as 3.head.1; None for any other site."""
-    where, _, head = site.partition(" head ")
-    parts = where.split(".")
-    if len(parts) != 4:
-        return None
-    if parts[2:] == ["attn", "z"] and head:
-        return f"{parts[1]}.head.{head}"
-    return f"{parts[1]}.{parts[2]}" if parts[3] == "out" and parts[2] in ("attn", "mlp") else None
+def component_of(c: Component) -> str:
+    """`decoder.3.attn.out@answer` as 3.attn, `decoder.3.attn.z[1]@answer` as 3.head.1; any other place by its own text."""
+    if c.anchor in ("answer", "-1") and c.part == "attn.z" and len(c.units) == 1:
+        return f"{c.block}.head.{c.units[0]}"
+    whole = c.anchor in ("answer", "-1") and not c.units and c.part in ("attn.out", "mlp.out")
+    return f"{c.block}.{c.part.partition('.')[0]}" if whole else str(c)
 
 
-def claimed(claims: Iterable[Claim], case: Case) -> dict[str, float]:
-    """Necessity claims at the level at which the case is planted, with confidence.
+def claimed(findings: Iterable[Finding], case: Case) -> dict[str, float]:
+    """What confirmed findings say is needed, alone or together, at the level at which the case is planted, each with the
+    probability that it was predicted with.
 
-    A claim about single heads stands for their attention where heads are not planted; where they are, it replaces the
-    claim about the whole attention, which says less.
+    A finding about single heads stands for their attention where heads are not planted; where they are, it replaces the
+    one about the whole attention, which says less.
     """
     found: dict[str, float] = {}
-    for c in claims:
-        if c.kind != "localisation" or c.role not in ("necessary", "jointly_necessary"):
+    for f in findings:
+        if not f.stands or f.statement.kind not in ("necessary", "jointly_necessary"):
             continue
-        members = [component_of(s) or s for s in c.sites]
+        members = [component_of(c) for c in f.statement.members]
         if not case.heads:
             members = [f"{m.split('.')[0]}.attn" if ".head." in m else m for m in members]
-        together = c.role == "jointly_necessary"
+        together = f.statement.kind == "jointly_necessary"
         names = ["+".join(sorted(set(members)))] if together else sorted(set(members))
         for name in names:
-            found[name] = max(found.get(name, 0.0), c.confidence)
+            found[name] = max(found.get(name, 0.0), f.probability)
     if case.heads:
         (block,) = case.attention
         if any(f"{block}.head." in name for name in found):
@@ -110,7 +109,7 @@ class Row:
     sites: float
     auroc: float
     precision: float
-    false_claims: int
+    false_findings: int
     nulls: int
     not_found: float
     calibration: float
@@ -124,7 +123,7 @@ def summarise(method: str, results: Sequence[tuple[Case, Found]]) -> Row:
     """The table's line for a method.
 
     exact: cases with a mechanism of which every planted site, and nothing else, was named; sites: planted sites that were
-    named; false_claims: named sites or sets that are not planted, over all cases; not_found: nulls about which nothing was claimed.
+    named; false_findings: named sites or sets that are not planted, over all cases; not_found: nulls with nothing named.
     """
     real = [(c, f) for c, f in results if c.truth]
     nulls = [(c, f) for c, f in results if not c.truth]

@@ -113,7 +113,9 @@ def parse(text: str, n: int) -> tuple[str, LayerProgram]:
     """
     name, _, rest = text.strip().partition(" ")
     if name not in OPERATIONS:
-        raise ProgramError(f"{text!r} is no layer program: write one of {', '.join(OPERATIONS)} and blocks, as in skip 3")
+        raise ProgramError(
+            f"{text!r} is no layer program: write one of {', '.join(OPERATIONS)} and blocks, as in skip 3"
+        )
     times = re.search(r"\bx(\d{1,3})$", rest.strip()) if name == "repeat" else None
     listed = rest.strip().removesuffix(times[0]) if times else rest
     blocks: list[int] = []

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments_db.findings import Fate
 from tools import statistics
 from tools.statistics import Estimate
 
@@ -87,9 +86,9 @@ class Contrast:
         q = self.quantities[number]
         try:
             if self.against is None:
-                return statistics.mean(q.values, np.array(self.groups), bounds=q.bounds)
-            mine = statistics.mean(q.values, np.array(self.groups), bounds=q.bounds)
-            other = statistics.mean(self.against[0].values, np.array(self.against[1]), bounds=self.against[0].bounds)
+                return statistics.mean(q.values, self.groups, bounds=q.bounds)
+            mine = statistics.mean(q.values, self.groups, bounds=q.bounds)
+            other = statistics.mean(self.against[0].values, self.against[1], bounds=self.against[0].bounds)
         except statistics.Undefined:
             return None
         # Newcombe 1998: each side's own distance to its limit, joined by their root sum of squares
@@ -117,58 +116,21 @@ def _one(c: Contrast, q: Quantity, bound: float, *, above: bool) -> float:
     turned = None if q.bounds is None else (q.bounds if above else (-q.bounds[1], -q.bounds[0]))
     try:
         if c.against is None:
-            return statistics.test_exceeds(sign * q.values, np.array(c.groups), sign * bound, bounds=turned).p
-        other, own, groups = c.against[0].values, np.array(c.groups), np.array(c.against[1])
-        pair = (q.values, own, other, groups) if above else (other, groups, q.values, own)
+            return statistics.test_exceeds(sign * q.values, c.groups, sign * bound, bounds=turned).p
+        other, groups = c.against
+        pair = (q.values, c.groups, other.values, groups) if above else (other.values, groups, q.values, c.groups)
         return statistics.test_difference_between(*pair, sign * bound, bounds=q.bounds).p
     except statistics.Undefined:
         return 1.0
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the contrasts say together: p values for each way it can come out, and why it would not be confirmed."""
-
-    p: float
-    p_contradicted: float
-    p_absent: float
-    weakest: str
-
-    @classmethod
-    def of(cls, contrasts: Sequence[Contrast]) -> "Verdict":
-        """All contrasts must hold; one effect shown the other way, or shown to be absent, decides against them."""
-        effects = [c for c in contrasts if c.role == "effect"]
-        own = [c.p() for c in contrasts]
-        worst = contrasts[int(np.argmax(own))]
-        return cls(
-            max(own),
-            min(1.0, len(effects) * min(c.p_contradicted() for c in effects)),
-            min(1.0, len(effects) * min(c.p_absent() for c in effects)),
-            _why(worst),
-        )
-
-    def fate(self, confirmed: bool, threshold: float) -> tuple[Fate, str]:
-        """The fate where Holm's method has or has not let it pass at `threshold`, with the reason for an open one."""
-        if confirmed:
-            return "confirmed", ""
-        if self.p_contradicted <= threshold:
-            return "contradicted", ""
-        if self.p_absent <= threshold:
-            return "absent", ""
-        return "inconclusive", self.weakest
+def p_contradicted(contrasts: Sequence[Contrast]) -> float:
+    """P value for one of the effects being the other way than what must hold (Bonferroni over them)."""
+    found = [c.p_contradicted() for c in contrasts if c.role == "effect"]
+    return min(1.0, len(found) * min(found, default=1.0))
 
 
-def _why(c: Contrast) -> str:
-    """Why this contrast is not shown to hold."""
-    if c.role == "control":
-        return (
-            f"control as destructive: {c.words} is not shown"
-            if "random vector" in c.control
-            else f"{c.words} is not shown"
-        )
-    e = c.estimate()
-    if e is None:
-        return f"too few independent groups to test {c.words}"
-    if (c.must == "exceed" and e.value > c.bound) or (c.must != "exceed" and abs(e.value) < c.bound):
-        return f"{c.words} is uncertain: the interval reaches past the smallest effect that counts"
-    return f"{c.words} is {'smaller' if c.must == 'exceed' else 'larger'} than it has to be"
+def p_absent(contrasts: Sequence[Contrast]) -> float:
+    """P value for one of the effects, or differences from a control, being smaller than what counts (Bonferroni over them)."""
+    found = [c.p_absent() for c in contrasts if c.must == "exceed" and c.bound > 0]
+    return min(1.0, len(found) * min(found, default=1.0))

@@ -6,12 +6,10 @@ The same code measures on explore examples, for a first look, and on confirm exa
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
 from tools import statistics
-from tools.findings.contrast import Contrast
+from tools.findings.contrast import Contrast, p_absent, p_contradicted
 from tools.findings.kind import Bench, Kind, kind_of
 from tools.findings.sureness import features, probability
 from tools.methods.measuring import percent
@@ -76,12 +74,12 @@ def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:
     bounds = (0.0, 1.0) if kind.unit else bench.objective.bounds
     if not kind.stays and bounds is not None and statement.smallest >= bounds[1]:
         raise ToolInputError(
-            f"smallest: no effect ({kind.unit or statement.objective}) can be larger than {bounds[1]:g}, so it could never come true"
+            f"smallest: no effect ({kind.unit or statement.objective}) can be larger than {bounds[1]:g}, so it cannot come true"
         )
 
 
 def _intact(kind: Kind, bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
-    accuracy = statistics.proportion(bench.intact.correct, np.array(bench.groups))
+    accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     n, groups = len(bench.examples), len(set(bench.groups))
     return [
         Measurement(
@@ -137,11 +135,10 @@ def _finite(x: float) -> float | None:
 
 def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """P values of the ways in which the whole statement can turn out not to be so."""
-    effects = [c for c in contrasts if c.role == "effect"]
     n, groups = len(bench.examples), len(set(bench.groups))
     values = {
-        "p_contradicted": min(1.0, len(effects) * min(c.p_contradicted() for c in effects)),
-        "p_absent": min(1.0, len(effects) * min(c.p_absent() for c in effects)),
+        "p_contradicted": p_contradicted(contrasts),
+        "p_absent": p_absent(contrasts),
     }
     return [Measurement(name=k, unit="p value", value=v, n=n, groups=groups, **where) for k, v in values.items()]
 

@@ -100,15 +100,19 @@ class Bench:
             for n in names
         )
 
-    def effect(self, values: Quantity, bound: float, *, component: str = "", intervention: str = "") -> Contrast:
-        """An effect that must exceed a bound."""
-        return Contrast("effect", "exceed", bound, (values,), self.groups, intervention, component)
+    def effect(
+        self, values: Quantity, bound: float, groups: Sequence[str] | None = None, /, *, component: str = "",
+        intervention: str = "",
+    ) -> Contrast:  # fmt: skip
+        """An effect that must exceed a bound. groups: those of the values, where these are not one for each example."""
+        return Contrast("effect", "exceed", bound, (values,), groups or self.groups, intervention, component)
 
     def beyond(
-        self, quantities: tuple[Quantity, ...], control: str, *, component: str = "", intervention: str = ""
-    ) -> Contrast:
-        """What must differ from its control at all, in any of several quantities."""
-        return Contrast("control", "exceed", 0.0, quantities, self.groups, intervention, component, control)
+        self, quantities: tuple[Quantity, ...], control: str, least: float = 0.0, groups: Sequence[str] | None = None, /, *,
+        component: str = "", intervention: str = "",
+    ) -> Contrast:  # fmt: skip
+        """What must differ from its control, by more than `least`, in any of several quantities; groups as in `effect`."""
+        return Contrast("control", "exceed", least, quantities, groups or self.groups, intervention, component, control)
 
     def others(self, kept: Sequence[Component]) -> list[Component]:
         """Every component of the model of the same parts and anchors as these, without them."""

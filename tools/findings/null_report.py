@@ -79,7 +79,7 @@ class NullTwinReport:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "NullTwinReport":
         """The report that `as_json` wrote."""
-        trials = (NullTrial(**{**t, "confirmed": tuple(t["confirmed"])}) for t in value["trials"])
+        trials = (NullTrial(t["kind"], t["seed"], t["tried"], tuple(t["confirmed"])) for t in value["trials"])
         return cls(tuple(trials), value["skipped"])
 
     def line(self) -> str:

@@ -32,7 +32,7 @@ def settle(
         if isinstance(m, str)
     }
     for (f, h, m), d in zip(measured, decisions, strict=True):
-        fate, reason = _fate(m, d.rejected, d.threshold)
+        fate, reason = _fate(m, d.rejected, statistics.share(number) / len(measured))
         said = sentence(f, h, m) if fate == "confirmed" else ""
         out[f.handle] = f.model_copy(
             update={
@@ -49,6 +49,7 @@ def _largest(rows: Sequence[Measurement]) -> Measurement:
 
 
 def _fate(rows: Sequence[Measurement], passed: bool, threshold: float) -> tuple[Fate, str]:
+    """The fate, with the reason of an open one. threshold: what any of the round's findings may spend on not being so."""
     if passed:
         return "confirmed", ""
     named = {m.name: m.value for m in rows if m.name in ("p_contradicted", "p_absent")}
@@ -64,7 +65,9 @@ def _why(rows: Sequence[Measurement]) -> str:
     worst = _largest(rows)
     if worst.variant is not None:
         what = "control as destructive" if "random vector" in worst.variant else "not told apart from its control"
-        return f"{what}: the difference {worst.variant} at {worst.component} under {worst.intervention} is not shown"
+        where = f" at {worst.component}" if worst.component else ""
+        how = f" under {worst.intervention}" if worst.intervention else ""
+        return f"{what}: the difference {worst.variant}{where}{how} is not shown"
     e = next(
         m for m in rows if m.name == "effect" and (m.component, m.intervention) == (worst.component, worst.intervention)
     )

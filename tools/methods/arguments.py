@@ -73,15 +73,3 @@ class ProgramArgs(ToolArgs):
             return OPERATIONS[self.operation](self.blocks, n)
         except ProgramError as error:
             raise ToolInputError(str(error)) from None
-
-
-def check_blocks(ctx: Context, blocks: list[int], what: str = "layers") -> list[int]:
-    """The blocks given, or all of them where none are; ToolInputError for one that does not exist."""
-    n = len(ctx.subject.spec().blocks)
-    bad = [b for b in blocks if not 0 <= b < n]
-    if bad:
-        raise ToolInputError(f"{what}: {bad[0]} is out of range: this model has blocks 0 to {n - 1}")
-    return sorted(set(blocks)) or list(range(n))
-
-SplitName = Literal["explore", "confirm"]
-SPLIT: Any = Field(default="explore", description="going away")

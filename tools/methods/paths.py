@@ -1,8 +1,8 @@
 """Path patching: what goes from one component straight into a later one, everything in between held at its clean value.
 
-The sender gives what it would on the twin (or on another example, or nothing), every attention and MLP between it and the next node of the path is frozen, and
-what the next node then computes is handed on in the same way; what arrives at the receiver is put into an otherwise clean
-run. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
+The sender gives what it would on the twin (or on another example, or nothing), every attention and MLP between it and the
+next node of the path is frozen, and what the next node then computes is handed on in the same way; what arrives at the receiver
+is put into an otherwise clean run. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,11 @@ ALONG = "a random vector of the same norm along the same path"
 TWIN = Intervention(op="resample", source="twin")
 SENDERS: tuple[Kind, ...] = ("attn.q", "attn.k", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out")
 ATTENTION: frozenset[str] = frozenset({"attn.q", "attn.k", "attn.v", "attn.z", "attn.out"})
+INSIDE = {
+    *((a, b) for a in ("attn.q", "attn.k", "attn.v") for b in ("attn.z", "attn.out")),
+    ("attn.z", "attn.out"),
+    ("mlp.act", "mlp.out"),
+}  # what feeds what within one sublayer
 MLP: frozenset[str] = frozenset({"mlp.act", "mlp.out"})
 
 
@@ -55,7 +60,9 @@ def score_along(ctx: Context, task: Task, examples: Sequence[Example], sendings:
     for sending in sendings:
         check_path(subject, sending.path)
         if sending.how.op != "zero" and source_of(sending.how) not in ("twin", "donor"):
-            raise ToolInputError(f"{sending.how} cannot be sent along a path: use resample(twin), resample(donor) or zero")
+            raise ToolInputError(
+                f"{sending.how} cannot be sent along a path: use resample(twin), resample(donor) or zero"
+            )
     intact = tuple(range(len(subject.spec().blocks)))
     resampled = [s.path.nodes[0].anchor or "all" for s in sendings if source_of(s.how) == "donor"]
     chosen = donors_for(ctx, examples, resampled)
@@ -79,16 +86,16 @@ def check_path(subject: Subject, path: Path) -> None:
         if c.stack != subject.readout:
             raise ToolInputError(f"{c}: paths lie in {subject.readout}")
     for a, b in pairwise(path.nodes):
-        if not _before(subject, a, b):
+        if not comes_before(subject, a, b):
             raise ToolInputError(f"senders have to come before receivers: {a} does not come before {b}")
 
 
-def _before(subject: Subject, a: Component, b: Component) -> bool:
+def comes_before(subject: Subject, a: Component, b: Component) -> bool:
+    """Whether what `a` writes can reach `b`."""
     if b.block is None or a.block is None:
         return b.block is None
-    inside = ("attn.q", "attn.k", "attn.v").count(a.part) and b.part in ("attn.z", "attn.out") or (a.part, b.part) == ("attn.z", "attn.out")
     onward = a.part in ATTENTION and b.part in MLP and subject.spec(a.stack).mid
-    return a.block < b.block or (a.block == b.block and bool(inside or onward or (a.part, b.part) == ("mlp.act", "mlp.out")))
+    return a.block < b.block or (a.block == b.block and (onward or (a.part, b.part) in INSIDE))
 
 
 def _site(subject: Subject, c: Component) -> Site:
@@ -136,7 +143,11 @@ class _Run:
         old = self._part(self.clean[site], c)
         source = source_of(sending.how)
         batch, full = self.sent.get(source, (self.batch, self.clean))
-        new = torch.zeros_like(old) if sending.how.op == "zero" else self._part(full[site], c, batch, twin=source == "twin")
+        new = (
+            torch.zeros_like(old)
+            if sending.how.op == "zero"
+            else self._part(full[site], c, batch, twin=source == "twin")
+        )
         if not sending.control:
             return new
         noise = torch.empty(old.shape)
@@ -153,7 +164,9 @@ class _Run:
         return units_of(self.subject, select(h, at), _site(self.subject, c), c)
 
     def _edit(self, c: Component, value: Tensor) -> Edit:
-        return Edit(_site(self.subject, c), "set", value, positions(self.subject, self.batch, c.anchor), c.units or None)
+        return Edit(
+            _site(self.subject, c), "set", value, positions(self.subject, self.batch, c.anchor), c.units or None
+        )
 
     def _frozen(self, a: Component, b: Component) -> list[Edit]:
         """Everything after the sender and before the receiver stays as it was."""

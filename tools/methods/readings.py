@@ -51,7 +51,9 @@ def weights(ctx: Context, examples: Sequence[Example], component: Component) -> 
     """
     subject, spec = ctx.subject, ctx.subject.spec(component.stack)
     if component.part != "attn.pattern" or not component.key:
-        raise ToolInputError(f"{component}: name the head's pattern and where it looks, decoder.3.attn.pattern[2]@answer<-operand1")
+        raise ToolInputError(
+            f"{component}: name the head's pattern and where it looks, decoder.3.attn.pattern[2]@answer<-operand1"
+        )
     blocks = range(len(spec.blocks))
     found, even = np.zeros((len(blocks), spec.n_heads, len(examples))), np.zeros(len(examples))
     with subject.evaluating():

@@ -176,7 +176,7 @@ def _folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "locus" / "lenses"
 
 
-def _fit(ctx: Context, rows: list[tuple[int, ...]], steps: int, start: Start, rate: float) -> Tensor:
+def _fit(ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start, rate: float) -> Tensor:
     s = states(ctx.subject, rows, ctx.max_tokens)
     h, target = s.h[:-1], s.h[-1]
     width = h.shape[-1]

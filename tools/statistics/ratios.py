@@ -1,23 +1,26 @@
 """Ratios of means, correlation, and explained variance over independent groups: what is divided is not taken as known."""
 
+import dataclasses
+import math
+
 import numpy as np
 from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from tools.statistics import skewed
-from tools.statistics.estimate import Array, Estimate, Groups, Labels, Undefined, estimates, finite
+from tools.statistics.estimate import Array, Estimate, Groups, Labels, Number, Undefined, estimates, finite
 
 TAILS = 5.0
 """The kurtosis (normal: 3) beyond which no interval is given for squares: with lognormal values or 5% outliers those that
 could be given hold .65 to .90 of the time, at 256 groups too."""
 
 
-def ratio(numerator: ArrayLike, denominator: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
+def ratio(numerator: ArrayLike, denominator: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Sum of `numerator` over sum of `denominator`, one of each an example: see `ratios`."""
     return ratios(np.asarray(numerator, dtype=np.float64)[None], denominator, groups, level)[0]
 
 
-def ratios(numerators: ArrayLike, denominators: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
+def ratios(numerators: ArrayLike, denominators: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """Ratios of sums for the rows of `numerators` (k, n) over `denominators`, (k, n) or (n,): the share recovered, say.
 
     The interval holds every ratio r for which `numerator - r * denominator` may have mean 0 (Fieller 1954), by the t test
@@ -25,33 +28,34 @@ def ratios(numerators: ArrayLike, denominators: ArrayLike, groups: Labels, level
 
     Raises:
         TooFewGroups: fewer than MINIMUM["ratio"].
-        Undefined: a denominator's own interval contains 0, so that hardly a ratio is excluded.
+        Undefined: the interval of each denominator contains 0, so that hardly a ratio is excluded. Where that is so of some
+            rows only, theirs are unknown.
     """
     g = Groups.of(groups)
     g.require("ratio")
     top = g.sums(np.atleast_2d(finite(numerators, g, "numerators")))
     bottom = np.broadcast_to(g.sums(finite(denominators, g, "denominators")), top.shape)
-    _not_zero(bottom, level)
+    centre, below, above = _denominators(bottom, level)
+    unknown = (below <= 0) & (above >= 0)
+    if unknown.all():
+        raise Undefined(f"a ratio to {centre[0]:.3g} ({below[0]:.3g} to {above[0]:.3g}), which may be 0")
+    bottom = np.where(unknown[:, None], 1.0, bottom)
     value = top.sum(-1) / bottom.sum(-1)
-    low, high = (_limit(top, bottom, value, side, level) for side in (-1, 1))
+    low, high = (np.where(unknown, side * np.inf, _limit(top, bottom, value, side, level)) for side in (-1, 1))
+    value = np.where(unknown & (centre != 0), top.mean(-1) / np.where(centre != 0, centre, 1.0), value)
     return estimates(value, low, high, g, level, "Fieller with t and Hall's t")
 
 
-def _not_zero(bottom: Array, level: float) -> None:
-    """Undefined where the interval of a row's mean contains 0; a constant is known for certain here."""
+def _denominators(bottom: Array, level: Number) -> tuple[Array, Array, Array]:
+    """Each row's mean with its interval; a constant is known for certain here."""
     centre = bottom.mean(-1)
     units = bottom - centre[:, None]
     constant = np.abs(units).max(-1) <= skewed.TINY * np.abs(bottom).max(-1)
     below, above = (np.where(constant, 0.0, x) for x in skewed.reach(units, level))
-    unknown = np.flatnonzero((centre - below <= 0) & (centre + above >= 0))
-    if len(unknown):
-        k = unknown[0]
-        raise Undefined(
-            f"a ratio to {centre[k]:.3g} ({centre[k] - below[k]:.3g} to {centre[k] + above[k]:.3g}), which may be 0"
-        )
+    return centre, centre - below, centre + above
 
 
-def _limit(top: Array, bottom: Array, value: Array, side: int, level: float) -> Array:
+def _limit(top: Array, bottom: Array, value: Array, side: int, level: Number) -> Array:
     """The end of each row's interval on one side: where the p value falls to (1 - level) / 2; infinite where it does not."""
     g = top.shape[-1]
     e, mean = top - value[:, None] * bottom, bottom.mean(-1)
@@ -82,12 +86,12 @@ def _limit(top: Array, bottom: Array, value: Array, side: int, level: float) -> 
     return np.where(far | (ee == 0), side * np.inf, value + outer)
 
 
-def correlation(x: ArrayLike, y: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
+def correlation(x: ArrayLike, y: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Pearson's correlation of two values an example; see `correlations`."""
     return correlations(np.asarray(x, dtype=np.float64)[None], y, groups, level)[0]
 
 
-def correlations(x: ArrayLike, y: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
+def correlations(x: ArrayLike, y: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """Pearson's correlations of the rows of `x` (k, n) with `y`, (k, n) or (n,).
 
     The interval is taken on the scale of Fisher's z, with the error and the skewness of the groups' influence on it; it is
@@ -107,7 +111,8 @@ def correlations(x: ArrayLike, y: ArrayLike, groups: Labels, level: float = 0.95
     influence = g.sums((product - r[:, None] * (a**2 + b**2) / 2) / curve) * g.count / g.n
     below, above = skewed.reach(np.where(unknown[:, None], 0.0, influence), level)
     z = np.arctanh(np.where(unknown, 0.0, r))
-    return estimates(r, np.tanh(z - below), np.tanh(z + above), g, level, "Fisher's z with Hall's t")
+    found = estimates(r, z - below, z + above, g, level, "Fisher's z with Hall's t")
+    return [dataclasses.replace(e, low=math.tanh(e.low), high=math.tanh(e.high)) for e in found]
 
 
 def _standard(v: Array, name: str) -> Array:
@@ -117,12 +122,12 @@ def _standard(v: Array, name: str) -> Array:
     return d / np.sqrt(np.mean(d**2, axis=-1, keepdims=True))
 
 
-def r_squared(truth: ArrayLike, predicted: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
+def r_squared(truth: ArrayLike, predicted: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Share of the variance of `truth` that fixed predictions explain; see `r_squareds`."""
     return r_squareds(truth, np.asarray(predicted, dtype=np.float64)[None], groups, level)[0]
 
 
-def r_squareds(truth: ArrayLike, predicted: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
+def r_squareds(truth: ArrayLike, predicted: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """1 - SSE / SST for the rows of `predicted` (k, n) of `truth`, (k, n) or (n,); below 0 where the mean does better.
 
     The interval is taken on the scale of log(SSE / SST), with the error and the skewness of the groups' influence on it; it

@@ -50,7 +50,11 @@ class Candidate:
     def words(self) -> str:
         """The hypothesis that it tests."""
         place = display(ComponentSet.parse(" + ".join(self.components))) if self.components else ""
-        under = f" under {' and '.join(Intervention.parse(i).op for i in self.interventions)}" if len(self.interventions) == 1 else ""
+        under = (
+            f" under {' and '.join(Intervention.parse(i).op for i in self.interventions)}"
+            if len(self.interventions) == 1
+            else ""
+        )
         text = SAYS[self.kind].format(
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
@@ -77,11 +81,11 @@ class Examined:
         """Whether it is worth a prediction."""
         return self.probability >= LIKELY
 
-    def largest(self, how: str) -> float | None:
-        """The largest effect under an intervention, beside the smallest that counts: 1 is just that."""
+    def breaks(self, how: str) -> bool:
+        """Whether an intervention has an effect as large as the smallest that counts."""
         least = named(self.answer, "smallest")
         found = [m.value for m in self.answer.measurements if m.name == "effect" and m.intervention == how]
-        return None if least is None or not found else max(map(abs, found)) / least.value
+        return least is not None and max(found, default=0.0) >= least.value
 
 
 @dataclass
@@ -104,7 +108,7 @@ class Desk:
         """Experiments that confirming takes as things stand."""
         return len(self.promised) + 1
 
-    def examine(self, why: str, candidates: Sequence[Candidate], *, must: bool = False, keep: bool = True) -> Part[list[Examined]]:
+    def examine(self, why: str, candidates: Sequence[Candidate], *, must: bool = False) -> Part[list[Examined]]:
         """Examine each of them once; those that promise to hold are kept for confirming."""
         new = [c for c in dict.fromkeys(candidates) if c not in self.examined and c.kind in self.kinds]
         reserve = None if must else self.reserve + len(new)
@@ -112,10 +116,9 @@ class Desk:
         for c, a in zip(new, answers, strict=True):
             self.examined[c] = Examined(c, a)
         out = [self.examined[c] for c in dict.fromkeys(candidates) if c in self.examined]
-        if keep:
-            self.keep(out)
+        self.promised += [e for e in out if e.promises and e not in self.promised]
         return out
 
-    def keep(self, found: Sequence[Examined]) -> None:
-        """Those that promise to hold are to be confirmed."""
-        self.promised += [e for e in found if e.promises and e not in self.promised]
+    def drop(self, found: Sequence[Examined]) -> None:
+        """What another finding says and more is not confirmed beside it."""
+        self.promised = [e for e in self.promised if e not in found]

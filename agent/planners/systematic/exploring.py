@@ -4,14 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agent.planners.base import Answer
-from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk
+from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk, Examined
 from agent.planners.systematic.plan import Call, Part, ask
-from agent.planners.systematic.reading import Pair, carrying, component, flips, named
+from agent.planners.systematic.reading import Flip, Pair, carrying, component, flips, named
 from experiments_db.places import Component
 
 SHORT = {RESAMPLE: "resample", ZERO: "zero"}
 MOST_HEADED = 4
 KEEP = 6  # experiments that exploring leaves for examining and confirming, beside what is promised already
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Components that are missed together, and the interventions under which the search found them.
+
+    coarser: the attentions whose heads they are, where those were found to be missed together first.
+    """
+
+    members: tuple[str, ...]
+    hows: tuple[str, ...]
+    coarser: tuple[str, ...] = ()
 
 
 @dataclass
@@ -21,11 +33,11 @@ class Seen:
     task: str
     gap: float
     among: str = ""
-    map: dict[Component, float] = field(default_factory=dict[Component, float])
+    map: dict[Component, Flip] = field(default_factory=dict[Component, Flip])
     anchors: list[str] = field(default_factory=list[str])
     layers: Pair = field(default_factory=lambda: Pair({}, {}))
     heads: Pair = field(default_factory=lambda: Pair({}, {}))
-    sets: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list[tuple[tuple[str, ...], tuple[str, ...]]])
+    sets: list[Joint] = field(default_factory=list["Joint"])
 
     @property
     def where(self) -> dict[str, str]:
@@ -50,7 +62,7 @@ def _map(desk: Desk, seen: Seen) -> Part[None]:
     wanted = [f"resid_pre@{r}" for r in (*roles, "answer")] if roles else ["resid_pre@each", "resid_pre@answer"]
     (patched,) = yield from ask(
         f"Where does what decides the answer to {seen.task} lie? The twin's residual stream, at every depth and place.",
-        [("patch", {**seen.where, "components": wanted, "examples": desk.screen})],
+        [("patch", {**seen.where, "components": wanted, "examples": desk.screen // 2})],
         _spare(desk),
     )
     seen.map = flips(patched)
@@ -91,7 +103,9 @@ def _heads(desk: Desk, seen: Seen) -> Part[None]:
     alone = {head_home(h) for h in seen.heads.both}
     for p in needed:
         if p not in alone:
-            yield from find_sets(desk, seen, [every_head(p)], BOTH, f"No head of {p} is missed alone: which of them together?")
+            yield from find_sets(
+                desk, seen, [every_head(p)], BOTH, f"No head of {p} is missed alone: which of them together?"
+            )
 
 
 def every_head(attention: str) -> str:
@@ -105,8 +119,10 @@ def head_home(head: str) -> str:
     return str(component(head).but(part="attn.out", units=()))
 
 
-def find_sets(desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str) -> Part[list[tuple[str, ...]]]:
-    """Smallest sets of two or more whose removal breaks the task, under each intervention; kept where both find the same."""
+def find_sets(
+    desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str, coarser: tuple[str, ...] = ()
+) -> Part[None]:
+    """Smallest sets of two or more whose removal breaks the task, under each intervention; of attentions also their heads."""
     calls: list[Call] = [
         ("minimal_set", {
             **seen.where, "components": list(candidates), "goal": "breaking", "intervention": SHORT[how], "examples": desk.screen,
@@ -119,8 +135,11 @@ def find_sets(desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[
         members = set_of(answer)
         if len(members) > 1:
             found.setdefault(members, []).append(how)
-    seen.sets += [(members, tuple(sorted(under))) for members, under in found.items()]
-    return list(found)
+    for members, under in found.items():
+        if all(component(m).part == "attn.out" for m in members):
+            heads = [every_head(m) for m in members]
+            yield from find_sets(desk, seen, heads, under, "Which heads of them, together?", members)
+        seen.sets.append(Joint(members, tuple(sorted(under)), coarser))
 
 
 def set_of(answer: Answer) -> tuple[str, ...]:
@@ -132,41 +151,63 @@ def set_of(answer: Answer) -> tuple[str, ...]:
     return tuple(str(c) for c in m.place.singles())  # type: ignore[union-attr]  # a set or a component
 
 
-def rest(desk: Desk, seen: Seen) -> Part[list[Candidate]]:
-    """Everything at the answer that is not missed alone, all at once; where that breaks the task, what of it is not needed,
-    and the sets that are.
+@dataclass
+class Rest:
+    """What is left at the answer when that which is missed alone is set aside, under each intervention."""
+
+    desk: Desk
+    seen: Seen
+
+    def places(self, how: str, part: str = "") -> list[str]:
+        """Sublayers at the answer, those of one part if one is named."""
+        return [p for p in self.seen.layers.quiet(how, "answer") if part in ("", component(p).part)]
+
+    def spared(self, places: Sequence[str], hows: Sequence[str]) -> Candidate:
+        """That none of them is needed."""
+        return Candidate(
+            "not_needed", self.seen.task, tuple(places), () if len(hows) > 1 else tuple(hows), self.seen.among
+        )
+
+    def examine(self, part: str, why: str) -> Part[dict[str, Examined]]:
+        """All at once: by intervention what came of it; one experiment where the places are the same under both."""
+        places = {how: self.places(how, part) for how in BOTH}
+        if places[RESAMPLE] == places[ZERO]:
+            asked = dict.fromkeys(BOTH, self.spared(places[ZERO], BOTH)) if places[ZERO] else {}
+        else:
+            asked = {how: self.spared(places[how], [how]) for how in BOTH if places[how]}
+        yield from self.desk.examine(why, list(asked.values()))
+        return {how: self.desk.examined[c] for how, c in asked.items() if c in self.desk.examined}
+
+
+def rest(desk: Desk, seen: Seen) -> Part[None]:
+    """Everything at the answer that is not missed alone, all at once; where that breaks the task, what of it is spared, and
+    sets of which it is true that they are missed together.
     """
-    quiet = {how: seen.layers.quiet(how, "answer") for how in BOTH}
-    whole = [p for p in quiet[RESAMPLE] if p in quiet[ZERO]]
-    if not whole:
-        return []
-    out: list[Candidate] = []
-
-    def spared(places: Sequence[str], hows: Sequence[str] = BOTH) -> Candidate:
-        return Candidate("not_needed", seen.task, tuple(places), tuple(hows) if len(hows) < 2 else (), seen.among)
-
-    (all_,) = yield from desk.examine("Is everything else at the answer spared, all of it removed at once?", [spared(whole)], keep=False)
-    if all_.promises:
-        desk.keep([all_])
-        return []
-    kinds = [[p for p in whole if component(p).part == part] for part in ("attn.out", "mlp.out")]
-    kinds = [k for k in kinds if k]
-    halves = yield from desk.examine(
-        "Not all of it: attention alone, MLPs alone?", [spared(k) for k in kinds], keep=False
-    )
-    broken = {how: (all_.largest(how) or 0) > 1 for how in BOTH}
-    for places, half in zip(kinds, halves, strict=False):
-        if half.promises:
-            out.append(half.candidate)
-            continue
-        lost = [how for how in BOTH if (half.largest(how) or 0) > 1]
-        held = [how for how in BOTH if how not in lost]
-        if len(held) == 1:
-            out.append(spared(places, held))
-        for how in lost:
-            broken[how] = False
-            yield from find_sets(desk, seen, places, [how], "Together they are missed: which of them?")
-    both = [how for how, is_ in broken.items() if is_]
-    if both and len(kinds) == 2:
-        yield from find_sets(desk, seen, whole, both, "Only attention and MLPs together are missed: which of them?")
-    return out
+    left = Rest(desk, seen)
+    same = left.places(RESAMPLE) == left.places(ZERO)
+    whole: dict[str, Examined] = {}
+    if same:
+        whole = yield from left.examine("", "Is everything else at the answer spared, all of it removed at once?")
+        if not whole or whole[ZERO].promises:
+            return
+    broken = {how: e.breaks(how) for how, e in whole.items()}
+    for part, words in (("attn.out", "attention"), ("mlp.out", "MLPs")):
+        half = yield from left.examine(
+            part, f"Is the {words} at the answer spared that is not missed alone, all at once?"
+        )
+        for how, e in half.items():
+            if e.promises:
+                continue
+            if e.breaks(how):
+                broken[how] = False
+                yield from find_sets(
+                    desk, seen, left.places(how, part), [how], "Together they are missed: which of them?"
+                )
+            elif len(e.candidate.interventions) != 1:
+                yield from desk.examine(
+                    "Under the other removal they are spared.", [left.spared(left.places(how, part), [how])]
+                )
+    for how in [how for how, is_ in broken.items() if is_]:
+        yield from find_sets(
+            desk, seen, left.places(how), [how], "Only attention and MLPs together are missed: which of them?"
+        )

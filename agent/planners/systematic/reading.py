@@ -1,6 +1,6 @@
 """Reading answers: what a measurement says of a place, and which places an ablation singles out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.planners.base import Answer
@@ -62,8 +62,8 @@ class Drop:
 
     @property
     def partial(self) -> bool:
-        """Neither nothing nor nearly everything."""
-        return self.low > 0 and SMALLEST <= self.value <= 0.6
+        """Neither nothing nor nearly everything: it may be all there is for some of the examples."""
+        return SMALLEST / 2 <= self.value <= 0.6
 
 
 def drops(answer: Answer, gap: float) -> dict[str, Drop]:
@@ -127,32 +127,44 @@ class Pair:
         return [p for p in self.places if not found[p].clear and (not at or component(p).anchor == at)]
 
 
-def flips(answer: Answer) -> dict[Component, float]:
-    """By place: the share of examples that a patch takes over to the twin's answer, beyond what its control does."""
-    out: dict[Component, float] = {}
+@dataclass(frozen=True)
+class Flip:
+    """The share of examples that a patch takes over to the twin's answer, and what of it is beyond its control."""
+
+    share: float
+    beyond: float
+
+
+def flips(answer: Answer) -> dict[Component, Flip]:
+    """By place."""
+    out: dict[Component, Flip] = {}
     for m in answer.measurements:
         if m.name == "flipped" and m.component:
             beyond = m.value if m.control is None else m.value - m.control.value
             low = None if m.control is None else m.control.difference_low
-            out[component(m.component)] = beyond if low is None or low > 0 else 0.0
+            out[component(m.component)] = Flip(m.value, beyond if low is None or low > 0 else 0.0)
     return out
 
 
-def carrying(found: dict[Component, float], most: int = 3) -> list[str]:
+def carrying(found: Mapping[Component, Flip], most: int = 3) -> list[str]:
     """Anchors before the answer at which a later state still decides: something there is read after it was written.
 
-    The embedding of what differs always decides; only what does so past the first block could have been written by one.
-    Names that go with the same effects everywhere are one place.
+    What differs in the embedding always decides; only what does so past the first block could have been written by one.
+    Names for one position, where every patch does the same, are one anchor.
     """
-    by_anchor: dict[str, dict[int, float]] = {}
-    for c, share in found.items():
-        by_anchor.setdefault(c.anchor, {})[c.block or 0] = share
-    answer = by_anchor.pop("answer", None) or by_anchor.pop("-1", {})
-    seen = [answer]
+    by_anchor: dict[str, dict[int, Flip]] = {}
+    for c, flip in found.items():
+        by_anchor.setdefault(c.anchor, {})[c.block or 0] = flip
+    seen = [_shares(by_anchor.pop("answer", {}))]
+    by_anchor.pop("-1", None)  # where the answer begins
     out: list[tuple[float, str]] = []
     for anchor, blocks in by_anchor.items():
-        late = max((share for b, share in blocks.items() if b >= 1), default=0.0)
-        if late >= SMALLEST and blocks not in seen:
-            seen.append(blocks)
+        late = max((flip.beyond for b, flip in blocks.items() if b >= 1), default=0.0)
+        if late >= SMALLEST and _shares(blocks) not in seen:
+            seen.append(_shares(blocks))
             out.append((-late, anchor))
     return [anchor for _, anchor in sorted(out)[:most]]
+
+
+def _shares(blocks: Mapping[int, Flip]) -> dict[int, float]:
+    return {b: flip.share for b, flip in blocks.items()}

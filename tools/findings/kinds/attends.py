@@ -33,7 +33,6 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 def _one(bench: Bench, c: Component) -> list[Contrast]:
     given, even = weights(bench.ctx, bench.examples, c)
     (head,) = c.units
-    bench.ctx.subject.spec(c.stack)
     if c.block is None or c.block >= given.shape[0] or head >= given.shape[1]:
         raise ToolInputError(f"{c}: there are {given.shape[0]} blocks of {given.shape[1]} heads")
     own, where = given[c.block, head], {"component": str(c)}
@@ -43,19 +42,21 @@ def _one(bench: Bench, c: Component) -> list[Contrast]:
 
     out = [
         bench.effect(quantity(own, 0.0), bench.smallest, **where),
-        Contrast("control", "exceed", bench.smallest, (quantity(own - even, -1.0),), bench.groups, control=EVENLY, **where),
+        bench.beyond((quantity(own - even, -1.0),), EVENLY, bench.smallest, **where),
     ]
     count = given.shape[0] * given.shape[1] - 1
     if count:
         others = (given.sum((0, 1)) - own) / count
-        out.append(bench.beyond((quantity((own - others).clip(-1, 1), -1.0),), f"the model's {count} other heads", **where))
+        out.append(
+            bench.beyond((quantity((own - others).clip(-1, 1), -1.0),), f"the model's {count} other heads", **where)
+        )
     return out
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     assert s.set is not None
     place = display(s.set, roles)
-    return f"{place[0].upper()}{place[1:]} {on_task(s)}: attention of {{effect}}; {{control}}."
+    return f"{place[0].upper()}{place[1:]} holds {{effect}} of the attention {on_task(s)}; {{control}}."
 
 
 KIND = Kind(

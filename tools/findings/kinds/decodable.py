@@ -54,7 +54,8 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     drawn = []
     for i in range(TWINS):
         twin = null_twin(ctx.subject, seed=ctx.seed + i)
-        drawn.append(is_right(*(_features(ctx, twin, e, component) for e in (seen, tried)), y, truth))
+        a, b = (_features(ctx, twin, e, component) for e in (seen, tried))
+        drawn.append(is_right(a, b, y, truth))
     values, counts = np.unique(y, return_counts=True)
     most = (truth == values[counts.argmax()]).astype(float)
     where = {"component": str(s.set)}
@@ -65,14 +66,11 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     # Models with random weights differ from one another: beyond their mean by as much as counts, not by anything at all.
     controls = (
         ("naming the most frequent value", most, bench.smallest), ("a control task", by_heart, 0.0),
-        (f"{TWINS} models with random weights", mean_of(drawn), bench.smallest),
+        (f"the mean of {TWINS} models with random weights", mean_of(drawn), bench.smallest),
     )  # fmt: skip
     return [
         bench.effect(Quantity("accuracy", "share of examples", own, (0.0, 1.0)), bench.smallest, **where),
-        *(
-            Contrast("control", "exceed", least, (apart(base),), bench.groups, control=name, **where)
-            for name, base, least in controls
-        ),
+        *(bench.beyond((apart(base),), name, least, **where) for name, base, least in controls),
     ]
 
 
@@ -82,11 +80,10 @@ def _features(ctx: Context, subject: Subject, examples: Sequence[Example], compo
 
 def _control_task(bench: Bench, y: Texts, anchor: str) -> tuple[Texts, Texts]:
     """Random values for what the probe could tell apart by heart, as often as the true ones, for seen and tried examples."""
-    types: list[Sequence[object]] = []
-    for examples in (bench.seen, bench.examples):
-        types.append(tokens_at(bench.ctx, examples, anchor))
+    both = bench.seen, bench.examples
+    types: list[Sequence[object]] = [tokens_at(bench.ctx, examples, anchor) for examples in both]
     if _decided(types[0], y) < DECIDES:
-        types = [[e.group for e in examples] for examples in (bench.seen, bench.examples)]
+        types = [[e.group for e in examples] for examples in both]
     order = np.sort(y)
 
     def value(of: object) -> str:

@@ -40,7 +40,9 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     assert s.set is not None
     other = _other(s, bench)
     if other.gap <= 0:
-        raise ToolInputError(f"the intact model does not do {_second(s)} better than chance: there is nothing to compare with")
+        raise ToolInputError(
+            f"the intact model does not do {_second(s)} better than chance: there is nothing to compare with"
+        )
     out: list[Contrast] = []
     own = [Condition.of(s.set, how, control=c) for how in s.done for c in (0, 1)]
     for b in (bench, other):
@@ -52,14 +54,20 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
             without, control = b.scores([mine, noise])
             lost.append(b.difference(b.intact, without))
             beyond.append(b.difference(control, without))
-        where = {"component": str(s.set), "intervention": str(how)}
-        out.append(_apart("effect", bench, other, lost, bench.smallest, "", where))
-        out.append(_apart("control", bench, other, beyond, 0.0, f"a {RANDOM_VECTOR}", where))
+        out.append(_apart("effect", bench, other, lost, bench.smallest, "", str(s.set), str(how)))
+        out.append(_apart("control", bench, other, beyond, 0.0, f"a {RANDOM_VECTOR}", str(s.set), str(how)))
     return out
 
 
 def _apart(
-    role: str, bench: Bench, other: Bench, values: Sequence[Quantity], bound: float, control: str, where: Mapping[str, str]
+    role: str,
+    bench: Bench,
+    other: Bench,
+    values: Sequence[Quantity],
+    bound: float,
+    control: str,
+    place: str,
+    how: str,
 ) -> Contrast:
     """The first must exceed the second."""
     mine, theirs = values
@@ -69,8 +77,8 @@ def _apart(
         a, b = (_by_group(x.groups, q, shared) for x, q in ((bench, mine), (other, theirs)))
         bounds = None if mine.bounds is None else (mine.bounds[0] - mine.bounds[1], mine.bounds[1] - mine.bounds[0])
         paired = Quantity(mine.name, mine.unit, a - b, bounds)
-        return Contrast(kind, "exceed", bound, (paired,), shared, control=control, **where)
-    return Contrast(kind, "exceed", bound, (mine,), bench.groups, control=control, against=(theirs, other.groups), **where)
+        return Contrast(kind, "exceed", bound, (paired,), shared, how, place, control)
+    return Contrast(kind, "exceed", bound, (mine,), bench.groups, how, place, control, (theirs, other.groups))
 
 
 def _by_group(groups: Sequence[str], q: Quantity, wanted: Sequence[str]) -> np.ndarray:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from experiments_db.findings import Statement
-from experiments_db.places import Component, display
-from tools.findings.contrast import Contrast, Quantity, Values
+from experiments_db.places import display
+from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, tenth_of_examples
 from tools.methods.readings import patterns
 from tools.methods.tool import ToolInputError
@@ -35,7 +35,9 @@ def _check(s: Statement) -> None:
         raise ToolInputError(f"label: a head matches by {', '.join(LABELS)}, not {s.label!r}")
     for c in s.members:
         if c.part != "attn.pattern" or not c.units or c.key or c.anchor:
-            raise ToolInputError(f"matches is about heads wherever they stand, as in decoder.3.attn.pattern[2], not {c}")
+            raise ToolInputError(
+                f"matches is about heads wherever they stand, as in decoder.3.attn.pattern[2], not {c}"
+            )
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
@@ -54,7 +56,11 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
             rows = [ids for i in some for ids in made[i][:2]]
             seen = patterns(subject, subject.inputs(rows), spec.name, blocks)
             _, _, queries, source = made[some[0]]
-            keys = {"same token": source, "after same token": [k + 1 for k in source], "previous": [q - 1 for q in queries]}
+            keys = {
+                "same token": source,
+                "after same token": [k + 1 for k in source],
+                "previous": [q - 1 for q in queries],
+            }
             q, k = torch.tensor(queries), torch.tensor(keys[s.label])
             given = seen[..., q.to(seen.device), k.to(seen.device)].mean(-1).cpu().numpy()  # (blocks, rows, heads)
             own[some] = given[:, ::2].swapaxes(0, 1)
@@ -66,19 +72,13 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     for c in s.members:
         here = own[:, blocks.index(c.block or 0), c.units[0]]
         apart = here - control[:, blocks.index(c.block or 0), c.units[0]]
-        out += _one(c, here, apart, groups, bench.smallest, kind)
+        attention, difference = (
+            Quantity("attention", "share of attention", x.clip(least, 1), (least, 1.0))
+            for x, least in ((here, 0.0), (apart, -1.0))
+        )
+        out.append(bench.effect(attention, bench.smallest, groups, component=str(c)))
+        out.append(bench.beyond((difference,), kind, bench.smallest, groups, component=str(c)))
     return out
-
-
-def _one(c: Component, own: Values, apart: Values, groups: Sequence[str], least: float, kind: str) -> list[Contrast]:
-    unit, where = "share of attention", {"component": str(c)}
-    return [
-        Contrast("effect", "exceed", least, (Quantity("attention", unit, own.clip(0, 1), (0.0, 1.0)),), groups, **where),
-        Contrast(
-            "control", "exceed", least, (Quantity("attention", unit, apart.clip(-1, 1), (-1.0, 1.0)),), groups,
-            control=kind, **where,
-        ),
-    ]  # fmt: skip
 
 
 def sequences(subject: Subject, n: int, seed: str) -> list[Made]:

@@ -26,7 +26,9 @@ def _check(s: Statement) -> None:
             "readable is about one state at the answer from which on it can be read, as in decoder.3.resid_post@answer"
         )
     if c.block == 0 and c.part == "resid_pre":
-        raise ToolInputError("readable: nothing comes before decoder.0.resid_pre, so that it cannot be the first to be read")
+        raise ToolInputError(
+            "readable: nothing comes before decoder.0.resid_pre, so that it cannot be the first to be read"
+        )
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
@@ -36,7 +38,9 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     assert c.block is not None
     first = c.block + (c.part == "resid_post")
     if c.stack != spec.name or first > n:
-        raise ToolInputError(f"{c}: states that are read out are decoder.0.resid_post to {spec.name}.{n - 1}.resid_post")
+        raise ToolInputError(
+            f"{c}: states that are read out are decoder.0.resid_post to {spec.name}.{n - 1}.resid_post"
+        )
     before, *states = bench.scores([Condition(blocks=tuple(range(k))) for k in range(first - 1, n + 1)])
 
     def beyond(scores: Scores, sign: int) -> Quantity:

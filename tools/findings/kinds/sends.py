@@ -19,7 +19,9 @@ from tools.methods.tool import ToolInputError
 
 def _check(s: Statement) -> None:
     if len({h == TWIN for h in s.done}) > 1 or (s.done != (TWIN,) and s.objective != "accuracy"):
-        raise ToolInputError("sends takes resample(twin) by itself; or resample(donor) and zero, with objective accuracy")
+        raise ToolInputError(
+            "sends takes resample(twin) by itself; or resample(donor) and zero, with objective accuracy"
+        )
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
@@ -31,7 +33,8 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         where = {"component": str(s.route), "intervention": str(how)}
         if how == TWIN:
             effect, *apart = (
-                Quantity("flipped", "share of examples", flipped(mine) - flipped(x), (-1.0, 1.0)) for x in (base, control)
+                Quantity("flipped", "share of examples", flipped(mine) - flipped(x), (-1.0, 1.0))
+                for x in (base, control)
             )
             out.append(bench.effect(effect, bench.smallest, **where))
         else:

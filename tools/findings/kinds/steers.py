@@ -30,7 +30,9 @@ def _check(s: Statement) -> None:
         raise ToolInputError("steers is about one component")
     how = s.done[0]
     if len(s.done) != 1 or how.op != "add" or how.source != "label" or how.dose is None:
-        raise ToolInputError("steers adds the difference of the label's class means: interventions add(label, 2), 2 the dose")
+        raise ToolInputError(
+            "steers adds the difference of the label's class means: interventions add(label, 2), 2 the dose"
+        )
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
@@ -39,7 +41,9 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     component = s.set.one
     kept, directions = _directions(s, bench, _features(bench, component))
     if not kept.any():
-        raise ToolInputError(f"label: no example's own and other value of {s.label} both have {FEWEST} explore examples")
+        raise ToolInputError(
+            f"label: no example's own and other value of {s.label} both have {FEWEST} explore examples"
+        )
     name = f"dir:{'.'.join(s.label.split()) or 'label'}~{tagged_hash('direction', directions.tolist())[-12:]}"
     add = Intervention(op="add", direction=name, dose=how.dose)
     conditions = [Condition.of(s.set, add), *(Condition.of(s.set, add, control=1, draw=d) for d in range(DRAWS))]
@@ -50,13 +54,12 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         return Quantity("flipped", "share of examples", (flipped(mine) - base)[kept], (-1.0, 1.0))
 
     where = {"component": str(s.set), "intervention": str(how)}
-    against = f"{DRAWS} random directions of the same norm"
+    against = f"the mean of {DRAWS} random directions of the same norm"
+    randomly = contrast_with(mean_of([flipped(r) for r in random]))
     return [
-        Contrast("effect", "exceed", bench.smallest, (contrast_with(flipped(bench.intact)),), groups, **where),
-        Contrast(
-            "control", "exceed", 0.0, (contrast_with(mean_of([flipped(r) for r in random])),), groups, control=against, **where
-        ),
-    ]  # fmt: skip
+        bench.effect(contrast_with(flipped(bench.intact)), bench.smallest, groups, **where),
+        bench.beyond((randomly,), against, 0.0, groups, **where),
+    ]
 
 
 def _features(bench: Bench, component: Component) -> np.ndarray:

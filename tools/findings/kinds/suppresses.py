@@ -13,7 +13,9 @@ from tools.methods.tool import ToolInputError
 
 def _check(s: Statement) -> None:
     if s.objective == "accuracy":
-        raise ToolInputError("suppresses asks how far the answer is held down: give objective probability, margin or nll")
+        raise ToolInputError(
+            "suppresses asks how far the answer is held down: give objective probability, margin or nll"
+        )
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:

@@ -30,16 +30,18 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         raise ToolInputError(f"program: {s.program!r} leaves the model as it is")
     elsewhere = _elsewhere(operation, program, n, bench.ctx.seed)
     mine, *others = bench.scores([Condition(blocks=p.blocks) for p in (program, *elsewhere)])
-    how = {"intervention": f"program({program.label})"}
+    how = f"program({program.label})"
     lost = bench.difference(bench.intact, mine)
-    out = [Contrast("effect", "below", bench.smallest, (lost,), bench.groups, **how)]
+    out = [Contrast("effect", "below", bench.smallest, (lost,), bench.groups, how)]
     if others:
         beyond = tuple(
             Quantity(name, o.unit, o.of(mine) - mean_of([o.of(x) for x in others]), o.difference_bounds)
             for name in dict.fromkeys((s.objective, "accuracy", "probability"))
             for o in (OBJECTIVES[name],)
         )
-        out.append(bench.beyond(beyond, f"{operation} elsewhere, {len(others)} of as many blocks", **how))
+        out.append(
+            bench.beyond(beyond, f"{operation} of as many blocks elsewhere ({len(others)} drawn)", intervention=how)
+        )
     return out
 
 
@@ -68,9 +70,7 @@ def _elsewhere(operation: str, program: LayerProgram, n: int, seed: int) -> list
 
 
 def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
-    return (
-        f"The model bears {s.program} {on_task(s)}: {{objective}} falls by {{effect}}, less than {{smallest}}; {{control}}."
-    )
+    return f"The model bears {s.program} {on_task(s)}: {{objective}} falls by {{effect}}, less than {{smallest}}; {{control}}."
 
 
 KIND = Kind(
