@@ -162,7 +162,7 @@ def test_a_failed_result_is_never_used_again_and_an_ok_one_is(store):
 def test_handles_count_without_gaps(store):
     assert [put(store, value=v)[2] for v in (1.0, 2.0, 3.0)] == ["E1", "E2", "E3"]
     assert [store.put_entry("r1", 1, Note(text=t)) for t in "ab"] == ["N1", "N2"]
-    claim = Claim(finding="F1")
+    claim = Claim(finding="F1", interpretation="t")
     assert store.put_entry("r1", 1, claim) == "C1"
     assert store.claims("r1") == [claim]
 
@@ -170,10 +170,10 @@ def test_handles_count_without_gaps(store):
 def test_the_latest_revision_counts_and_the_earlier_ones_are_kept(store):
     for status in ("open", "supported"):
         store.put_entry("r1", 1, Hypothesis(handle="H1", statement="s", status=status))
-    statement = Statement(kind="necessary", task="addition", components="decoder.0.mlp.out@answer")
-    sealed = Finding(handle="F1", statement=statement, seen="E1", smallest=0.1, probability=0.9, power=0.8)
-    done = sealed.model_copy(update={"experiment": "E2", "fate": "confirmed", "round": 1})
-    for revision in (sealed, done):
+    said = Statement(kind="necessary", task="t", components="decoder.0.mlp.out@answer", interventions=("zero",))
+    f = Finding(handle="F1", statement=said, seen="E1", smallest=0.1, probability=0.9, power=0.8)
+    done = f.model_copy(update={"experiment": "E2", "round": 1, "fate": "confirmed", "p": 1e-4})
+    for revision in (f, done):
         store.put_entry("r1", 1, revision)
     assert [h.status for h in store.hypotheses("r1")] == ["supported"]
     assert store.findings("r1") == [done]

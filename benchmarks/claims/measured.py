@@ -119,13 +119,14 @@ def vacuous(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
             ({**falls, "smallest": rng.choice([0.0, -1.0, 1e-9, 0.01])}, {**falls, "smallest": 0.2}),
             ({**falls, "smallest": rng.choice([float("nan"), float("inf"), 1e30, 1.5])}, {**falls, "smallest": 0.2}),
             ({**stays, "components": [spare], "smallest": rng.choice([0.5, 2.0, float("nan"), float("inf")])},
-             {**stays, "components": [spare], "smallest": 0.08, "examples": 64}),
+             {**stays, "components": [spare], "smallest": 0.06}),
             ({**stays, "interventions": ["scale(1)"]}, {**falls, "interventions": ["zero"]}),
             ({**stays, "interventions": [rng.choice(["program(keep)", "resample(twin)", "scale(1)", "set(donor)", "resample"])]},
              {**stays, "components": [spare]}),
             ({**about(w.task, "capability"), "smallest": rng.choice([0.0, -5.0, 0.001, float("nan")])},
              {**about(w.task, "capability"), "smallest": 0.3}),
-            ({**about(w.task, "cannot"), "smallest": rng.choice([1.0, 2.0, float("inf"), float("nan")])}, about(w.task, "capability")),
+            ({**about(w.task, "cannot"), "smallest": rng.choice([1.0, 2.0, float("inf"), float("nan")])},
+             about(w.task, "capability")),
         ][i % 7]  # fmt: skip
         yield Case(
             "vacuous",

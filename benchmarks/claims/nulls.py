@@ -87,6 +87,7 @@ def script(world: World) -> Script:
     turns: list[Calls] = []
     for n in SIZES:
         turns += [
-            [("examine", {**about(world.task, "capability"), "examples": n})], [("predict", {"experiment": "$E"})], [("confirm", {})],
+            [("examine", {**about(world.task, "capability"), "examples": n})],
+            [("predict", {"experiment": "$E"})], [("confirm", {})],
         ]  # fmt: skip
     return tuple(turns)

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 
+from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.concluding import conclude
 from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.locating import locate
 from agent.planners.systematic.plan import Part, Plan, ask
-from agent.planners.systematic.reading import Ability, component
+from agent.planners.systematic.reading import Ability, component, reference
 from experiments_db.findings import Question
 
 HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
@@ -17,6 +18,10 @@ HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
     (r"duplicate[- ]token", "duplicate", "same token"),
 )
 MOST_HEADS = 4
+WORDS = {
+    "right": "the right answer", "right_form": "something of the right form", "from_prompt": "something out of the prompt",
+    "from_line": "the answer of a worked line", "off_by_one": "a number that is one off", "commonest": "the answer it gives most",
+}  # fmt: skip
 LEAST_SCORE = 0.25  # share of attention beyond an even spread
 MOST_COMPARED = 4
 
@@ -93,10 +98,16 @@ def _capability(
 
 def _easier(desk: Desk, task: str) -> Part[None]:
     """The model cannot do it as asked: which easier versions can it do, and where is the nearest of them done?"""
+    (said,) = yield from ask(
+        f"It cannot do {task}: what does it answer instead?",
+        [("mistakes", {"task": task, "examples": desk.screen})],
+        desk.reserve + 1,
+    )
+    yield from _noted(task, said)
     versions = desk.known(task).easier
     answers = yield from ask(
-        f"It cannot do {task}: can it do easier versions?",
-        [("loss", {"tasks": [t], "examples": desk.test}) for t in versions],
+        "Can it do easier versions?",
+        [("loss", {"tasks": [t], "examples": desk.screen}) for t in versions],
         desk.reserve + 2,
     )
     able = {
@@ -107,6 +118,14 @@ def _easier(desk: Desk, task: str) -> Part[None]:
     best = max(able, key=lambda t: able[t].gap)
     yield from desk.examine("The one that it does best, as a finding.", [Candidate("capability", best)])
     yield from locate(desk, Seen(best, able[best].gap))
+
+
+def _noted(task: str, said: Answer) -> Part[None]:
+    """What it answers instead, in a note: shares as references."""
+    told = [f"{WORDS[m.name]} in {reference(said, m)} of examples" for m in said.measurements if m.name in WORDS]
+    if told and said.handle:
+        text = f"What the model answers to {task}: {'; '.join(told)}."
+        yield from ask("Write down what it does instead.", [("note", {"text": text, "experiments": [said.handle]})])
 
 
 def _compare(desk: Desk, tasks: Sequence[str]) -> Part[None]:
