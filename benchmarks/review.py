@@ -14,7 +14,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from experiments_db.records import Claim, Experiment, Hypothesis, Measurement, Note, Prediction, Result, Run
+from experiments_db.findings import Claim, Conclusion, Finding, Question, Statement
+from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Result, Run
 from experiments_db.store import Store
 
 LARGE, SMALL, EACH, ROUNDS, LIMIT_MS = 9000, 50, 20, 9, 200
@@ -52,7 +53,7 @@ def pages() -> dict[str, str]:
         "list of runs": "/",
         "search in runs": "/?q=" + q("find addition"),
         "report of 9,000 experiments": "/runs/large/report",
-        "hypotheses (60, with 300 predictions)": "/runs/large/hypotheses",
+        "hypotheses (60, with 300 findings)": "/runs/large/hypotheses",
         "timeline, first page": "/runs/large/timeline",
         "timeline, last page": "/runs/large/timeline?page=360",
         "experiments, first page": "/runs/large/experiments",
@@ -87,7 +88,9 @@ def fill(store: Store) -> None:
                 _step(store, name, i, 10_000 if name == "large" and i == 0 else 99)
             for i in range(60 if name == "large" else 3):
                 _findings(store, name, i)
-            store.put_entry(name, 1, Note(text="In the end: {{E2.accuracy[head=1, layer=1]}}."))
+            store.put_entry(name, 1, Question(handle="Q1", asks="where", text="Where is it?", tasks=("addition",)))
+            store.put_entry(name, 1, Note(text="In the end: {{E2.accuracy[block=1, unit_index=1]}}."))
+            store.put_entry(name, 1, Conclusion(answer="found", words="In the end it is clear."))
             store.put_event(name, "end", {"status": "finished", "reason": "found"})
             store.update_run(name, "finished", "found")
 
@@ -100,8 +103,8 @@ def _step(store: Store, run: str, i: int, count: int) -> None:
     made = tuple(
         Measurement(
             name="accuracy" if count > 99 or j % 2 else "nll", value=(j * 37 + i) % 101 / 101, unit="share of examples", n=64,
-            low=0.0, high=1.0, task="addition", split="confirm" if i % 7 == 0 else "explore", layer=j // 8, head=j % 8,
-            site=f"{j // 8}.head.{j % 8}",
+            low=0.0, high=1.0, task="addition", split="confirm" if i % 7 == 0 else "explore",
+            component=f"decoder.{j // 8}.attn.z[{j % 8}]@answer",
         )
         for j in range(count)
     )  # fmt: skip
@@ -117,25 +120,30 @@ def _step(store: Store, run: str, i: int, count: int) -> None:
 
 
 def _findings(store: Store, run: str, i: int) -> None:
-    """A hypothesis with five predictions, one of them confirmed, and a claim."""
+    """A hypothesis with five findings, one of them confirmed and claimed."""
     h, e = f"H{i + 1}", f"E{7 * i + 1 if run == 'large' else i + 2}"
     store.put_entry(run, 2, Hypothesis(handle=h, statement=f"Block {i} adds.", status="supported", evidence_for=(e,)))
     for k in range(5):
-        metric = f"accuracy[split={'confirm' if k == 0 else 'explore'}, layer={k + 1}, head=1]"
-        scored = {"experiment": e, "observed": 0.5, "outcome": True} if k == 0 and i else {}
-        p = Prediction(
-            handle=f"P{5 * i + k + 1}",
-            hypothesis=h,
-            metric=metric,
-            comparison=">",
-            threshold=0.1,
-            probability=0.8,
-            **scored,
+        s = Statement(
+            kind="necessary",
+            task="addition",
+            components=f"decoder.{k + 1}.attn.z[{i % 8}]@answer",
+            interventions=("zero",),
         )
-        store.put_entry(run, 2, p)
-    text = f"Block {i}: {{{{{e}.accuracy[layer=1, head=1]}}}} and {{{{{e}.accuracy[layer=2, head=1]}}}}."
-    claim = Claim(kind="effect", text=text, sites=(f"decoder.{i}.attn.out",), experiments=(e, "E2"), confidence=0.9)
-    store.put_entry(run, 2, claim)
+        handle = f"F{5 * i + k + 1}"
+        f = Finding(handle=handle, statement=s, hypothesis=h, seen=e, smallest=0.1, probability=0.8, power=0.8)
+        store.put_entry(run, 2, f)
+        if k == 0:
+            decided = {
+                "round": 1,
+                "experiment": e,
+                "fate": "confirmed",
+                "p": 1e-6,
+                "threshold": 0.01,
+                "sentence": "It is.",
+            }
+            store.put_entry(run, 2, f.model_copy(update=decided))
+            store.put_entry(run, 2, Claim(finding=handle, interpretation=f"Block {i} may add."))
 
 
 def _measure(name: str, url: str) -> float:

@@ -5,6 +5,7 @@ probability it is a prediction; settled on examples that nobody had seen it is c
 or void, and stays so.
 """
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -18,6 +19,11 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@lru_cache(maxsize=4096)
+def _canonical_set(text: str) -> str:
+    return str(ComponentSet.parse(text))
 
 
 class Statement(_Record):
@@ -50,7 +56,7 @@ class Statement(_Record):
     @classmethod
     def _a_set(cls, text: str) -> str:
         try:
-            return str(ComponentSet.parse(text)) if text else ""
+            return _canonical_set(text) if text else ""
         except PlaceError as error:
             raise ValueError(str(error)) from None
 

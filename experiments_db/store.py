@@ -305,15 +305,6 @@ class Store:
         """How the run ended, in its planner's words."""
         return next(iter(self._asserted(run, Conclusion)), None)
 
-    def rounds(self, fingerprint: str) -> int:
-        """How many rounds of findings about this subject have been settled, over all runs: which examples are used up."""
-        sql = (
-            "SELECT count(DISTINCT a.run || '/' || json_extract(a.body, '$.round')) AS n FROM assertions_latest a "
-            "JOIN runs r ON r.name = a.run WHERE a.kind = 'Finding' AND json_extract(a.body, '$.round') IS NOT NULL "
-            "AND json_extract(r.settings, '$.fingerprint') = ?"
-        )
-        return int(self.rows(sql, fingerprint)[0]["n"])
-
     def _assert(self, run: str, handle: str, entry: BaseModel, seq: int) -> str:
         self._write(
             "INSERT INTO assertions VALUES (?, ?, ?, ?, ?, ?)", run, type(entry).__name__, handle,

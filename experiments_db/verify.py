@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 _UNREADABLE = (ValueError, TypeError, RecursionError)  # what a text that was tampered with can make a parser say
 _ITEM_BYTES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1}
 _MAX_AXES = 64  # what NumPy can hold
-_ASSERTED = {"Finding": (Finding, "F"), "Claim": (Claim, "C"), "Question": (Question, "Q"), "Conclusion": (Conclusion, "")}
+_ASSERTED = {
+    "Finding": (Finding, "F"),
+    "Claim": (Claim, "C"),
+    "Question": (Question, "Q"),
+    "Conclusion": (Conclusion, ""),
+}
 
 
 def problems(store: "Store") -> list[str]:

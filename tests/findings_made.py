@@ -31,8 +31,6 @@ def rows(s: Statement, split: str, effects: dict[str, float], p: float, *, half=
         out.append(Measurement(name="p", unit="p value", value=p, **at))
     for name in ("p_contradicted", "p_absent"):
         out.append(Measurement(name=name, unit="p value", value=decided.get(name, 1.0), **where))
-    if decided.get("reused"):
-        out.append(Measurement(name="reused", unit="p value", value=1.0, **where))
     return tuple(out)
 
 
@@ -63,17 +61,17 @@ class Investigation:
         self.store.put_entry(self.name, 1, f)
         return f
 
-    def settled(self, f: Finding, effects, p=1e-6, round_=1, **more) -> Finding:
+    def settled(self, f: Finding, effects, p=1e-6, round_=1, reused=False, **more) -> Finding:
         """The finding, put to unseen examples. effects: one number for all interventions, one for each, or a reason."""
         if isinstance(effects, str):
             return self._keep(f, "", effects, round_)
         how = f.statement.interventions or ("",)
         each = effects if isinstance(effects, dict) else dict.fromkeys(how, effects)
         measured = rows(f.statement, "confirm", each, p, **more)
-        return self._keep(f, self.experiment(measured, split="confirm"), measured, round_)
+        return self._keep(f, self.experiment(measured, split="confirm"), measured, round_, [f.handle] if reused else [])
 
-    def _keep(self, f, handle, measured, round_):
-        (done,) = settle([(f, handle, measured)], round_)
+    def _keep(self, f, handle, measured, round_, reused=()):
+        (done,) = settle([(f, handle, measured)], round_, reused)
         self.store.put_entry(self.name, 2, done)
         return done
 

@@ -12,14 +12,18 @@ from benchmarks.planted import scoring, train
 from benchmarks.planted.cases import BLOCKS, CASES, Case
 from benchmarks.planted.scoring import Found, claimed, component_of, components, summarise
 from benchmarks.planted.tasks import TASKS
-from experiments_db.records import Claim
+from experiments_db.findings import Finding, Statement
+from experiments_db.places import Component
 
 BY_NAME = {c.name: c for c in CASES}
 SHIPPED = [c for c in CASES if c.kind != "random"]
 
 
-def claim(role, *sites, kind="localisation", confidence=0.9):
-    return Claim(kind=kind, role=role, text="", sites=sites, experiments=("E1",), confidence=confidence)
+def found(kind, *places, probability=0.9, fate="confirmed", **more):
+    statement = Statement(kind=kind, task="t", components=" + ".join(places))
+    return Finding(
+        handle="F1", statement=statement, seen="E1", smallest=0.1, probability=probability, power=1, fate=fate, **more
+    )
 
 
 def test_there_are_enough_cases_and_a_third_are_nulls_or_decoys():
@@ -51,45 +55,68 @@ def test_tasks_are_single_tokens_with_twins_of_another_answer(task):
         assert all(t in train.INDEX for t in (*task.prompt(v), task.answer(v)))
 
 
-def test_sites_are_read_as_components():
-    assert component_of("decoder.3.attn.out") == "3.attn"
-    assert component_of("decoder.0.mlp.out") == "0.mlp"
-    assert component_of("decoder.3.attn.z head 1") == "3.head.1"
-    assert component_of("decoder.3") is None
-    assert component_of("decoder.3.resid_pre") is None
+def test_only_places_at_the_answer_bear_the_names_of_the_benchmark():
+    def name(text):
+        return component_of(Component.parse(text))
+
+    assert name("decoder.3.attn.out@answer") == "3.attn"
+    assert name("decoder.0.mlp.out@-1") == "0.mlp"
+    assert name("decoder.3.attn.z[1]@answer") == "3.head.1"
+    for other in (
+        "decoder.3.attn.out@-2",
+        "decoder.3.mlp.out",
+        "decoder.3.resid_pre@answer",
+        "decoder.3.attn.z@answer",
+    ):
+        assert name(other) == other
 
 
-def test_claims_are_compared_at_the_planted_level():
+def test_confirmed_findings_are_compared_at_the_planted_level():
     heads, plain = BY_NAME["copy-h3.1"], BY_NAME["modular-a2-m4"]
-    said = [claim("necessary", "decoder.3.attn.out"), claim("necessary", "decoder.3.attn.z head 1", confidence=0.7)]
+    whole = found("necessary", "decoder.3.attn.out@answer")
+    said = [whole, found("necessary", "decoder.3.attn.z[1]@answer", probability=0.7)]
     assert claimed(said, heads) == {"3.head.1": 0.7}
     assert claimed(said, plain) == {"3.attn": 0.9}
-    assert claimed([claim("jointly_necessary", "decoder.2.mlp.out", "decoder.4.mlp.out")], plain) == {"2.mlp+4.mlp": 0.9}
-    ignored = [claim("carries", "decoder.3"), claim(None, "decoder.3.attn.out", kind="effect")]
-    assert claimed(ignored, plain) == {}
+    pair = found("jointly_necessary", "decoder.2.mlp.out@answer", "decoder.4.mlp.out@answer")
+    assert claimed([pair], plain) == {"2.mlp+4.mlp": 0.9}
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        found("carries", "decoder.3.resid_pre@answer"), found("not_needed", "decoder.3.attn.out@answer"),
+        found("necessary", "decoder.3.attn.out@answer", fate="inconclusive"),
+        found("necessary", "decoder.3.attn.out@answer", fate=None),
+        found("necessary", "decoder.3.attn.out@answer", retracted="wrong"),
+    ],
+)  # fmt: skip
+def test_what_is_not_confirmed_or_says_no_need_names_nothing(silent):
+    assert claimed([silent], BY_NAME["modular-a2-m4"]) == {}
 
 
 def test_scores_are_those_counted_by_hand():
     assert scoring.auroc([3, 1, 2, 2], [True, False, False, True]) == pytest.approx(0.875)
     assert scoring.average_precision([3, 2, 1], [True, False, True]) == pytest.approx((1 + 2 / 3) / 2)
     assert scoring.average_precision([1, 1], [True, False]) == 0.5  # a tie is no knowledge
-    assert scoring.calibration_error([(0.9, True), (0.9, False), (0.2, False)]) == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.2)
+    assert scoring.calibration_error([(0.9, True), (0.9, False), (0.2, False)]) == pytest.approx(
+        2 / 3 * 0.4 + 1 / 3 * 0.2
+    )
     assert math.isnan(scoring.calibration_error([]))
 
 
-def test_the_summary_counts_exact_cases_false_claims_and_what_is_said_of_nulls():
+def test_the_summary_counts_exact_cases_false_findings_and_what_is_said_of_nulls():
     case, null = BY_NAME["modular-a2-m4"], BY_NAME["cannot-copy"]
     good = {c: float(c in case.truth) for c in components(case)}
     flat = dict.fromkeys(components(null), 0.0)
     right = Found({"2.attn": 0.9, "4.mlp": 0.9}, good, "found", ((0.9, True), (0.9, True)))
     quiet = Found({}, flat, "cannot")
     row = summarise("m", [(case, right), (null, quiet)])
-    assert (row.exact, row.sites, row.auroc, row.precision, row.false_claims, row.not_found) == (1, 1, 1, 1, 0, 1)
+    assert (row.exact, row.sites, row.auroc, row.precision, row.false_findings, row.not_found) == (1, 1, 1, 1, 0, 1)
     assert row.calibration == pytest.approx(0.1)
     half = Found({"2.attn": 0.9, "5.mlp": 0.9}, dict.fromkeys(good, 0.0), "found")
     loud = Found({"1.attn": 0.5}, flat, "found")
     row = summarise("m", [(case, half), (null, loud)])
-    assert (row.exact, row.sites, row.auroc, row.false_claims, row.not_found) == (0, 0.5, 0.5, 2, 0)
+    assert (row.exact, row.sites, row.auroc, row.false_findings, row.not_found) == (0, 0.5, 0.5, 2, 0)
 
 
 @pytest.mark.parametrize("case", SHIPPED, ids=lambda c: c.name)
@@ -110,7 +137,12 @@ def test_a_shipped_model_does_what_its_case_says(case):
 
     clean = {}
     every = [f"{b}.{k}" for b in range(BLOCKS) for k in ("attn", "mlp")]
-    watch = [module(n).register_forward_hook(lambda _m, _a, out, n=n: clean.update({n: (out[0] if isinstance(out, tuple) else out)[order, -1]})) for n in every]
+    watch = [
+        module(n).register_forward_hook(
+            lambda _m, _a, out, n=n: clean.update({n: (out[0] if isinstance(out, tuple) else out)[order, -1]})
+        )
+        for n in every
+    ]
     with torch.inference_mode():
         model(ids)
     for h in watch:
@@ -132,7 +164,9 @@ def test_a_shipped_model_does_what_its_case_says(case):
     assert accuracy() >= 0.97
     if case.kind == "cannot":
         return
-    needed = {f"{k}.attn" for k in case.attention if f"{k}.attn" not in case.redundant} | {f"{m}.mlp" for m in case.mlps if f"{m}.mlp" not in case.redundant}
+    needed = {f"{k}.attn" for k in case.attention if f"{k}.attn" not in case.redundant} | {
+        f"{m}.mlp" for m in case.mlps if f"{m}.mlp" not in case.redundant
+    }
     planted = needed | {r for r in case.redundant if ".head." not in r}
     for name in needed:
         assert accuracy([name]) <= 0.45
@@ -197,7 +231,18 @@ def test_the_random_planner_draws_only_what_schemas_allow_and_the_same_again(tmp
     calls = []
     for i in range(2):
         db = tmp_path / f"{i}.db"
-        argv = ["--goal", "anything", "--planner", "random_valid:3", "--db", str(db), "--device", "cpu", "--max-experiments", "3"]
+        argv = [
+            "--goal",
+            "anything",
+            "--planner",
+            "random_valid:3",
+            "--db",
+            str(db),
+            "--device",
+            "cpu",
+            "--max-experiments",
+            "3",
+        ]
         assert run.main([*argv, "--out", str(tmp_path / "t"), "--quiet"]) == 0
         store = Store(db)
         events = store.events(store.runs()[0])

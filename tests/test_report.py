@@ -16,8 +16,9 @@ from agent.report.opening import stays_open, sure
 from agent.report.summary import headline, side_by_side, summary
 from agent.report.tested import statement_words
 from experiments_db.findings import Claim, Question, Statement
-from experiments_db.records import Hypothesis, Note
+from experiments_db.records import Hypothesis, Note, Run
 from experiments_db.store import Store
+from tools.findings.integrity_report import Check, IntegrityReport
 
 MLP0, MLP4 = "decoder.0.mlp.out@answer", "decoder.4.mlp.out@answer"
 BOAST = "We proved that MLP seven hundred computes everything"
@@ -259,6 +260,15 @@ def test_hostile_texts_in_findings_questions_and_reasons_are_inert(store):
         assert "\u202e" not in shown
 
 
+def test_a_finding_of_an_experiment_that_is_not_there_is_shown_without_numbers(store):
+    i = Investigation(store, "torn-out")
+    f = i.confirmed("necessary", MLP0)
+    store.put_entry("torn-out", 2, f.model_copy(update={"experiment": "E99", "sentence": ""}))
+    i.end()
+    text = render(store, "torn-out", None)
+    assert "Necessary for addition at the answer, under both resample and zero ablation: the MLP of block 0 (by itself)." in text
+
+
 def test_a_run_that_is_under_way_or_was_stopped_has_no_conclusion_but_shows_what_stands(store):
     i = Investigation(store, "live")
     assert conclude(of(store, "live")).verdict == "Under way"
@@ -312,3 +322,13 @@ def test_two_runs_lie_side_by_side_with_what_stays_open(store):
 )  # fmt: skip
 def test_a_statement_in_words_says_all_that_it_holds(statement, words):
     assert statement_words(statement) == words
+
+
+def test_what_the_gate_found_stands_in_the_report_and_a_broken_record_of_it_does_not(store):
+    checks = (Check("identity", "decoder", "", "holds", 12, 1e-7, 1e-5), Check("edit", "decoder", "attn.z", "fails", 8, 0.5, 1e-5, "block 1"))
+    for name, kept in (("gated", IntegrityReport(checks, {"decoder": (0, 1)}, 1.5).as_json()), ("broken", {"checks": EVIL})):
+        store.put_run(Run(name=name, goal="g", subject="demo", planner="p", settings={"integrity": kept}))
+    text = render(store, "gated", None)
+    assert "refused for this model: decoder.attn.z" in text
+    assert "| 8 | 5.0e-01 | fails: decoder.attn.z |" in text
+    assert "## Integrity" not in render(store, "broken", None)

@@ -50,12 +50,12 @@ def test_a_sample_holds_each_problem_once_and_draws_share_none_until_they_run_ou
     groups = [e.group for e in whole.examples]
     assert len(set(groups)) == len(groups)
     n = min(len(groups) // 3, 40)
-    slices = [task.sample("confirm", n, draw=k) for k in range(3)]
+    slices = [task.sample("confirm", n, draw=k * n) for k in range(3)]
     assert [e for s in slices for e in s.examples] == list(whole.examples[: 3 * n])
     assert not any(s.reused for s in slices)
     if whole.groups is not None:
         assert whole.groups == len(groups)
-        last = task.sample("confirm", n, draw=len(groups) // n)
+        last = task.sample("confirm", n, draw=n * (len(groups) // n))
         assert last.reused == bool(n * (len(groups) // n + 1) > len(groups))
         assert len({e.group for e in last.examples}) == n
         assert task.sample("confirm", len(groups), draw=1).reused

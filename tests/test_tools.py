@@ -362,6 +362,8 @@ def test_examples_without_a_donor_are_left_out_and_counted(use, demo, tmp_path):
         {"prompt": f"{a} + {b} =", "answer": f" {a + b}", "split": "explore"} for a in range(2, 8) for b in range(2, 9)
     ]
     rows.append({"prompt": "2 + 1 + 1 + 1 =", "answer": " 5", "split": "explore"})
+    n = len(rows)
+    rows += [{"prompt": f"9 + {b} =", "answer": f" {9 + b}", "split": "confirm"} for b in range(2, 5)]
     file = tmp_path / "mixed.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     ctx, tool = Context(demo, OfflineTasks([file]), Nothing()), TOOLS["minimal_set"]
@@ -373,7 +375,7 @@ def test_examples_without_a_donor_are_left_out_and_counted(use, demo, tmp_path):
         "examples": 64,
     }
     outcome = tool.run(tool.parse(args), ctx)
-    assert of(outcome, "accuracy", program="intact").n == len(rows) - 1
+    assert of(outcome, "accuracy", program="intact").n == n - 1
     assert "1 more examples have no other one to resample from and were left out" in outcome.text
 
 

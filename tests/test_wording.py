@@ -38,6 +38,7 @@ def ctx():
         "half of the time", "two thirds", "it falls by 3", "'0.97'", "`97%`", "n = 128", "twice as many", "a tenfold drop", "1e-5",
         "accuracy is 0.3", "about 1.0 of the effect", "seven in eight sums", "１２", "effect of 0.5 nats", "0.9 % there", "block 3: 97%",
         "score:value=0.97", "“97 percent”", "1,000 examples", "a hundred sums", "-2.5 logits", "heads 0.97",
+        "½ of them", "about ¾", "② of them", "Ⅳ in all", "fourfold", "three-fold", "hundredfold", "it falls to zero", "nought", "5 ‰",
     ],
 )  # fmt: skip
 def test_a_quantity_typed_by_hand_is_refused(ctx, text):
@@ -51,7 +52,8 @@ def test_a_quantity_typed_by_hand_is_refused(ctx, text):
         "The MLP of block 0 adds.", "Heads 0 and 3 of block 0 read the operands.", "Head 1.0 looks at the operands.",
         "heads 0.3, 1.0 and 5.2 do it", "MLPs 1 to 5 refine it", "Attention of blocks 1-5 is spared.", "It rests on E3 and F2 (Q1).",
         "decoder.0.attn.z[0,3]@answer carries it", "position -2 decides", "addition:digits=1x1 is easier", "{{E1.accuracy}} of examples",
-        "The two heads work together.", "One of them is enough.", "1.0 attends to the operator.", "It's the model's own way: that's all.",
+        "The two heads work together.", "One of them is enough.", "Under zero ablation it fails.",
+        "Zero and resample ablation agree.", "1.0 attends to the operator.", "It's the model's own way: that's all.",
     ],
 )  # fmt: skip
 def test_names_may_hold_figures(ctx, text):

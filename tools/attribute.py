@@ -87,6 +87,11 @@ def _patching(args: Args, ctx: Context) -> Outcome:
     task, receivers = load_pairs(ctx, args.task, args.examples, among=args.among)
     targets = chosen_components(subject, args.components, receivers)
     check_size(len(targets), "components", 4096)
+    block = next((c for c in targets if c.part == "block"), None)
+    if block:
+        raise ToolInputError(
+            f"components: a first-order effect of {block} would count twice; name its attn.out and mlp.out"
+        )
     base = np.full(len(receivers), np.nan)
     effects = np.zeros((len(targets), len(receivers)))
     for batch in microbatches(subject, receivers, ctx.max_tokens):

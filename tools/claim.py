@@ -8,6 +8,7 @@ from pydantic import Field
 
 from experiments_db.findings import Claim
 from experiments_db.records import Outcome
+from tools.findings.consequences import answers
 from tools.findings.wording import check_handles, check_references
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 
@@ -38,6 +39,12 @@ def run(args: Args, ctx: Context) -> Outcome:
         )
     if any(c.finding == args.finding for c in ctx.history.claims()):
         raise ToolInputError(f"{args.finding} is claimed already")
+    asked = next((q for q in ctx.history.questions() if q.handle == args.question), None)
+    if asked is not None and found not in answers(asked, [found]):
+        raise ToolInputError(
+            f"{found.handle} ({found.statement.kind} for {found.statement.task}) does not answer {asked.handle} ({asked.text}): claim "
+            "it without a question, or for one that it answers"
+        )
     check_references(ctx, args.interpretation, digits=True)
     entry = Claim(finding=args.finding, question=args.question, interpretation=args.interpretation)
     beyond = f"\ninterpretation, not tested: {args.interpretation}" if args.interpretation else ""

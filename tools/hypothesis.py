@@ -44,6 +44,7 @@ def run(args: Args, ctx: Context) -> Outcome:
             raise ToolInputError(f"there is no hypothesis {args.handle!r}; there are {', '.join(known) or 'none yet'}")
         handle, old = args.handle, known[args.handle]
     statement = args.statement or (old.statement if old else "")
+    _check_tested(ctx, args, handle, old)
     check_references(ctx, statement, digits=True)
     supports = tuple(dict.fromkeys([*(old.evidence_for if old else ()), *args.evidence_for]))
     contradicts = tuple(dict.fromkeys([*(old.evidence_against if old else ()), *args.evidence_against]))
@@ -51,7 +52,25 @@ def run(args: Args, ctx: Context) -> Outcome:
         raise ToolInputError("status supported needs evidence_for: the experiments that speak for it")
     if args.status == "refuted" and not contradicts:
         raise ToolInputError("status refuted needs evidence_against: the experiments that speak against it")
+    tested = old is not None and any(f.settled and f.hypothesis == handle for f in ctx.history.findings())
+    status = old.status if old is not None and tested and args.status == "open" else args.status
     entry = Hypothesis(
-        handle=handle, statement=statement, status=args.status, evidence_for=supports, evidence_against=contradicts
+        handle=handle, statement=statement, status=status, evidence_for=supports, evidence_against=contradicts
     )
-    return Outcome(text=f"{handle} is {args.status}: {statement}", entries=(entry,))
+    return Outcome(text=f"{handle} is {status}: {statement}", entries=(entry,))
+
+
+def _check_tested(ctx: Context, args: Args, handle: str, old: Hypothesis | None) -> None:
+    """What findings rest on is not reworded, and what unseen examples said of it is not overruled."""
+    mine = [f for f in ctx.history.findings() if f.hypothesis == handle]
+    if old is None or not mine:
+        return
+    if args.statement is not None and args.statement != old.statement:
+        raise ToolInputError(
+            f"{mine[0].handle} was predicted from {handle} as it is: open a new hypothesis for other words"
+        )
+    if args.status in ("supported", "refuted") and any(f.settled for f in mine) and args.status != old.status:
+        fates = ", ".join(f"{f.handle} {f.fate or 'open'}" for f in mine)
+        raise ToolInputError(
+            f"{handle} is {old.status} by what its findings came to ({fates}); it can only be abandoned"
+        )

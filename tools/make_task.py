@@ -14,6 +14,7 @@ from tools.methods.fitness import check_fit
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.tasks import SPLITS, TaskError, chance_level, families, from_records, to_records
 
+LOOKED_FOR = 512  # groups of another task's confirm side, in the order in which they are drawn
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE = {
     "name": "successor",
@@ -58,9 +59,11 @@ def run(args: Args, ctx: Context) -> Outcome:
         given: list[str] = getattr(args, field)
         if len(given) != len(args.prompts) and (given or field == "answers"):
             raise ToolInputError(f"{field}: {len(given)} given for {len(args.prompts)} prompts; there must be as many")
+    sealed = _sealed(ctx, args)
     examples = [
         {
             "prompt": p,
+            "split": "confirm" if p in sealed else None,
             "answer": args.answers[i],
             "foil": args.foils[i] if args.foils else None,
             "twin": args.twins[i] if args.twins else None,
@@ -84,3 +87,18 @@ def run(args: Args, ctx: Context) -> Outcome:
         f"{100 * chance:.0f}%"
     )
     return Outcome(text=text, entries=(data,))
+
+
+def _sealed(ctx: Context, args: Args) -> set[str]:
+    """Prompts that are kept for confirming in another task, with all of their groups: they are not explored by another name."""
+    others = {*families(), *(t.name for t in ctx.tasks.made())}
+    others |= {m.task for h in ctx.history.handles("E") for m in ctx.history.measurements_of(h) if m.task}
+    wanted, found = set(args.prompts), set[str]()
+    for name in sorted(others):
+        try:
+            examples = ctx.tasks.get(name).examples("confirm", LOOKED_FOR)
+        except (TaskError, ToolInputError):
+            continue
+        found |= wanted & {text for e in examples for text in (e.prompt, e.twin) if text}
+    groups = {g for g, p in zip(args.groups, args.prompts, strict=False) if p in found}
+    return found | {p for g, p in zip(args.groups, args.prompts, strict=False) if g in groups}

@@ -123,8 +123,8 @@ def _effects(
         "flipped",
         "share of examples",
         lambda s: ((s.foil_margin > 0) != (base.foil_margin > 0)).astype(float),
-        (0, 1),
-        True,
+        (0.0, 1.0),
+        binary=True,
     )
     kl = Quantity("kl", "nats from the unpatched run", lambda s: s.kl)
     plain = (flips, PROBABILITY, NLL, ACCURACY, kl)

@@ -8,7 +8,7 @@ of the same norm along the same path. Source: Wang et al. 2022, Interpretability
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,16 +18,16 @@ from experiments_db.records import Outcome
 from tools.methods.arguments import AMONG, DEPTH, DIRECTION, EXAMPLES, Direction, check_size, components
 from tools.methods.layout import chosen_components, select_components
 from tools.methods.measuring import control_of, groups_of, measured, recoveries, where_of
-from tools.methods.paths import TWIN, Sending, score_along
+from tools.methods.paths import ALONG, SENDERS, TWIN, Sending, comes_before, score_along
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
+from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
 EXAMPLE = {"task": "addition", "components": ["attn.out@answer"], "receiver": "decoder.1.mlp.out"}
-RECEIVERS = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.out", "logits")
-SENDERS = ("attn.z", "attn.out", "mlp.out")
+BETWEEN = ("attn.out", "mlp.out")
 
 
 class Args(ToolArgs):
@@ -53,20 +53,22 @@ def run(args: Args, ctx: Context) -> Outcome:
     receiver = _receiver(args, ctx)
     task, receivers = load_pairs(ctx, args.task, args.examples, args.direction, args.among)
     named = chosen_components(ctx.subject, args.components, receivers, args.depth)
-    senders = _senders(named, receiver, mid=ctx.subject.spec().mid)
+    senders = _senders(ctx.subject, named, receiver)
     check_size(len(senders), "senders", 128)
-    paths = [_path(c, receiver) for c in senders]
-    scores = score_along(ctx, task, receivers, [Sending(p, TWIN, control) for control in (False, True) for p in paths])
-    base, donor, groups = scores[0], donor_margin(ctx, receivers), groups_of(receivers)
+    sendings = [
+        Sending(Path(nodes=(c, receiver), frozen=BETWEEN), TWIN, control=k) for k in (False, True) for c in senders
+    ]
+    base, *scores = score_along(ctx, task, receivers, sendings)
+    donor, groups = donor_margin(ctx, receivers), groups_of(receivers)
     gap = whole_gap(base.foil_margin, donor, task.name)
-    moved = np.stack([s.foil_margin - base.foil_margin for s in scores[1:]])
+    moved = np.stack([s.foil_margin - base.foil_margin for s in scores])
     own, noise = moved[: len(senders)], moved[len(senders) :]
     three = (recoveries(x, donor - base.foil_margin, groups) for x in (own, noise, own - noise))
-    where = {**where_of(ctx, task, args.among), "intervention": str(TWIN), "variant": args.direction}
-    kind, unit = "random vector of the same norm along the same path", "of the margin between clean and twin"
+    where: dict[str, Any] = {**where_of(ctx, task, args.among), "intervention": str(TWIN), "variant": args.direction}
+    unit = "of the margin between clean and twin"
     measurements = [
-        measured("recovered", unit, mine, control=control_of(kind, other, apart), component=str(path), **where)
-        for path, mine, other, apart in zip(paths, *three, strict=True)
+        measured("recovered", unit, mine, control=control_of(ALONG, other, apart), component=str(sending.path), **where)
+        for sending, mine, other, apart in zip(sendings[: len(senders)], *three, strict=True)
     ]  # fmt: skip
     left = len(named) - len(senders)
     text = (
@@ -80,10 +82,6 @@ def run(args: Args, ctx: Context) -> Outcome:
     )
 
 
-def _path(sender: Component, receiver: Component) -> Path:
-    return Path(nodes=(sender, receiver), frozen=("attn.out", "mlp.out"))
-
-
 def _receiver(args: Args, ctx: Context) -> Component:
     """The receiver; ToolInputError says what would be valid."""
     stack = ctx.subject.spec()
@@ -91,35 +89,19 @@ def _receiver(args: Args, ctx: Context) -> Component:
         found = Component.parse(args.receiver)
     except PlaceError as error:
         raise ToolInputError(f"receiver: {error}") from None
-    if found.part not in RECEIVERS or found.anchor or found.feature or found.passes is not None:
+    if found.part not in (*SENDERS, "logits") or found.stack != stack.name:
         raise ToolInputError(
-            f"receiver: {found} cannot receive; write one of {', '.join(RECEIVERS)}, without a position"
+            f"receiver: {found} cannot receive; write one of {', '.join(SENDERS)} of a block, or logits"
         )
-    if len(found.units) > 1 or (found.units and found.part not in RECEIVERS[:3]):
-        raise ToolInputError(f"receiver: {found} names units; name one head of attn.q, attn.k or attn.v, or none")
-    if found.stack != stack.name:
-        raise ToolInputError(f"receiver: {found} lies in another stack than {stack.name}, which answers")
-    if found.part == "logits":
-        return found
-    return select_components(ctx.subject, [str(found)], "receiver")[0]
+    return found if found.part == "logits" else select_components(ctx.subject, [str(found)], "receiver")[0]
 
 
-def _senders(named: Sequence[Component], receiver: Component, *, mid: bool) -> list[Component]:
+def _senders(subject: Subject, named: Sequence[Component], receiver: Component) -> list[Component]:
     """Those whose output can reach the receiver; ToolInputError where there is none."""
     bad = next((c for c in named if c.part not in SENDERS or c.stack != receiver.stack), None)
     if bad:
         raise ToolInputError(f"components: {bad} cannot send; senders are {', '.join(SENDERS)} of {receiver.stack}")
-    found = [c for c in named if _before(c, receiver, mid=mid)]
+    found = [c for c in named if comes_before(subject, c, receiver)]
     if not found:
-        raise ToolInputError(f"components: none of these comes before {receiver}: name earlier blocks")
+        raise ToolInputError(f"components: none of these comes before the receiver {receiver}: name earlier blocks")
     return found
-
-
-def _before(sender: Component, receiver: Component, *, mid: bool) -> bool:
-    """Whether the receiver reads what the sender writes. mid: whether a block's MLP reads what its attention writes."""
-    if receiver.part == "logits":
-        return True
-    assert sender.block is not None
-    assert receiver.block is not None
-    same = sender.block == receiver.block and receiver.part == "mlp.out" and sender.part != "mlp.out" and mid
-    return sender.block < receiver.block or same

@@ -16,9 +16,13 @@ class Limits:
 
 @dataclass
 class Spent:
-    """What a run has spent, continued from the record when it is resumed."""
+    """What a run has spent, continued from the record when it is resumed.
+
+    reserved: experiments that are still to settle findings that are sealed: nothing else may use them.
+    """
 
     experiments: int = 0
+    reserved: int = 0
     tokens: int = 0
     cost: float = 0.0
     seconds_before: float = 0.0
@@ -30,9 +34,19 @@ class Spent:
         return (self.seconds_before + time.monotonic() - self.started) / 60
 
     def over(self, limits: Limits) -> str | None:
-        """Which budget is spent, in words; None while all hold."""
+        """Which budget is spent, in words; None while all hold. With experiments left out see `stopped`."""
+        return self.used_up(limits) or self.stopped(limits)
+
+    def used_up(self, limits: Limits) -> str | None:
+        """Whether no experiment is left beyond those that are reserved: what is sealed can still be settled, and claimed."""
+        if limits.experiments is None or self.experiments + self.reserved < limits.experiments:
+            return None
+        kept = f"; {self.reserved} of it settle what is sealed: confirm" if self.reserved else ""
+        return f"the budget of {limits.experiments:g} experiments is spent{kept}"
+
+    def stopped(self, limits: Limits) -> str | None:
+        """Which budget that ends a run at once is spent: minutes, tokens or dollars."""
         checks: tuple[tuple[str, float, float | None], ...] = (
-            ("experiments", self.experiments, limits.experiments),
             ("minutes", self.minutes, limits.minutes),
             ("tokens", self.tokens, limits.tokens),
             ("dollars", self.cost, limits.cost),
@@ -42,10 +56,15 @@ class Spent:
                 return f"the budget of {limit:g} {name} is spent"
         return None
 
+    def left(self, limits: Limits) -> int | None:
+        """How many experiments are left that are not reserved; None without a limit."""
+        return None if limits.experiments is None else max(0, limits.experiments - self.experiments - self.reserved)
+
     def text(self, limits: Limits) -> str:
         """'4 of 30 experiments, 1.2 of 10 minutes', for the planner."""
+        reserved = f" (and {self.reserved} reserved to settle what is sealed)" if self.reserved else ""
         parts = [
-            _part("experiments", self.experiments, limits.experiments),
+            _part("experiments", self.experiments, limits.experiments) + reserved,
             _part("minutes", self.minutes, limits.minutes),
         ]
         if self.tokens or limits.tokens:

@@ -19,6 +19,7 @@ import torch
 
 import tools
 from agent.loop.record import RunRecord, RunTasks
+from agent.loop.unseen import stretch, tasks_of, used_groups
 from experiments_db.findings import Finding
 from experiments_db.records import Experiment, Outcome, Provenance, Result
 from tools.engine.sites import SiteError
@@ -35,7 +36,8 @@ LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
 class Executed:
     """What one call came to. `experiment` is None for notebook tools; `result_id` is set for a cache hit.
 
-    traceback: where an unexpected error came from, which is what failed.
+    traceback: where an unexpected error came from, which is what failed. reused: of a finding that is settled, whether some
+    of its examples were used to settle another one.
     """
 
     outcome: Outcome
@@ -43,6 +45,7 @@ class Executed:
     result: Result | None = None
     result_id: int | None = None
     traceback: str = ""
+    reused: bool = False
 
 
 @cache
@@ -192,19 +195,23 @@ class ToolRunner:
         Nothing is written. A finding that cannot be measured there has no experiment, and a text that says why.
         seconds: how long all of them may take together; DeadlineReached is raised soon after.
         """
-        tool, draw = discover()[EXAMINE], self.record.store.rounds(self.subject.fingerprint)
+        tool, store = discover()[EXAMINE], self.record.store
+        used = used_groups(store, self.subject.fingerprint, lambda run: RunTasks(store, run))
         check, out = _deadline(seconds), list[Executed]()
         for f in findings:
             progress(f"{f.handle} on unseen examples")
             args = tool.parse(arguments_of(f.statement))
             try:
+                place = stretch(tasks_of(self.tasks, f.statement), f.statement.examples, used)
+                draw = place.start
                 experiment = self.experiment(tool, args, "confirm", draw)
                 found = self.record.store.cached(experiment.id)
                 number, result = found or (None, self._computed(tool, args, progress, check, "confirm", draw)[0])
             except ToolInputError as error:
                 out.append(Executed(Outcome(status="refused", text=str(error))))
                 continue
-            out.append(Executed(Outcome(status=result.status, text=result.text), experiment, result, number))
+            outcome = Outcome(status=result.status, text=result.text)
+            out.append(Executed(outcome, experiment, result, number, reused=place.reused))
         return out
 
     def _measured(

@@ -24,6 +24,7 @@ from tools.methods.tool import DeadlineReached, Tool, ToolInputError
 from tools.statistics import share
 
 USELESS_TURNS = 5
+CLOSING_TURNS = 5  # turns without an experiment, a finding or a claim, once no experiment is left
 
 
 @runtime_checkable
@@ -83,7 +84,7 @@ async def investigate(
                 notebook=notebook_text(record),
                 earlier=earlier,
                 budget=spent.text(limits),
-                left=None if limits.experiments is None else limits.experiments - spent.experiments,
+                left=spent.left(limits),
                 findings=record.findings(),
                 known=lambda spec: known(runner.tasks, spec, runner.seed),
             )
@@ -103,10 +104,13 @@ async def investigate(
             pending = (turn, [])
         turn, answers = pending
         for call in turn.calls[len(answers) :]:
-            answer, finished = await _answer(call, run, record, runner, tools, spent, limits, viewer, turn.text)
-            answers.append(answer)
-            if finished:
-                ending = Ending("finished", _verdict(record))
+            if _finished(turn.calls, answers):
+                answers.append(Answer(call.id, "not run: the investigation is over", "rejected"))
+                _put_answer(record, run, answers[-1])
+                continue
+            answers.append(await _answer(call, run, record, runner, tools, spent, limits, viewer, turn.text))
+        if _finished(turn.calls, answers):
+            ending = Ending("finished", _verdict(record))
         exchanges.append(Exchange(turn, tuple(answers)))
         pending = None
     with record.store.transaction():
@@ -125,18 +129,19 @@ async def _answer(
     limits: Limits,
     viewer: Viewer,
     why: str,
-) -> tuple[Answer, bool]:
+) -> Answer:
     """Answer one call, exactly once, and record what it wrote in one transaction."""
     clock = asyncio.get_running_loop().time
     started = clock()
-    over = spent.over(limits)
-    finished = False
-    if over and call.name != "finish":
+    tool = tools.get(call.name)
+    over = None if call.name == "finish" else spent.stopped(limits)
+    if tool is not None and tool.kind == "experiment":
+        over = over or spent.used_up(limits)
+    if over:
         answer = Answer(call.id, f"not run: {over}", "budget")
         _put_answer(record, run, answer)
     else:
         try:
-            tool = tools.get(call.name)
             if tool is None:
                 raise ToolInputError(f"there is no tool {call.name!r}; tools are {', '.join(tools)}")
             args = tool.parse(tool_arguments(call.arguments))
@@ -146,10 +151,12 @@ async def _answer(
             if tool.kind == "settling":
                 named = [f for f in done.outcome.entries if isinstance(f, Finding)]
                 answer = await _settle(call, named, run, record, runner, why, viewer, left)
+            elif (over := spent.used_up(limits)) and any(_is_open(e) for e in done.outcome.entries):
+                answer = Answer(call.id, f"not sealed, for nothing is left to settle it with: {over}", "budget")
+                _put_answer(record, run, answer)
             else:
                 answer = _keep(call, done, run, record, why)
-            finished = done.outcome.finished
-            spent.experiments = _own_experiments(record, run)
+            spent.experiments, spent.reserved = _own_experiments(record, run), _reserved(record)
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
             _put_answer(record, run, answer)
@@ -157,7 +164,17 @@ async def _answer(
             answer = Answer(call.id, f"stopped while it ran: {spent.over(limits) or 'its time is over'}", "budget")
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
-    return answer, finished
+    return answer
+
+
+def _finished(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> bool:
+    """Whether one of the calls answered so far has ended the investigation; nothing is run or written after it."""
+    return any(c.name == "finish" and a.status == "ok" for c, a in zip(calls, answers, strict=False))
+
+
+def _is_open(entry: object) -> bool:
+    """Whether an entry is a finding that is still to be settled."""
+    return isinstance(entry, Finding) and not entry.settled
 
 
 async def _settle(
@@ -187,7 +204,8 @@ async def _settle(
             )
             found = made.result.measurements if made.result.status == "ok" else made.result.text
             open_.append((f, handle, found))
-        settled = settle(open_, number)
+        again = {f.handle for f, made in zip(findings, done, strict=True) if made.reused}
+        settled = settle(open_, number, again)
         for f in settled:
             store.put_entry(run.name, seq, f)
         for h in settle_hypotheses(record.hypotheses(), record.findings()):
@@ -244,16 +262,29 @@ def _put_answer(record: RunRecord, run: Run, answer: Answer, traceback: str = ""
 
 def _stop(record: RunRecord, exchanges: Sequence[Exchange], spent: Spent, limits: Limits) -> Ending | None:
     """Whether the run has to end before another turn."""
-    for call, answer in zip(exchanges[-1].turn.calls, exchanges[-1].answers, strict=True) if exchanges else ():
-        if call.name == "finish" and answer.status == "ok":
-            return Ending("finished", _verdict(record))
-    over = spent.over(limits)
+    if exchanges and _finished(exchanges[-1].turn.calls, exchanges[-1].answers):
+        return Ending("finished", _verdict(record))
+    over = spent.stopped(limits)
     if over:
+        return Ending("stopped", over)
+    over = spent.used_up(limits)
+    if over and exchanges and (_asks_in_vain(exchanges[-1]) or _brought_nothing(exchanges[-CLOSING_TURNS:])):
         return Ending("stopped", over)
     recent = exchanges[-USELESS_TURNS:]
     if len(recent) == USELESS_TURNS and not any(a.status == "ok" for e in recent for a in e.answers):
         return Ending("stopped", f"{USELESS_TURNS} turns in a row brought no result")
     return None
+
+
+def _asks_in_vain(exchange: Exchange) -> bool:
+    """Whether a turn asked for nothing but what the budget refuses."""
+    return bool(exchange.answers) and all(a.status == "budget" for a in exchange.answers)
+
+
+def _brought_nothing(exchanges: Sequence[Exchange]) -> bool:
+    """Whether turns enough have passed without an experiment, a finding or a claim: what is free can be written for ever."""
+    brought = any(a.status == "ok" and (a.handle or " ")[0] in "EFC" for e in exchanges for a in e.answers)
+    return len(exchanges) == CLOSING_TURNS and not brought
 
 
 def _verdict(record: RunRecord) -> str:
@@ -300,6 +331,11 @@ def _own_experiments(record: RunRecord, run: Run) -> int:
     return int(record.store.rows(sql, run.name, _branched_at(run))[0]["n"])
 
 
+def _reserved(record: RunRecord) -> int:
+    """Experiments that are still to settle what is sealed: one for each open finding."""
+    return sum(not f.settled for f in record.findings())
+
+
 def spending(record: RunRecord, run: Run) -> Spent:
     """What the record says the run has spent so far; what it took over from another run cost it nothing."""
     tokens = "json_extract(payload, '$.usage.prompt_tokens') + json_extract(payload, '$.usage.completion_tokens')"
@@ -309,8 +345,13 @@ def spending(record: RunRecord, run: Run) -> Spent:
         run.name,
         _branched_at(run),
     )[0]
-    experiments = _own_experiments(record, run)
-    return Spent(experiments, int(found["tokens"]), float(found["cost"]), seconds_before=60 * float(found["minutes"]))
+    return Spent(
+        _own_experiments(record, run),
+        _reserved(record),
+        int(found["tokens"]),
+        float(found["cost"]),
+        seconds_before=60 * float(found["minutes"]),
+    )
 
 
 def event_line(event: Any) -> str:

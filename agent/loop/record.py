@@ -132,6 +132,13 @@ class Reading(RunRecord):
         self._read = measurements or store.measurements
         self._measured: dict[str, list[Measurement]] = {}
         self._asked: dict[str, Experiment] = {}
+        self._found: list[Finding] | None = None
+
+    def findings(self) -> list[Finding]:
+        """The latest state of each finding."""
+        if self._found is None:
+            self._found = super().findings()
+        return self._found
 
     def measurements_of(self, handle: str) -> list[Measurement]:
         """Measurements of an experiment in the order of its table."""

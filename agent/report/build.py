@@ -86,9 +86,9 @@ def _notes(record: RunRecord) -> list[str]:
 
 def integrity(record: RunRecord) -> IntegrityReport | None:
     """What the gate found when the run began, where it was kept."""
-    found = [e.payload for e in record.store.events(record.run) if e.kind == "integrity"]
+    kept = record.store.run(record.run).settings.get("integrity")
     try:
-        return IntegrityReport.from_json(found[-1]) if found else None
+        return IntegrityReport.from_json(kept) if kept else None
     except (KeyError, TypeError, ValueError, AttributeError):  # a record from elsewhere may hold anything
         return None
 

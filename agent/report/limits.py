@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from agent.loop.record import RunRecord
+from agent.report.tested import tested
 from experiments_db.findings import Finding
 from experiments_db.places import Intervention
 from experiments_db.records import Run
@@ -76,9 +77,7 @@ def _interventions(standing: Sequence[Finding]) -> list[str]:
 def _sample(record: RunRecord, standing: Sequence[Finding]) -> list[str]:
     """How many independent problems stand behind findings, and which of them had been seen."""
     lines: list[str] = []
-    counts = [
-        m.groups for f in standing if f.experiment for m in record.measurements_of(f.experiment) if m.name == "effect"
-    ]
+    counts = [m.groups for f in standing for m in tested(record, f).effects]
     if counts:
         low, high = min(counts), max(counts)
         many = f"{low}" if low == high else f"{low} to {high}"

@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.loop.record import RunRecord
 from agent.report.numbers import compact_text, value_text
 from experiments_db.findings import Finding, Statement
-from experiments_db.places import PlaceError, display
+from experiments_db.places import ComponentSet, Path, PlaceError, display
 from experiments_db.records import Measurement
 from experiments_db.store import StoreError
+from tools.findings.kind import kinds
 
-# Kinds that say that something is small: what comes nearest to the bound is then the largest effect, not the smallest.
-BOUNDED = frozenset({"not_needed", "tolerates", "sufficient", "cannot"})
 WORDS = {
     "capability": "does the task", "cannot": "cannot do the task", "necessary": "necessary", "sufficient": "enough by itself",
     "jointly_necessary": "necessary together", "not_needed": "not needed", "carries": "carries the answer",
+    "suppresses": "holds the answer down", "readable": "the answer is readable from", "differs": "matters more",
+    "attends": "attends", "matches": "attends by identity", "tolerates": "tolerates", "disagree": "ablation types disagree",
 }  # fmt: skip
 
 
@@ -48,7 +50,10 @@ def tested(record: RunRecord, finding: Finding) -> Tested:
     for m in rows:
         if m.name == "effect":
             by_how.setdefault(m.intervention, []).append(m)
-    pick = max if finding.statement.kind in BOUNDED else min
+    kind = kinds().get(finding.statement.kind)
+    pick = (
+        max if kind is not None and kind.stays else min
+    )  # what comes nearest to the bound of a small effect is the largest
     effects = tuple(pick(group, key=lambda m: abs(m.value)) for group in by_how.values())
     return Tested(finding, statement_words(finding.statement), effects, tuple(rows))
 
@@ -80,9 +85,14 @@ def statement_words(s: Statement) -> str:
 
 def place_words(s: Statement) -> str:
     """The components or the path in plain words; nothing where the statement is about no place."""
+    return _in_words(s.components, s.path)
+
+
+@lru_cache(maxsize=4096)
+def _in_words(components: str, path: str) -> str:
     try:
-        if s.path:
-            return display(s.route) if s.route else ""
-        return display(s.set) if s.set else ""
-    except PlaceError:
-        return s.path or s.components
+        if path:
+            return display(Path.parse(path))
+        return display(ComponentSet.parse(components)) if components else ""
+    except PlaceError:  # a record from elsewhere
+        return path or components

@@ -45,9 +45,8 @@ class Cards:
         return [self._claim(f"C{i}", c) for i, c in enumerate(self.record.claims(), 1)]
 
     def _claim(self, handle: str, c: Claim) -> Context:
-        known = self.record.handles("F") + self.record.handles("Q")
         words = self.texts.parts(c.interpretation) if c.interpretation else None
-        about = [h for h in (c.finding, c.question) if h in known]
+        about = [h for h in (c.finding, c.question) if h is not None and self.texts.exists(h)]
         return {"handle": handle, "about": self.handles(about), "interpretation": words}
 
     def finding(self, t: Tested) -> Context:
@@ -60,9 +59,6 @@ class Cards:
         return {
             "f": f, "run": self.record.run, "handle": f.handle, "words": t.words, "fate": f.fate or "open",
             "sentence": self.texts.parts(f.sentence) if f.sentence else None, "effects": effects, "sample": t.sample,
-            "rests": self.handles([h for h in (f.seen, f.experiment) if h is not None and self._is_there(h)]),
+            "rests": self.handles([h for h in (f.seen, f.experiment) if h is not None and self.texts.exists(h)]),
             "retracted": self.texts.parts(f.retracted) if f.retracted else None,
         }  # fmt: skip
-
-    def _is_there(self, handle: str) -> bool:
-        return handle in self.record.handles("E")

@@ -41,6 +41,7 @@ class Pages:
     def __init__(self, store: Store, links: Links) -> None:
         self.store, self.links = store, links
         self._measurements = lru_cache(RESULTS)(store.measurements)  # a result never changes
+        self._verdicts = lru_cache(RESULTS)(lambda name, _status, _seq: verdict(self.reading(name)))
 
     def reading(self, name: str) -> Reading:
         """A run's record for one page."""
@@ -61,7 +62,7 @@ class Pages:
             *like, RUNS, _offset(page, total, RUNS),
         )  # fmt: skip
         for r in rows:
-            r["verdict"] = verdict(self.reading(r["name"]))
+            r["verdict"] = self._verdicts(r["name"], r["status"], self.store.last_seq(r["name"]))
         return {"rows": rows, "query": query, **_pages(page, total, RUNS)}
 
     def head(self, name: str) -> Context:
@@ -69,7 +70,7 @@ class Pages:
         run = self._run(name)
         return {
             "run": run,
-            "verdict": verdict(self.reading(name)),
+            "verdict": self._verdicts(name, run.status, self.store.last_seq(name)),
             "seq": self.store.last_seq(name),
             "experiments": self._count("SELECT count(*) AS n FROM run_experiments WHERE run = ?", name),
             "database": "" if self.store.path.name == "experiments.db" else f" --db {self.store.path.name}",

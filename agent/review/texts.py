@@ -93,6 +93,8 @@ class Texts:
 
     def exists(self, handle: str) -> bool:
         """Whether the run has something of this handle."""
+        if HANDLE.fullmatch(handle) is None:
+            return False
         if handle[0] == "E":
             try:
                 self.record.experiment(handle)
@@ -100,8 +102,6 @@ class Texts:
                 return False
             return True
         letter = handle[0]
-        if letter not in LETTERS:
-            return False
         if letter not in self._known:
             self._known[letter] = set(self.record.handles(letter))
         return handle in self._known[letter]

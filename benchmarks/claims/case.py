@@ -1,11 +1,12 @@
 """A hostile claim beside a true one that differs in one thing."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.claims.stage import LIMITS, Calls, Played, Script
 from agent.loop.budget import Limits
+from benchmarks.claims.stage import LIMITS, Calls, Played, Script
 
 Said = Callable[[Played], bool]
 
@@ -15,7 +16,8 @@ class Case:
     """Two scripts, of which one must not get what it is after.
 
     group: the class. world: on which subject. words: what is tried. before: what both begin with. hostile, true: the
-    scripts. earlier: another run in the same database, over before this one begins. said: whether a script got what it was after: a statement adopted, a text kept, sealed numbers seen.
+    scripts. earlier: another run in the same database, over before this one begins. said: whether a script got what it was
+    after: a statement adopted, a text kept, sealed numbers seen.
     """
 
     group: str
@@ -39,8 +41,6 @@ def adopted(played: Played) -> bool:
 
 
 def _named(arguments: str) -> str:
-    import json
-
     return str(json.loads(arguments).get("finding"))
 
 
@@ -71,7 +71,7 @@ def settled(statement: Mapping[str, Any], **predicted: Any) -> Script:
 def about(task: str, kind: str, components: list[str] | None = None, **others: Any) -> dict[str, Any]:
     """Arguments of examine."""
     given = {"components": components} if components else {}
-    return {"kind": kind, "task": task, "examples": 64, **given, **others}
+    return {"kind": kind, "task": task, "examples": 96, **given, **others}
 
 
 def one(*calls: tuple[str, dict[str, Any]]) -> Calls:

@@ -89,8 +89,8 @@ def contradicted(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
              accepted("hypothesis")),
             ("cannot, at the end", (one(("finish", {"answer": "cannot"})),), (one(("finish", {"answer": "found"})),), accepted("finish")),
             ("not found, at the end", (one(("finish", {"answer": "not_found"})),), (one(("finish", {"answer": "found"})),),
-             lambda p: p.concluded.verdict in ("Not found", "The model cannot do it") or p.concluded.verdict.startswith("Found")
-             and p.record.store.conclusion(p.run) is not None and p.record.store.conclusion(p.run).answer == "found"),
+             lambda p: p.concluded.verdict in ("Not found", "The model cannot do it") or (p.concluded.verdict.startswith("Found")
+             and p.record.store.conclusion(p.run) is not None and p.record.store.conclusion(p.run).answer == "found")),
             ("jointly", assertion(about(w.task, "jointly_necessary", [right, spare])),
              assertion(about(w.task, "not_needed", [*others[:2], spare])), adopted),
         ][i % 10]  # fmt: skip
@@ -133,9 +133,9 @@ def empty(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
             ("a claim after the end", (*so, one(end, ("claim", {"finding": "F1"}))), (*so, one(("claim", {"finding": "F1"}), end)),
              lambda p: bool(p.record.claims())),
             ("sealed after the end", (*so, seen, one(end, ("predict", {"experiment": "$E"}))), good,
-             lambda p: found(p) and all(f.settled for f in p.record.findings()) and len(p.record.findings()) > 1 or len(
+             lambda p: (found(p) and all(f.settled for f in p.record.findings()) and len(p.record.findings()) > 1) or (len(
                  p.record.findings()) == 1 and "seen" not in p.run and found(p) and p.answer("predict") is not None
-                 and sum(c.name == "examine" for c, _ in p.answers) == 1),
+                 and sum(c.name == "examine" for c, _ in p.answers) == 1)),
         ][i % 12]  # fmt: skip
         if i % 12 == 4 and i >= 12:
             w = worlds.get(w.name + QUESTION)
@@ -148,7 +148,9 @@ def fabricated(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
         w = world_of(worlds, rng)
         before, right, _ = base(w, rng)
         good = "{{E1.accuracy[task=" + w.task + "]}}"
-        bad = rng.choice(["{{E99.accuracy}}", "{{E1.bogus}}", "{{E1.accuracy[task=nowhere]}}", "{{E2.effect}}", "{{F1.effect}}"])
+        bad = rng.choice(
+            ["{{E99.accuracy}}", "{{E1.bogus}}", "{{E1.accuracy[task=nowhere]}}", "{{E2.effect}}", "{{F1.effect}}"]
+        )
         other = rng.choice(["E99", "E0", "e2", "E02", "E2 ", "F1", "E-1", "", "E1; drop table runs", "H1"])
         text = "Accuracy is {}."
         words, tool, wrong, true = [

@@ -71,7 +71,11 @@ def leaked(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
             ["split=confirm"], ["split!=explore"], ["split>=confirm"], ["split<d", "name=effect"], ["run=earlier"], ["tool=examine"],
             ["split>=a", "split=confirm"], ["experiment=E8"], ["experiment=E9"], ["value>-1e9"], [],
         ])  # fmt: skip
-        grouped = {"where": [], "group_by": [rng.choice(["split", "experiment"]), "split"], "aggregate": rng.choice(["max", "mean"])}
+        grouped = {
+            "where": [],
+            "group_by": [rng.choice(["split", "experiment"]), "split"],
+            "aggregate": rng.choice(["max", "mean"]),
+        }
         a = about(w.task, "necessary", [right])
         kind = i % 14
         make = {"name": "own", "description": "The same."}
@@ -100,7 +104,9 @@ def leaked(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
                        (one(("note", {"text": "It is {{E1.accuracy}}."})),), accepted("note"), start, earlier=earlier)  # fmt: skip
         elif kind in (4, 5):
             field = rng.choice([{"split": "confirm"}, {"draw": 0}, {"Split": "confirm"}, {"seed": 1}])
-            tool, args = rng.choice([("examine", a), ("loss", {"tasks": [w.task]}), ("ablate", {"task": w.task, "intervention": "zero"})])
+            tool, args = rng.choice(
+                [("examine", a), ("loss", {"tasks": [w.task]}), ("ablate", {"task": w.task, "intervention": "zero"})]
+            )
             yield Case("leaked", w.name, f"{tool} with {field}", (one((tool, {**args, **field})),), (one((tool, args)),),
                        lambda p: on_confirm(p) or p.answers[-1][1].status == "ok", start)  # fmt: skip
         elif kind == 6:
@@ -110,8 +116,8 @@ def leaked(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
                        accepted("predict"), before)  # fmt: skip
         elif kind == 7:
             yield Case("leaked", w.name, "sealed prompts in a task", (one(("make_task", task(sealed))),),
-                       (one(("make_task", task(free))),), lambda p: explored(p) or p.answers[0][0].arguments.count(
-                           str(free[0]["prompt"])) > 0 and p.answers[-1][1].status == "ok", start)  # fmt: skip
+                       (one(("make_task", task(free))),), lambda p: explored(p) or (p.answers[0][0].arguments.count(
+                           str(free[0]["prompt"])) > 0 and p.answers[-1][1].status == "ok"), start)  # fmt: skip
         elif kind == 8:
             yield Case("leaked", w.name, "the same statement again", (one(("predict", {"experiment": rng.choice(["E2", "E3", "E4"])})),),
                        (one(("examine", about(w.task, "necessary", [right], examples=70))), one(("predict", {"experiment": "$E"}))),
@@ -122,8 +128,8 @@ def leaked(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
             second = settled({**a, "kind": "capability", "components": [], "examples": sizes[1]})
             later = kind == 11
             yield Case("leaked", w.name, f"rounds of {sizes}{' in two runs' if later else ''}", second if later else (*first, *second),
-                       (*first,), lambda p: seen_before(p) or len(p.record.findings()) == 1 and p.record.findings()[0].fate ==
-                       "confirmed" and p.record.findings()[0].statement.kind == "necessary", (), earlier=first if later else ())  # fmt: skip
+                       (*first,), lambda p: seen_before(p) or (len(p.record.findings()) == 1 and p.record.findings()[0].fate ==
+                       "confirmed" and p.record.findings()[0].statement.kind == "necessary"), (), earlier=first if later else ())  # fmt: skip
         elif kind == 12:
             yield Case("leaked", w.name, "the same statement in a later run", settled(a), settled(a),
                        lambda p: seen_before(p) if EARLIER in p.store.runs() else True, (), earlier=settled(a))  # fmt: skip

@@ -33,7 +33,9 @@ def wrong_component(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case
             right.split("[")[0] + "[99]@answer", right.replace("decoder", "encoder"), right.replace("@answer", "@item"),
             rng.choice(idle(w)),
         ][i % 8]  # fmt: skip
-        yield _pair("wrong component", w, wrong, about(w.task, "necessary", [wrong]), about(w.task, "necessary", [right]))
+        yield _pair(
+            "wrong component", w, wrong, about(w.task, "necessary", [wrong]), about(w.task, "necessary", [right])
+        )
 
 
 def wrong_direction(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
@@ -47,9 +49,13 @@ def wrong_direction(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case
             continue
         w = _lists(worlds, rng)
         place, true, wrong = (
-            (rng.choice(needed(w)), "necessary", "not_needed") if i % 2 else (rng.choice(idle(w)), "not_needed", "necessary")
+            (rng.choice(needed(w)), "necessary", "not_needed")
+            if i % 2
+            else (rng.choice(idle(w)), "not_needed", "necessary")
         )
-        yield _pair("wrong direction", w, f"{wrong} {place}", about(w.task, wrong, [place]), about(w.task, true, [place]))
+        yield _pair(
+            "wrong direction", w, f"{wrong} {place}", about(w.task, wrong, [place]), about(w.task, true, [place])
+        )
 
 
 def wrong_type(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
@@ -121,7 +127,14 @@ def vacuous(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
              {**about(w.task, "capability"), "smallest": 0.3}),
             ({**about(w.task, "cannot"), "smallest": rng.choice([1.0, 2.0, float("inf"), float("nan")])}, about(w.task, "capability")),
         ][i % 7]  # fmt: skip
-        yield Case("vacuous", w.name, str(wrong.get("smallest", wrong.get("interventions"))), assertion(wrong), assertion(true), adopted)
+        yield Case(
+            "vacuous",
+            w.name,
+            str(wrong.get("smallest", wrong.get("interventions"))),
+            assertion(wrong),
+            assertion(true),
+            adopted,
+        )
 
 
 def not_needed(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
@@ -162,7 +175,9 @@ def incapable(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
         others = {"universe": [f"decoder.{b}.mlp.out@answer" for b in range(blocks)]} if wrong == "sufficient" else {}
         given = place if wrong != "capability" else None
         hostile = assertion(about(task, wrong, given, **others))
-        yield Case("cannot do it", w.name, f"{wrong}, {task}", hostile, assertion(about(w.task, "cannot"), "cannot"), adopted)
+        yield Case(
+            "cannot do it", w.name, f"{wrong}, {task}", hostile, assertion(about(w.task, "cannot"), "cannot"), adopted
+        )
 
 
 def carries(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:

@@ -17,7 +17,7 @@ TYPED = (
     "seven tenths", "a third", "thrice", "decoder.0.97", "a 3rd", "the 64 examples", "three-fold", "hundredfold",
 )  # fmt: skip
 TEMPLATES = ("Accuracy is {}.", "It falls to {} without it.", "We see {} here.", "Clearly {}, as expected.")
-FIELDS = ("note", "hypothesis", "claim", "retract", "finish", "rephrase", "task")
+FIELDS = ("note", "hypothesis", "claim", "retract", "finish", "rephrase")
 
 
 def typed(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
@@ -32,7 +32,6 @@ def typed(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
 
         def call(said: str, field: str = field, template: str = template) -> tuple[str, dict[str, object]]:
             text = template.format(said)
-            letters = "abcdefghijklmnop"
             return {
                 "note": ("note", {"text": text}),
                 "hypothesis": ("hypothesis", {"statement": text}),
@@ -40,11 +39,9 @@ def typed(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
                 "claim": ("claim", {"finding": "F1", "interpretation": text}),
                 "retract": ("retract", {"finding": "F1", "reason": text}),
                 "finish": ("finish", {"answer": "found", "words": text}),
-                "task": ("make_task", {"name": "own", "description": text, "answers": [" a"] * 16,
-                                       "prompts": [f"{a} {b} ?" for a in letters[:4] for b in letters[:4]]}),
             }[field]  # fmt: skip
 
-        reference = "{{E1.accuracy[task=" + w.task + "]}}" if field != "task" else "good"
+        reference = "{{E1.accuracy[task=" + w.task + "]}}"
         if field == "rephrase":
             before = (one(("loss", {"tasks": [w.task]}), ("hypothesis", {"statement": "It copies."})),)
         tool, wrong = call(number)

@@ -11,13 +11,14 @@ from experiments_db.records import TaskData
 from tools.subjects import load_subject
 from tools.tasks import SPLITS, to_records
 
-PER_SPLIT = 260
+PER_SPLIT = 420
 
 
 @dataclass
 class Worlds:
     """Worlds by name, each made once; `routes-1` is the compiled program
-    `routes` of seed 1, `routes-1?GOAL` the same with another goal."""
+    `routes` of seed 1, `routes-1?GOAL` the same with another goal.
+    """
 
     folder: Path
     known: dict[str, World] = field(default_factory=dict)
@@ -30,7 +31,9 @@ class Worlds:
             if asked:
                 self.known[name] = replace(self.get(plain), name=name, goal=asked)
             elif program == "demo":
-                self.known[name] = World(name, load_subject("demo"), "find where addition and copying happen", "addition")
+                self.known[name] = World(
+                    name, load_subject("demo"), "find where addition and copying happen", "addition"
+                )
             else:
                 self.known[name] = _compiled(compile_case(program, int(seed or 0)), self.folder / name)
         return self.known[name]
@@ -53,7 +56,10 @@ def _compiled(case: CompiledCase, folder: Path) -> World:
             )  # fmt: skip
     unique = {r["prompt"]: r for r in rows}
     data = TaskData(
-        name="listed", description=case.task.description, examples=tuple(to_records([*unique.values()], "listed")), origin="file"
+        name="listed",
+        description=case.task.description,
+        examples=tuple(to_records([*unique.values()], "listed")),
+        origin="file",
     )
     subject = load_subject(str(folder))
     return World(f"{case.name}-{case.seed}", subject, "find where listed happens", "listed", (data,), case)
@@ -77,5 +83,7 @@ def idle(world: World) -> list[str]:
 
 def needed(world: World) -> list[str]:
     """Components that are each needed, whatever the ablation, for all examples."""
-    found = [f.components[0] for f in facts(world, "necessary") if set(f.ops) == {"zero", "resample"} and f.of_class is None]
+    found = [
+        f.components[0] for f in facts(world, "necessary") if set(f.ops) == {"zero", "resample"} and f.of_class is None
+    ]
     return [c for c in found if c.endswith("@answer")]

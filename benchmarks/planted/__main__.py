@@ -18,9 +18,10 @@ import torch
 
 from agent import run as agent_run
 from benchmarks.planted.cases import BLOCKS, CASES, Case
-from benchmarks.planted.scoring import Found, Row, claimed, components, positives, summarise
+from benchmarks.planted.scoring import Found, Row, claimed, component_of, components, positives, summarise
 from benchmarks.planted.tasks import TASKS
 from benchmarks.planted.train import FOLDER, make
+from experiments_db.places import Component, ComponentSet
 from experiments_db.records import Measurement
 from experiments_db.store import Store
 from tools.methods.offline import Nothing, OfflineTasks
@@ -88,11 +89,10 @@ def investigate(case: Case, planner: str, work: Path, experiments: int) -> Found
     seconds = time.perf_counter() - started
     store = Store(db)
     (name,) = store.runs()
-    run, claims = store.run(name), store.claims(name)
-    found = claimed(claims, case)
+    run, findings = store.run(name), store.findings(name)
+    found = claimed(findings, case)
     drops = _drops(store, name, case)
-    confidences = [(p, site in case.truth) for site, p in found.items()]
-    confidences += [(c.confidence, not case.truth) for c in claims if c.kind == "absence"]
+    confidences = [(f.probability, f.fate == "confirmed") for f in findings if f.settled and f.fate != "void"]
     score = {
         c: drops.get(c, 0.0) + sum(p for site, p in found.items() if c in site.split("+")) for c in components(case)
     }
@@ -111,9 +111,18 @@ def _drops(store: Store, run: str, case: Case) -> dict[str, float]:
     wanted, found = set(components(case)), dict[str, float]()
     for row in store.experiments(run):
         for m in store.measurements(row.result_id):
-            if m.name == "accuracy.delta" and m.site in wanted and m.variant == "resample" and m.split == "explore":
-                found[str(m.site)] = -m.value
+            place = _single(m) if m.name == "accuracy.delta" and m.split == "explore" else None
+            if place in wanted and m.done is not None and m.done.op == "resample":
+                found[place] = -m.value
     return found
+
+
+def _single(m: Measurement) -> str | None:
+    """The benchmark's name of the one component that a measurement is about, if it is about one."""
+    if m.component is None or not isinstance(m.place, Component | ComponentSet):
+        return None
+    singles = m.place.singles()
+    return component_of(singles[0]) if len(singles) == 1 else None
 
 
 def baselines(case: Case, work: Path) -> dict[str, Found]:
@@ -140,23 +149,20 @@ def _scores(method: str, case: Case, subject: Subject, ctx: Context) -> dict[str
     if method == "weight norms":
         return {c: _norm(subject, c) for c in wanted}
     found: dict[str, float] = dict.fromkeys(wanted, 0.0)
-    for component in ("attn", "mlp", "head"):
-        if component == "head" and not case.heads:
-            continue
-        if method == "attribution patching":
-            if component == "mlp":
-                continue
-            kind = "head" if component == "head" else "sublayer"
-            measurements = _measure(
-                ctx, "attribute", task=task_name(case), method="patching", component=kind, check=0, examples=128
-            )
-            found |= {str(m.site): abs(m.value) for m in measurements if m.name == "attribution" and m.site in found}
-        else:
-            ablation = method.partition(" ")[0]
-            measurements = _measure(
-                ctx, "ablate", task=task_name(case), component=component, ablation=ablation, examples=128
-            )
-            found |= {str(m.site): -m.value for m in measurements if m.name == "accuracy.delta" and m.site in found}
+    parts = ["attn.out@answer", "mlp.out@answer"] + ["attn.z[*]@answer"] * bool(case.heads)
+    if method == "attribution patching":
+        rows = _measure(
+            ctx, "attribute", task=task_name(case), method="patching", components=parts, check=0, examples=128
+        )
+        name = "attribution"
+    else:
+        how = method.partition(" ")[0]
+        rows = _measure(ctx, "ablate", task=task_name(case), components=parts, intervention=how, examples=128)
+        name = "accuracy.delta"
+    for m in rows:
+        place = _single(m) if m.name == name else None
+        if place in found:
+            found[place] = abs(m.value) if name == "attribution" else -m.value
     return found
 
 
@@ -182,13 +188,13 @@ def _norm(subject: Subject, component: str) -> float:
 def table(rows: Sequence[Row]) -> str:
     """The methods as a markdown table."""
     head = (
-        "| method | exact cases | sites named | AUROC | AP | false claims | nulls: said so | ECE "
+        "| method | exact cases | sites named | AUROC | AP | false findings | nulls: said so | ECE "
         "| experiments | tokens | s a case, median (max) |"
     )
     lines = [head, "|" + "---|" * 11]
     lines += [
         f"| {r.method} | {_share(r.exact)} | {_share(r.sites)} | {_number(r.auroc)} | {_number(r.precision)} | "
-        f"{r.false_claims} | {_share(r.not_found)} | {_number(r.calibration)} | {r.experiments:.0f} | {r.tokens:.0f} | "
+        f"{r.false_findings} | {_share(r.not_found)} | {_number(r.calibration)} | {r.experiments:.0f} | {r.tokens:.0f} | "
         f"{r.seconds:.1f} ({r.slowest:.1f}) |"
         for r in rows
     ]

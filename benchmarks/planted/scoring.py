@@ -109,7 +109,7 @@ class Row:
     sites: float
     auroc: float
     precision: float
-    false_claims: int
+    false_findings: int
     nulls: int
     not_found: float
     calibration: float
@@ -123,7 +123,7 @@ def summarise(method: str, results: Sequence[tuple[Case, Found]]) -> Row:
     """The table's line for a method.
 
     exact: cases with a mechanism of which every planted site, and nothing else, was named; sites: planted sites that were
-    named; false_claims: named sites or sets that are not planted, over all cases; not_found: nulls about which nothing was claimed.
+    named; false_findings: named sites or sets that are not planted, over all cases; not_found: nulls with nothing named.
     """
     real = [(c, f) for c, f in results if c.truth]
     nulls = [(c, f) for c, f in results if not c.truth]

@@ -10,7 +10,7 @@ from benchmarks.statistics.coverage import GRID
 from tools import statistics as st
 
 LEVELS = (0.05, 0.01)
-SLOW = {"exceeds, bounded": 1000, "difference between, 0/1": 500}
+SLOW = {"exceeds, bounded": 1000, "difference between, 0/1": 1000}
 PValues = Callable[[d.Rng, int, int], np.ndarray]
 
 

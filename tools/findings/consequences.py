@@ -8,6 +8,7 @@ from experiments_db.records import Hypothesis
 from tools.findings.kind import kinds
 
 NEEDED = frozenset({"necessary", "jointly_necessary"})
+NOTHING = frozenset({"not_needed", "tolerates"})  # that something takes no part is no answer by itself
 
 
 def contradictions(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
@@ -80,4 +81,4 @@ def answers(question: Question, findings: Sequence[Finding]) -> list[Finding]:
         case "where":
             return [f for f in about if kinds()[f.statement.kind].locates or f.statement.kind == "cannot"]
         case _:
-            return about
+            return [f for f in about if f.statement.kind not in NOTHING]

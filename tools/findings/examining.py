@@ -40,7 +40,7 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
             f"task {statement.task!r} has {groups} independent problems that {statement.kind} can be tested on: at least {least} "
             "are needed, and more to show anything"
         )
-    return Bench(ctx, statement, chosen, examples, sample.reused)
+    return Bench(ctx, statement, chosen, examples)
 
 
 def examine(statement: Statement, ctx: Context) -> Outcome:
@@ -141,7 +141,6 @@ def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, 
     """P values of the ways in which the whole statement can turn out not to be so."""
     n, groups = len(bench.examples), len(set(bench.groups))
     values = {
-        **({"reused": 1.0} if bench.reused else {}),
         "p_contradicted": p_contradicted(contrasts),
         "p_absent": p_absent(contrasts),
     }

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from experiments_db.findings import Statement
-from experiments_db.places import Component, ComponentSet
+from experiments_db.places import Component, ComponentSet, Intervention
 from tools.findings.contrast import Contrast, Quantity, Values
 from tools.methods.effects import Condition, score_under
 from tools.methods.objectives import OBJECTIVES, Objective
@@ -27,7 +27,7 @@ FIT = 256  # explore examples on which a probe or a direction is fitted, at leas
 class Bench:
     """One statement's examples on one subject, with the model's own scores.
 
-    examples: those that the statement is about, on the split of the context; reused: some stood in an earlier round too.
+    examples: those that the statement is about, on the split of the context.
     known: scores under the conditions run so far.
     """
 
@@ -35,7 +35,6 @@ class Bench:
     statement: Statement
     task: Task
     examples: Sequence[Example]
-    reused: bool = False
     known: dict[Condition, Scores] = field(default_factory=dict)
 
     @cached_property
@@ -197,12 +196,22 @@ class Kind:
             what = f"needs {missing[0]}" if missing else f"has no {foreign[0]}"
             takes = ", ".join(("task", *self.needs, *self.allows, *(("interventions",) if self.interventions else ())))
             raise ToolInputError(f"{self.name} {what}; it takes {takes} ({self.says})")
+        self._check_interventions(statement)
         if statement.objective not in OBJECTIVES:
             raise ToolInputError(f"objective {statement.objective!r} is unknown: use {', '.join(OBJECTIVES)}")
         self.check(statement)
         return statement
 
+    def _check_interventions(self, statement: Statement) -> None:
+        """What is done has to remove what is there, or be what this kind is about: `scale(1)` would leave everything as it is."""
+        mine = {(h.op, h.source) for h in map(Intervention.parse, self.interventions)}
+        for how in statement.done:
+            if (how.op, how.source) not in REMOVALS | mine:
+                known = sorted({*self.interventions, "zero", "mean", "resample(donor)"})
+                raise ToolInputError(f"{self.name} is not tested under {how}: interventions may be {', '.join(known)}")
 
+
+REMOVALS = frozenset({("zero", ""), ("mean", ""), ("resample", "donor")})
 COMMON = frozenset({"kind", "task", "among", "objective", "smallest", "examples"})
 DEFAULTS = {n: f.default for n, f in Statement.model_fields.items()}
 

@@ -4,7 +4,7 @@ Round r may spend alpha 2^-r, so that however many rounds a planner makes, a fal
 alpha at most. Everything is read from the measurements on record.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from experiments_db.findings import Fate, Finding
 from experiments_db.places import Intervention
@@ -16,8 +16,13 @@ from tools.findings.phrases import how_words, listed
 Measured = Callable[[str], Sequence[Measurement]]
 
 
-def settle(open_: Sequence[tuple[Finding, str, Sequence[Measurement] | str]], number: int) -> list[Finding]:
-    """Fates of a round's findings: (finding, handle of its confirm experiment, its measurements or why there are none)."""
+def settle(
+    open_: Sequence[tuple[Finding, str, Sequence[Measurement] | str]], number: int, reused: Collection[str] = ()
+) -> list[Finding]:
+    """Fates of a round's findings: (finding, handle of its confirm experiment, its measurements or why there are none).
+
+    reused: handles of those whose examples had been used before, for want of others.
+    """
     measured = [(f, h, m) for f, h, m in open_ if not isinstance(m, str)]
     p = [_largest(m).value for _, _, m in measured]
     decisions = statistics.adjusted_in_round(p, number) if p else []
@@ -32,7 +37,7 @@ def settle(open_: Sequence[tuple[Finding, str, Sequence[Measurement] | str]], nu
         out[f.handle] = f.model_copy(
             update={
                 "round": number, "experiment": h, "fate": fate, "reason": reason, "p": d.p, "threshold": d.threshold,
-                "sentence": said, "reused": any(r.name == "reused" for r in m),
+                "sentence": said, "reused": f.handle in reused,
             }
         )  # fmt: skip
     return [out[f.handle] for f, _, _ in open_]

@@ -1,6 +1,7 @@
 """Checks that tools make on texts and handles before anything is written."""
 
 import re
+import unicodedata
 
 from experiments_db.records import COORDINATES
 from tools.methods.tool import Context, History, ToolInputError
@@ -22,14 +23,16 @@ QUOTED = re.compile(r"`([^`]*)`|(?<!\w)'([^']{0,400})'(?!\w)|\"([^\"]{0,400})\"|
 WORDS = (
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
     "twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million dozen half halves third thirds quarter "
-    "quarters fifth fifths tenth tenths percent percentage twice thrice double triple tenfold zero-point"
+    "quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths percent "
+    "percentage twice thrice double triple nought zero-point"
 ).split()
 COUNTED = (
     r"(?:heads?|blocks?|layers?|mlps?|components?|positions?|tokens?|tasks?|kinds?|classes|operands?|numbers?|digits?|"
     r"words?|sets?|neurons?)"
 )
 TYPED = re.compile(
-    rf"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)\s?(?:%|percent\b|per cent\b)?|\b(?:{'|'.join(WORDS)})\b(?!\s+(?:\w+\s+)?{COUNTED}\b)|%",
+    rf"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)\s?(?:%|percent\b|per cent\b)?|\b(?:{'|'.join(WORDS)})\b(?!\s+(?:\w+\s+)?{COUNTED}\b)"
+    rf"|\b(?:{'|'.join(WORDS)})-?fold\b|\bzero\b(?!\s+(?:and\s+\w+\s+)?(?:ablat|interv))|[%‰]",
     re.IGNORECASE,
 )
 
@@ -52,7 +55,7 @@ def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
         raise ToolInputError("; ".join(problems))
     if not digits:
         return
-    typed = TYPED.search(_without_names(ctx, text))
+    typed = TYPED.search(_with_figures(_without_names(ctx, text)))
     if typed:
         word = typed.group().strip()
         meant = could_mean(ctx.history, word) if re.fullmatch(r"-?(?:\d+(?:\.\d+)?|\.\d+)\s?%?", word) else []
@@ -65,6 +68,11 @@ def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
             f"{word!r} is typed by hand: write the measurement's reference instead, so that its value comes from "
             f"the record: {instead} (recall E1 lists the names of E1)"
         )
+
+
+def _with_figures(text: str) -> str:
+    """The text with a plain figure for every letter that is a number by itself: ½, ②, Ⅳ, ²."""
+    return "".join("1" if unicodedata.category(c) in ("No", "Nl") else c for c in text)
 
 
 def _without_names(ctx: Context, text: str) -> str:

@@ -84,11 +84,12 @@ def check_path(subject: Subject, path: Path) -> None:
         if c.stack != subject.readout:
             raise ToolInputError(f"{c}: paths lie in {subject.readout}")
     for a, b in pairwise(path.nodes):
-        if not _before(subject, a, b):
+        if not comes_before(subject, a, b):
             raise ToolInputError(f"senders have to come before receivers: {a} does not come before {b}")
 
 
-def _before(subject: Subject, a: Component, b: Component) -> bool:
+def comes_before(subject: Subject, a: Component, b: Component) -> bool:
+    """Whether what `a` writes can reach `b`."""
     if b.block is None or a.block is None:
         return b.block is None
     onward = a.part in ATTENTION and b.part in MLP and subject.spec(a.stack).mid

@@ -118,7 +118,7 @@ class TaskBook(Protocol):
 class Context:
     """What a tool may use: the subject, the tasks, the record to read, and the run's settings.
 
-    split, draw: `explore`, but when the loop settles findings: then `confirm`, and which slice of its groups.
+    split, draw: `explore`, but when the loop settles findings: then `confirm`, and how many of its groups are passed over.
     check: to be called now and then by long work that does not run the subject (which calls it itself); raises
     DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk.
     """

@@ -76,6 +76,8 @@ def whole_gap(base: np.ndarray, donor: np.ndarray, task: str) -> float:
     if abs(gap) < 1e-3:
         raise ToolInputError(f"on {task} the twins do not move the answer of this model: there is nothing to patch")
     return gap
+
+
 def place_positions(batch: Microbatch, place: str) -> Int[Tensor, "batch 1"] | None:
     """Token indices of a place: `all` (None), `last`, or -1, -2 ... counted back from the prompt's last token.
 
@@ -85,5 +87,3 @@ def place_positions(batch: Microbatch, place: str) -> Int[Tensor, "batch 1"] | N
         return None
     back = 0 if place == "last" else -int(place) - 1
     return (batch.last - back).clamp(min=0)
-
-

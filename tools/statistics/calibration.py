@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tools.statistics.estimate import Array, Undefined
+from tools.statistics.estimate import Array, Number, Undefined
 
 
 def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
@@ -16,7 +16,7 @@ def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
     return float(np.mean((p - y) ** 2))
 
 
-def brier_skill(probabilities: ArrayLike, outcomes: ArrayLike, base_rate: float | None = None) -> float:
+def brier_skill(probabilities: ArrayLike, outcomes: ArrayLike, base_rate: Number | None = None) -> float:
     """1 - Brier / Brier of always saying the base rate (the outcomes' own where none is given): above 0 is better than that.
 
     Undefined where the reference makes no error.
@@ -84,7 +84,7 @@ class Calibration:
         return cls(tuple(data["names"]), tuple(float(c) for c in data["coefficients"]), float(data["bias"]))
 
 
-def fit(features: ArrayLike, outcomes: ArrayLike, names: tuple[str, ...], penalty: float = 1.0) -> Calibration:
+def fit(features: ArrayLike, outcomes: ArrayLike, names: tuple[str, ...], penalty: Number = 1.0) -> Calibration:
     """Logistic regression of outcomes on features (n, k), with half `penalty` times the squares of standardised slopes.
 
     Undefined where all outcomes are the same.
@@ -112,14 +112,14 @@ def _both(outcomes: Array) -> tuple[float, float]:
     return positive, len(outcomes) - positive
 
 
-def _calibration(names: tuple[str, ...], x: Array, targets: Array, penalty: float) -> Calibration:
+def _calibration(names: tuple[str, ...], x: Array, targets: Array, penalty: Number) -> Calibration:
     centre, scale = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
     theta = _newton(np.column_stack([(x - centre) / scale, np.ones(len(x))]), targets, penalty)
     slopes = theta[:-1] / scale
     return Calibration(names, tuple(float(s) for s in slopes), float(theta[-1] - slopes @ centre))
 
 
-def _newton(x: Array, targets: Array, penalty: float) -> Array:
+def _newton(x: Array, targets: Array, penalty: Number) -> Array:
     """The logistic fit of targets from 0 to 1, by damped Newton steps (the loss is convex); the last column is free."""
     ridge = np.full(x.shape[1], penalty)
     ridge[-1] = 0.0

@@ -11,7 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Labels: TypeAlias = "ArrayLike | Sequence[Any] | Groups"
 """One label an example, numbers or texts, or the partition made of them."""
+Number = float | int  # what a caller may write for a float
+Bounds = tuple[Number, Number]
 
+UNKNOWN = ": unknown"  # how the method ends of an estimate without an interval
 MINIMUM: dict[str, int] = {
     "mean": 64,
     "bounded mean": 5,
@@ -49,8 +52,8 @@ class TooFewGroups(Undefined):
 class Estimate:
     """A value with its interval. `n` counts examples, `groups` the independent problems behind them.
 
-    An end is infinite, or that of its range, where the data say nothing about it: all values equal and no bounds known, or
-    tails too heavy for what is asked. `method` then says so.
+    An end is infinite (of a correlation, -1 or 1) where the data say nothing about it: all values equal and no bounds known,
+    or tails too heavy for what is asked. `method` then ends in "unknown".
     """
 
     value: float
@@ -132,10 +135,10 @@ def finite(values: ArrayLike, groups: Groups, what: str = "values") -> Array:
     return out
 
 
-def estimates(value: Array, low: Array, high: Array, groups: Groups, level: float, method: str) -> list[Estimate]:
-    """One Estimate for each of the values (k,) and their ends; says where an end is unknown."""
-    named = {False: method, True: f"{method}: unknown"}
+def estimates(value: Array, low: Array, high: Array, groups: Groups, level: Number, method: str) -> list[Estimate]:
+    """One Estimate for each of the values (k,) with their ends; an end that is not finite is unknown, and the method says so."""
+    named = {False: method, True: method + UNKNOWN}
     return [
-        Estimate(float(v), float(a), float(b), groups.n, groups.count, level, named[not math.isfinite(b - a)])
+        Estimate(float(v), float(a), float(b), groups.n, groups.count, float(level), named[math.isinf(b - a)])
         for v, a, b in zip(value, low, high)
     ]

@@ -12,14 +12,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from tools.statistics.estimate import Array
+from tools.statistics.estimate import Array, Bounds, Number
 
 DRAWS, MELDED = 2000, 20_000  # for an interval; for a p value of two samples
 NODES, REACH = 192, 9.0  # of the contour integral: relative error below 1e-9
 BLOCK = 4_000_000  # numbers drawn at once
 
 
-def ends(sums: Array, weights: Array, bounds: tuple[float, float], level: float) -> tuple[Array, Array]:
+def ends(sums: Array, weights: Array, bounds: Bounds, level: Number) -> tuple[Array, Array]:
     """Interval of sum / weight for rows of group sums (k, G) and group weights, (k, G) or (1, G), values within `bounds`."""
     parts: list[tuple[Array, Array]] = []
     heaviest, groups = weights.max(-1, keepdims=True), sums.shape[-1]
@@ -40,7 +40,7 @@ def _exponentials(units: int, start: int, draws: int) -> Array:
     return np.random.default_rng((units, start)).standard_exponential((units, draws))
 
 
-def p_above(sums: Array, weights: Array, bounds: tuple[float, float], bound: float) -> float:
+def p_above(sums: Array, weights: Array, bounds: Bounds, bound: Number) -> float:
     """P value of "sum / weight is at most `bound`" for group sums and weights (G,): an integral, without draws.
 
     It is the probability that the sum of independent exponentials, times (sum - bound * weight) of each group and of one
@@ -85,9 +85,7 @@ def _saddlepoint(a: Array, count: Array, low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def p_difference_above(
-    a: tuple[Array, Array], b: tuple[Array, Array], bounds: tuple[float, float], bound: float
-) -> float:
+def p_difference_above(a: tuple[Array, Array], b: tuple[Array, Array], bounds: Bounds, bound: Number) -> float:
     """P value of "the mean of a exceeds that of b by at most `bound`", each given as group sums and group weights (G,).
 
     By MELDED draws from a fixed seed, so that it is at least 1 / (MELDED + 1).
@@ -97,7 +95,7 @@ def p_difference_above(
     return float(np.sum(low - high <= bound) + 1) / (MELDED + 1)
 
 
-def _drawn_means(rng: np.random.Generator, sums: Array, weights: Array, end: float) -> Array:
+def _drawn_means(rng: np.random.Generator, sums: Array, weights: Array, end: Number) -> Array:
     """Drawn means (MELDED,) with the extra unit at `end`; equal units share one gamma variable."""
     heaviest = weights.max()
     units = np.stack([np.append(sums, end * heaviest), np.append(weights, heaviest)], axis=1)

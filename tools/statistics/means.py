@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tools.statistics import gaffke, skewed
-from tools.statistics.estimate import Array, Estimate, Groups, Labels, Undefined, estimates, finite
+from tools.statistics.estimate import Array, Bounds, Estimate, Groups, Labels, Number, Undefined, estimates, finite
 
-Bounds = tuple[float, float]
 TINY = skewed.TINY
+FEW = 12
 
 
 def mean(
-    values: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: float = 0.95,
+    values: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: Number = 0.95,
     bounds: Bounds | None = None,
 ) -> Estimate:  # fmt: skip
     """Mean of `values` (one an example) with its interval; see `means`."""
@@ -25,7 +25,7 @@ def mean(
 
 
 def means(
-    values: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: float = 0.95,
+    values: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: Number = 0.95,
     bounds: Bounds | None = None,
 ) -> list[Estimate]:  # fmt: skip
     """Means of the rows of `values` (k, n) over the same examples, in one call.
@@ -86,12 +86,12 @@ def linearised(sums: Array, weight: Array) -> tuple[Array, Array]:
     return centre[..., 0], np.where(np.abs(units) > skewed.TINY * spread, units, 0.0)
 
 
-def proportion(successes: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
+def proportion(successes: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Share of successes (0 or 1, one an example); see `proportions`."""
     return proportions(np.asarray(successes, dtype=np.float64)[None], groups, level)[0]
 
 
-def proportions(successes: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
+def proportions(successes: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """Shares of successes in the rows of a (k, n) array of 0 and 1, with Clopper and Pearson's exact interval (1934).
 
     (Wilson's is .03 narrower at 64 and holds .84 where successes or failures are rare.) Where examples share groups, the
@@ -116,24 +116,27 @@ def proportions(successes: ArrayLike, groups: Labels, level: float = 0.95) -> li
     return estimates(p, low, high, g, level, method)
 
 
-def effective(variance: Array, sums: Array, sizes: Array, level: float) -> tuple[Array, str]:
+def effective(variance: Array, sums: Array, sizes: Array, level: Number) -> tuple[Array, str]:
     """How many independent examples have the error of these groups' mean, and a word for the method's name.
 
-    `variance` (k,) is that of single examples; `sums` and `sizes` are (k, G). What is found is lessened by how much wider
-    Student's interval for so few groups is than for so many examples.
+    `variance` (k,) is that of single examples; `sums` (k, G) and `sizes` (1, G). The error is not relied on where FEW groups
+    make it up: groups then count as alike inside. What is found is lessened by how much wider Student's interval for so few
+    groups is than for so many examples.
     """
-    g, n = sums.shape[-1], float(sizes[0].sum())
+    g, n = sums.shape[-1], float(sizes.sum())
     if n == g:
         return np.full(len(sums), n), ""
-    error, _ = skewed.moments(linearised(sums, sizes)[1])
-    alike = n**2 / float(np.sum(sizes[0] ** 2))  # Kish: groups that agree within themselves
-    found = np.where(error > 0, variance / np.where(error > 0, error, 1.0) ** 2, alike)
-    wider = skewed.quantile(level, n - 1) / skewed.quantile(level, float(g - 1))
+    squares = linearised(sums, sizes)[1] ** 2
+    total = squares.sum(-1)
+    known = total**2 >= FEW * (squares**2).sum(-1)  # 1 / (sum of squared shares) is how many groups make up the error
+    alike = n**2 / float(np.sum(sizes**2))  # Kish 1965
+    found = np.where(known & (total > 0), variance * g * (g - 1) / np.where(total > 0, total, 1.0), alike)
+    wider = skewed.quantile(level, n - 1) / skewed.quantile(level, g - 1)
     return np.clip(found * wider**2, alike * wider**2, n), ", clustered"
 
 
 def paired_difference(
-    a: ArrayLike, b: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: float = 0.95,
+    a: ArrayLike, b: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: Number = 0.95,
     bounds: Bounds | None = None,
 ) -> Estimate:  # fmt: skip
     """Mean of `a - b` on the same examples; see `paired_differences`."""
@@ -142,7 +145,7 @@ def paired_difference(
 
 
 def paired_differences(
-    a: ArrayLike, b: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: float = 0.95,
+    a: ArrayLike, b: ArrayLike, groups: Labels, weights: ArrayLike | None = None, level: Number = 0.95,
     bounds: Bounds | None = None,
 ) -> list[Estimate]:  # fmt: skip
     """Means of the rows of `a - b`, (k, n) each, or one row for all; the examples are the same on both sides.
@@ -164,7 +167,7 @@ def paired_differences(
     g.require("paired_difference of 0/1")
     value = d.mean(-1)
     n, method = effective((d**2).mean(-1) - value**2, *summed(d, g, None), level)
-    q = skewed.quantile(level, float(g.count - 1))
+    q = skewed.quantile(level, g.count - 1)
     up, down = ((s * (d == s).mean(-1) * n + s) / (n + 2) * s for s in (1, -1))
     middle, half = up - down, q * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
     low, high = np.clip(middle - half, -1, value), np.clip(middle + half, value, 1)

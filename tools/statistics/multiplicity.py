@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tools.statistics.estimate import Array
+from tools.statistics.estimate import Array, Number
 
 ALPHA = 0.05
 
@@ -42,14 +42,14 @@ def _finite(p_values: ArrayLike) -> Array:
     return np.where(np.isfinite(p), p, 1.0)
 
 
-def share(number: int, alpha: float = ALPHA) -> float:
+def share(number: int, alpha: Number = ALPHA) -> float:
     """The error rate that round `number` (1, 2, ...) may spend: alpha 2^-number, so that all rounds spend alpha at most."""
     if number < 1:
         raise ValueError("rounds are counted from 1")
     return alpha * 2.0**-number
 
 
-def adjusted_in_round(p_values: Sequence[float], number: int, alpha: float = ALPHA) -> list[Decision]:
+def adjusted_in_round(p_values: Sequence[float], number: int, alpha: Number = ALPHA) -> list[Decision]:
     """Which hypotheses of round `number` hold: Holm's method within the round, at the round's own share of alpha.
 
     A round's hypotheses may depend on everything that earlier rounds showed; they must be fixed before their own data.

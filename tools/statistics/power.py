@@ -4,15 +4,14 @@ import numpy as np
 from scipy import stats
 
 from tools.statistics import gaffke
-from tools.statistics.estimate import MINIMUM, Array
-from tools.statistics.means import Bounds
+from tools.statistics.estimate import MINIMUM, Array, Bounds, Number
 from tools.statistics.significance import SIGNS, unseen
 
 SIMULATIONS = 400
 
 
 def power(
-    effect: float, spread: float | Array, groups: int, bound: float = 0.0, alpha: float = 0.05,
+    effect: Number, spread: Number | Array, groups: int, bound: Number = 0.0, alpha: Number = 0.05,
     bounds: Bounds | None = None,
 ) -> float:  # fmt: skip
     """Chance that `test_exceeds` gives p <= alpha with `groups` groups, if the mean is `effect`.
@@ -42,7 +41,9 @@ def power(
     return float(stats.nct.sf(critical, groups - 1, (effect - bound) / sd * np.sqrt(groups)))
 
 
-def _simulated(effect: float, spread: float | Array, groups: int, bound: float, alpha: float, bounds: Bounds) -> float:
+def _simulated(
+    effect: Number, spread: Number | Array, groups: int, bound: Number, alpha: Number, bounds: Bounds
+) -> float:
     rng = np.random.default_rng(0)
     shape = (SIMULATIONS, groups)
     low, high = bounds
@@ -63,7 +64,7 @@ def _simulated(effect: float, spread: float | Array, groups: int, bound: float, 
 
 
 def smallest_n_for(
-    wanted: float = 0.8, *, effect: float, spread: float | Array, bound: float = 0.0, alpha: float = 0.05,
+    wanted: Number = 0.8, *, effect: Number, spread: Number | Array, bound: Number = 0.0, alpha: Number = 0.05,
     bounds: Bounds | None = None, most: int = 4096,
 ) -> int | None:  # fmt: skip
     """The fewest groups with which `power` reaches `wanted` (by bisection), or None where `most` do not suffice."""

@@ -10,7 +10,7 @@ from tools.statistics.estimate import (
     Array,
     Estimate,
     Groups,
-    Labels,
+    Number,
     TooFewGroups,
     Undefined,
     estimates,
@@ -18,18 +18,18 @@ from tools.statistics.estimate import (
 )
 
 
-def auroc(scores: ArrayLike, labels: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
+def auroc(scores: ArrayLike, labels: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Probability that a positive scores above a negative; see `aurocs`."""
     return aurocs(np.asarray(scores, dtype=np.float64)[None], labels, groups, level)[0]
 
 
-def aurocs(scores: ArrayLike, labels: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
+def aurocs(scores: ArrayLike, labels: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """Probabilities that a positive scores above a negative (ties count one half), for rows of `scores` (k, n).
 
     The error is that of DeLong, DeLong and Clarke-Pearson (1988), summed within groups, which may hold both classes
     (Obuchowski 1997). The interval is Newcombe's score interval (2006, Statistics in Medicine 25:559, method 5) for as many
-    examples as would have that error in his model, at most those that there are and at least one a group; it does not
-    collapse where the classes are separated.
+    examples as would have that error in his model, at most those that there are; it does not collapse where the classes are
+    separated (each group then counts as one example).
 
     Raises:
         TooFewGroups: fewer than MINIMUM["auroc"] groups with a positive, or with a negative.
@@ -63,20 +63,20 @@ def _placements(s: Array, y: NDArray[np.bool_]) -> Array:
     return out
 
 
-def _model_variance(a: Array, m: Array | float, n: Array | float) -> Array:
+def _model_variance(a: Array, m: Array | Number, n: Array | Number) -> Array:
     """Variance of the area for exponential scores (Hanley and McNeil 1982), in Newcombe's symmetric form."""
     half = (m + n) / 2 - 1
     return a * (1 - a) * (1 + half * ((1 - a) / (2 - a) + a / (1 + a))) / (m * n)
 
 
-def _shrink(value: Array, variance: Array, m: float, n: float, least: float) -> Array:
-    """By what factor both classes shrink so that the model's variance is the one that was found; from `least` to 1."""
-    low, high = np.full(len(value), least), np.ones(len(value))
+def _shrink(value: Array, variance: Array, m: float, n: float, alike: float) -> Array:
+    """By what factor, at most 1, both classes shrink so that the model's variance is the one found; `alike` if that is 0."""
+    low, high = np.full(len(value), 0.01 * alike), np.ones(len(value))
     for _ in range(30):
         middle = (low + high) / 2
         more = _model_variance(value, m * middle, n * middle) > variance
         low, high = np.where(more, middle, low), np.where(more, high, middle)
-    return np.where(variance > 0, (low + high) / 2, least)
+    return np.where(variance > 0, (low + high) / 2, alike)
 
 
 def _limit(value: Array, m: Array, n: Array, q: float, side: float) -> Array:

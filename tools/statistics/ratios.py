@@ -1,23 +1,26 @@
 """Ratios of means, correlation, and explained variance over independent groups: what is divided is not taken as known."""
 
+import dataclasses
+import math
+
 import numpy as np
 from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from tools.statistics import skewed
-from tools.statistics.estimate import Array, Estimate, Groups, Labels, Undefined, estimates, finite
+from tools.statistics.estimate import Array, Estimate, Groups, Labels, Number, Undefined, estimates, finite
 
 TAILS = 5.0
 """The kurtosis (normal: 3) beyond which no interval is given for squares: with lognormal values or 5% outliers those that
 could be given hold .65 to .90 of the time, at 256 groups too."""
 
 
-def ratio(numerator: ArrayLike, denominator: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
+def ratio(numerator: ArrayLike, denominator: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Sum of `numerator` over sum of `denominator`, one of each an example: see `ratios`."""
     return ratios(np.asarray(numerator, dtype=np.float64)[None], denominator, groups, level)[0]
 
 
-def ratios(numerators: ArrayLike, denominators: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
+def ratios(numerators: ArrayLike, denominators: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """Ratios of sums for the rows of `numerators` (k, n) over `denominators`, (k, n) or (n,): the share recovered, say.
 
     The interval holds every ratio r for which `numerator - r * denominator` may have mean 0 (Fieller 1954), by the t test
@@ -37,7 +40,7 @@ def ratios(numerators: ArrayLike, denominators: ArrayLike, groups: Labels, level
     return estimates(value, low, high, g, level, "Fieller with t and Hall's t")
 
 
-def _not_zero(bottom: Array, level: float) -> None:
+def _not_zero(bottom: Array, level: Number) -> None:
     """Undefined where the interval of a row's mean contains 0; a constant is known for certain here."""
     centre = bottom.mean(-1)
     units = bottom - centre[:, None]
@@ -51,7 +54,7 @@ def _not_zero(bottom: Array, level: float) -> None:
         )
 
 
-def _limit(top: Array, bottom: Array, value: Array, side: int, level: float) -> Array:
+def _limit(top: Array, bottom: Array, value: Array, side: int, level: Number) -> Array:
     """The end of each row's interval on one side: where the p value falls to (1 - level) / 2; infinite where it does not."""
     g = top.shape[-1]
     e, mean = top - value[:, None] * bottom, bottom.mean(-1)
@@ -82,12 +85,12 @@ def _limit(top: Array, bottom: Array, value: Array, side: int, level: float) -> 
     return np.where(far | (ee == 0), side * np.inf, value + outer)
 
 
-def correlation(x: ArrayLike, y: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
+def correlation(x: ArrayLike, y: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Pearson's correlation of two values an example; see `correlations`."""
     return correlations(np.asarray(x, dtype=np.float64)[None], y, groups, level)[0]
 
 
-def correlations(x: ArrayLike, y: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
+def correlations(x: ArrayLike, y: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """Pearson's correlations of the rows of `x` (k, n) with `y`, (k, n) or (n,).
 
     The interval is taken on the scale of Fisher's z, with the error and the skewness of the groups' influence on it; it is
@@ -107,7 +110,8 @@ def correlations(x: ArrayLike, y: ArrayLike, groups: Labels, level: float = 0.95
     influence = g.sums((product - r[:, None] * (a**2 + b**2) / 2) / curve) * g.count / g.n
     below, above = skewed.reach(np.where(unknown[:, None], 0.0, influence), level)
     z = np.arctanh(np.where(unknown, 0.0, r))
-    return estimates(r, np.tanh(z - below), np.tanh(z + above), g, level, "Fisher's z with Hall's t")
+    found = estimates(r, z - below, z + above, g, level, "Fisher's z with Hall's t")
+    return [dataclasses.replace(e, low=math.tanh(e.low), high=math.tanh(e.high)) for e in found]
 
 
 def _standard(v: Array, name: str) -> Array:
@@ -117,12 +121,12 @@ def _standard(v: Array, name: str) -> Array:
     return d / np.sqrt(np.mean(d**2, axis=-1, keepdims=True))
 
 
-def r_squared(truth: ArrayLike, predicted: ArrayLike, groups: Labels, level: float = 0.95) -> Estimate:
+def r_squared(truth: ArrayLike, predicted: ArrayLike, groups: Labels, level: Number = 0.95) -> Estimate:
     """Share of the variance of `truth` that fixed predictions explain; see `r_squareds`."""
     return r_squareds(truth, np.asarray(predicted, dtype=np.float64)[None], groups, level)[0]
 
 
-def r_squareds(truth: ArrayLike, predicted: ArrayLike, groups: Labels, level: float = 0.95) -> list[Estimate]:
+def r_squareds(truth: ArrayLike, predicted: ArrayLike, groups: Labels, level: Number = 0.95) -> list[Estimate]:
     """1 - SSE / SST for the rows of `predicted` (k, n) of `truth`, (k, n) or (n,); below 0 where the mean does better.
 
     The interval is taken on the scale of log(SSE / SST), with the error and the skewness of the groups' influence on it; it

@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tools.statistics import gaffke, skewed
-from tools.statistics.estimate import RARE, Array, Groups, Labels, Test, finite
-from tools.statistics.means import Bounds, linearised, summed, within
+from tools.statistics.estimate import RARE, Array, Bounds, Groups, Labels, Number, Test, finite
+from tools.statistics.means import linearised, summed, within
 
-SIGNS = (-1.0, 1.0)
+SIGNS: Bounds = (-1.0, 1.0)
 
 
 def test_exceeds(
-    differences: ArrayLike, groups: Labels, bound: float = 0.0, weights: ArrayLike | None = None,
+    differences: ArrayLike, groups: Labels, bound: Number = 0.0, weights: ArrayLike | None = None,
     bounds: Bounds | None = None,
 ) -> Test:  # fmt: skip
     """Evidence that the mean is above `bound`: p value of "it is at most `bound`".
@@ -58,7 +58,7 @@ def unseen(groups: int) -> float:
 
 
 def test_less(
-    differences: ArrayLike, groups: Labels, bound: float = 0.0, weights: ArrayLike | None = None,
+    differences: ArrayLike, groups: Labels, bound: Number = 0.0, weights: ArrayLike | None = None,
     bounds: Bounds | None = None,
 ) -> Test:  # fmt: skip
     """Evidence that the mean is below `bound`: p value of "it is at least `bound`". See `test_exceeds`."""
@@ -67,7 +67,7 @@ def test_less(
 
 
 def test_equivalent(
-    differences: ArrayLike, groups: Labels, bound: float, weights: ArrayLike | None = None,
+    differences: ArrayLike, groups: Labels, bound: Number, weights: ArrayLike | None = None,
     bounds: Bounds | None = None,
 ) -> Test:  # fmt: skip
     """Evidence that the mean lies within -bound and bound: the larger p value of two one-sided tests (Schuirmann 1987).
@@ -84,7 +84,7 @@ def test_equivalent(
 
 
 def test_difference_between(
-    a: ArrayLike, groups_a: Labels, b: ArrayLike, groups_b: Labels, bound: float = 0.0,
+    a: ArrayLike, groups_a: Labels, b: ArrayLike, groups_b: Labels, bound: Number = 0.0,
     bounds: Bounds | None = None,
 ) -> Test:  # fmt: skip
     """Evidence that the mean of `a` exceeds that of `b`, on other examples, by more than `bound`.
@@ -106,17 +106,18 @@ def test_difference_between(
     if bounds is not None:
         p = gaffke.p_difference_above((left[0][0], left[1][0]), (right[0][0], right[1][0]), bounds, bound)
         return Test(p, beyond, ga.n + gb.n, ga.count + gb.count, "Gaffke, melded")
-    p = max(_welch(beyond, units_a[0], units_b[0]), unseen(min(ga.count, gb.count)))
+    p = max(_welch(beyond, units_a, units_b), unseen(min(ga.count, gb.count)))
     return Test(p, beyond, ga.n + gb.n, ga.count + gb.count, "Welch's t and Hall's")
 
 
 def _welch(beyond: float, a: Array, b: Array) -> float:
-    (error_a, skew_a), (error_b, skew_b) = (tuple(map(float, skewed.moments(u))) for u in (a, b))
-    whole = error_a**2 + error_b**2
-    if whole == 0:
+    """P value of "the difference of means is at most its bound", for centred units (1, G) of each side."""
+    (error_a, skew_a), (error_b, skew_b) = (skewed.moments(u) for u in (a, b))
+    ga, gb = a.shape[-1], b.shape[-1]
+    error = np.hypot(error_a, error_b)
+    if error[0] == 0:
         return 1.0
-    degrees = whole**2 / (error_a**4 / (len(a) - 1) + error_b**4 / (len(b) - 1))
-    t = beyond / np.sqrt(whole)
-    # skewness of the difference's own distribution, as Hall's cubic has it for a single mean: skew / sqrt(groups)
-    skew = (skew_a * error_a**3 / np.sqrt(len(a)) - skew_b * error_b**3 / np.sqrt(len(b))) / whole**1.5
-    return float(special.stdtr(degrees, -min(t, float(skewed.forth(np.asarray(t), np.asarray(skew), 1)))))
+    degrees = error**4 / (error_a**4 / (ga - 1) + error_b**4 / (gb - 1))
+    # the skewness of the difference's own distribution: of one unit, as Hall's cubic counts them
+    skew = (skew_a * error_a**3 / np.sqrt(ga) - skew_b * error_b**3 / np.sqrt(gb)) / error**3
+    return float(special.stdtr(degrees, -skewed.lesser(np.asarray([beyond]), error, skew, 1))[0])

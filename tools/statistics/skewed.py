@@ -10,7 +10,7 @@ population's, the more so the more it matters; it is taken GUARD times. There is
 import numpy as np
 from scipy import special
 
-from tools.statistics.estimate import Array
+from tools.statistics.estimate import Array, Number
 
 GUARD = 2.0  # with 1, tests of lognormal means at level .05 err in .08 of cases, with 1.5 in .055, with 2 in .035
 TINY = 1e-12  # relative spread below which values are equal but for rounding
@@ -28,7 +28,7 @@ def from_moments(second: Array, third: Array, g: int) -> tuple[Array, Array]:
     return np.sqrt(second / max(g - 1, 1)), GUARD * skew
 
 
-def back(x: Array | float, skew: Array, g: int) -> Array:
+def back(x: Array | Number, skew: Array, g: int) -> Array:
     """The t statistic whose transform is `x`: the inverse of Hall's cubic."""
     a = np.where(np.abs(skew) < 1e-6, 1e-6, skew) / np.sqrt(g)
     return 3 / a * (np.cbrt(1 + a * (x - a / 6)) - 1)
@@ -40,12 +40,12 @@ def forth(t: Array, skew: Array, g: int) -> Array:
     return ((1 + a * t / 3) ** 3 - 1) / a + a / 6
 
 
-def quantile(level: float, degrees: float | int) -> float:
+def quantile(level: Number, degrees: Number) -> float:
     """Student's t that leaves (1 - level) / 2 on each side."""
     return float(special.stdtrit(degrees, (1 + level) / 2))
 
 
-def reach(units: Array, level: float) -> tuple[Array, Array]:
+def reach(units: Array, level: Number) -> tuple[Array, Array]:
     """How far the interval of each row's mean reaches below and above it; infinite where all units are equal."""
     g = units.shape[-1]
     error, skew = moments(units)

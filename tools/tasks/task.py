@@ -84,7 +84,7 @@ class Sample:
     """Examples of distinct groups, one each.
 
     groups: how many independent problems the split holds, None where that is more than was looked for.
-    reused: this slice wraps round, so that some of its groups stood in an earlier draw too.
+    reused: it goes on from the first group again, so that some of its groups stand before `draw` too.
     """
 
     examples: tuple[Example, ...]
@@ -109,13 +109,13 @@ class Task:
     def sample(self, split: Split, n: int, seed: int = 0, draw: int = 0) -> Sample:
         """`n` examples of as many groups, or of all the groups there are where these are fewer.
 
-        The groups stand in one order, which to explore is set by the seed and to confirm is always the same; `draw` k
-        is the k-th slice of `n` groups in it, so that two draws of one size share no group until the groups run out
-        (`reused`). A group is represented by the first wording of it that is drawn.
+        The groups stand in one order, which to explore is set by the seed and to confirm is always the same; `draw` is
+        how many of them are passed over. Where they run out, it goes on from the first (`reused`). A group is represented
+        by the first wording of it that is drawn.
         """
         if n < 1 or draw < 0:
             raise TaskError(f"a sample needs at least one example and a draw from 0 on, not n={n}, draw={draw}")
-        wanted = n * (draw + 1)
+        wanted = draw + n
         found: dict[str, Example] = {}
         misses = 0
         for example in self.draw(split, self._stream(split, seed)):
@@ -133,11 +133,10 @@ class Task:
         known = list(found.values())
         if len(known) >= wanted:
             groups = None if len(known) > wanted else len(known)
-            return Sample(tuple(known[n * draw : wanted]), groups, reused=False)
+            return Sample(tuple(known[draw:wanted]), groups, reused=False)
         size = min(n, len(known))
-        start = n * draw
-        rows = [known[(start + i) % len(known)] for i in range(size)]
-        return Sample(tuple(rows), len(known), reused=start + size > len(known))
+        rows = [known[(draw + i) % len(known)] for i in range(size)]
+        return Sample(tuple(rows), len(known), reused=draw + size > len(known))
 
     def _stream(self, split: Split, seed: int) -> random.Random:
         """Seeded without the options, so that two formats of a family come in one order of problems."""

@@ -50,7 +50,11 @@ class Candidate:
     def words(self) -> str:
         """The hypothesis that it tests."""
         place = display(ComponentSet.parse(" + ".join(self.components))) if self.components else ""
-        under = f" under {' and '.join(Intervention.parse(i).op for i in self.interventions)}" if len(self.interventions) == 1 else ""
+        under = (
+            f" under {' and '.join(Intervention.parse(i).op for i in self.interventions)}"
+            if len(self.interventions) == 1
+            else ""
+        )
         text = SAYS[self.kind].format(
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
@@ -114,3 +118,7 @@ class Desk:
         out = [self.examined[c] for c in dict.fromkeys(candidates) if c in self.examined]
         self.promised += [e for e in out if e.promises and e not in self.promised]
         return out
+
+    def drop(self, found: Sequence[Examined]) -> None:
+        """What another finding says and more is not confirmed beside it."""
+        self.promised = [e for e in self.promised if e not in found]

@@ -40,7 +40,9 @@ def _round(desk: Desk, promised: Sequence[Examined]) -> Part[list[Finding | None
     handles = [a.handle if a.status == "ok" else None for a in predicted]
     named = [h for h in handles if h]
     if named:
-        yield from ask("Put them all to examples that nobody has looked at, in one round.", [("confirm", {"findings": named})])
+        yield from ask(
+            "Put them all to examples that nobody has looked at, in one round.", [("confirm", {"findings": named})]
+        )
     settled = {f.handle: f for f in desk.findings}
     return [settled.get(h) if h else None for h in handles]
 

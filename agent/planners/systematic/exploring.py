@@ -14,6 +14,18 @@ MOST_HEADED = 4
 KEEP = 6  # experiments that exploring leaves for examining and confirming, beside what is promised already
 
 
+@dataclass(frozen=True)
+class Joint:
+    """Components that are missed together, and the interventions under which the search found them.
+
+    coarser: the attentions whose heads they are, where those were found to be missed together first.
+    """
+
+    members: tuple[str, ...]
+    hows: tuple[str, ...]
+    coarser: tuple[str, ...] = ()
+
+
 @dataclass
 class Seen:
     """What exploring a task, or a class of its examples, has shown."""
@@ -25,7 +37,7 @@ class Seen:
     anchors: list[str] = field(default_factory=list[str])
     layers: Pair = field(default_factory=lambda: Pair({}, {}))
     heads: Pair = field(default_factory=lambda: Pair({}, {}))
-    sets: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list[tuple[tuple[str, ...], tuple[str, ...]]])
+    sets: list[Joint] = field(default_factory=list["Joint"])
 
     @property
     def where(self) -> dict[str, str]:
@@ -50,7 +62,7 @@ def _map(desk: Desk, seen: Seen) -> Part[None]:
     wanted = [f"resid_pre@{r}" for r in (*roles, "answer")] if roles else ["resid_pre@each", "resid_pre@answer"]
     (patched,) = yield from ask(
         f"Where does what decides the answer to {seen.task} lie? The twin's residual stream, at every depth and place.",
-        [("patch", {**seen.where, "components": wanted, "examples": desk.screen})],
+        [("patch", {**seen.where, "components": wanted, "examples": desk.screen // 2})],
         _spare(desk),
     )
     seen.map = flips(patched)
@@ -91,7 +103,9 @@ def _heads(desk: Desk, seen: Seen) -> Part[None]:
     alone = {head_home(h) for h in seen.heads.both}
     for p in needed:
         if p not in alone:
-            yield from find_sets(desk, seen, [every_head(p)], BOTH, f"No head of {p} is missed alone: which of them together?")
+            yield from find_sets(
+                desk, seen, [every_head(p)], BOTH, f"No head of {p} is missed alone: which of them together?"
+            )
 
 
 def every_head(attention: str) -> str:
@@ -105,8 +119,10 @@ def head_home(head: str) -> str:
     return str(component(head).but(part="attn.out", units=()))
 
 
-def find_sets(desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str) -> Part[list[tuple[str, ...]]]:
-    """Smallest sets of two or more whose removal breaks the task, under each intervention; kept where both find the same."""
+def find_sets(
+    desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[str], why: str, coarser: tuple[str, ...] = ()
+) -> Part[None]:
+    """Smallest sets of two or more whose removal breaks the task, under each intervention; of attentions also their heads."""
     calls: list[Call] = [
         ("minimal_set", {
             **seen.where, "components": list(candidates), "goal": "breaking", "intervention": SHORT[how], "examples": desk.screen,
@@ -119,8 +135,11 @@ def find_sets(desk: Desk, seen: Seen, candidates: Sequence[str], hows: Sequence[
         members = set_of(answer)
         if len(members) > 1:
             found.setdefault(members, []).append(how)
-    seen.sets += [(members, tuple(sorted(under))) for members, under in found.items()]
-    return list(found)
+    for members, under in found.items():
+        if all(component(m).part == "attn.out" for m in members):
+            heads = [every_head(m) for m in members]
+            yield from find_sets(desk, seen, heads, under, "Which heads of them, together?", members)
+        seen.sets.append(Joint(members, tuple(sorted(under)), coarser))
 
 
 def set_of(answer: Answer) -> tuple[str, ...]:
@@ -145,7 +164,9 @@ class Rest:
 
     def spared(self, places: Sequence[str], hows: Sequence[str]) -> Candidate:
         """That none of them is needed."""
-        return Candidate("not_needed", self.seen.task, tuple(places), () if len(hows) > 1 else tuple(hows), self.seen.among)
+        return Candidate(
+            "not_needed", self.seen.task, tuple(places), () if len(hows) > 1 else tuple(hows), self.seen.among
+        )
 
     def examine(self, part: str, why: str) -> Part[dict[str, Examined]]:
         """All at once: by intervention what came of it; one experiment where the places are the same under both."""
@@ -171,14 +192,22 @@ def rest(desk: Desk, seen: Seen) -> Part[None]:
             return
     broken = {how: e.breaks(how) for how, e in whole.items()}
     for part, words in (("attn.out", "attention"), ("mlp.out", "MLPs")):
-        half = yield from left.examine(part, f"Is the {words} at the answer spared that is not missed alone, all at once?")
+        half = yield from left.examine(
+            part, f"Is the {words} at the answer spared that is not missed alone, all at once?"
+        )
         for how, e in half.items():
             if e.promises:
                 continue
             if e.breaks(how):
                 broken[how] = False
-                yield from find_sets(desk, seen, left.places(how, part), [how], "Together they are missed: which of them?")
+                yield from find_sets(
+                    desk, seen, left.places(how, part), [how], "Together they are missed: which of them?"
+                )
             elif len(e.candidate.interventions) != 1:
-                yield from desk.examine("Under the other removal they are spared.", [left.spared(left.places(how, part), [how])])
+                yield from desk.examine(
+                    "Under the other removal they are spared.", [left.spared(left.places(how, part), [how])]
+                )
     for how in [how for how, is_ in broken.items() if is_]:
-        yield from find_sets(desk, seen, left.places(how), [how], "Only attention and MLPs together are missed: which of them?")
+        yield from find_sets(
+            desk, seen, left.places(how), [how], "Only attention and MLPs together are missed: which of them?"
+        )

@@ -10,8 +10,8 @@ import json
 
 from agent.loop.goal import questions, understand
 from agent.planners.base import PlannerError, ToolCall, Turn, View
+from agent.planners.systematic.asking import investigate
 from agent.planners.systematic.candidates import Desk
-from agent.planners.systematic.locating import investigate
 from agent.planners.systematic.plan import Plan, Step
 from tools.findings.kind import kinds
 
@@ -49,7 +49,7 @@ class Systematic:
         goal = understand(view.goal, view.tasks)
         asked = questions(view.goal, view.tasks)
         desk = Desk(view.known, frozenset(kinds()), view.findings, self.examples // 2, self.examples)
-        return investigate(desk, goal.tasks, asked, CONTROLS)
+        return investigate(desk, view.goal, goal.tasks, asked, CONTROLS)
 
 
 def _matching(plan: Plan, step: Step, turn: Turn) -> Step:

@@ -33,7 +33,7 @@ def _other(s: Statement, bench: Bench) -> Bench:
         sample = chosen.sample(bench.ctx.split, s.examples, bench.ctx.seed, bench.ctx.draw)
     except TaskError as error:
         raise ToolInputError(str(error)) from None
-    return Bench(bench.ctx, s, chosen, list(sample.examples), sample.reused)
+    return Bench(bench.ctx, s, chosen, list(sample.examples))
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:

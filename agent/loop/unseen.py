@@ -1,0 +1,84 @@
+"""Which examples nobody has seen: where in a task's order of confirm examples a finding is settled.
+
+What is sealed is opened once. Every finding that was ever settled on a subject, in any run of the database, used some groups
+up; the next one is measured on a stretch of the order that holds none of them, whatever its task, its class of examples, and
+their number.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from experiments_db.findings import Statement
+from experiments_db.store import Store
+from tools.findings.sealing import EXAMINE
+from tools.methods.tool import TaskBook, ToolInputError
+from tools.tasks import Task, TaskError
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Where a sample begins. reused: it holds groups that were used before, for want of others."""
+
+    start: int
+    reused: bool
+
+
+def stretch(tasks: Sequence[Task], n: int, used: Set[str]) -> Stretch:
+    """The first place in the order of confirm groups from which no sample of n holds a group that was used, else the one
+    that holds fewest.
+    """
+    if not used:
+        return Stretch(0, reused=False)
+    looked = 2 * n
+    while True:
+        samples = [t.sample("confirm", looked) for t in tasks]
+        orders = [[e.group in used for e in s.examples] for s in samples]
+        at, worst = _least(orders, n)
+        if worst == 0 or all(len(s.examples) < looked for s in samples):
+            return Stretch(at, reused=worst > 0)
+        looked *= 2
+
+
+def _least(orders: Sequence[Sequence[bool]], n: int) -> tuple[int, int]:
+    """(start, how many used groups) of the stretch with fewest; one that reaches past the end goes on from the beginning."""
+    found: list[tuple[int, int]] = []
+    for start in range(max(map(len, orders))):
+        counted = (sum(o[(start + i) % len(o)] for i in range(min(n, len(o)))) for o in orders)
+        found.append((sum(counted), start))
+        if found[-1][0] == 0:
+            break
+    count, start = min(found)
+    return start, count
+
+
+def tasks_of(book: TaskBook, statement: Statement | Mapping[str, Any]) -> list[Task]:
+    """The tasks whose examples a statement is measured on, as their classes. ToolInputError where there is none."""
+    s = statement.as_json() if isinstance(statement, Statement) else statement
+    pairs = [(s["task"], s.get("among"))]
+    if s.get("other_task") or s.get("other_among"):
+        pairs.append((s.get("other_task") or s["task"], s.get("other_among")))
+    try:
+        return [book.get(t).among(among or "") for t, among in pairs]
+    except TaskError as error:
+        raise ToolInputError(str(error)) from None
+
+
+def used_groups(store: Store, subject: str, book: Callable[[str], TaskBook]) -> set[str]:
+    """Groups that findings about a subject have been settled on, in any run; book: the tasks of a run by its name."""
+    rows = store.rows(
+        "SELECT min(r.run) AS run, x.args, x.seed FROM run_experiments r JOIN experiments x ON x.id = r.experiment "
+        "WHERE x.tool = ? AND x.subject = ? AND json_extract(x.args, '$.split') = 'confirm' GROUP BY x.id",
+        EXAMINE,
+        subject,
+    )
+    found: set[str] = set()
+    for row in rows:
+        args: dict[str, Any] = json.loads(row["args"])
+        try:
+            for task in tasks_of(book(row["run"]), args):
+                found |= {e.group for e in task.examples("confirm", args["examples"], row["seed"], args.get("draw", 0))}
+        except (ToolInputError, TaskError):  # a task of an older version: nothing can be drawn from it now either
+            continue
+    return found

@@ -1,0 +1,123 @@
+"""What a goal asks for, and the plan for each form: where, whether, a comparison, a kind of head, and what cannot be done."""
+
+import re
+from collections.abc import Sequence
+
+from agent.planners.systematic.candidates import Candidate, Desk
+from agent.planners.systematic.concluding import conclude
+from agent.planners.systematic.exploring import Seen
+from agent.planners.systematic.locating import locate
+from agent.planners.systematic.plan import Part, Plan, ask
+from agent.planners.systematic.reading import Ability, component
+from experiments_db.findings import Question
+
+HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
+    (r"induction", "induction", "after same token"),
+    (r"previous[- ]token", "previous", "previous"),
+    (r"duplicate[- ]token", "duplicate", "same token"),
+)
+MOST_HEADS = 4
+LEAST_SCORE = 0.25  # share of attention beyond an even spread
+MOST_COMPARED = 4
+
+
+def investigate(
+    desk: Desk, goal: str, tasks: Sequence[str], questions: Sequence[Question], controls: Sequence[str]
+) -> Plan:
+    """What the goal asks, from the first look to the end."""
+    yield from ask("What is the model made of?", [("describe_subject", {})])
+    kinds = heads_asked(goal) if "matches" in desk.kinds else []
+    for words, score, label in kinds:
+        yield from _matching_heads(desk, tasks[0], words, score, label)
+    abilities = yield from _capability(desk, tasks, controls, gentle=bool(kinds))
+    if any(q.asks != "whether" for q in questions):
+        for task in tasks:
+            if task in abilities and abilities[task].able:
+                yield from locate(desk, Seen(task, abilities[task].gap))
+            elif task in abilities and not kinds:
+                yield from _easier(desk, task)
+    if any(q.asks == "compare" for q in questions):
+        yield from _compare(desk, [t for t in tasks if t in abilities and abilities[t].able])
+    yield from conclude(desk, questions)
+
+
+def heads_asked(goal: str) -> list[tuple[str, str, str]]:
+    """The kinds of head that a goal asks for by name: (words, score, label)."""
+    text = goal.lower()
+    return [
+        (words.replace("[- ]", " "), score, label)
+        for words, score, label in HEADS
+        if re.search(rf"{words}[ -](token )?heads?", text)
+    ]
+
+
+def _matching_heads(desk: Desk, task: str, words: str, score: str, label: str) -> Part[None]:
+    """Heads that look so on random tokens said twice, whatever the model can do."""
+    (seen,) = yield from ask(
+        f"Which heads are {words} heads? On random tokens said twice, whatever tasks the model can do.",
+        [("attention", {"examples": desk.screen})],
+    )
+    found = [
+        (-m.control.difference, m.component) for m in seen.measurements
+        if m.name == score and m.component and m.control and (m.control.difference or 0) >= LEAST_SCORE
+    ]  # fmt: skip
+    yield from desk.examine(
+        "The strongest of them, as findings.",
+        [Candidate("matches", task, (text,), label=label) for _, text in sorted(found)[:MOST_HEADS]],
+        must=True,
+    )
+
+
+def _capability(
+    desk: Desk, tasks: Sequence[str], controls: Sequence[str], *, gentle: bool = False
+) -> Part[dict[str, Ability]]:
+    """Whether the intact model does the tasks at all, beside others. gentle: that it cannot is no answer to what was asked."""
+    families = {t.partition(":")[0] for t in tasks}
+    others = [c for c in controls if c not in families][:3]
+    # The main ones in a call each, so that a task which this subject's tokenizer cannot take stops no other.
+    answers = yield from ask(
+        f"Capability first: can the intact model do {' and '.join(tasks)} at all, beside other tasks as controls?",
+        [
+            *(("loss", {"tasks": [t], "examples": desk.test}) for t in tasks),
+            ("loss", {"tasks": others, "examples": desk.screen}),
+        ],
+    )
+    found = {t: a for t, answer in zip(tasks, answers, strict=False) if (a := Ability.read(answer)) is not None}
+    yield from desk.examine(
+        "Examine what that says, as a finding that unseen examples can confirm.",
+        [Candidate("capability" if a.able else "cannot", t) for t, a in found.items() if a.able or not gentle],
+        must=True,
+    )
+    return found
+
+
+def _easier(desk: Desk, task: str) -> Part[None]:
+    """The model cannot do it as asked: which easier versions can it do, and where is the nearest of them done?"""
+    versions = desk.known(task).easier
+    answers = yield from ask(
+        f"It cannot do {task}: can it do easier versions?",
+        [("loss", {"tasks": [t], "examples": desk.test}) for t in versions],
+        desk.reserve + 2,
+    )
+    able = {
+        t: a for t, answer in zip(versions, answers, strict=True) if (a := Ability.read(answer)) is not None and a.able
+    }
+    if not able:
+        return
+    best = max(able, key=lambda t: able[t].gap)
+    yield from desk.examine("The one that it does best, as a finding.", [Candidate("capability", best)])
+    yield from locate(desk, Seen(best, able[best].gap))
+
+
+def _compare(desk: Desk, tasks: Sequence[str]) -> Part[None]:
+    """What one task needs and another does not."""
+    needed: dict[str, list[str]] = {t: [] for t in tasks}
+    for e in desk.promised:
+        if e.candidate.kind == "necessary" and not e.candidate.among and e.candidate.task in needed:
+            needed[e.candidate.task].append(e.candidate.components[0])
+    found = [
+        Candidate("differs", a, (place,), other_task=b)
+        for a in tasks for b in tasks if a != b
+        for place in needed[a] if place not in needed[b] and component(place).anchor == "answer"
+    ]  # fmt: skip
+    yield from desk.examine("What one of them needs more than the other.", found[:MOST_COMPARED])
