@@ -10,6 +10,7 @@ from tools.statistics.estimate import (
     Array,
     Estimate,
     Groups,
+    Labels,
     Number,
     TooFewGroups,
     Undefined,
