@@ -111,17 +111,16 @@ def test_each_example_is_pushed_along_its_own_direction(relay):
     directions = torch.zeros(len(examples), width)
     directions[3] = torch.randn(width, generator=torch.Generator().manual_seed(0)) * 50
     push = Condition.of(Component.parse("decoder.3.resid_post@answer"), Intervention.parse("add(dir:x~abcd, 1)"))
-    intact, pushed = score_under(
-        benches.context(subject, task), task, examples, [push], directions={"dir:x~abcd": directions}
-    )
+    ctx = replace(benches.context(subject, task), max_tokens=16)  # several microbatches
+    intact, pushed = score_under(ctx, task, examples, [push], directions={"dir:x~abcd": directions})
     changed = np.abs(pushed.nll - intact.nll) > 1e-4
     assert changed.tolist() == [i == 3 for i in range(len(examples))]
 
 
 def test_a_twin_whose_role_has_other_tokens_gives_one_for_one(relay):
     subject, task, examples = relay
-    # In the twin the role is one token where the example's has two: the last one stands for both.
-    wide = [replace(e, spans={"r": (0, len(e.prompt))}, twin_spans={"r": (0, 1)}) for e in examples]
+    # In the twin the role is two tokens where the example's has all: the last one stands for those beyond.
+    wide = [replace(e, spans={"r": (0, len(e.prompt))}, twin_spans={"r": (0, 4)}) for e in examples]
     patch = Condition.of(Component.parse("decoder.3.resid_post@r"), "resample(twin)")
     assert len(score_under(benches.context(subject, task), task, wide, [patch])) == 2
 
