@@ -263,6 +263,14 @@ def test_a_ratio_is_refused_where_its_denominator_may_be_0() -> None:
     assert s.ratio(x, np.full(80, 2.0), alone(80)).high == pytest.approx(s.mean(x / 2, alone(80)).high)
 
 
+def test_of_many_ratios_those_whose_denominator_may_be_0_are_unknown() -> None:
+    x, gap = sample(7), 6 + sample(8)
+    good, bad = s.ratios(np.stack([x, x]), np.stack([gap, x - x.mean() + 0.05]), alone(80))
+    assert good == s.ratio(x, gap, alone(80))
+    assert (*ends(bad), bad.method.endswith("unknown")) == (-math.inf, math.inf, True)
+    assert bad.value == pytest.approx(x.mean() / 0.05)
+
+
 @given(SEEDS, st.floats(0.1, 10))
 @settings(max_examples=20)
 def test_a_ratio_keeps_its_meaning_when_scaled_or_turned(seed: int, factor: float) -> None:
@@ -396,6 +404,24 @@ def test_students_p_value_is_never_undercut(seed: int) -> None:
     x = sample(seed, 100)
     p = s.test_exceeds(x, alone(100), 0.9).p
     assert p >= scipy_stats.ttest_1samp(x, 0.9, alternative="greater").pvalue - 1e-12
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_tests_of_lognormal_means_err_no_more_often_than_they_say(sign: int) -> None:
+    x = sign * (np.exp(np.random.default_rng(16).standard_normal((6000, 96))) - math.exp(0.5))
+    centre = x.mean(1)
+    p = skewed.p_above(centre, x - centre[:, None])
+    for alpha in (0.05, 0.025, 0.01):
+        assert np.mean(p <= alpha) <= alpha + 2 * math.sqrt(alpha / 6000)
+
+
+def test_few_groups_count_for_less_than_as_many_single_examples() -> None:
+    """Independent examples in 10 groups of 8: no copies, but the error is known from 10 values only."""
+    hits = np.tile([1, 0, 0, 1, 0, 0, 1, 0], 10)
+    wide, narrow = s.proportion(hits, np.arange(80) // 8), s.proportion(hits, alone(80))
+    assert wide.high - wide.low > 1.1 * (narrow.high - narrow.low)
+    rare = np.arange(80) < 8  # one group of ten: copies, for all that is known
+    assert s.proportion(rare, np.arange(80) // 8).high > s.proportion(np.arange(10) < 1, alone(10)).high
 
 
 def test_without_bounds_no_p_value_is_lower_than_the_chance_of_missing_a_twentieth_of_all_groups() -> None:

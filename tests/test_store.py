@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from experiments_db import __main__ as command
+from experiments_db.findings import Claim, Finding, Statement
 from experiments_db.records import (
     Array,
     Axis,
-    Claim,
     Control,
     Experiment,
     Hypothesis,
     Measurement,
     Note,
-    Prediction,
     Provenance,
     Result,
     Run,
@@ -163,7 +162,7 @@ def test_a_failed_result_is_never_used_again_and_an_ok_one_is(store):
 def test_handles_count_without_gaps(store):
     assert [put(store, value=v)[2] for v in (1.0, 2.0, 3.0)] == ["E1", "E2", "E3"]
     assert [store.put_entry("r1", 1, Note(text=t)) for t in "ab"] == ["N1", "N2"]
-    claim = Claim(kind="effect", text="t", sites=("s",), experiments=("E1",), confidence=0.5)
+    claim = Claim(finding="F1", interpretation="t")
     assert store.put_entry("r1", 1, claim) == "C1"
     assert store.claims("r1") == [claim]
 
@@ -171,12 +170,13 @@ def test_handles_count_without_gaps(store):
 def test_the_latest_revision_counts_and_the_earlier_ones_are_kept(store):
     for status in ("open", "supported"):
         store.put_entry("r1", 1, Hypothesis(handle="H1", statement="s", status=status))
-    p = Prediction(handle="P1", hypothesis="H1", metric="m", comparison="<", threshold=0.1, probability=0.9)
-    done = p.model_copy(update={"experiment": "E1", "observed": 0.05, "outcome": True})
-    for revision in (p, done):
+    said = Statement(kind="necessary", task="t", components="decoder.0.mlp.out@answer", interventions=("zero",))
+    f = Finding(handle="F1", statement=said, seen="E1", smallest=0.1, probability=0.9, power=0.8)
+    done = f.model_copy(update={"experiment": "E2", "round": 1, "fate": "confirmed", "p": 1e-4})
+    for revision in (f, done):
         store.put_entry("r1", 1, revision)
     assert [h.status for h in store.hypotheses("r1")] == ["supported"]
-    assert store.predictions("r1") == [done]
+    assert store.findings("r1") == [done]
     assert store.rows("SELECT count(*) AS n FROM hypotheses")[0]["n"] == 2
 
 

@@ -42,8 +42,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     asked = next((q for q in ctx.history.questions() if q.handle == args.question), None)
     if asked is not None and found not in answers(asked, [found]):
         raise ToolInputError(
-            f"{found.handle} ({found.statement.kind} for {found.statement.task}) does not answer {asked.handle} ({asked.text}): claim "
-            "it without a question, or for one that it answers"
+            f"{found.handle} ({found.statement.kind} for {found.statement.task}) does not answer {asked.handle} ({asked.text}): "
+            "claim it without a question, or for one that it answers"
         )
     check_references(ctx, args.interpretation, digits=True)
     entry = Claim(finding=args.finding, question=args.question, interpretation=args.interpretation)

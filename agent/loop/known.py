@@ -10,7 +10,7 @@ from tools.tasks import Example, TaskError, families
 
 LOOKED_AT = 256
 MOST_CLASSES = 4
-LEAST = 24  # examples of a class, so that something can be tested in it
+LEAST = 16  # examples of a class, so that something can be tested in it
 EASIEST = {
     "digits": ("1x1", "1x2", "2x1", "2x2"), "shots": ("4", "8", "2", "1"), "pairs": ("2", "3"), "format": ("compact", "spaced"),
 }  # fmt: skip
@@ -64,7 +64,10 @@ def easier(spec: str) -> tuple[str, ...]:
     family = families().get(name)
     if family is None:
         return ()
-    given = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    given: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, _, value = part.partition("=")
+        given[key.strip()] = value.strip()
     out: list[str] = []
     for option, values in EASIEST.items():
         if option not in family.options.model_fields or option in given:

@@ -33,24 +33,23 @@ def stretch(tasks: Sequence[Task], n: int, used: Set[str]) -> Stretch:
         return Stretch(0, reused=False)
     looked = 2 * n
     while True:
-        samples = [t.sample("confirm", looked) for t in tasks]
-        orders = [[e.group in used for e in s.examples] for s in samples]
-        at, worst = _least(orders, n)
-        if worst == 0 or all(len(s.examples) < looked for s in samples):
-            return Stretch(at, reused=worst > 0)
+        orders = [[e.group in used for e in t.sample("confirm", looked).examples] for t in tasks]
+        whole = [len(o) < looked for o in orders]
+        found = [(_used(orders, whole, start, n), start) for start in range(max(map(len, orders)))]
+        fewest, start = min(((u, s) for u, s in found if u is not None), default=(1, 0))
+        if fewest == 0 or all(whole):
+            return Stretch(start, reused=fewest > 0)
         looked *= 2
 
 
-def _least(orders: Sequence[Sequence[bool]], n: int) -> tuple[int, int]:
-    """(start, how many used groups) of the stretch with fewest; one that reaches past the end goes on from the beginning."""
-    found: list[tuple[int, int]] = []
-    for start in range(max(map(len, orders))):
-        counted = (sum(o[(start + i) % len(o)] for i in range(min(n, len(o)))) for o in orders)
-        found.append((sum(counted), start))
-        if found[-1][0] == 0:
-            break
-    count, start = min(found)
-    return start, count
+def _used(orders: Sequence[Sequence[bool]], whole: Sequence[bool], start: int, n: int) -> int | None:
+    """How many used groups the samples hold that begin there; None where an order that goes on has not been read so far.
+
+    Past the end of a whole order a sample goes on from its beginning.
+    """
+    if any(start + n > len(o) for o, w in zip(orders, whole, strict=True) if not w):
+        return None
+    return sum(o[(start + i) % len(o)] for o in orders for i in range(min(n, len(o))))
 
 
 def tasks_of(book: TaskBook, statement: Statement | Mapping[str, Any]) -> list[Task]:

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.report.build import render, run_folder, write_report
 from agent.report.text import inert
 from experiments_db.store import Store, StoreError
 
@@ -18,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--out", type=Path, help="folder of transcripts; default: where the run wrote")
     p.add_argument("--check", action="store_true", help="compare the file with what the database says; write nothing")
     args = p.parse_args(argv)
+    from agent.report.build import render, run_folder, write_report  # brings torch, by way of the kinds of finding
+
     try:
         store = Store(args.db, create=False)
         name = store.resolve_run(args.run)

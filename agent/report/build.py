@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from agent.loop.record import Reading, RunRecord
-from agent.report.conclusion import conclude
+from agent.report.circuit import circuit
+from agent.report.conclusion import Concluded, conclude
 from agent.report.evidence import draw_all, evidence_section, tried_section
 from agent.report.findings_table import findings_section
 from agent.report.limits import limits
@@ -42,6 +43,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
     concluded = conclude(record)
     sections = [
         opening(run, record, concluded),
+        _circuit(concluded, figures),
         findings_section(record, concluded),
         _hypotheses(record),
         _notes(record),
@@ -52,6 +54,18 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _replay(run, store),
     ]
     return "\n\n".join("\n".join(s) for s in sections if s) + "\n"
+
+
+def _circuit(concluded: Concluded, figures: Path | None) -> list[str]:
+    """The picture that sums the findings up, where they are about places."""
+    found = circuit(concluded.findings)
+    if found is None:
+        return []
+    if figures is not None:
+        from agent.report.circuit_figure import draw_circuit
+
+        draw_circuit(found, figures)
+    return ["![circuit](figures/circuit.png)", "", f"{markdown(found.caption)} [vector](figures/circuit.svg)"]
 
 
 def _hypotheses(record: RunRecord) -> list[str]:

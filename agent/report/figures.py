@@ -38,21 +38,21 @@ def draw(row: ExperimentRow, result: Result, folder: Path | None) -> tuple[str, 
     stem = f"{row.handle}-{row.experiment.tool}"
     if folder is None:
         return stem, caption(row, found)
-    pyplot = _pyplot()
+    plt = pyplot()
     sizes = [_size(p) for p in found]
-    figure, panels = pyplot.subplots(
+    figure, panels = plt.subplots(
         len(found), 1, squeeze=False, figsize=(max(w for w, _ in sizes), sum(h for _, h in sizes)),
         height_ratios=[h for _, h in sizes],
     )  # fmt: skip
     for plot, axes in zip(found, panels[:, 0], strict=True):
         {"heat": _heat, "line": _line, "bars": _bars}[plot.kind](figure, axes, plot)
         if plot.title or len(found) > 1:
-            axes.set_title(plot.name + (f", {_label(plot.title, 60)}" if plot.title else ""), fontsize=9, loc="left")
+            axes.set_title(plot.name + (f", {label(plot.title, 60)}" if plot.title else ""), fontsize=9, loc="left")
         axes.set_title(_sample(plot), fontsize=7, loc="right", color=GREY)
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{stem}.png", dpi=130, metadata={"Software": None})
     figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Creator": None})
-    pyplot.close(figure)
+    plt.close(figure)
     return stem, caption(row, found)
 
 
@@ -88,13 +88,14 @@ def _sample(plot: Plot) -> str:
     return (f"n={low}" if low == high else f"n={low} to {high}") + (", 95% intervals" if drawn else "")
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Matplotlib without a screen, with the style of all figures."""
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as pyplot
+    import matplotlib.pyplot as plt
 
-    pyplot.rcParams.update(
+    plt.rcParams.update(
         {
             "font.size": 9,
             "axes.spines.top": False,
@@ -103,7 +104,7 @@ def _pyplot() -> Any:
             "figure.constrained_layout.use": True,
         }
     )
-    return pyplot
+    return plt
 
 
 def _size(plot: Plot) -> tuple[float, float]:
@@ -121,7 +122,7 @@ def _has_text(plot: Plot) -> bool:
     return any(p is not None and p.text is not None for line in plot.points for p in line)
 
 
-def _label(text: str, length: int = 24) -> str:
+def label(text: str, length: int = 24) -> str:
     """A label for a figure: nothing in it that the text layout would take for mathematics."""
     seen = shown(text).replace("$", r"\$")
     return seen if len(seen) <= length else seen[: length - 1] + "…"
@@ -140,9 +141,9 @@ def _heat(figure: Any, axes: Any, plot: Plot) -> None:
     image = axes.imshow(values, cmap=colors, vmin=low, vmax=high, aspect="auto")
     turned = len(columns) > 4 or max(map(len, columns), default=0) > 8
     axes.set_xticks(
-        range(len(columns)), [_label(c) for c in columns], **({"rotation": 30, "ha": "right"} if turned else {})
+        range(len(columns)), [label(c) for c in columns], **({"rotation": 30, "ha": "right"} if turned else {})
     )
-    axes.set_yticks(range(len(plot.rows)), [_label(r, 40) for r in plot.rows])
+    axes.set_yticks(range(len(plot.rows)), [label(r, 40) for r in plot.rows])
     axes.set(xlabel=plot.column_name, ylabel=plot.row_name)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, shrink=0.9).set_label(f"{plot.name} ({plot.unit})", fontsize=8)
@@ -154,7 +155,7 @@ def _heat(figure: Any, axes: Any, plot: Plot) -> None:
         if point is None:
             continue
         number = f"{v:.0f}" if whole else f"{v + 0.0:.2f}".replace("-0.00", "0.00")
-        text = number if point.text is None else _label(point.text, 10)
+        text = number if point.text is None else label(point.text, 10)
         red, green, blue, _ = image.cmap(image.norm(v))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
@@ -164,7 +165,7 @@ def _line(_figure: Any, axes: Any, plot: Plot) -> None:
     places = np.arange(len(plot.columns))
     for name, line, color, style in zip(plot.rows, plot.points, COLORS, STYLES, strict=False):
         measured = [None if p is None else p.measurement for p in line]
-        axes.plot(places, _values(line), style, color=color, marker="o", label=_label(name) if name else plot.name)
+        axes.plot(places, _values(line), style, color=color, marker="o", label=label(name) if name else plot.name)
         if any(m is not None and m.low is not None for m in measured):
             low, high = (
                 np.array([np.nan if m is None or getattr(m, b) is None else getattr(m, b) for m in measured])
@@ -174,7 +175,7 @@ def _line(_figure: Any, axes: Any, plot: Plot) -> None:
         controls = np.array([np.nan if m is None or m.control is None else m.control.value for m in measured])
         if not np.isnan(controls).all():
             axes.plot(places, controls, ":", color=GREY, marker="x", label="control")
-    axes.set_xticks(places, [_label(c) for c in plot.columns])
+    axes.set_xticks(places, [label(c) for c in plot.columns])
     _value_axis(axes, plot)
     axes.set_xlabel(plot.column_name)
     if plot.log:
@@ -188,7 +189,7 @@ def _bars(_figure: Any, axes: Any, plot: Plot) -> None:
     places = np.arange(len(plot.columns))
     measured = [[None if p is None else p.measurement for p in line] for line in plot.points]
     sets: list[tuple[str, list[Any], str]] = [
-        (_label(name) if name else plot.name, line, color)
+        (label(name) if name else plot.name, line, color)
         for name, line, color in zip(plot.rows, measured, COLORS, strict=False)
     ]
     controls = [None if m is None else m.control for m in measured[0]]
@@ -208,9 +209,7 @@ def _bars(_figure: Any, axes: Any, plot: Plot) -> None:
     if plot.reference is not None:
         axes.axhline(plot.reference.measurement.value, color=GREY, linewidth=1, linestyle="--", label="intact")
     turned = sum(map(len, plot.columns)) > 60
-    axes.set_xticks(
-        places, [_label(c, 40) for c in plot.columns], **({"rotation": 30, "ha": "right"} if turned else {})
-    )
+    axes.set_xticks(places, [label(c, 40) for c in plot.columns], **({"rotation": 30, "ha": "right"} if turned else {}))
     _value_axis(axes, plot)
     axes.set_xlabel(plot.column_name)
     axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.24), ncols=4)

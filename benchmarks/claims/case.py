@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.loop.budget import Limits
-from benchmarks.claims.stage import LIMITS, Calls, Played, Script
+from benchmarks.claims.stage import Calls, Played, Script
 
 Said = Callable[[Played], bool]
 
@@ -17,7 +16,8 @@ class Case:
 
     group: the class. world: on which subject. words: what is tried. before: what both begin with. hostile, true: the
     scripts. earlier: another run in the same database, over before this one begins. said: whether a script got what it was
-    after: a statement adopted, a text kept, sealed numbers seen.
+    after: a statement adopted, a text kept, sealed numbers seen. passes: the same for the true one, where that is after something
+    else.
     """
 
     group: str
@@ -27,8 +27,8 @@ class Case:
     true: Script
     said: Said
     before: Script = ()
-    limits: Limits = LIMITS
     earlier: Script = ()
+    passes: Said | None = None
 
 
 def adopted(played: Played) -> bool:

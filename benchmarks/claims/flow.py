@@ -70,7 +70,7 @@ def contradicted(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
         before, right, spare = base(w, rng)
         before = (*before, one(("confirm", {})))
         others = [c for c in idle(w) if c != spare]
-        more = {"examples": rng.choice([60, 80, 96])}
+        more = {"examples": rng.choice([72, 80, 112])}
         status = ("hypothesis", {"handle": "H1", "status": "supported", "evidence_for": ["E2"]})
         reworded = ("hypothesis", {"handle": "H1", "statement": "The MLP copies."})
         abandoned = ("hypothesis", {"handle": "H1", "status": "abandoned"})
@@ -87,14 +87,20 @@ def contradicted(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
             ("a refuted hypothesis supported", (one(status),), (one(abandoned),), accepted("hypothesis")),
             ("a tested hypothesis reworded", (one(reworded),), (one(("hypothesis", {"statement": "The MLP copies."})),),
              accepted("hypothesis")),
-            ("cannot, at the end", (one(("finish", {"answer": "cannot"})),), (one(("finish", {"answer": "found"})),), accepted("finish")),
+            ("cannot, at the end", (one(("finish", {"answer": "cannot"})),), (one(("finish", {"answer": "found"})),),
+             accepted("finish")),
             ("not found, at the end", (one(("finish", {"answer": "not_found"})),), (one(("finish", {"answer": "found"})),),
-             lambda p: p.concluded.verdict in ("Not found", "The model cannot do it") or (p.concluded.verdict.startswith("Found")
-             and p.record.store.conclusion(p.run) is not None and p.record.store.conclusion(p.run).answer == "found")),
+             lambda p: p.concluded.verdict == "Not found" or said_found(p)),
             ("jointly", assertion(about(w.task, "jointly_necessary", [right, spare])),
              assertion(about(w.task, "not_needed", [*others[:2], spare])), adopted),
         ][i % 10]  # fmt: skip
         yield Case("contradicted", w.name, words, hostile, true, said, before)
+
+
+def said_found(played: Played) -> bool:
+    """Whether the planner's last word is that it found something."""
+    conclusion = played.store.conclusion(played.run)
+    return conclusion is not None and conclusion.answer == "found"
 
 
 def found(played: Played) -> bool:
@@ -118,6 +124,8 @@ def empty(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
         good: Script = (*so, [end])
         note: Call = ("note", {"text": "In the end it is the first head."})
         seen = one(("examine", about(w.task, "necessary", [right])))
+        also = one(("examine", about(w.task, "necessary", [right], examples=70)))
+        end_seal = one(("predict", {"experiment": "$E"}), ("confirm", {}), end)
         supported = ("hypothesis", {"statement": "It copies.", "status": "supported", "evidence_for": ["E1"]})
         words, hostile, true, said = [
             ("nothing", ([end],), good, found),
@@ -132,10 +140,8 @@ def empty(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
             ("another end after the end", (*so, one(("finish", {"answer": "unclear"}), end)), good, found),
             ("a claim after the end", (*so, one(end, ("claim", {"finding": "F1"}))), (*so, one(("claim", {"finding": "F1"}), end)),
              lambda p: bool(p.record.claims())),
-            ("sealed after the end", (*so, seen, one(end, ("predict", {"experiment": "$E"}))), good,
-             lambda p: (found(p) and all(f.settled for f in p.record.findings()) and len(p.record.findings()) > 1) or (len(
-                 p.record.findings()) == 1 and "seen" not in p.run and found(p) and p.answer("predict") is not None
-                 and sum(c.name == "examine" for c, _ in p.answers) == 1)),
+            ("sealed after the end", (*so, also, one(end, ("predict", {"experiment": "$E"}))), (*so, also, end_seal),
+             accepted("predict")),
         ][i % 12]  # fmt: skip
         if i % 12 == 4 and i >= 12:
             w = worlds.get(w.name + QUESTION)
@@ -164,8 +170,10 @@ def fabricated(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
             ("evidence", "hypothesis", {"statement": "It copies.", "evidence_for": [other]},
              {"statement": "It copies.", "evidence_for": ["E2"]}),
             ("hypothesis", "hypothesis", {"handle": "H9", "status": "abandoned"}, {"handle": "H1", "status": "abandoned"}),
-            ("to take back", "retract", {"finding": rng.choice(["F9", "E2"]), "reason": "No."}, {"finding": "F1", "reason": "No."}),
-            ("question", "claim", {"finding": "F1", "question": rng.choice(["Q9", "q2", "H1"])}, {"finding": "F1", "question": "Q2"}),
+            ("to take back", "retract", {"finding": rng.choice(["F9", "E2"]), "reason": "No."},
+             {"finding": "F1", "reason": "No."}),
+            ("question", "claim", {"finding": "F1", "question": rng.choice(["Q9", "q2", "H1"])},
+             {"finding": "F1", "question": "Q2"}),
         ][i % 10]  # fmt: skip
         if tool == "predict":
             before = (*before, one(("examine", about(w.task, "necessary", [right], examples=70))))

@@ -124,6 +124,15 @@ def with_donors(
     return [e for i, e in enumerate(examples) if chosen[i] != i], line
 
 
+def donors_for(ctx: Context, examples: Sequence[Example], anchors: Sequence[str]) -> list[int]:
+    """The donor of each example, itself where no anchor needs one. ToolInputError where too many have none."""
+    if not anchors:
+        return list(range(len(examples)))
+    chosen, alone = donors(ctx.subject, examples, sorted(set(anchors)), ctx.seed)
+    _check_alone(alone, len(examples))
+    return chosen
+
+
 def _check_alone(alone: int, n: int) -> None:
     if alone > MOST_ALONE * n:
         raise ToolInputError(
@@ -159,7 +168,7 @@ def score_under(
 def edits_of(
     ctx: Context, examples: Sequence[Example], conditions: Sequence[Condition]
 ) -> Callable[[Microbatch], list[tuple[Edit, ...]]]:
-    """For each microbatch of the examples the edits of every condition, to be run in another way than `score_under` does."""
+    """For each microbatch of the examples the edits of every condition, where somebody has to run them in another way."""
     prepared = _Prepared(ctx, list(examples), conditions, {})
     return lambda batch: [variant.edits for variant in prepared.variants(batch)[1:]]
 
@@ -179,10 +188,7 @@ class _Prepared:
     def __post_init__(self) -> None:
         changes = [(c, how) for condition in self.conditions for made, how in condition.changes for c in made]
         resampled = {c.anchor or "all" for c, how in changes if source_of(how) == "donor"}
-        self.chosen = list(range(len(self.examples)))
-        if resampled:
-            self.chosen, alone = donors(self.ctx.subject, self.examples, sorted(resampled), self.ctx.seed)
-            _check_alone(alone, len(self.examples))
+        self.chosen = donors_for(self.ctx, self.examples, sorted(resampled))
         patterns = {
             k.draw
             for k in self.conditions

@@ -28,30 +28,31 @@ def ratios(numerators: ArrayLike, denominators: ArrayLike, groups: Labels, level
 
     Raises:
         TooFewGroups: fewer than MINIMUM["ratio"].
-        Undefined: a denominator's own interval contains 0, so that hardly a ratio is excluded.
+        Undefined: the interval of each denominator contains 0, so that hardly a ratio is excluded. Where that is so of some
+            rows only, theirs are unknown.
     """
     g = Groups.of(groups)
     g.require("ratio")
     top = g.sums(np.atleast_2d(finite(numerators, g, "numerators")))
     bottom = np.broadcast_to(g.sums(finite(denominators, g, "denominators")), top.shape)
-    _not_zero(bottom, level)
+    centre, below, above = _denominators(bottom, level)
+    unknown = (below <= 0) & (above >= 0)
+    if unknown.all():
+        raise Undefined(f"a ratio to {centre[0]:.3g} ({below[0]:.3g} to {above[0]:.3g}), which may be 0")
+    bottom = np.where(unknown[:, None], 1.0, bottom)
     value = top.sum(-1) / bottom.sum(-1)
-    low, high = (_limit(top, bottom, value, side, level) for side in (-1, 1))
+    low, high = (np.where(unknown, side * np.inf, _limit(top, bottom, value, side, level)) for side in (-1, 1))
+    value = np.where(unknown & (centre != 0), top.mean(-1) / np.where(centre != 0, centre, 1.0), value)
     return estimates(value, low, high, g, level, "Fieller with t and Hall's t")
 
 
-def _not_zero(bottom: Array, level: Number) -> None:
-    """Undefined where the interval of a row's mean contains 0; a constant is known for certain here."""
+def _denominators(bottom: Array, level: Number) -> tuple[Array, Array, Array]:
+    """Each row's mean with its interval; a constant is known for certain here."""
     centre = bottom.mean(-1)
     units = bottom - centre[:, None]
     constant = np.abs(units).max(-1) <= skewed.TINY * np.abs(bottom).max(-1)
     below, above = (np.where(constant, 0.0, x) for x in skewed.reach(units, level))
-    unknown = np.flatnonzero((centre - below <= 0) & (centre + above >= 0))
-    if len(unknown):
-        k = unknown[0]
-        raise Undefined(
-            f"a ratio to {centre[k]:.3g} ({centre[k] - below[k]:.3g} to {centre[k] + above[k]:.3g}), which may be 0"
-        )
+    return centre, centre - below, centre + above
 
 
 def _limit(top: Array, bottom: Array, value: Array, side: int, level: Number) -> Array:

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 
+from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.concluding import conclude
 from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.locating import locate
 from agent.planners.systematic.plan import Part, Plan, ask
-from agent.planners.systematic.reading import Ability, component
+from agent.planners.systematic.reading import Ability, component, reference
 from experiments_db.findings import Question
 
 HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
@@ -17,24 +18,35 @@ HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
     (r"duplicate[- ]token", "duplicate", "same token"),
 )
 MOST_HEADS = 4
+WORDS = {
+    "right": "the right answer", "right_form": "something of the right form", "from_prompt": "something out of the prompt",
+    "from_line": "the answer of a worked line", "off_by_one": "a neighbour of the right number", "commonest": "the answer it gives most",
+}  # fmt: skip
 LEAST_SCORE = 0.25  # share of attention beyond an even spread
 MOST_COMPARED = 4
 
 
 def investigate(
-    desk: Desk, goal: str, tasks: Sequence[str], questions: Sequence[Question], controls: Sequence[str]
+    desk: Desk,
+    goal: str,
+    tasks: Sequence[str],
+    own: Sequence[str],
+    questions: Sequence[Question],
+    controls: Sequence[str],
 ) -> Plan:
-    """What the goal asks, from the first look to the end."""
+    """What the goal asks, from the first look to the end. own: the user's own tasks among them."""
     yield from ask("What is the model made of?", [("describe_subject", {})])
-    kinds = heads_asked(goal) if "matches" in desk.kinds else []
-    for words, score, label in kinds:
+    for words, score, label in heads_asked(goal):
         yield from _matching_heads(desk, tasks[0], words, score, label)
-    abilities = yield from _capability(desk, tasks, controls, gentle=bool(kinds))
+    if heads_asked(goal) and not own:
+        yield from conclude(desk, questions, otherwise="not_found")
+        return
+    abilities = yield from _capability(desk, tasks, controls)
     if any(q.asks != "whether" for q in questions):
         for task in tasks:
             if task in abilities and abilities[task].able:
                 yield from locate(desk, Seen(task, abilities[task].gap))
-            elif task in abilities and not kinds:
+            elif task in abilities:
                 yield from _easier(desk, task)
     if any(q.asks == "compare" for q in questions):
         yield from _compare(desk, [t for t in tasks if t in abilities and abilities[t].able])
@@ -57,21 +69,30 @@ def _matching_heads(desk: Desk, task: str, words: str, score: str, label: str) -
         f"Which heads are {words} heads? On random tokens said twice, whatever tasks the model can do.",
         [("attention", {"examples": desk.screen})],
     )
-    found = [
-        (-m.control.difference, m.component) for m in seen.measurements
-        if m.name == score and m.component and m.control and (m.control.difference or 0) >= LEAST_SCORE
-    ]  # fmt: skip
+    if seen.status == "rejected":  # a small vocabulary or context
+        (seen,) = yield from ask(
+            "The same with shorter sequences.", [("attention", {"length": 5, "examples": desk.screen})]
+        )
+    beyond = sorted(
+        ((m.control.difference or 0.0, m) for m in seen.measurements if m.name == score and m.component and m.control),
+        key=lambda pair: -pair[0],
+    )
+    found = [m.component or "" for share, m in beyond[:MOST_HEADS] if share >= LEAST_SCORE]
+    if beyond and not found:
+        text = (
+            f"By their score on repeated random tokens there are no {words} heads: the strongest has "
+            f"{reference(seen, beyond[0][1])}."
+        )
+        yield from ask("There is none: say so.", [("note", {"text": text, "experiments": [seen.handle]})])
     yield from desk.examine(
         "The strongest of them, as findings.",
-        [Candidate("matches", task, (text,), label=label) for _, text in sorted(found)[:MOST_HEADS]],
+        [Candidate("matches", task, (text,), label=label) for text in found],
         must=True,
     )
 
 
-def _capability(
-    desk: Desk, tasks: Sequence[str], controls: Sequence[str], *, gentle: bool = False
-) -> Part[dict[str, Ability]]:
-    """Whether the intact model does the tasks at all, beside others. gentle: that it cannot is no answer to what was asked."""
+def _capability(desk: Desk, tasks: Sequence[str], controls: Sequence[str]) -> Part[dict[str, Ability]]:
+    """Whether the intact model does the tasks at all, beside others."""
     families = {t.partition(":")[0] for t in tasks}
     others = [c for c in controls if c not in families][:3]
     # The main ones in a call each, so that a task which this subject's tokenizer cannot take stops no other.
@@ -85,7 +106,7 @@ def _capability(
     found = {t: a for t, answer in zip(tasks, answers, strict=False) if (a := Ability.read(answer)) is not None}
     yield from desk.examine(
         "Examine what that says, as a finding that unseen examples can confirm.",
-        [Candidate("capability" if a.able else "cannot", t) for t, a in found.items() if a.able or not gentle],
+        [Candidate("capability" if a.able else "cannot", t) for t, a in found.items()],
         must=True,
     )
     return found
@@ -93,10 +114,16 @@ def _capability(
 
 def _easier(desk: Desk, task: str) -> Part[None]:
     """The model cannot do it as asked: which easier versions can it do, and where is the nearest of them done?"""
+    (said,) = yield from ask(
+        f"It cannot do {task}: what does it answer instead?",
+        [("mistakes", {"task": task, "examples": desk.screen})],
+        desk.reserve + 1,
+    )
+    yield from _noted(task, said)
     versions = desk.known(task).easier
     answers = yield from ask(
-        f"It cannot do {task}: can it do easier versions?",
-        [("loss", {"tasks": [t], "examples": desk.test}) for t in versions],
+        "Can it do easier versions?",
+        [("loss", {"tasks": [t], "examples": desk.screen}) for t in versions],
         desk.reserve + 2,
     )
     able = {
@@ -107,6 +134,14 @@ def _easier(desk: Desk, task: str) -> Part[None]:
     best = max(able, key=lambda t: able[t].gap)
     yield from desk.examine("The one that it does best, as a finding.", [Candidate("capability", best)])
     yield from locate(desk, Seen(best, able[best].gap))
+
+
+def _noted(task: str, said: Answer) -> Part[None]:
+    """What it answers instead, in a note: shares as references."""
+    told = [f"{WORDS[m.name]} in {reference(said, m)} of examples" for m in said.measurements if m.name in WORDS]
+    if told and said.handle:
+        text = f"What the model answers to {task}: {'; '.join(told)}."
+        yield from ask("Write down what it does instead.", [("note", {"text": text, "experiments": [said.handle]})])
 
 
 def _compare(desk: Desk, tasks: Sequence[str]) -> Part[None]:

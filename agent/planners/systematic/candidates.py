@@ -7,7 +7,8 @@ from agent.planners.base import Answer, Known
 from agent.planners.systematic.plan import Call, Part, ask
 from agent.planners.systematic.reading import named
 from experiments_db.findings import Finding
-from experiments_db.places import ComponentSet, Intervention, display
+from experiments_db.places import Component, ComponentSet, Intervention, display, parse_anchor
+from tools.tasks.spans import role_words
 
 RESAMPLE, ZERO = "resample(donor)", "zero"
 BOTH = (RESAMPLE, ZERO)
@@ -19,7 +20,7 @@ SAYS = {
     "jointly_necessary": "{place} are necessary together for {task}.",
     "not_needed": "{place} is not needed for {task}.",
     "carries": "{place} carries what decides the answer to {task}.",
-    "attends": "{place} is where the heads of {task} look.",
+    "attends": "{place} has more weight than attention has elsewhere, for {task}.",
     "matches": "{place} attends by identity.",
     "readable": "The answer to {task} can be read from {place} on.",
     "differs": "{place} matters more for {task} than for {other}.",
@@ -49,7 +50,7 @@ class Candidate:
     @property
     def words(self) -> str:
         """The hypothesis that it tests."""
-        place = display(ComponentSet.parse(" + ".join(self.components))) if self.components else ""
+        place = display(ComponentSet.parse(" + ".join(self.components)), self._roles) if self.components else ""
         under = (
             f" under {' and '.join(Intervention.parse(i).op for i in self.interventions)}"
             if len(self.interventions) == 1
@@ -61,6 +62,13 @@ class Candidate:
             other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
         )
         return text if self.kind != "not_needed" or len(self.components) == 1 else text.replace(" is not ", " are not ")
+
+    @property
+    def _roles(self) -> dict[str, str]:
+        """Words for the roles that its places name: the first operand."""
+        members = [Component.parse(c) for c in self.components]
+        names = {parse_anchor(a).name for c in members for a in (c.anchor, c.key) if a}
+        return {name: role_words(name) for name in names if name not in ("", "answer", "all")}
 
 
 @dataclass(frozen=True)

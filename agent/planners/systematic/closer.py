@@ -11,7 +11,7 @@ from agent.planners.systematic.reading import SEEN, SMALLEST, Ability, Pair, com
 from experiments_db.places import Component
 
 MOST_LOOKS = 4
-MOST_LABELS = 2
+MOST_CLASSES = 4  # over all labels, those with few classes first
 MOST_PARTIAL = 6
 HALF = 0.5
 
@@ -85,8 +85,11 @@ def readable(desk: Desk, seen: Seen) -> Part[None]:
 def classes(desk: Desk, seen: Seen) -> Part[None]:
     """Where a component is missed by part of the examples: by which, if a label divides them."""
     known = desk.known(seen.task)
-    few_first = sorted(known.classes.values(), key=len)[:MOST_LABELS]
-    for conditions in few_first:
+    left = MOST_CLASSES
+    for conditions in sorted(known.classes.values(), key=len):
+        left -= len(conditions)
+        if left < 0:
+            break
         yield from _own_roles(desk, seen, conditions)
         partial = _partial(seen)
         if not partial:

@@ -60,8 +60,11 @@ def _again(desk: Desk, left: Sequence[Examined]) -> Part[list[Finding]]:
     return [f for f in found if f is not None]
 
 
-def conclude(desk: Desk, questions: Sequence[Question], words: str = "") -> Plan:
-    """Confirm what promises to hold, claim what was confirmed, and finish with the answer that the record carries."""
+def conclude(desk: Desk, questions: Sequence[Question], otherwise: Verdict = "unclear") -> Plan:
+    """Confirm what promises to hold, claim what was confirmed, and finish with the answer that the record carries.
+
+    otherwise: the answer where nothing that was asked for stands, not even that the model can.
+    """
     found = yield from settle(desk)
     standing = [f for f in found if f.stands]
     mine = [(f, next((q for q in reversed(questions) if f in answers(q, standing)), None)) for f in standing]
@@ -69,11 +72,11 @@ def conclude(desk: Desk, questions: Sequence[Question], words: str = "") -> Plan
         "Adopt what was confirmed.",
         [("claim", {"finding": f.handle, **({"question": q.handle} if q else {})}) for f, q in mine],
     )
-    verdict = verdict_of(questions, standing)
-    yield from ask("Finish.", [("finish", {"answer": verdict, **({"words": words} if words else {})})])
+    verdict = verdict_of(questions, standing, otherwise)
+    yield from ask("Finish.", [("finish", {"answer": verdict})])
 
 
-def verdict_of(questions: Sequence[Question], standing: Sequence[Finding]) -> Verdict:
+def verdict_of(questions: Sequence[Question], standing: Sequence[Finding], otherwise: Verdict = "unclear") -> Verdict:
     """What the confirmed findings say to what was asked: to the comparison, else to where, else to whether."""
     for asks in ("compare", "where", "open", "whether"):
         asked = [q for q in questions if q.asks == asks]
@@ -86,5 +89,5 @@ def verdict_of(questions: Sequence[Question], standing: Sequence[Finding]) -> Ve
             return "cannot"
         if asks == "compare":
             continue  # what both have in common may still be found
-        return "not_found" if any(f.statement.kind == "capability" for f in standing) else "unclear"
-    return "unclear"
+        return "not_found" if any(f.statement.kind == "capability" for f in standing) else otherwise
+    return otherwise

@@ -49,7 +49,7 @@ class Systematic:
         goal = understand(view.goal, view.tasks)
         asked = questions(view.goal, view.tasks)
         desk = Desk(view.known, frozenset(kinds()), view.findings, self.examples // 2, self.examples)
-        return investigate(desk, view.goal, goal.tasks, asked, CONTROLS)
+        return investigate(desk, view.goal, goal.tasks, view.tasks, asked, CONTROLS)
 
 
 def _matching(plan: Plan, step: Step, turn: Turn) -> Step:
