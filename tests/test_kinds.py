@@ -5,11 +5,13 @@ in one field is not; nothing is confirmed of a model in which nothing was learnt
 import contextlib
 
 import benches
+import numpy as np
 import pytest
 
 from benchmarks.planted import programs
 from benchmarks.planted.compiler.language import Head
 from benchmarks.planted.programs import lists
+from tools.findings.contrast import Contrast, Quantity, p_absent
 from tools.findings.kind import kinds
 from tools.methods.tool import ToolInputError
 
@@ -178,3 +180,10 @@ def test_an_untrained_model_cannot():
 
 def test_every_kind_is_tried_here():
     assert {c[1] for c in CASES} == set(kinds())
+
+
+def test_what_must_stay_small_is_never_called_absent_because_it_is():
+    groups = tuple(map(str, range(12)))
+    small = Contrast("effect", "stay", 0.05, (Quantity("accuracy", "share", np.zeros(12), (-1.0, 1.0)),), groups)
+    assert small.p() > 0.05  # twelve examples cannot show that nothing changes by a twentieth
+    assert p_absent([small]) == 1.0
