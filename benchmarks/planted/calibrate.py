@@ -131,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("as shipped before:", json.dumps(score(held, shipped)))
     if args.write:
         table = [{"n": b.n, "said": round(b.predicted, 3), "confirmed": round(b.observed, 3)} for b in bins]
-        kept = {"calibration": made.to_json(), **report, "reliability": table, "seed": args.seed, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+        said = {"reliability": table, "seed": args.seed, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+        kept = {"calibration": made.to_json(), **report, **said}
         FILE.write_text(json.dumps(kept, indent=1) + "\n")
     return 0
 
