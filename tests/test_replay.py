@@ -370,8 +370,8 @@ def test_tasks_made_after_the_step_are_not_taken_along(tmp_path):
 def test_a_branch_that_was_killed_is_resumed_with_its_own_budget(parent, tmp_path):
     store = Store(parent / "e.db")
     first = store.runs()[0]
-    turns = [{"text": "a", "calls": [scripts.call("loss", tasks=[t], examples=16)]} for t in ("agreement", "copying", "brackets")]
-    turns.append({"text": "z", "calls": [scripts.call("finish", answer="unclear", conclusion="Done.")]})
+    turns = [{"text": "a", "calls": [scripts.call("loss", tasks=[t], examples=16)]} for t in ("agreement", "copying", "brackets", "brackets")]
+    turns.append({"text": "z", "calls": [scripts.call("finish", answer="unclear", words="Done.")]})
     spec = script(tmp_path, turns)
     assert run.main(["--resume", first, "--from", "2", "--planner", spec, "--max-experiments", "2", *where(parent)]) == 0
     made = store.runs()[-1]
