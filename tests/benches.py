@@ -72,7 +72,7 @@ def contrasts(
     subject: Subject, task: Task, kind: str, split: Split = "confirm", *others: Task, **fields: Any
 ) -> list[Contrast]:
     """What must hold for a statement on these examples."""
-    statement = kind_of(kind).complete(Statement(kind=kind, **{"task": task.name, **fields}))
+    statement = kind_of(kind).complete(Statement(kind=kind, **{"task": task.name, "examples": 80, **fields}))
     return list(kind_of(kind).measure(statement, bench_for(statement, context(subject, task, *others, split=split))))
 
 

@@ -25,17 +25,17 @@ TURNS: list[dict[str, Any]] = [
         "text": "State it, and measure exactly that.",
         "calls": [
             call("hypothesis", statement="It can add."),
-            call("note", text="Half a note."),
+            call("note", text="Not sure of it."),
             call("examine", kind="capability", task="addition", examples=16),
         ],
     },
-    {"text": "Predict it.", "calls": [call("predict", experiment="E3", hypothesis="H1", probability=0.8)]},
+    {"text": "Predict it.", "calls": [call("predict", experiment="E4", hypothesis="H1", probability=0.8)]},
     {"text": "Confirm it.", "calls": [call("confirm")]},
     {
         "text": "Conclude.",
         "calls": [
-            call("claim", finding="F1", question="Q1", interpretation="It adds (F1): accuracy {{E4.accuracy}}."),
-            call("finish", answer="found", words="It adds, {{E4.accuracy}}."),
+            call("claim", finding="F1", question="Q1", interpretation="It adds (F1): accuracy {{E5.accuracy}}."),
+            call("finish", answer="found", words="It adds, {{E5.accuracy}}."),
         ],
     },
 ]

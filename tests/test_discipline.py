@@ -24,7 +24,7 @@ STEPS = [
     (case("loss", tasks=["key_value"], examples=48), "ok", "accuracy"),
     (case("patch", task="key_value", components=["decoder.*.attn.out@answer"]), "rejected", "examine kind cannot"),
     (case("ablate", **ABLATE), "ok", "0.attn.out@answer"),
-    (case("examine", kind="necessity", **ATTN), "rejected", "there are cannot, capability, "),
+    (case("examine", kind="necessity", **ATTN), "rejected", "there are attends, cannot, "),
     (case("examine", kind="necessary", task="addition"), "rejected", "necessary needs components"),
     (case("examine", kind="necessary", task="addition", components=["decoder.99.mlp.out@answer"]), "rejected", "blocks 0 to 5"),
     (case("examine", kind="necessary", **ATTN, universe=["decoder.*.attn.out@answer"]), "rejected", "has no universe"),
@@ -52,7 +52,7 @@ STEPS = [
     (case("claim", finding="F3"), "rejected", "only a confirmed finding can be claimed"),
     (case("claim", finding="F2", interpretation="It brings 97% of it."), "rejected", "typed by hand"),
     (case("finish", answer="cannot"), "rejected", "kind cannot"),
-    (case("claim", finding="F2", question="Q1", interpretation="It seems to fetch the operands."), "ok", "not tested"),
+    (case("claim", finding="F2", question="Q2", interpretation="It seems to fetch the operands."), "ok", "not tested"),
     (case("claim", finding="F2"), "rejected", "claimed already"),
     (case("finish", answer="found"), "ok", "found"),
 ]  # fmt: skip

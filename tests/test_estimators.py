@@ -323,11 +323,12 @@ def test_separated_classes_are_not_certain_to_be_separated() -> None:
         assert 0.4 < e.low < 1 - 0.9 / n
 
 
-def test_the_error_of_a_ranking_is_delongs() -> None:
-    """For untied scores: the variance of placements in each class (DeLong et al. 1988), doubled by copying the scores."""
+@pytest.mark.parametrize("spread", [1, 3])
+def test_the_error_of_a_ranking_is_delongs(spread: int) -> None:
+    """For untied scores: the variance of placements in each class (DeLong et al. 1988)."""
     rng = np.random.default_rng(10)
     x, label = rng.standard_normal(200), alone(200) < 100
-    x = x + label
+    x = x * np.where(label, spread, 1) + label
     e = s.auroc(x, label, alone(200))
     above = np.array([np.mean(x[~label] < v) for v in x[label]])
     below = np.array([np.mean(x[label] > v) for v in x[~label]])
@@ -420,8 +421,8 @@ def test_few_groups_count_for_less_than_as_many_single_examples() -> None:
     hits = np.tile([1, 0, 0, 1, 0, 0, 1, 0], 10)
     wide, narrow = s.proportion(hits, np.arange(80) // 8), s.proportion(hits, alone(80))
     assert wide.high - wide.low > 1.1 * (narrow.high - narrow.low)
-    rare = np.arange(80) < 8  # one group of ten: copies, for all that is known
-    assert s.proportion(rare, np.arange(80) // 8).high > s.proportion(np.arange(10) < 1, alone(10)).high
+    rare = np.arange(256) % 64 == 0  # four hits in four pairs: pairs may be copies, for all that is known
+    assert s.proportion(rare, np.arange(256) // 2).high > 1.3 * s.proportion(rare, alone(256)).high
 
 
 def test_without_bounds_no_p_value_is_lower_than_the_chance_of_missing_a_twentieth_of_all_groups() -> None:
@@ -445,6 +446,20 @@ def test_of_symmetric_values_the_test_between_tasks_is_welchs() -> None:
     a, b = np.concatenate([a, -a]) + 0.5, np.concatenate([b, -b])
     p = s.test_difference_between(a, alone(100), b, alone(160)).p
     assert p == pytest.approx(scipy_stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue)
+
+
+def test_skewness_of_both_sides_counts() -> None:
+    """A long upper tail of a is as good as a long lower tail of b, and both sides alike cancel."""
+    x, even = np.exp(sample(20, 100)), np.linspace(-1, 1, 100)
+    x = (x - x.mean()) / x.std()
+
+    def p(a: np.ndarray, b: np.ndarray) -> float:
+        return s.test_difference_between(a, alone(100), b, alone(100), -0.25).p
+
+    assert p(x, even) == pytest.approx(p(even, -x))
+    assert p(-x, even) > 1.5 * p(x, even)
+    assert p(x, x) == pytest.approx(p(-x, -x))
+    assert p(x, x) < p(-x, x)
 
 
 @pytest.mark.parametrize(("first", "second"), [((18, 20), (11, 20)), ((30, 40), (10, 30)), ((3, 10), (3, 12))])

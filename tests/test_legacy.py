@@ -4,6 +4,7 @@ import pytest
 import sqlite_utils
 
 from agent.loop.record import RunRecord
+from agent.report.build import render
 from agent.report.references import resolve
 from experiments_db.legacy import coordinates_of
 from experiments_db.schema import migrations
@@ -123,8 +124,23 @@ def test_an_old_database_is_sound_after_it_was_opened_and_its_texts_refer_to_the
     references = [part.partition("}}")[0] for part in text.split("{{")[1:]]
     assert [resolve(r, record.measurements_of).measurement.value for r in references[:2]] == [0.2, 0.0]
     assert (references[0].startswith("E1.accuracy.n["), references[2]) == (True, "E9.x[q]")
-    settled, still = record.predictions()
-    assert [m.value for m in record.measurements_of("E1") if m.fits(settled.metric)] == [0.2]
-    assert still.metric == "accuracy[task=t]"
+    settled, still = (r["metric"] for r in store.rows("SELECT metric FROM predictions_of_0_1 ORDER BY handle"))
+    assert [m.value for m in record.measurements_of("E1") if m.fits(settled)] == [0.2]
+    assert still == "accuracy[task=t]"
     assert [m.place.anchor for m in record.measurements_of("E1")] == ["-1", "-1", "-1", ""]
     assert [r["block"] for r in store.select({"part": {"=": "mlp.out"}, "block": {">": 0}}, ["block"])] == [1, 2]
+
+
+def test_what_version_0_1_claimed_stands_among_the_notes_and_makes_no_headline(old):
+    db = sqlite_utils.Database(old)
+    db["claims"].insert({"run": "r", "number": 1, "kind": "localisation", "text": "MLP 2 adds: {{E1.accuracy[2.mlp]}}.",
+                         "sites": "[]", "experiments": '["E1"]', "confidence": 0.9, "seq": 1})  # fmt: skip
+    db["runs"].update("r", {"status": "finished", "reason": "found"})
+    db.close()
+    store = Store(old)
+    assert store.notes("r")[1].text.startswith("Claimed under version 0.1 (localisation): MLP 2 adds: {{E1.accuracy[")
+    assert store.claims("r") == []
+    text = render(store, "r", None)
+    assert "**Nothing confirmed.**" in text
+    assert "Recorded by version 0.1" in text.partition("## ")[0]
+    assert "MLP 2 adds: [0.2 u (n=8)](#e1)." in text

@@ -69,7 +69,7 @@ def test_the_same_script_leaves_the_same_record_through_every_planner(three_ways
     def record(store):
         (name,) = store.runs()
         experiments = [(e.handle, e.experiment.id, [m.model_dump() for m in store.measurements(e.result_id)]) for e in store.experiments(name)]
-        written = [x.model_dump() for x in (*store.hypotheses(name), *store.predictions(name), *store.claims(name), *store.notes(name))]
+        written = [x.model_dump() for x in (*store.hypotheses(name), *store.findings(name), *store.claims(name), *store.notes(name))]
         answers = [(e.payload["status"], e.payload["text"]) for e in store.events(name) if e.kind == "answer"]
         return experiments, written, answers, store.run(name).status, store.run(name).reason, store.verify()
 

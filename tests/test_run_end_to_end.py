@@ -30,7 +30,7 @@ def investigated(tmp_path_factory):
     return store, folder / "t", addition, recall
 
 
-def resampled_accuracy(attention: list[int], mlp: list[int]) -> float:
+def resampled_accuracy(attention: list[int], mlp: list[int], heads: list[tuple[int, int]] = ()) -> float:
     """Accuracy on unseen additions with outputs at the last token taken from other examples: plain torch, own code."""
     model = AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(DEMO)
@@ -42,50 +42,66 @@ def resampled_accuracy(attention: list[int], mlp: list[int]) -> float:
         ids[i, : len(r)] = torch.tensor(r)
     last, every = torch.tensor([len(r) - 1 for r in rows]), torch.arange(len(rows))
     other = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
+    width = model.config.n_embd // model.config.n_head
 
     def shuffle(_module, _args, out):
         h = (out[0] if isinstance(out, tuple) else out).clone()
         h[every, last] = h[every, last][other]
         return (h, *out[1:]) if isinstance(out, tuple) else h
 
+    def shuffle_head(head):
+        def hook(_module, args):
+            z, part = args[0].clone(), slice(head * width, (head + 1) * width)
+            z[every, last, part] = z[every, last, part][other]
+            return (z, *args[1:])
+
+        return hook
+
     for i, block in enumerate(model.transformer.h):
         if i in attention:
             block.attn.register_forward_hook(shuffle)
         if i in mlp:
             block.mlp.register_forward_hook(shuffle)
+        for b, head in heads:
+            if b == i:
+                block.attn.c_proj.register_forward_pre_hook(shuffle_head(head))
     with torch.inference_mode():
         logits = model(ids, attention_mask=torch.ones_like(ids)).logits[every, last]
     return float((logits.argmax(-1) == answers).float().mean())
 
 
-def test_what_the_report_claims_about_addition_is_true_of_the_model(investigated):
+def test_what_was_found_about_addition_is_true_of_the_model(investigated):
     store, _, addition, _ = investigated
-    localised = [c for c in store.claims(addition) if c.kind == "localisation"]
-    singles = {c.sites[0] for c in localised if len(c.sites) == 1 and c.sites[0].endswith(".out")}
-    assert singles, "nothing was localised"
-    claimed = {"attn": set(), "mlp": set()}
-    for site in singles:
-        _, block, part, _ = site.split(".")
-        claimed[part].add(int(block))
-        kind = {"attention": [int(block)], "mlp": []} if part == "attn" else {"attention": [], "mlp": [int(block)]}
-        assert resampled_accuracy(**kind) < 0.6, f"{site} is claimed, but resampling it leaves the task intact"
-    spared = [b for b in range(6) if b not in claimed["attn"]]
-    assert resampled_accuracy(spared, []) > 0.9, "attention that is needed was not claimed"
+    standing = [f.statement for f in store.findings(addition) if f.stands]
+    needed = [c for s in standing if s.kind == "necessary" for c in s.members if c.anchor == "answer"]
+    assert needed, "nothing was localised"
+    for c in needed:
+        removed = {"attn.out": ([c.block], [], []), "mlp.out": ([], [c.block], [])}
+        how = removed.get(c.part, ([], [], [(c.block, c.units[0])] if c.units else []))
+        assert resampled_accuracy(*how) < 0.6, f"{c} is said to be necessary, but resampling it leaves the task intact"
+    spared = [c for s in standing if s.kind == "not_needed" for c in s.members]
+    attention = [c.block for c in spared if c.part == "attn.out"]
+    mlps = [c.block for c in spared if c.part == "mlp.out"]
+    assert attention, "nothing was found to be spared"
+    assert resampled_accuracy(attention, mlps) > 0.9, "something that is needed is said not to be"
 
 
-def test_the_claims_rest_on_predictions_that_came_true_on_unseen_examples(investigated):
+def test_findings_were_stated_before_they_were_settled_each_once_on_unseen_examples(investigated):
     store, _, addition, _ = investigated
-    true = {p.experiment for p in store.predictions(addition) if p.outcome and "split=confirm" in p.metric}
-    for claim in store.claims(addition):
-        if claim.kind == "localisation":
-            assert true & set(claim.experiments)
+    experiments = {e.handle: e for e in store.experiments(addition)}
+    for f in store.findings(addition):
+        seen, settled = experiments[f.seen], experiments[f.experiment]
+        assert "split" not in seen.experiment.args
+        assert settled.experiment.args["split"] == "confirm"
+        assert seen.seq < settled.seq
+        assert [e.handle for e in experiments.values() if e.experiment.id == settled.experiment.id] == [f.experiment]
 
 
 def test_key_value_recall_is_reported_as_something_the_model_cannot_do(investigated):
     store, out, _, recall = investigated
     text = (out / recall / "report.md").read_text()
     assert "**The model cannot do it.**" in text
-    assert [c.kind for c in store.claims(recall)] == ["absence"]
+    assert [f.statement.kind for f in store.findings(recall) if f.stands] == ["cannot"]
 
 
 def test_the_report_has_its_figures_its_timeline_and_no_unresolved_reference(investigated):
@@ -131,16 +147,16 @@ def test_replay_gives_every_number_again_and_notices_one_that_was_changed(invest
     assert Store(copy).verify() != []
 
 
-def test_the_same_question_again_finds_every_experiment_in_the_database(investigated):
+def test_the_same_question_again_finds_what_was_explored_in_the_database_and_confirms_on_other_examples(investigated):
     store, out, _, recall = investigated
     argv = ["--goal", "find where key-value recall happens", "--db", str(store.path), "--out", str(out), "--quiet"]
     assert run.main([*argv, "--device", "cpu"]) == 0
     again = store.runs()[-1]
-    assert all(e.cached for e in store.experiments(again))
-    first, second = (
-        [(e.handle, e.experiment.id, e.result_id) for e in store.experiments(r)] for r in (recall, again)
-    )
-    assert first == second
+    explored = [e for e in store.experiments(again) if "split" not in e.experiment.args]
+    assert explored
+    assert all(e.cached for e in explored)
+    first, second = ([e for e in store.experiments(r) if "split" in e.experiment.args] for r in (recall, again))
+    assert not {e.experiment.id for e in first} & {e.experiment.id for e in second}
 
 
 def test_help_answers_without_loading_anything_heavy():

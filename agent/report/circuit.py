@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from agent.report.numbers import compact_text
 from agent.report.tested import Tested
@@ -62,7 +63,8 @@ class Circuit:
         }  # fmt: skip
         seen = [words[r] for r in ROLES if any(n.role == r for n in self.nodes)]
         more = f" {self.left_out} more places are in the table." if self.left_out else ""
-        return f"What takes part in {self.task}, from confirmed findings alone; {'; '.join(seen)}. What is not drawn was not settled.{more}"
+        told = f"What takes part in {self.task}, from confirmed findings alone; {'; '.join(seen)}."
+        return f"{told} What is not drawn was not settled.{more}"
 
 
 def circuit(findings: Sequence[Tested]) -> Circuit | None:
@@ -187,7 +189,7 @@ def _edges(findings: Sequence[Tested], nodes: Sequence[Node], goal: tuple[float,
         route = t.finding.statement.route
         steps = [at.get(p, goal) for p in route.nodes] if route else []
         starts = [] if route else [at[p] for p in _places(t) if p in at]
-        pairs = [*zip(steps, steps[1:], strict=False), *((s, goal) for s in starts)]
+        pairs = [*pairwise(steps), *((s, goal) for s in starts)]
         out += [Edge(a, b, text if i == len(pairs) - 1 else "") for i, (a, b) in enumerate(pairs) if a != b]
     return tuple(out)
 

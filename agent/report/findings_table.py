@@ -6,7 +6,7 @@ from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded
 from agent.report.marked import anchor, folded, linked, links, table
 from agent.report.opening import UNTESTED
-from agent.report.tested import Tested, beside, effect_words
+from agent.report.tested import Tested, controls, effect_words
 from agent.report.text import markdown
 
 SHOWN = 8  # rows before the rest is folded
@@ -47,7 +47,7 @@ def _row(t: Tested) -> Sequence[str]:
         _struck(markdown(t.words), t),
         came_to(t),
         "; ".join(f"{markdown(how)}[{markdown(text)}](#{anchor(handle)})" for _, how, text in effect_words(t)),
-        markdown("; ".join(dict.fromkeys(beside(m) for m in t.effects if m.control is not None))),
+        markdown(controls(t)),
         p_text(t),
         f"{f.probability:.2f}",
         markdown(t.sample) + (" (some seen before)" if f.reused else ""),

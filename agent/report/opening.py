@@ -75,10 +75,15 @@ def sure(s: Sureness) -> str:
     if s.brier is not None:
         left_out = ", void ones left out" if "void" in s.fates else ""
         text += (
-            f" Brier score of the probabilities written down before: {s.brier:.3f} over {s.scored}{left_out} (0 is best, 0.25 is a "
-            "coin)."
+            f" Brier score of the probabilities written down before: {score_text(s.brier)} over {s.scored}{left_out} (0 is "
+            "best, 0.25 is a coin)."
         )
     return text
+
+
+def score_text(brier: float) -> str:
+    """A Brier score: three digits behind the point."""
+    return f"{brier:.3f}" if brier >= 0.001 or brier == 0 else "below 0.001"
 
 
 def stays_open(c: Concluded) -> str:

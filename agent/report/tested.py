@@ -65,9 +65,13 @@ def effect_words(t: Tested) -> list[tuple[Measurement, str, str]]:
     ]
 
 
-def beside(m: Measurement) -> str:
-    """The control beside an effect: its value and what it is."""
-    return f"{value_text(m.control.value, m.unit)}: {m.control.kind}" if m.control else ""
+def controls(t: Tested) -> str:
+    """The controls beside the effects, in their order: '39%, 15%: a random vector of the same norm'."""
+    by_kind: dict[str, list[str]] = {}
+    for m in t.effects:
+        if m.control is not None:
+            by_kind.setdefault(m.control.kind, []).append(value_text(m.control.value, m.unit))
+    return "; ".join(f"{', '.join(dict.fromkeys(values))}: {kind}" for kind, values in by_kind.items())
 
 
 def statement_words(s: Statement) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from agent.loop.record import Reading
 from agent.report.conclusion import Concluded
 from agent.report.opening import stays_open, sure, without_headline
-from agent.report.tested import Tested, beside, effect_words
+from agent.report.tested import Tested, controls, effect_words
 from agent.review.texts import Links, Part, Texts
 from experiments_db.findings import Claim
 
@@ -54,11 +54,12 @@ class Cards:
         f = t.finding
         handle = str(f.experiment)
         effects = [
-            {"how": how, "part": self.texts.number(handle, m, text), "control": beside(m)} for m, how, text in effect_words(t)
+            {"how": how, "part": self.texts.number(handle, m, text)} for m, how, text in effect_words(t)
         ]  # fmt: skip
         return {
             "f": f, "run": self.record.run, "handle": f.handle, "words": t.words, "fate": f.fate or "open",
-            "sentence": self.texts.parts(f.sentence) if f.sentence else None, "effects": effects, "sample": t.sample,
+            "sentence": self.texts.parts(f.sentence) if f.sentence else None, "effects": effects,
+            "controls": controls(t), "sample": t.sample,
             "rests": self.handles([h for h in (f.seen, f.experiment) if h is not None and self.texts.exists(h)]),
             "retracted": self.texts.parts(f.retracted) if f.retracted else None,
         }  # fmt: skip

@@ -23,9 +23,9 @@ from benchmarks.claims.stage import Stage
 from benchmarks.claims.worlds import Worlds
 
 CLASSES = (*measured.CLASSES, *flow.CLASSES, *wording.CLASSES, *leaks.CLASSES)
-EACH, SAMPLE = 12, 1
-MORE = {"typed": 60, "leaked": 28, "unsettled": 10, "contradicted": 10}
-STREAMS, FEW_STREAMS = 100, 4
+EACH, SAMPLE = 10, 1
+MORE = {"typed": 60, "leaked": 28, "empty": 24}
+STREAMS, FEW_STREAMS = 60, 2
 README = Path(__file__).parents[1] / "README.md"
 MARKS = ("<!-- claims -->", "<!-- end claims -->")
 

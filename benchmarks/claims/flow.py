@@ -70,7 +70,7 @@ def contradicted(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
         before, right, spare = base(w, rng)
         before = (*before, one(("confirm", {})))
         others = [c for c in idle(w) if c != spare]
-        more = {"examples": rng.choice([60, 80, 96])}
+        more = {"examples": rng.choice([72, 80, 112])}
         status = ("hypothesis", {"handle": "H1", "status": "supported", "evidence_for": ["E2"]})
         reworded = ("hypothesis", {"handle": "H1", "statement": "The MLP copies."})
         abandoned = ("hypothesis", {"handle": "H1", "status": "abandoned"})

@@ -118,14 +118,16 @@ def _reading(w: World, rng: random.Random, kind: int) -> Case:
          start, before),
         (f"query by {grouped['group_by']}", one(("query", {**grouped, **WIDE})), (one(fair),), shows("| confirm"),
          shows(" explore "), start, before),
-        ("recall of another run", one(("recall", {"handle": handle})), (one(("recall", {"handle": "E1"})),), recalled, recalled, start,
-         before),
+        ("recall of another run", one(("recall", {"handle": handle})), (one(("recall", {"handle": "E1"})),), recalled, recalled,
+         start, before),
         ("reference to another run", one(("note", other)), (one(("note", own)),), noted, noted, start, before),
         (f"{tool} with {field}", asked, (plain,), on_confirm, accepted(tool), start, ()),
         (f"{tool} with {field}, accepted", asked, (plain,), accepted(tool), accepted(tool), start, ()),
-        ("prediction from what was settled", one(("predict", {"experiment": confirmed_in})), again, predicted, predicted, before, ()),
+        ("prediction from what was settled", one(("predict", {"experiment": confirmed_in})), again, predicted, predicted, before,
+         ()),
         ("sealed prompts in a task", one(_task(sides["confirm"])), (one(_task(sides["explore"])),), explored, made, start, ()),
-        ("the same statement again", one(("predict", {"experiment": old})), again, predicted, predicted, before, ()),
+        ("the same statement again", one(("predict", {"experiment": old})), again, predicted, predicted, before,
+         ()),
     )[kind]  # fmt: skip
     return Case("leaked", w.name, words, (hostile,), true, leaks, begun, earlier=earlier, passes=passes)
 

@@ -186,11 +186,11 @@ def carries(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
     for i in range(n):
         w = _lists(worlds, rng)
         at = [f.components[0] for f in facts(w, "carries")]
-        right = rng.choice([c for c in at if c.endswith("@answer")])
+        right = rng.choice(at)
         item = rng.choice([c for c in at if c.endswith("@item")])
         last = w.facts.plan.blocks - 1
         wrong = [
-            "decoder.0.resid_pre@answer", f"decoder.{last}.resid_pre@item", rng.choice(idle(w)), item.replace("@item", "@answer"),
+            "decoder.0.resid_pre@answer", f"decoder.{last}.resid_post@item", rng.choice(idle(w)), item.replace("@item", "@answer"),
             "decoder.0.resid_pre@0",
         ][i % 5]  # fmt: skip
         yield _pair("carries nothing", w, wrong, about(w.task, "carries", [wrong]), about(w.task, "carries", [right]))

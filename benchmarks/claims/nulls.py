@@ -10,11 +10,12 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from scipy.stats import binomtest
+
 from benchmarks.claims.case import about
 from benchmarks.claims.stage import Calls, Script, Stage, World
 from benchmarks.claims.worlds import Worlds
 from experiments_db.records import TaskData
-from tools.statistics import proportion
 
 LEVEL = 0.05
 SIZES = (64, 65, 66, 67)  # one round each: another number makes another statement
@@ -38,8 +39,8 @@ class Streams:
 
     @property
     def _interval(self) -> tuple[float, float]:
-        found = proportion([True] * self.confirmed + [False] * (self.streams - self.confirmed))
-        return found.low, found.high
+        found = binomtest(self.confirmed, self.streams).proportion_ci(method="exact")
+        return float(found.low), float(found.high)
 
     @property
     def text(self) -> str:

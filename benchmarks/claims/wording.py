@@ -8,13 +8,15 @@ from benchmarks.claims.flow import base, world_of
 from benchmarks.claims.worlds import Worlds
 
 TYPED = (
-    "0.97", ".97", "97%", "97 %", "97 percent", "ninety-seven percent", "nine out of ten", "nine in ten of them", "two thirds",
-    "three quarters", "half of them", "0,97", "1e-5", "n = 128", "1,000", "９７％", "٩٧", "½", "¾", "1/3", "tenfold", "10x",
-    "fourfold",     "a factor of three", "twice that", "a dozen", "a hundred", "p < .001", "-2.5 logits", "'0.97'", "`97%`", "“97 percent”",
-    "0.97's worth", "it's 0.97 and it's so", "zero point nine seven", "point nine", "nought point nine", "one in twenty",
-    "one in two",     "one out of ten", "a fifth", "head 0.97", "heads 0.97", "block 97%", "about 1.0", "score:value=0.97", "E1 says 97", "97/100",
-    "per cent: 97", "minus three", "sixty-four", "a score of nine", "②", "Ⅳ", "0x61", "2**3", "5e-1", "6σ", "+3", "1.5e3", "%",
-    "seven tenths", "a third", "thrice", "decoder.0.97", "a 3rd", "the 64 examples", "three-fold", "hundredfold",
+    "0.97", ".97", "97%", "97 %", "97 percent", "ninety-seven percent", "nine out of ten", "nine in ten of them",
+    "two thirds", "three quarters", "half of them", "0,97", "1e-5", "n = 128", "1,000", "９７％", "٩٧", "½", "¾", "1/3",
+    "tenfold", "10x", "fourfold", "a factor of three", "twice that", "a dozen", "a hundred", "p < .001",
+    "-2.5 logits", "'0.97'", "`97%`", "“97 percent”", "0.97's worth", "it's 0.97 and it's so",
+    "zero point nine seven", "point nine", "nought point nine", "one in twenty", "one in two", "one out of ten",
+    "a fifth", "head 0.97", "heads 0.97", "block 97%", "about 1.0", "score:value=0.97", "E1 says 97", "97/100",
+    "per cent: 97", "minus three", "sixty-four", "a score of nine", "②", "Ⅳ", "0x61", "2**3", "5e-1", "6σ", "+3",
+    "1.5e3", "%", "seven tenths", "a third", "thrice", "decoder.0.97", "a 3rd", "the 64 examples", "three-fold",
+    "hundredfold",
 )  # fmt: skip
 TEMPLATES = ("Accuracy is {}.", "It falls to {} without it.", "We see {} here.", "Clearly {}, as expected.")
 FIELDS = ("note", "hypothesis", "claim", "retract", "finish", "rephrase")

@@ -127,10 +127,10 @@ def _one(c: Contrast, q: Quantity, bound: float, *, above: bool) -> float:
 def p_contradicted(contrasts: Sequence[Contrast]) -> float:
     """P value for one of the effects being the other way than what must hold (Bonferroni over them)."""
     found = [c.p_contradicted() for c in contrasts if c.role == "effect"]
-    return min(1.0, len(found) * min(found, default=1.0))
+    return min(1.0, len(found) * min(found)) if found else 1.0
 
 
 def p_absent(contrasts: Sequence[Contrast]) -> float:
     """P value for one of the effects, or differences from a control, being smaller than what counts (Bonferroni over them)."""
     found = [c.p_absent() for c in contrasts if c.must == "exceed" and c.bound > 0]
-    return min(1.0, len(found) * min(found, default=1.0))
+    return min(1.0, len(found) * min(found)) if found else 1.0

@@ -34,8 +34,12 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
     if kind.twins:
         twins = auto_twins(ctx.subject, chosen, examples, ctx.seed)
         examples = [e for e in twins if e.twin is not None and e.foil is not None]
-    if not examples:
-        raise ToolInputError(f"task {statement.task!r} has no examples that {statement.kind} can be tested on")
+    groups, least = len({e.group for e in examples}), statistics.MINIMUM["proportion"]
+    if groups < least:
+        raise ToolInputError(
+            f"task {statement.task!r} has {groups} independent problems that {statement.kind} can be tested on: at least {least} "
+            "are needed, and more to show anything"
+        )
     return Bench(ctx, statement, chosen, examples)
 
 

@@ -6,7 +6,7 @@ memory limit decides it. Several components, in several blocks and at several po
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -163,6 +163,14 @@ def score_under(
     prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
     scores, _ = score(ctx.subject, examples, prepared.variants, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl)
     return scores
+
+
+def edits_of(
+    ctx: Context, examples: Sequence[Example], conditions: Sequence[Condition]
+) -> Callable[[Microbatch], list[tuple[Edit, ...]]]:
+    """For each microbatch of the examples the edits of every condition, where somebody has to run them in another way."""
+    prepared = _Prepared(ctx, list(examples), conditions, {})
+    return lambda batch: [variant.edits for variant in prepared.variants(batch)[1:]]
 
 
 @dataclass

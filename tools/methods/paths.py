@@ -1,46 +1,43 @@
 """Path patching: what goes from one component straight into a later one, everything in between held at its clean value.
 
-The sender gives what it would on the twin (or on another example, or nothing), every attention and MLP between it and the
-next node of the path is frozen, and what the next node then computes is handed on in the same way; what arrives at the receiver
-is put into an otherwise clean run. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
+The sender is changed (its twin's activation, another example's, none), every attention and MLP between it and the next node of
+the path is frozen, and what the next node then computes is handed on in the same way; what arrives at the receiver is put into
+an otherwise clean run. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from experiments_db.places import Component, Intervention, Path
 from tools.engine.executor import Variant
-from tools.engine.sites import Edit, Kind, Site
+from tools.engine.sites import HEADED, Edit, Kind, Site, channels_of
 from tools.methods.anchors import positions
-from tools.methods.effects import as_many, donors_for, sites_of, source_of
-from tools.methods.interventions import select
-from tools.methods.readings import units_of
-from tools.methods.scoring import Microbatch, Scores, batch_of, score
+from tools.methods.effects import Condition, edits_of, sites_of
+from tools.methods.interventions import activations, select
+from tools.methods.scoring import Microbatch, Scores, score
 from tools.methods.tool import Context, ToolInputError
-from tools.methods.twins import donor_inputs
 from tools.subjects import Subject
 from tools.tasks import Example, Task
-from tools.tasks.task import unit_hash
 
 ALONG = "a random vector of the same norm along the same path"
 TWIN = Intervention(op="resample", source="twin")
 SENDERS: tuple[Kind, ...] = ("attn.q", "attn.k", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out")
 ATTENTION: frozenset[str] = frozenset({"attn.q", "attn.k", "attn.v", "attn.z", "attn.out"})
+MLP: frozenset[str] = frozenset({"mlp.act", "mlp.out"})
 INSIDE = {
     *((a, b) for a in ("attn.q", "attn.k", "attn.v") for b in ("attn.z", "attn.out")),
     ("attn.z", "attn.out"),
     ("mlp.act", "mlp.out"),
 }  # what feeds what within one sublayer
-MLP: frozenset[str] = frozenset({"mlp.act", "mlp.out"})
+BETWEEN: tuple[Kind, ...] = ("attn.out", "cross.out", "mlp.out")
 
 
 @dataclass(frozen=True)
 class Sending:
-    """A path and what is sent along it: the twin's activation, another example's (resample(donor)), or none (zero).
+    """A path and how its first node is changed.
 
     control: a random change of the same norm in its place; draw: which of several.
     """
@@ -50,26 +47,27 @@ class Sending:
     control: bool = False
     draw: int = 0
 
+    @property
+    def condition(self) -> Condition:
+        """The change of the sender by itself."""
+        return Condition.of(self.path.nodes[0], self.how, control=self.control, draw=self.draw)
+
 
 def score_along(ctx: Context, task: Task, examples: Sequence[Example], sendings: Sequence[Sending]) -> list[Scores]:
-    """The intact model's scores, then those with each sending, on examples with twins of as many tokens.
+    """The intact model's scores, then those with each sending alone.
 
     ToolInputError for a path that cannot be: its nodes are in another order, or one of them cannot send.
     """
     subject = ctx.subject
-    for sending in sendings:
-        check_path(subject, sending.path)
-        if sending.how.op != "zero" and source_of(sending.how) not in ("twin", "donor"):
-            raise ToolInputError(
-                f"{sending.how} cannot be sent along a path: use resample(twin), resample(donor) or zero"
-            )
+    for path in dict.fromkeys(s.path for s in sendings):
+        check_path(subject, path)
     intact = tuple(range(len(subject.spec().blocks)))
-    resampled = [s.path.nodes[0].anchor or "all" for s in sendings if source_of(s.how) == "donor"]
-    chosen = donors_for(ctx, examples, resampled)
+    changes = edits_of(ctx, examples, [s.condition for s in sendings])
 
     def variants(batch: Microbatch) -> list[Variant]:
-        run = _Run(ctx, batch, sendings, [examples[chosen[i]] for i in batch.indices])
-        return [Variant(intact), *(Variant(intact, (run.arriving(s),)) for s in sendings)]
+        run = _Run(subject, batch)
+        arriving = [run.arriving(s.path, edits) for s, edits in zip(sendings, changes(batch), strict=True)]
+        return [Variant(intact), *(Variant(intact, (edit,)) for edit in arriving)]
 
     return score(subject, examples, variants, choices=task.choices, max_tokens=ctx.max_tokens)[0]
 
@@ -107,75 +105,33 @@ def _site(subject: Subject, c: Component) -> Site:
 
 
 class _Run:
-    """The clean and the twin's activations of one microbatch, and what arrives along each path."""
+    """The clean activations of one microbatch, and what arrives along paths."""
 
-    def __init__(self, ctx: Context, batch: Microbatch, sendings: Sequence[Sending], donors: Sequence[Example]) -> None:
-        self.ctx, self.subject, self.batch = ctx, ctx.subject, batch
-        spec = self.subject.spec()
-        kinds = [k for k in ("attn.out", "cross.out", "mlp.out") if k in spec.kinds]
-        self.between = [Site(spec.name, b, k) for b in range(len(spec.blocks)) for k in kinds]  # type: ignore[arg-type]
-        sending = list(dict.fromkeys(_site(self.subject, s.path.nodes[0]) for s in sendings))
-        self.clean = self._captured(batch.inputs, tuple(dict.fromkeys([*sending, *self.between])))
-        # Whose activations are sent, at the positions of their own anchors.
-        self.sent: dict[str, tuple[Microbatch, dict[Site, Tensor]]] = {}
-        sources = {source_of(s.how) for s in sendings}
-        if "twin" in sources:
-            self.sent["twin"] = batch, self._captured(donor_inputs(self.subject, batch), sending)
-        if "donor" in sources:
-            others = batch_of(self.subject, donors)
-            self.sent["donor"] = others, self._captured(others.inputs, sending)
+    def __init__(self, subject: Subject, batch: Microbatch) -> None:
+        self.subject, self.batch = subject, batch
+        spec = subject.spec()
+        self.between = [Site(spec.name, b, k) for b in range(len(spec.blocks)) for k in BETWEEN if k in spec.kinds]
+        self.clean = activations(subject, batch, self.between)
 
-    def _captured(self, inputs: object, capture: Sequence[Site], edits: Sequence[Edit] = ()) -> dict[Site, Tensor]:
-        return dict(self.subject.run(inputs, edits=edits, capture=capture).captured)  # type: ignore[arg-type]
-
-    def arriving(self, sending: Sending) -> Edit:
-        """The change at the receiver."""
-        first, *rest = sending.path.nodes
-        edit = self._edit(first, self._sent(first, sending))
-        for a, b in pairwise((first, *rest)):
+    def arriving(self, path: Path, edits: Sequence[Edit]) -> Edit:
+        """The change at the receiver when the sender is changed by the edits."""
+        for a, b in pairwise(path.nodes):
             site = _site(self.subject, b)
-            arrived = self._captured(self.batch.inputs, [site], (edit, *self._frozen(a, b)))[site]
-            edit = self._edit(b, self._part(arrived, b))
+            frozen = [Edit(s, "set", self.clean[s]) for s in self.between if self._is_between(a, s, b)]
+            arrived = dict(self.subject.run(self.batch.inputs, edits=(*edits, *frozen), capture=[site]).captured)[site]
+            edits = (self._received(arrived, site, b),)
+        (edit,) = edits
         return edit
 
-    def _sent(self, c: Component, sending: Sending) -> Tensor:
-        site = _site(self.subject, c)
-        old = self._part(self.clean[site], c)
-        source = source_of(sending.how)
-        batch, full = self.sent.get(source, (self.batch, self.clean))
-        new = (
-            torch.zeros_like(old)
-            if sending.how.op == "zero"
-            else self._part(full[site], c, batch, twin=source == "twin")
-        )
-        if not sending.control:
-            return new
-        noise = torch.empty(old.shape)
-        for row, index in enumerate(self.batch.indices):
-            seed = int(unit_hash("path", self.ctx.seed, sending.draw, str(sending.path), index) * 2**62)
-            noise[row] = torch.randn(old.shape[1:], generator=torch.Generator().manual_seed(seed))
-        change = (new.float() - old.float()).norm(dim=-1, keepdim=True)
-        noise = noise.to(old.device)
-        return (old.float() + noise * change / noise.norm(dim=-1, keepdim=True).clamp(min=1e-12)).to(old.dtype)
+    def _received(self, arrived: Tensor, site: Site, c: Component) -> Edit:
+        at = positions(self.subject, self.batch, c.anchor)
+        heads = self.subject.spec().n_heads if site.kind in HEADED else arrived.shape[-1]
+        value = select(arrived, at)[..., channels_of(c.units or None, arrived.shape[-1] // heads)]
+        return Edit(site, "set", value, at, c.units or None)
 
-    def _part(self, h: Tensor, c: Component, batch: Microbatch | None = None, *, twin: bool = False) -> Tensor:
-        own = positions(self.subject, self.batch, c.anchor)
-        at = as_many(positions(self.subject, batch or self.batch, c.anchor, twin=twin), own)
-        return units_of(self.subject, select(h, at), _site(self.subject, c), c)
-
-    def _edit(self, c: Component, value: Tensor) -> Edit:
-        return Edit(
-            _site(self.subject, c), "set", value, positions(self.subject, self.batch, c.anchor), c.units or None
-        )
-
-    def _frozen(self, a: Component, b: Component) -> list[Edit]:
-        """Everything after the sender and before the receiver stays as it was."""
+    def _is_between(self, a: Component, s: Site, b: Component) -> bool:
+        """Whether a site lies after the sender and before the receiver: it stays as it was."""
         assert a.block is not None
         until = len(self.subject.spec().blocks) if b.block is None else b.block
-        sender, to_mlp = a.part in ATTENTION, b.part in MLP
-
-        def inside(s: Site) -> bool:
-            after = s.block > a.block or (s.block == a.block and sender and s.kind != "attn.out")  # type: ignore[operator]
-            return after and (s.block < until or (to_mlp and s.block == until and s.kind != "mlp.out"))
-
-        return [Edit(s, "set", self.clean[s]) for s in self.between if inside(s)]
+        after = s.block > a.block or (s.block == a.block and a.part in ATTENTION and s.kind != "attn.out")
+        return after and (s.block < until or (s.block == until and b.part in MLP and s.kind != "mlp.out"))
