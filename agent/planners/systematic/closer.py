@@ -189,7 +189,7 @@ def disagreements(desk: Desk, seen: Seen) -> Part[None]:
                 out.append((-apart, Candidate("disagree", seen.task, (place,), (), seen.among, label=more)))
     yield from desk.examine(
         "Where the two kinds of removal disagree.",
-        [c for _, c in sorted(out, key=lambda x: (x[0], x[1].components))[:2]],
+        [c for _, c in sorted(out, key=lambda x: (x[0], x[1].components))[:1]],
     )
 
 

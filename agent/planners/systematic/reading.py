@@ -63,7 +63,7 @@ class Drop:
     @property
     def partial(self) -> bool:
         """Neither nothing nor nearly everything: it may be all there is for some of the examples."""
-        return SMALLEST / 2 <= self.value <= 0.6
+        return 0.75 * SMALLEST <= self.value <= 0.6
 
 
 def drops(answer: Answer, gap: float) -> dict[str, Drop]:
