@@ -37,9 +37,9 @@ from experiments_db.store import Store
 ROOT = Path(__file__).parent.parent
 CURATED = ROOT / "transcripts" / "curated" / "experiments.db"
 RUNS = [
-    "20261121-071757-find-where-addition-happens-in-demo",
-    "20261121-072357-find-the-heads-that-recall-who-has-which",  # has a task of its own
-    "20261121-072941-find-where-addition-happens",
+    "20261121-164218-how-does-the-demo-model-choose-between-i",
+    "20261121-164232-find-where-my-differences-are-done",  # has a task of its own
+    "20261121-164117-find-where-addition-happens",
     "typical",  # has findings
 ]
 WITH_TASK = RUNS[1]

@@ -102,7 +102,7 @@ def test_a_client_sees_every_tool_with_its_strict_schema_and_rejections_as_error
 
 def test_after_the_end_a_call_is_answered_and_not_run(tmp_path):
     session, planner = begin(tmp_path)
-    finish = {"name": "finish", "arguments": {"answer": "unclear", "conclusion": "Enough."}}
+    finish = {"name": "finish", "arguments": {"answer": "unclear", "words": "Enough."}}
     _, results = asyncio.run(talk(session, planner, [finish, {"name": "list_tasks", "arguments": {}}]))
     assert not results[0].is_error
     assert "unclear" in results[0].content[0].text
@@ -118,7 +118,7 @@ def test_the_command_serves_over_standard_input_and_output(tmp_path):
     async def use():
         async with Client(server) as client:
             described = await client.call_tool("describe_subject", {})
-            ended = await client.call_tool("finish", {"answer": "unclear", "conclusion": "Looked."})
+            ended = await client.call_tool("finish", {"answer": "unclear", "words": "Looked."})
             return described, ended
 
     described, ended = asyncio.run(use())
@@ -147,7 +147,7 @@ def test_a_client_that_takes_over_a_run_is_told_what_is_on_record(tmp_path):
     assert "E3 layer_program" in server.instructions
     assert "H1 [open]" in server.instructions
     listed, (recalled, ended) = asyncio.run(
-        talk(session, planner, [scripts.call("recall", handle="E3"), scripts.call("finish", answer="unclear", conclusion="{{E2.accuracy}}")])
+        talk(session, planner, [scripts.call("recall", handle="E3"), scripts.call("finish", answer="unclear", words="{{E2.accuracy}}")])
     )
     assert not recalled.is_error
     assert not ended.is_error

@@ -209,9 +209,9 @@ def test_an_openai_planner_completes_a_run_and_every_call_is_answered_once(inves
     assert status == 0
     run_name = store.runs()[0]
     assert store.run(run_name).status == "finished"
-    assert [e.experiment.tool for e in store.experiments(run_name)] == ["describe_subject", "loss", "layer_program", "loss"]
-    assert [p.outcome for p in store.predictions(run_name)] == [True]
-    assert "It adds: accuracy [100%" in report.replace("\\", "")
+    assert [e.experiment.tool for e in store.experiments(run_name)] == ["describe_subject", "loss", "layer_program", "examine", "examine"]
+    assert [f.fate for f in store.findings(run_name)] == ["confirmed"]
+    assert "The model does addition: right for [100%" in report.replace("\\", "")
     turns = [e.payload for e in store.events(run_name) if e.kind == "turn"]
     answered = [e.payload["call_id"] for e in store.events(run_name) if e.kind == "answer"]
     assert len(answered) == sum(len(t["calls"]) for t in turns)
