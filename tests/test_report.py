@@ -8,13 +8,14 @@ from hostile import EVIL
 
 from agent.loop.notebook import earlier_text, notebook_text
 from agent.loop.record import Reading
+from agent.report import tested as reading
 from agent.report.__main__ import main
 from agent.report.build import render, write_report
 from agent.report.conclusion import conclude
 from agent.report.limits import limits
 from agent.report.opening import stays_open, sure
 from agent.report.summary import headline, side_by_side, summary
-from agent.report.tested import statement_words, tested
+from agent.report.tested import statement_words
 from experiments_db.findings import Claim, Question, Statement
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from experiments_db.store import Store
@@ -151,7 +152,7 @@ def test_of_several_effects_of_one_intervention_the_one_nearest_to_overturning_t
     where = {"name": "effect", "unit": "share of examples", "n": 64, "intervention": "zero"}
     measured = tuple(Measurement(value=v, component=c, **where) for v, c in ((0.02, MLP0), (-0.06, MLP4)))
     done = f.model_copy(update={"experiment": i.experiment(measured), "fate": "confirmed", "round": 1})
-    assert [m.value for m in tested(of(store, "several"), done).effects] == [shown]
+    assert [m.value for m in reading.tested(of(store, "several"), done).effects] == [shown]
 
 
 def test_findings_that_contradict_each_other_are_named(store):
