@@ -8,6 +8,7 @@ from hostile import EVIL
 
 from agent.loop.notebook import earlier_text, notebook_text
 from agent.loop.record import Reading
+from agent.report import tested as reading
 from agent.report.__main__ import main
 from agent.report.build import render, write_report
 from agent.report.conclusion import conclude
@@ -16,7 +17,7 @@ from agent.report.opening import stays_open, sure
 from agent.report.summary import headline, side_by_side, summary
 from agent.report.tested import statement_words
 from experiments_db.findings import Claim, Question, Statement
-from experiments_db.records import Hypothesis, Note, Run
+from experiments_db.records import Hypothesis, Measurement, Note, Run
 from experiments_db.store import Store
 from tools.findings.integrity_report import Check, IntegrityReport
 
@@ -142,6 +143,16 @@ def test_the_effect_of_what_is_not_needed_is_the_largest_and_of_what_is_needed_t
     said = {s.findings[0]: s.text for s in conclude(of(store, "bounds")).headline}
     assert "intervention=zero" in said["F1"]
     assert "intervention=zero" in said["F2"]
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("not_needed", -0.06), ("necessary", 0.02)])
+def test_of_several_effects_of_one_intervention_the_one_nearest_to_overturning_the_finding_is_shown(store, kind, shown):
+    i = Investigation(store, "several")
+    f = i.predicted(kind, f"{MLP0} + {MLP4}", interventions=("zero",))
+    where = {"name": "effect", "unit": "share of examples", "n": 64, "intervention": "zero"}
+    measured = tuple(Measurement(value=v, component=c, **where) for v, c in ((0.02, MLP0), (-0.06, MLP4)))
+    done = f.model_copy(update={"experiment": i.experiment(measured), "fate": "confirmed", "round": 1})
+    assert [m.value for m in reading.tested(of(store, "several"), done).effects] == [shown]
 
 
 def test_findings_that_contradict_each_other_are_named(store):
