@@ -20,12 +20,7 @@ HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
 MOST_HEADS = 4
 WORDS = {
     "right": "the right answer", "right_form": "something of the right form", "from_prompt": "something out of the prompt",
-<<<<<<< HEAD
-    "from_line": "the answer of a worked line", "off_by_one": "a neighbour of the right number",
-    "commonest": "the answer it gives most",
-=======
     "from_line": "the answer of a worked line", "off_by_one": "a number next to it", "commonest": "its commonest answer",
->>>>>>> planner
 }  # fmt: skip
 LEAST_SCORE = 0.25  # share of attention beyond an even spread
 MOST_COMPARED = 4
