@@ -176,7 +176,7 @@ def test_hostile_text_from_a_planner_and_a_task_is_inert_in_the_report(tmp_path)
         {"text": HOSTILE, "calls": [scripts.call("generate", prompts=[HOSTILE], max_new_tokens=3)]},
         {"text": HOSTILE, "calls": [scripts.call("note", text=HOSTILE.replace("{{E9.x}}", ""))]},
         {"text": HOSTILE, "calls": [scripts.call("loss", tasks=[HOSTILE])]},
-        {"text": "", "calls": [scripts.call("finish", answer="unclear", conclusion="<img src=x> done")]},
+        {"text": "", "calls": [scripts.call("finish", answer="unclear", words="<img src=x> done")]},
     ]
     argv = ["--goal", HOSTILE, "--subject", "demo", "--task", str(file), "--planner", f"scripted:{scripts.write(tmp_path / 's', turns)}"]
     assert run.main([*argv, "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--quiet", "--device", "cpu"]) == 0

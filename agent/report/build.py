@@ -113,7 +113,8 @@ def _integrity(record: RunRecord) -> list[str]:
         return []
     rows = [(markdown(what), str(n), f"{worst:.1e}", markdown(came)) for what, n, worst, came in report.table()]
     shown = table(("what was checked", "comparisons", "largest deviation", "came to"), rows)
-    return ["## Integrity", "", *folded(f"The model as it is run here: {report.line()}", shown)]
+    refused = [f"- refused: {markdown(reason)}" for reason in report.reasons()]
+    return ["## Integrity", "", *folded(f"The model as it is run here: {report.line()}", [*shown, *refused])]
 
 
 def _refused(record: RunRecord) -> list[tuple[str, str]]:
