@@ -126,7 +126,7 @@ def test_an_edited_digit_in_the_report_is_caught(own, tmp_path, capsys):
     assert report.main(argv) == 0
     file = folder / name / "report.md"
     text = file.read_text()
-    at = text.index("right for [") + len("right for [")
+    at = text.index("It adds: [") + len("It adds: [")
     file.write_text(text[:at] + ("2" if text[at] != "2" else "3") + text[at + 1 :])
     assert report.main(argv) == 1
     assert "differs" in capsys.readouterr().out
