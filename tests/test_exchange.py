@@ -260,9 +260,8 @@ def test_a_run_that_is_there_already_is_left_alone(lab, source, lines):
 @pytest.mark.parametrize(
     ("sql", "table"),
     [
-        ("UPDATE notes SET text = 'other'", "notes"),
         ("UPDATE runs SET goal = 'other'", "runs"),
-        (f"INSERT INTO assertions VALUES ('{WITH_TASK}', 'Conclusion', 'conclusion', 1, '{{\"answer\":\"found\"}}', 1)", "assertions"),
+        (f"INSERT INTO assertions VALUES ('{WITH_TASK}', 'Conclusion', 'C99', 1, '{{\"answer\":\"found\"}}', 1)", "assertions"),
         ("UPDATE results SET wall_seconds = 77", "results"),
     ],
 )
@@ -356,11 +355,11 @@ TAMPERED = {
     "an array's shape": (lambda x: one(x, "arrays", "shape", lambda v: "[1]"), "array .*bytes"),
     "an array's length": (hashed_anew, "array .*bytes do not fit its hash and shape"),
     "a task's example": (
-        lambda x: one(x, "task_data", "examples", lambda v: v.replace("Peter", "Petra", 1)),
-        "task_data whose: its examples",
+        lambda x: one(x, "task_data", "examples", lambda v: v.replace("=", "~", 1)),
+        "task_data differences: its examples",
     ),
     "an argument": (
-        lambda x: one(x, "experiments", "args", lambda v: v.replace(":", ':"x","y":', 1)),
+        lambda x: one(x, "experiments", "args", lambda v: v.replace("{", '{"x":1' + ("" if v == "{}" else ","), 1)),
         "experiment .*id",
     ),
     "a subject": (lambda x: one(x, "experiments", "subject", lambda v: "f" * 64), "experiment .*id"),
@@ -544,12 +543,12 @@ def test_whatever_stands_in_a_file_is_taken_over_soundly_or_refused_in_one_line(
 
 
 def test_a_file_from_before_a_column_was_added_is_taken_over(lab, lines):
-    older = [{k: v for k, v in r.items() if (r.get("table"), k) != ("claims_of_0_1", "role")} for r in lines]
+    older = [{k: v for k, v in r.items() if (r.get("table"), k) != ("run_tasks", "seq")} for r in lines]
     assert older != lines
     assert lab("import", lab.file(older), "--db", lab.db)[0] == 0
-    taken = Store(lab.db).rows("SELECT role FROM claims_of_0_1 WHERE run = ?", WITH_TASK)
+    taken = Store(lab.db).rows("SELECT seq FROM run_tasks WHERE run = ?", WITH_TASK)
     assert taken
-    assert {r["role"] for r in taken} == {None}
+    assert {r["seq"] for r in taken} == {None}
 
 
 def test_a_column_that_a_later_version_added_travels_and_an_earlier_version_says_to_update(lab):
@@ -828,7 +827,7 @@ async def test_datasette_opens_every_table_and_view_and_knows_their_descriptions
         answer = await ds.client.get(f"/experiments/{name}.json?_shape=objects&_size=max")
         assert (page.status_code, answer.status_code) == (200, 200), name
         rows = answer.json()["rows"]
-        assert rows, name
+        assert rows or name.endswith("_of_0_1"), name  # kept from old databases only
         assert of.get("title", of["description"]) in page.text
         names = {
             *of.get("columns", ()),

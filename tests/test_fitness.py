@@ -107,7 +107,7 @@ def test_every_built_in_task_fits_the_demo(name, demo):
 def test_every_tool_that_reads_a_task_refuses_one_that_does_not_fit():
     ctx = Context(subject=load_subject(str(PLANTED)), tasks=OfflineTasks([]), history=Nothing())
     with pytest.raises(ToolInputError, match="does not fit this model"):
-        load_examples(ctx, "key_value", "explore", 16)
+        load_examples(ctx, "key_value", 16)
 
 
 def test_examples_that_are_the_same_tokens_count_as_one_problem(demo):
@@ -158,10 +158,10 @@ def test_a_closed_answer_is_compared_with_its_own_rows_choices(demo, monkeypatch
 
 def test_a_class_of_examples_is_loaded_by_its_label(demo):
     ctx = Context(subject=demo, tasks=OfflineTasks([]), history=Nothing())
-    _, found = load_examples(ctx, "addition", "explore", 24, among="carry=1")
+    _, found = load_examples(ctx, "addition", 24, among="carry=1")
     assert len(found) == 24
     assert all(e.metadata["a"] % 10 + e.metadata["b"] % 10 >= 10 for e in found)
     with pytest.raises(ToolInputError, match=r"label 'colour'.*carry"):
-        load_examples(ctx, "addition", "explore", 24, among="colour=red")
+        load_examples(ctx, "addition", 24, among="colour=red")
     with pytest.raises(ToolInputError, match="key=value"):
-        load_examples(ctx, "addition", "explore", 24, among="carry")
+        load_examples(ctx, "addition", 24, among="carry")

@@ -151,4 +151,4 @@ def test_a_client_that_takes_over_a_run_is_told_what_is_on_record(tmp_path):
     )
     assert not recalled.is_error
     assert not ended.is_error
-    assert len(session.store.experiments(session.run.name)) == 3
+    assert len(session.store.experiments(session.run.name)) == 4

@@ -52,7 +52,7 @@ def edit_from(plan: dict[str, Any], stack: str) -> Edit:
     shape, positions = plan["shape"], plan["positions"]
     value = torch.randn(shape, generator=torch.Generator().manual_seed(plan["seed"])) if shape else torch.zeros(())
     at = None if positions is None else torch.tensor(positions)
-    return Edit(Site(stack, plan["block"], plan["kind"]), plan["op"], value, at, plan["head"])
+    return Edit(Site(stack, plan["block"], plan["kind"]), plan["op"], value, at, None if plan["head"] is None else (plan["head"],))
 
 
 PROGRAMS = st.one_of(
@@ -164,7 +164,7 @@ def test_edits_late_in_the_stack_share_what_comes_before(
     subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
 ) -> None:
     subject = subject_named("gpt2")
-    edits = [Edit(Site("decoder", 3, "attn.z"), "scale", torch.tensor(0.0), head=h) for h in range(4)]
+    edits = [Edit(Site("decoder", 3, "attn.z"), "scale", torch.tensor(0.0), units=(h,)) for h in range(4)]
     _, cost = subject.sweep(batch(subject, rows), [Variant((0, 1, 2, 3), (e,)) for e in edits], state)
     assert (cost.calls, cost.edges, cost.naive_edges) == (4, 7, 16)
 
@@ -242,7 +242,7 @@ def test_a_failed_sweep_leaves_the_model_as_it_was(subject: Subject, batch: Batc
         subject.sweep(inputs, [Variant((0, 1, 2)), Variant((0, 2), (unfit,))], state)
     for edit in (
         Edit(Site(stack, N, "mlp.out"), "scale", torch.zeros(())),
-        Edit(Site(stack, 0, "attn.z"), "scale", torch.zeros(()), head=4),
+        Edit(Site(stack, 0, "attn.z"), "scale", torch.zeros(()), units=(4,)),
         Edit(Site("elsewhere", 0, "mlp.out"), "scale", torch.zeros(())),
     ):
         with pytest.raises(SiteError, match="0 to 3"):
