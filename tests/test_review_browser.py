@@ -24,6 +24,12 @@ def addition(store):
 
 
 @pytest.fixture(scope="module")
+def first(store, addition):
+    """The handle of a tool's first experiment in the addition run."""
+    return lambda tool: next(e.handle for e in store.experiments(addition) if e.experiment.tool == tool)
+
+
+@pytest.fixture(scope="module")
 def site(store):
     with serving(store) as url:
         yield url
@@ -48,22 +54,23 @@ def page(window):
     assert problems == []
 
 
-def test_a_reader_clicks_from_the_list_of_runs_to_an_experiment_and_on_to_the_next(page, site, addition):
+def test_a_reader_clicks_from_the_list_of_runs_to_an_experiment_and_on_to_the_next(page, site, addition, first):
     page.goto(site)
     page.locator(f"a[href='/runs/{addition}/report']").click()
     assert page.locator(".verdict strong").first.is_visible()
     for tab in ("Hypotheses", "Timeline", "Experiments"):
         page.get_by_role("navigation", name="Run").get_by_role("link", name=tab).click()
         assert page.locator("[aria-current=page]").inner_text() == tab
-    page.get_by_role("link", name="E13", exact=True).click()
-    assert page.locator("h2").first.inner_text() == "E13 · patch"
+    patch = first("patch")
+    page.get_by_role("link", name=patch, exact=True).click()
+    assert page.locator("h2").first.inner_text() == f"{patch} · patch"
     page.locator("figure.plot[data-drawn]").first.wait_for()
     page.keyboard.press("j")
-    page.wait_for_url("**/E14")
+    page.wait_for_url(f"**/E{int(patch[1:]) + 1}")
     page.locator("pre").first.wait_for()
     page.wait_for_load_state()
     page.keyboard.press("k")
-    page.wait_for_url("**/E13")
+    page.wait_for_url(f"**/{patch}")
 
 
 def test_the_timeline_shows_thought_call_and_result(page, site, addition):
@@ -79,15 +86,16 @@ def test_the_timeline_shows_thought_call_and_result(page, site, addition):
     page.wait_for_url("**/E2")
 
 
-def test_hovering_a_heat_map_shows_the_measurement_with_interval_n_and_control(page, site, store, addition):
-    page.goto(f"{site}/runs/{addition}/experiments/E13")
+def test_hovering_a_heat_map_shows_the_measurement_with_interval_n_and_control(page, site, store, addition, first):
+    patch = first("patch")
+    page.goto(f"{site}/runs/{addition}/experiments/{patch}")
     spec = json.loads(page.locator("figure.plot script").first.text_content())[0]
     assert spec["kind"] == "heat"
     points = [p for line in spec["points"] for p in line]
     wanted = next(i for i, p in enumerate(points) if 0.2 < p["v"] < 0.8)
     page.locator("figure.plot svg .cell").nth(wanted).hover()
     tip = page.locator(".tip").inner_text()
-    result = store.result(store.experiment(addition, "E13").result_id)
+    result = store.result(store.experiment(addition, patch).result_id)
     m = result.measurements[points[wanted]["i"] - 1]
     assert m.key == points[wanted]["k"]
     assert m.value == points[wanted]["v"]
@@ -102,12 +110,12 @@ def test_hovering_a_heat_map_shows_the_measurement_with_interval_n_and_control(p
     assert box["x"] < under["x"] < box["x"] + box["width"]
     assert box["y"] - 2 < beside["y"] < box["y"] + box["height"]
     page.locator("figure.plot svg .cell").nth(wanted).click()
-    page.wait_for_url(f"**#E13-m{points[wanted]['i']}")
+    page.wait_for_url(f"**#{patch}-m{points[wanted]['i']}")
     assert page.locator("tr:target td").first.get_attribute("title") == m.key
 
 
-def test_arrow_keys_move_through_a_figure_and_say_each_point(page, site, addition):
-    page.goto(f"{site}/runs/{addition}/experiments/E13")
+def test_arrow_keys_move_through_a_figure_and_say_each_point(page, site, addition, first):
+    page.goto(f"{site}/runs/{addition}/experiments/{first('patch')}")
     canvas, said = page.locator("figure.plot .canvas").first, []
     canvas.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
@@ -118,8 +126,8 @@ def test_arrow_keys_move_through_a_figure_and_say_each_point(page, site, additio
     assert said[2].startswith("block 1")
 
 
-def test_another_quantity_can_be_chosen_and_a_lens_grid_shows_its_tokens(page, site, addition):
-    page.goto(f"{site}/runs/{addition}/experiments/E11")
+def test_another_quantity_can_be_chosen_and_a_lens_grid_shows_its_tokens(page, site, addition, first):
+    page.goto(f"{site}/runs/{addition}/experiments/{first('lens')}")
     grid = page.locator("figure.plot").nth(2)
     grid.scroll_into_view_if_needed()
     labels = grid.locator("svg text").all_text_contents()
@@ -136,7 +144,7 @@ def test_another_quantity_can_be_chosen_and_a_lens_grid_shows_its_tokens(page, s
 
 def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, store, addition):
     page.goto(f"{site}/runs/{addition}/report")
-    number = page.locator("#C3 a.number").first
+    number = page.locator("[id^=C] a.number").first
     shown, title = number.inner_text(), number.get_attribute("title")
     handle, _, key = title.partition(" ")
     number.click()
@@ -147,8 +155,8 @@ def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, st
     assert shown.startswith(row.locator("td[data-v]").first.inner_text())
 
 
-def test_a_table_is_sorted_by_its_column_both_ways(page, site, addition):
-    page.goto(f"{site}/runs/{addition}/experiments/E13")
+def test_a_table_is_sorted_by_its_column_both_ways(page, site, addition, first):
+    page.goto(f"{site}/runs/{addition}/experiments/{first('patch')}")
     column = page.locator("table.sortable thead th").all_inner_texts().index("value")
     page.locator("table.sortable thead th button", has_text=re.compile("^value$")).click()
     read = f"[...document.querySelectorAll('table.sortable tbody tr')].map((r) => Number(r.cells[{column}].dataset.v))"
@@ -161,7 +169,7 @@ def test_a_table_is_sorted_by_its_column_both_ways(page, site, addition):
 
 def test_two_runs_and_two_experiments_are_compared(page, site, store, addition):
     page.goto(site)
-    other = next(r for r in store.runs() if r.endswith("in-demo"))
+    other = next(r for r in store.runs() if "recall" in r)
     page.locator(f"input[name=a][value='{addition}']").check()
     page.locator(f"input[name=b][value='{other}']").check()
     page.get_by_role("button", name="Compare the two chosen").click()
@@ -177,11 +185,18 @@ def test_a_live_run_grows_on_the_page_without_a_reload(page, site, store):
     page.evaluate("window.sameDocument = true")
     assert page.locator(".turn").count() == 0
     call = {"id": "c1", "name": "loss", "arguments": '{"tasks": ["addition"]}'}
-    turn = {"calls": [call], "text": "First thought.", "usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}, "minutes": 0}
+    turn = {
+        "calls": [call],
+        "text": "First thought.",
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0},
+        "minutes": 0,
+    }
     store.put_event("under-way", "turn", turn)
     page.locator(".turn", has_text="First thought.").wait_for(timeout=10_000)
     assert "under way" in page.locator(".turn").inner_text()
-    store.put_event("under-way", "answer", {"call_id": "c1", "text": "no such task", "status": "rejected", "handle": None})
+    store.put_event(
+        "under-way", "answer", {"call_id": "c1", "text": "no such task", "status": "rejected", "handle": None}
+    )
     page.locator(".turn .tag", has_text="rejected").wait_for(timeout=10_000)
     store.put_entry("under-way", 4, Note(text="It grew."))
     store.put_event("under-way", "end", {"status": "finished", "reason": "found"})
@@ -217,7 +232,7 @@ def test_a_long_live_run_shows_its_newest_turns_and_they_stay_when_it_ends(page,
     page.locator("#turn-1").wait_for(timeout=10_000)
 
 
-def test_the_exported_file_works_from_disk_without_a_network(window, store, addition, tmp_path):
+def test_the_exported_file_works_from_disk_without_a_network(window, store, addition, first, tmp_path):
     file = tmp_path / "run.html"
     assert main([addition, "--db", str(store.path), "--export", str(file)]) == 0
     context = window.new_context(offline=True)
@@ -227,11 +242,11 @@ def test_the_exported_file_works_from_disk_without_a_network(window, store, addi
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.goto(file.as_uri())
     assert page.locator(".verdict strong").first.is_visible()
-    number = page.locator("#C3 a.number").first
+    number = page.locator("[id^=C] a.number").first
     title = number.get_attribute("title")
     number.click()
     assert page.locator("tr:target td").first.get_attribute("title") == title.partition(" ")[2]
-    figure = page.locator("#E13 figure.plot").first
+    figure = page.locator(f"#{first('patch')} figure.plot").first
     figure.scroll_into_view_if_needed()
     figure.locator("svg .cell").first.hover()
     assert "n=" in page.locator(".tip").inner_text()
@@ -266,14 +281,27 @@ def test_a_token_that_is_only_a_newline_and_one_that_is_a_script_are_shown_as_su
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, addition, scheme, tmp_path):
+def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, addition, first, scheme, tmp_path):
     file = tmp_path / "run.html"
     recall = next(r for r in store.runs() if "recall" in r and r.endswith("happens"))
     main([recall, "--db", str(store.path), "--export", str(file)])
     context = window.new_context(color_scheme=scheme)
     page, run = context.new_page(), f"{site}/runs/{addition}"
-    kinds = [site, f"{run}/report", f"{run}/hypotheses", f"{run}/timeline", f"{run}/experiments", f"{run}/experiments/E13"]
-    kinds += [f"{run}/experiments/E11", f"{site}/compare", f"{site}/compare?a={addition}&b={recall}", file.as_uri(), f"{site}/runs/none/report"]
+    kinds = [
+        site,
+        f"{run}/report",
+        f"{run}/hypotheses",
+        f"{run}/timeline",
+        f"{run}/experiments",
+        f"{run}/experiments/{first('patch')}",
+    ]
+    kinds += [
+        f"{run}/experiments/{first('lens')}",
+        f"{site}/compare",
+        f"{site}/compare?a={addition}&b={recall}",
+        file.as_uri(),
+        f"{site}/runs/none/report",
+    ]
     found = {}
     for url in kinds:
         page.goto(url)
@@ -285,12 +313,22 @@ def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, 
     assert found == {}
 
 
-def test_nothing_is_wider_than_a_phone(window, site, addition):
+def test_nothing_is_wider_than_a_phone(window, site, addition, first):
     context = window.new_context(viewport={"width": 360, "height": 740}, device_scale_factor=2)
     page, run = context.new_page(), f"{site}/runs/{addition}"
-    kinds = [f"{run}/{t}" for t in ("report", "hypotheses", "timeline", "experiments", "experiments/E13", "experiments/E11")]
+    kinds = [
+        f"{run}/{t}"
+        for t in (
+            "report",
+            "hypotheses",
+            "timeline",
+            "experiments",
+            f"experiments/{first('patch')}",
+            f"experiments/{first('lens')}",
+        )
+    ]
     wide = {}
-    for url in [site, *kinds, f"{site}/compare?a={addition}/E13&b={addition}/E14"]:
+    for url in [site, *kinds, f"{site}/compare?a={addition}/{first('ablate')}&b={addition}/{first('lens')}"]:
         page.goto(url)
         page.wait_for_timeout(100)
         width = page.evaluate("document.documentElement.scrollWidth")
@@ -315,7 +353,11 @@ def test_a_finding_confirmed_in_a_run_under_way_reaches_an_open_report(page, sit
     page.goto(f"{site}/runs/confirming/report")
     f = under_way.confirmed("necessary", "decoder.0.mlp.out@answer", 0.6)
     store.put_entry("confirming", 1, Claim(finding=f.handle, interpretation="It may add."))
-    store.put_event("confirming", "turn", {"calls": [], "text": "", "usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}, "minutes": 0})
+    store.put_event(
+        "confirming",
+        "turn",
+        {"calls": [], "text": "", "usage": {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0}, "minutes": 0},
+    )
     page.locator("#F1").wait_for(timeout=10_000)
     assert "60% [52%, 68%]" in page.locator("#F1").inner_text()
     assert "It may add." in page.locator("#C1").inner_text()
