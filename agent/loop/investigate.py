@@ -228,6 +228,8 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str)
     """Write an executed call: result, handle, entries and the answer, all or nothing."""
     store, text = record.store, done.outcome.text
     with store.transaction():
+        for example in done.worked:
+            store.put_event(run.name, "example", example)
         seq = store.last_seq(run.name) + 1
         handle: str | None = None
         measurements = ()
