@@ -126,6 +126,8 @@ def _control(c: Contrast, value: float, contrasts: Sequence[Contrast]) -> Contro
             if q.name == c.quantities[0].name:
                 e, beyond = k.estimate(i), float(q.values.mean())
                 low, high = (None, None) if e is None else (_finite(e.low), _finite(e.high))
+                if c.must == "below":  # what is small here is what the control loses more of: own minus control is less
+                    beyond, low, high = -beyond, None if high is None else -high, None if low is None else -low
                 return Control(
                     kind=k.control, value=value - beyond, n=len(k.groups), difference=beyond, difference_low=low,
                     difference_high=high,

@@ -165,8 +165,9 @@ class Kind:
     it is tested under where nothing is said. twins, foils: examples need a twin of the same length and a foil, or a foil.
     capable: it means nothing for a model that cannot do the task. stays: the effect has to stay below the smallest that
     counts, so that a stricter statement names a smaller one. least: the smallest effect that counts where the statement does
-    not ask for more; unit: its unit, where that is not the objective's. locates: it says where something is. measure: the contrasts
-    that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
+    not ask for more; unit: its unit, where that is not the objective's. locates: it says where something is. each: of several
+    components it says something of each by itself; else they are changed all at once. measure: the contrasts that must all
+    hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
     """
 
     name: str
@@ -182,6 +183,7 @@ class Kind:
     stays: bool = False
     unit: str = ""
     locates: bool = True
+    each: bool = False
     check: Check = lambda _: None
     least: Callable[[Bench], float] = tenth_of_gap
 

@@ -14,11 +14,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from experiments_db.findings import Statement
-from experiments_db.places import Component, display
+from experiments_db.places import Component
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, mean_of, tenth_of_examples
 from tools.findings.null_twins import null_twin
-from tools.findings.phrases import on_task
+from tools.findings.phrases import capital, on_task, place, within
 from tools.methods.features import collect, labels_of
 from tools.methods.readings import tokens_at
 from tools.methods.tool import Context, ToolInputError
@@ -120,11 +120,9 @@ def _fit(x: np.ndarray, y: Texts, new: np.ndarray) -> Texts:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place = display(s.set, roles)
     return (
-        f"{s.label} can be decoded from {place} {on_task(s)}: a linear probe is right for {{effect}} of unseen examples; "
-        "{control}."
+        f"{capital(s.label)} can be decoded from {within(place(s, roles))} {on_task(s)}: a linear probe is right for {{effect}} of "
+        "unseen examples{control}."
     )
 
 

@@ -8,10 +8,10 @@ must do less than this one.
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import Component, ComponentSet, Intervention, display
+from experiments_db.places import Component, ComponentSet, Intervention
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, mean_of
-from tools.findings.phrases import on_task, under
+from tools.findings.phrases import is_or_are, on_task, place
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.objectives import OBJECTIVES
 from tools.methods.scoring import Scores
@@ -71,11 +71,9 @@ def _part(bench: Bench, member: Component, less: Scores, own: Scores, how: Inter
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place = display(s.set, roles)
     return (
-        f"{place[0].upper()}{place[1:]} are necessary together {on_task(s)}, and none of them is superfluous: without all of them "
-        f"({under(s)}) {{objective}} falls by {{effect}}; {{control}}."
+        f"{place(s, roles)} {is_or_are(s)} necessary together {on_task(s)}: removed all at once, {{falls}} by {{effect}}{{control}}"
+        "; none of them is superfluous: with any one left in its place it falls by at least {smallest} less."
     )
 
 
