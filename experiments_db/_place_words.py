@@ -37,7 +37,8 @@ _COUNTED = (
 ).split()
 
 
-def _of_anchor(text: str, roles: Mapping[str, str]) -> str:
+def anchor_text(text: str, roles: Mapping[str, str]) -> str:
+    """An anchor in words: `the answer`, `two tokens before the answer`, `the last token of the subject`."""
     anchor = parse_anchor(text)
     if str(anchor) in roles:
         return roles[str(anchor)]
@@ -61,10 +62,10 @@ def where(c: Component, roles: Mapping[str, str]) -> str:
     """What follows the component itself: pass, anchor and key, each with a blank before it."""
     text = "" if c.passes is None else f" on pass {c.passes}"
     if c.anchor:
-        said = _of_anchor(c.anchor, roles)
+        said = anchor_text(c.anchor, roles)
         text += (" from " if c.key else " " if said.endswith(" before the answer") else " at ") + said
     if c.key:
-        text += " to " + _of_anchor(c.key, roles) + (f" in the {c.key_stack}" if c.key_stack else "")
+        text += " to " + anchor_text(c.key, roles) + (f" in the {c.key_stack}" if c.key_stack else "")
     return text
 
 

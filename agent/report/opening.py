@@ -54,8 +54,9 @@ def tested_how(c: Concluded) -> list[str]:
     if not sealed:
         return []
     settled = sum(n for fate, n in c.sureness.fates.items() if fate != "void")
-    fate = f"of {settled} predictions in all {c.sureness.fates.get('confirmed', 0)} were" if settled > 1 else "it was"
-    return [f"This was predicted first and then tested on unseen examples: {fate} confirmed."]
+    came_true = c.sureness.fates.get("confirmed", 0)
+    many = f"all {settled}" if came_true == settled else f"{came_true} of {settled}"
+    return [f"This was predicted first and then tested on unseen examples: {many} predictions were confirmed."]
 
 
 def without_headline(run: Run, record: RunRecord, c: Concluded) -> str:

@@ -93,6 +93,9 @@ def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mappin
     if kind.stays:
         least = [max(group, key=lambda m: abs(m.value)) for group in by_how.values()]
     several, most = any(len(group) > 1 for group in by_how.values()), "at most " if kind.stays else "at least "
+    seen = [m for m in least if m.intervention is None]
+    if len(seen) < len(least):
+        least = [m for m in least if m.intervention is not None]
     effect = listed([_effect(handle, m, most if several else "") for m in least])
     beside: dict[str, list[str]] = {}
     for m in least:
@@ -100,7 +103,8 @@ def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mappin
             beside.setdefault(m.control.kind, []).append(reference(handle, m, "control"))
     controls = listed([f"{listed(values)} for {control}" for control, values in beside.items()])
     filled = {
-        "effect": effect, "bare": listed([reference(handle, m) for m in least]),
+        "effect": effect, "seen": listed([reference(handle, m) for m in seen]),
+        "bare": listed([reference(handle, m) for m in least]),
         "control": f", against {controls}" if controls else "",
         "against": listed([v for values in beside.values() for v in values]) or "(no control on record)",
         **{n: words.get(s.objective, s.objective) for n, words in OBJECTIVES.items()},

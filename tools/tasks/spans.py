@@ -65,8 +65,12 @@ def span_problem(text: str, spans: Spans) -> str | None:
 
 def anchor_words(role: str) -> str:
     """A role of a built-in task in words, any other as it is named: `the first operand`, `the span “src2”`."""
-    known = role.removesuffix("_again").rstrip("0123456789") in ROLES
-    return role_words(role) if known else f"the span “{role}”"
+    return role_words(role) if has_words(role) else f"the span “{role}”"
+
+
+def has_words(role: str) -> bool:
+    """Whether it is a role of a built-in task, which is English."""
+    return role.removesuffix("_again").rstrip("0123456789") in ROLES
 
 
 def role_words(role: str) -> str:

@@ -62,7 +62,7 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     said = [f"{heads(found)} {'looks' if len(found) == 1 else 'look'}{way}" for way, found in looks.items()]
     each, whose = (", each by itself", "the") if len(s.members) > 1 else ("", "its")
     return (
-        f"{capital(on_task(s))} {listed(said)}{each}: {{effect}} of {whose} attention; attention spread evenly would put "
+        f"{capital(on_task(s))}, {listed(said)}{each}: {{effect}} of {whose} attention; attention spread evenly would put "
         "{against} there."
     )
 

@@ -126,6 +126,6 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "matches", "a head attends by identity (label: same token, after same token, previous) on random tokens said twice",
-    _measure, _sentence, needs=("components", "label"), each=True, check=_check, capable=False, least=tenth_of_examples,
+    _measure, _sentence, needs=("components", "label"), each=True, own=True, check=_check, capable=False, least=tenth_of_examples,
     unit="share of attention",
 )  # fmt: skip

@@ -64,7 +64,7 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
     first = c.block + (c.part == "resid_post")  # how many blocks have run
     earlier = f"after block {first - 2}" if first > 1 else "before block 0"
     return (
-        f"{capital(on_task(s))} the answer can be read from the residual stream, by the logit lens, after block {first - 1} and "
+        f"{capital(on_task(s))}, the answer can be read from the residual stream, by the logit lens, after block {first - 1} and "
         f"from there on, not {earlier}: more than half of what lies between chance ({{chance}}) and the whole model "
         "({accuracy}) is read there, and less than half before, each by {effect}."
     )
