@@ -19,7 +19,7 @@ def part(bench: Bench, kind: str, **fields: Any) -> Sequence[Contrast]:
     answers is shared with the bench.
     """
     s = bench.statement
-    about = {"task": s.task, "among": s.among, "objective": s.objective, "examples": s.examples}
+    about: dict[str, Any] = {"task": s.task, "among": s.among, "objective": s.objective, "examples": s.examples}
     mine = kind_of(kind).complete(Statement(kind=kind, **{**about, **fields}))
     made = Bench(bench.ctx, mine, bench.task, bench.examples, known=bench.known)
     return kind_of(kind).measure(mine, made)
