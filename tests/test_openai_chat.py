@@ -24,7 +24,10 @@ def view(exchanges=()):
 
 def planner(server, **options):
     return OpenAIChat(
-        "test-model", base_url=server.url, api_key=KEY, **{"timeout": 5.0, "wait_seconds": 0.05, "attempts": 4, **options}
+        "test-model",
+        base_url=server.url,
+        api_key=KEY,
+        **{"timeout": 5.0, "wait_seconds": 0.05, "attempts": 4, **options},
     )
 
 
@@ -60,14 +63,20 @@ async def test_a_server_that_hangs_is_given_up_and_asked_again():
 
 
 async def test_trouble_without_end_is_one_clear_error():
-    with Loopback((500, {}, {"error": {"message": "oops"}})) as server, pytest.raises(PlannerError, match="answered 500"):
+    with (
+        Loopback((500, {}, {"error": {"message": "oops"}})) as server,
+        pytest.raises(PlannerError, match="answered 500"),
+    ):
         await planner(server, attempts=3).propose(view())
     assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 async def test_a_permanent_error_is_not_retried_and_does_not_show_the_key(status):
-    with Loopback((status, {}, {"error": {"message": f"bad key {KEY}"}})) as server, pytest.raises(PlannerError) as error:
+    with (
+        Loopback((status, {}, {"error": {"message": f"bad key {KEY}"}})) as server,
+        pytest.raises(PlannerError) as error,
+    ):
         await planner(server).propose(view())
     assert len(server.requests) == 1
     assert KEY not in str(error.value)
@@ -157,17 +166,32 @@ async def test_five_hundred_experiments_later_a_turn_costs_little_more(tmp_path)
                 seq = store.last_seq("long") + 1
                 experiment = Experiment(tool="loss", args={"n": i}, subject="s", seed=0, dtype="float32", code="c")
                 m = Measurement(name="accuracy", unit="share of examples", value=i / 500, n=9)
-                number = store.put_result(experiment, Result(status="ok", text=f"accuracy of {i}: " + "x" * 300, measurements=(m,)))
+                number = store.put_result(
+                    experiment, Result(status="ok", text=f"accuracy of {i}: " + "x" * 300, measurements=(m,))
+                )
                 handle = store.link_experiment("long", experiment.id, number, cached=False, seq=seq, why="because")
-                turn = {"calls": [{"id": f"c{i}", "name": "loss", "arguments": "{}"}], "text": "why", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.0}, "minutes": 0.0}
+                turn = {
+                    "calls": [{"id": f"c{i}", "name": "loss", "arguments": "{}"}],
+                    "text": "why",
+                    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.0},
+                    "minutes": 0.0,
+                }
                 store.put_event("long", "turn", turn)
-                store.put_event("long", "answer", {"call_id": f"c{i}", "text": f"{handle}: accuracy " + "x" * 300, "status": "ok", "handle": handle})
+                store.put_event(
+                    "long",
+                    "answer",
+                    {"call_id": f"c{i}", "text": f"{handle}: accuracy " + "x" * 300, "status": "ok", "handle": handle},
+                )
                 if i % 10 == 0:
                     store.put_entry("long", seq, Note(text=f"Note {i} " + "y" * 100))
-                    store.put_entry("long", seq, Hypothesis(handle=f"H{i // 10 + 1}", statement=f"Statement {i} " + "z" * 80))
+                    store.put_entry(
+                        "long", seq, Hypothesis(handle=f"H{i // 10 + 1}", statement=f"Statement {i} " + "z" * 80)
+                    )
             if i in (19, 499):
                 exchanges, _ = history(record)
-                whole = View(goal="g", subject="s", tools=INFOS, exchanges=exchanges, notebook=notebook_text(record), budget="")
+                whole = View(
+                    goal="g", subject="s", tools=INFOS, exchanges=exchanges, notebook=notebook_text(record), budget=""
+                )
                 await planner(server).propose(whole)
                 sizes[i] = len(json.dumps(server.requests[-1]["messages"]))
     assert sizes[499] <= 1.5 * sizes[19]
@@ -189,7 +213,17 @@ def investigate(tmp_path, monkeypatch):
     def go(server, *more):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        argv = ["--goal", "can it add", "--subject", "demo", "--planner", "openai:test-model", "--device", "cpu", "--quiet"]
+        argv = [
+            "--goal",
+            "can it add",
+            "--subject",
+            "demo",
+            "--planner",
+            "openai:test-model",
+            "--device",
+            "cpu",
+            "--quiet",
+        ]
         status = run.main([*argv, "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), *more])
         if not (tmp_path / "e.db").exists():
             return status, None, ""
@@ -209,7 +243,13 @@ def test_an_openai_planner_completes_a_run_and_every_call_is_answered_once(inves
     assert status == 0
     run_name = store.runs()[0]
     assert store.run(run_name).status == "finished"
-    assert [e.experiment.tool for e in store.experiments(run_name)] == ["describe_subject", "loss", "layer_program", "examine", "examine"]
+    assert [e.experiment.tool for e in store.experiments(run_name)] == [
+        "describe_subject",
+        "loss",
+        "layer_program",
+        "examine",
+        "examine",
+    ]
     assert [f.fate for f in store.findings(run_name)] == ["confirmed"]
     assert "The model does addition: right for [100%" in report.replace("\\", "")
     turns = [e.payload for e in store.events(run_name) if e.kind == "turn"]
@@ -223,7 +263,16 @@ def test_the_same_investigation_through_two_planners_leaves_the_same_experiments
     with Loopback(*answers_of(scripts.TURNS)) as server:
         _, store, _ = investigate(server)
     script = scripts.write(tmp_path / "s.jsonl")
-    argv = ["--goal", "can it add", "--planner", f"scripted:{script}", "--db", str(tmp_path / "f.db"), "--device", "cpu"]
+    argv = [
+        "--goal",
+        "can it add",
+        "--planner",
+        f"scripted:{script}",
+        "--db",
+        str(tmp_path / "f.db"),
+        "--device",
+        "cpu",
+    ]
     assert run.main([*argv, "--out", str(tmp_path / "t"), "--quiet"]) == 0
     other = Store(tmp_path / "f.db")
     first, second = ([e.experiment.id for e in s.experiments(s.runs()[0])] for s in (store, other))

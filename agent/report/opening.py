@@ -56,7 +56,8 @@ def tested_how(c: Concluded) -> list[str]:
     settled = sum(n for fate, n in c.sureness.fates.items() if fate != "void")
     came_true = c.sureness.fates.get("confirmed", 0)
     many = f"all {settled}" if came_true == settled else f"{came_true} of {settled}"
-    return [f"This was predicted first and then tested on unseen examples: {many} predictions were confirmed."]
+    said = f"{many} predictions were confirmed" if settled > 1 else "it was confirmed"
+    return [f"This was predicted first and then tested on unseen examples: {said}."]
 
 
 def without_headline(run: Run, record: RunRecord, c: Concluded) -> str:
