@@ -5,10 +5,12 @@ import time
 
 import pytest
 import scripts
+from jsonschema import Draft202012Validator
 from loopback import Loopback, completion
 
 from agent import run
 from agent.planners.base import Answer, Exchange, PlannerError, ToolCall, ToolInfo, Turn, View
+from agent.planners.compact import first_words
 from agent.planners.openai_chat import OpenAIChat
 from experiments_db.store import Store
 from tools.methods.tool import discover
@@ -198,12 +200,33 @@ async def test_five_hundred_experiments_later_a_turn_costs_little_more(tmp_path)
     assert "E500" in json.dumps(server.requests[-1]["messages"])
 
 
-async def test_tools_are_offered_as_strict_schemas():
+async def test_tools_are_offered_in_few_words():
     with Loopback(GOOD) as server:
         await planner(server).propose(view())
-    for tool in server.requests[0]["tools"]:
-        assert tool["function"]["strict"] is True
-        assert tool["function"]["parameters"]["additionalProperties"] is False
+        offered = {t["function"]["name"]: t["function"] for t in server.requests[0]["tools"]}
+    assert set(offered) == set(discover())
+    for name, tool in discover().items():
+        schema = offered[name]["parameters"]
+        assert set(schema["properties"]) == set(tool.schema()["properties"])
+        assert set(schema["required"]) <= set(tool.example) <= set(schema["properties"])
+        assert list(Draft202012Validator(schema).iter_errors(tool.example)) == []
+
+
+async def test_what_is_sent_first_is_short_and_the_tools_are_the_same_on_every_turn():
+    with Loopback(GOOD, GOOD) as server:
+        first = await planner(server).propose(view())
+        await planner(server).propose(view([Exchange(first, (Answer(first.calls[0].id, "there"),))]))
+        one, two = server.requests
+    assert len(json.dumps(one["tools"], separators=(",", ":"))) / 4 < 4000  # at four characters a token
+    assert len(json.dumps(one, separators=(",", ":"))) / 4 < 6000
+    assert json.dumps(one["tools"]) == json.dumps(two["tools"])
+    assert two["messages"][:2] == one["messages"][:2]
+
+
+def test_first_words_end_at_a_sentence_a_clause_or_a_word():
+    assert first_words("Look at it. Then more.", 40) == "Look at it."
+    assert first_words("each: one at a time; together: all at once", 30) == "each: one at a time"
+    assert first_words("one two three four five six", 15) == "one two three"
 
 
 @pytest.fixture

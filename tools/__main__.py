@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tools.engine.threads import share_the_machine
 
     share_the_machine()
+    from tools.methods.describing import describe
     from tools.methods.tool import ToolInputError, discover
     from tools.subjects import SubjectError
     from tools.tasks import TaskError
@@ -90,17 +91,10 @@ def _run(tool: "Tool", args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(tool: "Tool") -> str:
-    """A tool's description, its arguments with types and defaults, and an example call."""
-    lines = [f"{tool.name} ({tool.kind})", "", tool.description, "", "arguments:"]
-    for name, prop in tool.schema()["properties"].items():
-        lines.append(f"  {name}: {_type(prop)}. {prop.get('description', '')}")
-    example = json.dumps(tool.example, ensure_ascii=False)
-    return "\n".join([*lines, "", f"example: python -m tools {tool.name} '{example}'"])
-
-
 def docs(tools: Mapping[str, "Tool"]) -> str:
     """The table of all tools as markdown."""
+    from tools.methods.describing import type_words
+
     lines = ["# Tools", "", "Made by `python -m tools --docs`; one file a tool in `tools/`.", ""]
     for tool in tools.values():
         lines += [f"## {tool.name}", "", tool.description.replace("\n", "\n\n"), ""]
@@ -109,21 +103,10 @@ def docs(tools: Mapping[str, "Tool"]) -> str:
             lines += ["| argument | type | what it says |", "|---|---|---|"]
             for name, prop in properties.items():
                 words = prop.get("description", "").replace("|", "\\|")
-                lines.append(f"| `{name}` | {_type(prop)} | {words} |")
+                lines.append(f"| `{name}` | {type_words(prop)} | {words} |")
             lines.append("")
         lines += [f"```sh\npython -m tools {tool.name} '{json.dumps(tool.example, ensure_ascii=False)}'\n```", ""]
     return "\n".join(lines)
-
-
-def _type(prop: Mapping[str, Any]) -> str:
-    """A JSON schema type in words."""
-    if "anyOf" in prop:
-        return " or ".join(_type(p) for p in prop["anyOf"] if p.get("type") != "null")
-    if "enum" in prop:
-        return ", ".join(f"`{v}`" for v in prop["enum"])
-    if prop.get("type") == "array":
-        return f"list of {_type(prop.get('items', {}))}"
-    return str(prop.get("type", "any"))
 
 
 if __name__ == "__main__":

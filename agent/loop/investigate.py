@@ -20,6 +20,7 @@ from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
+from tools.methods.showing import own_examples
 from tools.methods.tool import DeadlineReached, Tool, ToolInputError
 from tools.statistics import share
 
@@ -68,6 +69,7 @@ async def investigate(
     spent = spending(record, run)
     before = run.settings.get("continue_from")
     earlier = earlier_text(RunRecord(record.store, before)) if before else ""
+    shown = own_examples(runner.subject, runner.tasks, runner.seed)
     ending: Ending | None = None
     while ending is None:
         if pending is None:
@@ -81,6 +83,7 @@ async def investigate(
                 exchanges=exchanges,
                 inherited=inherited,
                 tasks=[t.name for t in runner.tasks.made()],
+                shown=shown,
                 notebook=notebook_text(record),
                 earlier=earlier,
                 budget=spent.text(limits),

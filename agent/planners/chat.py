@@ -22,7 +22,9 @@ def messages(view: View) -> list[Message]:
         {"role": "system", "content": render("system")},
         {
             "role": "user",
-            "content": render("goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none"),
+            "content": render(
+                "goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none", examples=view.shown
+            ).strip(),
         },
     ]
     if view.earlier:
