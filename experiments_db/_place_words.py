@@ -31,27 +31,41 @@ def numbers(values: Sequence[int]) -> str:
     return f"{values[0]} to {values[-1]}" if is_run else listed(values)
 
 
-def _of_anchor(text: str, roles: Mapping[str, str]) -> str:
+_COUNTED = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
+    "twenty"
+).split()
+
+
+def anchor_text(text: str, roles: Mapping[str, str]) -> str:
+    """An anchor in words: `the answer`, `two tokens before the answer`, `the last token of the subject`."""
     anchor = parse_anchor(text)
     if str(anchor) in roles:
         return roles[str(anchor)]
     if anchor.position is not None:
         if anchor.position >= 0:
             return f"position {anchor.position}"
-        return "the last position" if anchor.position == -1 else f"position {-anchor.position} from the end"
+        back = -anchor.position  # the answer's first token is what comes after -1
+        if back == 1:
+            return "the last token of the prompt"
+        return f"{_COUNTED[back - 2]} tokens before the answer" if back <= 20 else f"position {back} from the end"
+    if anchor.name == "answer" and anchor.policy != "all":
+        first = anchor.policy == "first"
+        return "the last token of the prompt" if first else "where the answer's last token is predicted"
     name = roles.get(
         anchor.name, "the answer" if anchor.name == "answer" else " ".join(anchor.name.replace("_", " ").split())
     )
-    return name if anchor.policy == "all" else f"the {anchor.policy} position of {name}"
+    return name if anchor.policy == "all" else f"the {anchor.policy} token of {name}"
 
 
 def where(c: Component, roles: Mapping[str, str]) -> str:
     """What follows the component itself: pass, anchor and key, each with a blank before it."""
     text = "" if c.passes is None else f" on pass {c.passes}"
     if c.anchor:
-        text += (" from " if c.key else " at ") + _of_anchor(c.anchor, roles)
+        said = anchor_text(c.anchor, roles)
+        text += (" from " if c.key else " " if said.endswith(" before the answer") else " at ") + said
     if c.key:
-        text += " to " + _of_anchor(c.key, roles) + (f" in the {c.key_stack}" if c.key_stack else "")
+        text += " to " + anchor_text(c.key, roles) + (f" in the {c.key_stack}" if c.key_stack else "")
     return text
 
 
@@ -87,14 +101,36 @@ def what(c: Component, blocks: Sequence[int]) -> str:
     return f"the {_ASPECTS[aspect]} of {whole}" if aspect in _ASPECTS else whole
 
 
-def words(members: Sequence[Component], roles: Mapping[str, str]) -> str:
-    """Components in plain words, those that differ in their block alone said together."""
+def _said_together(members: Sequence[Component]) -> list[list[Component]]:
+    """Those that differ in their block alone."""
     groups: dict[tuple[object, ...], list[Component]] = {}
     for c in members:
         at = (c.passes, c.anchor, c.key, c.key_stack)
         groups.setdefault((c.stack, c.part, c.units, c.feature, *at), []).append(c)
-    ends = [where(group[0], roles) for group in groups.values()]
-    texts = [what(group[0], [c.block for c in group if c.block is not None]) for group in groups.values()]
+    return list(groups.values())
+
+
+def is_plural(members: Sequence[Component]) -> bool:
+    """Whether the words for components are a plural: heads 0 and 3 are, the attention of blocks 1 and 2 is."""
+    groups = _said_together(members)
+    c, blocks = groups[0][0], len(groups[0])
+    sublayer, _, aspect = c.part.partition(".")
+    if len(groups) > 1 or c.feature:
+        return len(groups) > 1
+    if aspect in _ASPECTS and PARTS[c.part].unit not in ("neuron", "logit"):
+        return _ASPECTS[aspect].endswith("s")
+    if c.units:
+        return len(c.units) > 1 or blocks > 1
+    if c.part in _NOUNS:
+        return c.part in ("conv", "logits")
+    return aspect in ("z", "act") or (blocks > 1 and (c.part == "block" or sublayer == "mlp"))
+
+
+def words(members: Sequence[Component], roles: Mapping[str, str]) -> str:
+    """Components in plain words, those that differ in their block alone said together."""
+    groups = _said_together(members)
+    ends = [where(group[0], roles) for group in groups]
+    texts = [what(group[0], [c.block for c in group if c.block is not None]) for group in groups]
     if len(set(ends)) == 1:  # said once, for all
         return listed(texts) + ends[0]
     return listed(text + end for text, end in zip(texts, ends))

@@ -53,11 +53,12 @@ from experiments_db._place_types import (
     split_inside,
     tighten,
 )
-from experiments_db._place_words import display, usual_name
+from experiments_db._place_words import anchor_text, display, is_plural, usual_name
 
 __all__ = [
     "OPERATIONS", "PARTS", "Anchor", "BlockLayout", "Component", "ComponentSet", "Intervention", "Layout", "Operation",
-    "Part", "Path", "Place", "PlaceError", "Selector", "StackLayout", "display", "expand_anchors", "join_coordinates",
+    "Part", "Path", "Place", "PlaceError", "Selector", "StackLayout",
+    "anchor_text", "display", "expand_anchors", "is_plural", "join_coordinates",
     "parse_anchor", "split_coordinates", "split_list", "usual_name",
 ]  # fmt: skip
 

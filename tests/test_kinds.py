@@ -115,6 +115,17 @@ CASES = [
         [{"among": "class=far", "other_among": "class=near"}, {"components": "{zero.z}@answer"}],
     ),
     (
+        "induction", "moves", {"components": "{match.pattern}@answer<-value"},
+        [
+            {"components": "{match.pattern}@answer<-key"}, {"components": "{prev.pattern}@answer<-value"},
+            {"components": "{match.pattern}@answer<-value + {zero.pattern}@answer<-value"},
+        ],
+    ),
+    (
+        "modular", "computes", {"components": "{join.mlp}@answer", "label": "operand1, operand2"},
+        [{"components": "{zero.mlp}@answer"}, {"components": "{left.z}@answer"}, {"components": "{join.mlp}@operand1"}],
+    ),
+    (
         "constant", "disagree", {"components": "{always.mlp}@answer", "label": "zero"},
         [{"label": "resample(donor)"}, {"components": "{map.mlp}@answer"}, {"components": "{zero.z}@answer"}],
     ),
@@ -162,6 +173,12 @@ def test_what_is_true_is_confirmed_and_what_differs_in_one_field_is_not(p_of, pr
     assert p_of(program, kind, true) <= ALPHA
     for change in false:
         assert p_of(program, kind, {**true, **change}) > ALPHA, change
+
+
+def test_a_head_that_looks_there_but_is_not_used_moves_nothing(p_of):
+    there = {"components": "{copy.pattern}@answer<-item"}
+    assert p_of("shadow", "attends", there) <= ALPHA
+    assert p_of("shadow", "moves", there) > ALPHA
 
 
 EVERYWHERE = {"cannot"}  # true of what has learnt nothing

@@ -508,9 +508,9 @@ SAID = {
     " + ".join(f"decoder.{b}.mlp.out" for b in range(1, 6)): "the MLPs of blocks 1, 2, 3, 4 and 5",
     " + ".join(f"decoder.{b}.mlp.out" for b in range(1, 9)): "the MLPs of blocks 1 to 8",
     "decoder.1.attn.out@answer": "the attention of block 1 at the answer",
-    "decoder.1.mlp.out@operand1.first": "the MLP of block 1 at the first position of the first operand",
-    "decoder.3.block@-1 + decoder.4.block@-1": "blocks 3 and 4 at the last position",
-    "encoder.1.resid_post@-2": "the residual stream after encoder block 1 at position 2 from the end",
+    "decoder.1.mlp.out@operand1.first": "the MLP of block 1 at the first token of the first operand",
+    "decoder.3.block@-1 + decoder.4.block@-1": "blocks 3 and 4 at the last token of the prompt",
+    "encoder.1.resid_post@-2": "the residual stream after encoder block 1 two tokens before the answer",
     "decoder.3.attn.z[2]@answer + decoder.4.mlp.out@answer": "head 2 of block 3 and the MLP of block 4 at the answer",
     "decoder.3.attn.z[2]@0 + decoder.4.mlp.out@answer": "head 2 of block 3 at position 0 and the MLP of block 4 at the answer",
     "decoder.3.attn.pattern[2]@answer<-operand1": "the pattern of head 2 of block 3 from the answer to the first operand",
@@ -542,7 +542,7 @@ def test_every_place_can_be_said(place) -> None:
 
 def test_a_counted_position_is_called_by_its_role_where_that_is_known():
     place = Component.parse("decoder.0.mlp.out@-2")
-    assert display(place).endswith("at position 2 from the end")
+    assert display(place).endswith("MLP of block 0 two tokens before the answer")
     assert display(place, {"-2": "the second operand"}).endswith("at the second operand")
 
 

@@ -122,8 +122,8 @@ def test_what_is_necessary_is_one_sentence_by_itself_and_together_with_its_small
     typical(store)
     text = headline(of(store, "typical"))
     assert (
-        "Necessary for addition at the answer, under both resample and zero ablation: the MLP of block 0 (by itself) and heads "
-        "0 and 3 of block 0 (together); without any of these accuracy falls by at least 33% (95% interval 25% to 41%, n=128)."
+        "Necessary for addition are, at the answer, the MLP of block 0 and heads 0 and 3 of block 0 (together): without any one of "
+        "these, resampled or zeroed, accuracy falls by at least 33% [25%, 41%; n=128]."
     ) in text
     assert text.index("The model does addition") < text.index("Necessary") < text.index("Not needed")
     assert "accuracy changes by at most 1.0%" in text
@@ -137,7 +137,7 @@ def test_findings_under_other_interventions_or_of_other_tasks_are_not_merged(sto
     i.end()
     needed = [s.findings for s in conclude(of(store, "apart")).headline]
     assert needed == [("F1",), ("F2",), ("F3",)]
-    assert "under zero ablation: the MLP of block 4" in headline(of(store, "apart"))
+    assert "is, at the answer, the MLP of block 4: without it, zeroed, accuracy" in headline(of(store, "apart"))
 
 
 def test_the_effect_of_what_is_not_needed_is_the_largest_and_of_what_is_needed_the_smallest(store):
@@ -287,10 +287,7 @@ def test_a_finding_of_an_experiment_that_is_not_there_is_shown_without_numbers(s
     store.put_entry("torn-out", 2, f.model_copy(update={"experiment": "E99", "sentence": ""}))
     i.end()
     text = render(store, "torn-out", None)
-    assert (
-        "Necessary for addition at the answer, under both resample and zero ablation: the MLP of block 0 (by itself)."
-        in text
-    )
+    assert "Necessary for addition is, at the answer, the MLP of block 0, resampled or zeroed." in text
 
 
 def test_a_run_that_is_under_way_or_was_stopped_has_no_conclusion_but_shows_what_stands(store):

@@ -81,7 +81,7 @@ def test_parts_of_a_measurement_can_be_referred_to():
     assert texts[1] == "10"
     assert texts[2].startswith("0.9")
     assert reference_text(resolve("E3.accuracy.low[skip 2]", of)) == "20%"
-    assert measurement_text(ROWS[0]) == "50% (95% interval 20% to 80%, n=10)"
+    assert measurement_text(ROWS[0]) == "50% [20%, 80%; n=10]"
 
 
 def test_a_number_typed_by_hand_is_answered_with_the_measurements_it_could_mean(tmp_path):

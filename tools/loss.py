@@ -23,7 +23,7 @@ from tools.methods.measuring import (
 from tools.methods.scoring import score
 from tools.methods.tables import as_array
 from tools.methods.tool import Context
-from tools.tasks import chance_level
+from tools.tasks import chance_of
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"tasks": ["addition", "agreement"], "operation": "skip", "blocks": [2]}
@@ -57,7 +57,7 @@ def run(args: Args, ctx: Context) -> Outcome:
         else:
             made = effect_measurements(scores[0], [scores[-1]], [where], groups)
         measurements += made
-        chance = chance_level(examples, task.choices)
+        chance = chance_of(task, examples)
         measurements.append(
             Measurement(name="chance", value=chance, unit="share of examples", n=groups.n, groups=groups.count, **where)
         )

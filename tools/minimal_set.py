@@ -39,7 +39,7 @@ from tools.methods.scoring import Scores
 from tools.methods.tables import as_array
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.statistics import Groups
-from tools.tasks import Example, Task, chance_level
+from tools.tasks import Example, Task, chance_of
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
@@ -97,7 +97,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     examples, left_out = with_donors(ctx, loaded, parts, how)
     search = _Search(ctx, args, task, examples, tuple(parts), how)
     (intact,) = search.without([frozenset()])
-    groups, chance = groups_of(examples), chance_level(examples, task.choices)
+    groups, chance = groups_of(examples), chance_of(task, examples)
     (accuracy,) = shares(intact.correct, groups)
     if accuracy.low <= chance:
         raise ToolInputError(

@@ -5,32 +5,25 @@ from dataclasses import dataclass
 
 from agent.report.tested import Tested, place_words
 from experiments_db.findings import Statement
-from experiments_db.places import Component, ComponentSet, Intervention, display
+from experiments_db.places import Component, ComponentSet, Intervention, display, is_plural
 from experiments_db.records import Measurement
-from tools.findings.phrases import listed
+from tools.findings.phrases import CHANGES, FALLS, how_words, listed, role_names
 from tools.findings.settling import reference
 
 MOST = 4  # of one kind named one by one; more are counted
 SENTENCES = 8
-ABLATIONS = {"zero": "zero", "mean": "mean", "resample": "resample"}
-FALLS = {
-    "accuracy": "accuracy falls", "probability": "the answer's probability falls", "margin": "the margin to the foil falls",
-    "nll": "the loss grows",
-}  # fmt: skip
-CHANGES = {
-    "accuracy": "accuracy changes", "probability": "the answer's probability changes",
-    "margin": "the margin to the foil changes", "nll": "the loss changes",
-}  # fmt: skip
 ORDER = ("capability", "cannot", "necessary", "jointly_necessary", "carries", "sends", "sufficient")  # others, then:
 LAST = ("not_needed",)
+ABILITY = ("capability", "cannot")
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of the headline and the handles of the findings that it says."""
+    """One sentence of the headline and the handles of the findings that it says. leads: it belongs to the answer in brief."""
 
     text: str
     findings: tuple[str, ...]
+    leads: bool = False
 
 
 def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
@@ -47,11 +40,19 @@ def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
         if said[kind] > MOST or len(out) == SENTENCES:
             rest += group
         else:
-            out.append(Sentence(_say(group), _handles(group)))
+            leads = _leads(kind, said, [s.leads for s in out])
+            out.append(Sentence(_say(group), _handles(group), leads))
     if rest:
         kinds = listed(list(dict.fromkeys(t.finding.statement.kind.replace("_", " ") for t in rest)))
         out.append(Sentence(f"{len(rest)} more confirmed findings ({kinds}) stand in the table.", _handles(rest)))
     return tuple(out)
+
+
+def _leads(kind: str, said: dict[str, int], before: Sequence[bool]) -> bool:
+    """What the model can do, once, and after it the first thing that is said about a place."""
+    if kind in ABILITY:
+        return sum(said.get(k, 0) for k in ABILITY) == 1
+    return sum(before) <= any(said.get(k, 0) for k in ABILITY)
 
 
 def _handles(group: Sequence[Tested]) -> tuple[str, ...]:
@@ -90,17 +91,24 @@ def _needed(group: Sequence[Tested]) -> str:
     s = group[0].finding.statement
     alone = [c for t in group if t.finding.statement.kind == "necessary" for c in t.finding.statement.members]
     together = [t.finding.statement.members for t in group if t.finding.statement.kind == "jointly_necessary"]
-    where, strip = _shared_anchor([*alone, *(c for members in together for c in members)])
+    members = [*alone, *(c for members in together for c in members)]
+    where, strip = _shared_anchor(members)
     parts: list[str] = []
     if alone:
-        each = "each by itself" if len(set(alone)) > 1 else "by itself"
-        parts.append(f"{_words(alone, strip)} ({each})")
+        parts.append(f"{_words(alone, strip)}{' (each by itself)' if len(set(alone)) > 1 else ''}")
     parts += [f"{_words(members, strip)} (together)" for members in together[:MOST]]
     if len(together) > MOST:
         parts.append(f"{len(together) - MOST} more sets")
     effect = _bound(group, min, "at least", several=len(group) + len(alone) > 2 or len(s.interventions) > 1)
-    fall = f"; without any of these {FALLS.get(s.objective, f'{s.objective} gets worse')} by {effect}" if effect else ""
-    return f"Necessary {_for(s)}{where}{_under(s)}: {listed(parts)}{fall}."
+    count = len(set(alone)) + len(together)
+    without = f"without {'any one of these' if count > 1 else 'them' if together else 'it'}"
+    fall = (
+        f": {without}{_under(s)}, {FALLS.get(s.objective, f'{s.objective} gets worse')} by {effect}"
+        if effect
+        else _under(s)
+    )
+    be = "are" if len(parts) > 1 or is_plural(ComponentSet.of(*members).members) else "is"
+    return f"Necessary {_for(s)} {be}{f',{where},' if where else ''} {listed(parts)}{fall}."
 
 
 def _not_needed(group: Sequence[Tested]) -> str:
@@ -108,32 +116,37 @@ def _not_needed(group: Sequence[Tested]) -> str:
     where, strip = _shared_anchor([c for t in group for c in t.finding.statement.members])
     sets = [_words(t.finding.statement.members, strip) for t in group]
     more = f"; {len(sets) - MOST} more sets" if len(sets) > MOST else ""
-    all_at_once = "" if sum(len(t.finding.statement.members) for t in group) == 1 else "all at once"
-    whole = "each set by itself, all of it at once" if len(sets) > 1 else all_at_once
+    several = sum(len(t.finding.statement.members) for t in group) > 1
+    whole = " set by set, each all at once" if len(sets) > 1 else " all at once" if several else ""
     effect = _bound(group, max, "at most", several=len(group) > 1 or len(s.interventions) > 1)
-    change = (
-        f": removed{f' ({whole})' if whole else ''}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {effect}"
-    )
-    return f"Not needed {_for(s)}{where}{_under(s)}: {'; '.join(sets[:MOST])}{more}{change if effect else ''}."
+    change = f": removed{whole}{_under(s)}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {effect}"
+    be = "are" if len(sets) > 1 or is_plural(ComponentSet.parse(s.components).members) else "is"
+    said = f"Not needed {_for(s)} {be}{f',{where},' if where else ''} {'; '.join(sets[:MOST])}{more}"
+    return f"{said}{change if effect else _under(s)}."
 
 
 def _enough(t: Tested) -> str:
     s, effect = t.finding.statement, _bound([t], max, "at most", several=len(t.effects) > 1)
     fall = (
-        f"; with all others removed {FALLS.get(s.objective, f'{s.objective} gets worse')} by {effect}" if effect else ""
+        f": with all others removed at once{_under(s)}, {FALLS.get(s.objective, s.objective)} by {effect}"
+        if effect
+        else ""
     )
-    return f"Enough {_for(s)}{_under(s)}, of {len(s.among_what)} components of the kind: {place_words(s)}{fall}."
+    be = "are" if s.set is not None and is_plural(s.set.members) else "is"
+    return f"Enough {_for(s)}, of the {len(s.among_what)} components that were tried, {be} {place_words(s)}{fall}."
 
 
 def _carries(group: Sequence[Tested]) -> str:
+    if len(group) == 1 and group[0].finding.sentence:
+        return group[0].finding.sentence
     s = group[0].finding.statement
     parts = [
         f"{place_words(t.finding.statement)}"
-        + (f" ({_reference(t, t.effects[0])} of examples go over)" if t.effects else "")
+        + (f" ({_reference(t, t.effects[0])} of examples go over to the twin's answer)" if t.effects else "")
         for t in group[:MOST]
     ]
     more = f", and {len(group) - MOST} more places" if len(group) > MOST else ""
-    return f"What decides the answer {_for(s)} is carried, put there from the twin, by {listed(parts)}{more}."
+    return f"What decides the answer {_for(s)} is carried by {listed(parts)}{more}."
 
 
 def _for(s: Statement) -> str:
@@ -141,14 +154,9 @@ def _for(s: Statement) -> str:
 
 
 def _under(s: Statement) -> str:
-    """', under both resample and zero ablation'; each by its words where it is no ablation."""
+    """', resampled or zeroed'; nothing where nothing is removed."""
     done = [Intervention.parse(text) for text in s.interventions]
-    if not done:
-        return ""
-    if any(d.op not in ABLATIONS or d.source == "twin" for d in done):
-        return f", {listed([display(d) for d in done])}"
-    names = sorted({ABLATIONS[d.op] for d in done})
-    return f", under {'both ' if len(names) == 2 else ''}{listed(names)} ablation"
+    return f", {listed([how_words(d) for d in done], 'or')}" if done else ""
 
 
 def _shared_anchor(components: Iterable[Component]) -> tuple[str, bool]:
@@ -158,11 +166,12 @@ def _shared_anchor(components: Iterable[Component]) -> tuple[str, bool]:
     if len(anchors) != 1 or not found[0].anchor or any(c.key or c.passes is not None for c in found):
         return "", False
     one = found[0]
-    return display(one).removeprefix(display(one.but(anchor=""))), True
+    return display(one, role_names([one])).removeprefix(display(one.but(anchor=""))), True
 
 
 def _words(components: Iterable[Component], strip: bool) -> str:
-    return display(ComponentSet.of(*(c.but(anchor="") if strip else c for c in components)))
+    made = ComponentSet.of(*(c.but(anchor="") if strip else c for c in components))
+    return display(made, role_names(made.members))
 
 
 def _bound(

@@ -8,6 +8,11 @@ from experiments_db.records import Run
 from tools.statistics.multiplicity import ALPHA
 
 UNTESTED = "interpretation, not tested"
+LEGEND = (
+    "Brackets hold 95% intervals and the number n of unseen examples. At the answer: where its tokens are predicted, from the last "
+    "token of the prompt on. Resampled: with another example's activation in its place; zeroed: with none. The twin of an "
+    "example differs from it in what decides the answer."
+)
 MANY = 10  # handles in a row before the rest is counted
 SHORT = 500  # characters of it that the first screen shows
 
@@ -15,11 +20,15 @@ SHORT = 500  # characters of it that the first screen shows
 def opening(run: Run, record: RunRecord, c: Concluded) -> list[str]:
     """The lines of the first screen."""
     lines = [f"# {markdown(run.goal)}", ""]
-    lines += [
-        f"**{c.verdict}.** {' '.join(f'{linked(s.text, record)} ({links(s.findings, MANY)})' for s in c.headline)}".rstrip()
-    ]
-    if said := without_headline(run, record, c):
-        lines += ["", markdown(said)]
+    said = [(s, f"{linked(s.text, record)} ({links(s.findings, MANY)})") for s in c.headline]
+    brief, also = [x for s, x in said if s.leads], [x for s, x in said if not s.leads]
+    lines += [f"**{c.verdict}.** {' '.join([*brief, *tested_how(c)])}".rstrip()]
+    if also:
+        lines += ["", "Also confirmed:", "", *(f"- {x}" for x in also)]
+    if said:
+        lines += ["", f"*{LEGEND}*"]
+    if instead := without_headline(run, record, c):
+        lines += ["", markdown(instead)]
     lines += [
         x
         for a, b, why in c.contradictions
@@ -36,6 +45,19 @@ def opening(run: Run, record: RunRecord, c: Concluded) -> list[str]:
         f"Subject {code(run.subject)}, planner {code(run.planner)}, run {code(run.name)}, begun {markdown(run.created)}.",
     ]
     return lines
+
+
+def tested_how(c: Concluded) -> list[str]:
+    """How sure the answer in brief is, in a sentence; none where there is no answer."""
+    led = [h for s in c.headline if s.leads for h in s.findings]
+    sealed = [t.finding for t in c.findings if t.finding.handle in led]
+    if not sealed:
+        return []
+    settled = sum(n for fate, n in c.sureness.fates.items() if fate != "void")
+    came_true = c.sureness.fates.get("confirmed", 0)
+    many = f"all {settled}" if came_true == settled else f"{came_true} of {settled}"
+    said = f"{many} predictions were confirmed" if settled > 1 else "it was confirmed"
+    return [f"This was predicted first and then tested on unseen examples: {said}."]
 
 
 def without_headline(run: Run, record: RunRecord, c: Concluded) -> str:

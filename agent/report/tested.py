@@ -11,6 +11,7 @@ from experiments_db.places import ComponentSet, Path, PlaceError, display
 from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 from tools.findings.kind import kinds
+from tools.findings.phrases import role_names
 
 WORDS = {
     "capability": "does the task", "cannot": "cannot do the task", "necessary": "necessary", "sufficient": "enough by itself",
@@ -77,7 +78,11 @@ def controls(t: Tested) -> str:
 def statement_words(s: Statement) -> str:
     """'necessary: head 0 of block 1 at the answer; addition; zero, resample(donor)': nothing but what the statement says."""
     what = WORDS.get(s.kind, s.kind.replace("_", " "))
-    about = [place_words(s), f"label {s.label}" if s.label else "", f"program {s.program}" if s.program else ""]
+    about = [
+        place_words(s) + _each(s),
+        f"label {s.label}" if s.label else "",
+        f"program {s.program}" if s.program else "",
+    ]
     task = s.task + (f" ({s.among})" if s.among else "")
     other = " ".join(filter(None, (s.other_task, f"({s.other_among})" if s.other_among else "")))
     if other:
@@ -85,6 +90,15 @@ def statement_words(s: Statement) -> str:
     parts = [task, ", ".join(s.interventions), f"by {s.objective}" if s.objective != "accuracy" else ""]
     head = ", ".join(filter(None, about))
     return "; ".join([f"{what}: {head}" if head else what, *filter(None, parts)])
+
+
+def _each(s: Statement) -> str:
+    """Whether several components were changed one by one, or all at once."""
+    try:
+        several, kind = len(s.members) > 1, kinds().get(s.kind)
+    except PlaceError:  # a record from elsewhere
+        return ""
+    return "" if not several or kind is None else ", each by itself" if kind.each else ", all at once"
 
 
 def place_words(s: Statement) -> str:
@@ -96,7 +110,9 @@ def place_words(s: Statement) -> str:
 def _in_words(components: str, path: str) -> str:
     try:
         if path:
-            return display(Path.parse(path))
-        return display(ComponentSet.parse(components)) if components else ""
+            route = Path.parse(path)
+            return display(route, role_names(route.nodes))
+        found = ComponentSet.parse(components) if components else None
+        return display(found, role_names(found.members)) if found else ""
     except PlaceError:  # a record from elsewhere
         return path or components

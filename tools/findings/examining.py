@@ -21,14 +21,16 @@ CONFIRMED_WITH = 4  # findings in a first round: what the power that is said ass
 
 
 def bench_for(statement: Statement, ctx: Context) -> Bench:
-    """The statement's examples on the context's split; ToolInputError where the task has too few."""
+    """The statement's examples on the context's split, or none where its kind makes its own; ToolInputError for too few."""
     try:
-        task = ctx.tasks.get(statement.task)
+        kind, task = kind_of(statement.kind), ctx.tasks.get(statement.task)
         chosen = task.among(statement.among) if statement.among else task
+        if kind.own:
+            return Bench(ctx, statement, chosen, [])
         sample = chosen.sample(ctx.split, statement.examples, ctx.seed, ctx.draw)
     except TaskError as error:
         raise ToolInputError(str(error)) from None
-    examples, kind = list(sample.examples), kind_of(statement.kind)
+    examples = list(sample.examples)
     if kind.foils:
         examples = [e for e in examples if e.foil is not None]
     if kind.twins:
@@ -56,7 +58,8 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
     _check_smallest(kind, statement, bench)
     contrasts = list(kind.measure(statement, bench))
     where = {"task": bench.task.name, "split": ctx.split, "among": statement.among or None}
-    rows = [*_intact(kind, bench, where), *(m for c in contrasts for m in _rows(c, contrasts, where))]
+    first = _smallest(kind, bench, contrasts, where) if kind.own else _intact(kind, bench, contrasts, where)
+    rows = [*first, *(m for c in contrasts for m in _rows(c, contrasts, where))]
     rows += _decisions(contrasts, bench, where)
     if ctx.split == "explore":
         rows += _prospects(contrasts, bench, where)
@@ -82,7 +85,25 @@ def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:
         )
 
 
-def _intact(kind: Kind, bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
+def _smallest(kind: Kind, bench: Bench, contrasts: Sequence[Contrast], where: Mapping[str, Any]) -> list[Measurement]:
+    return [
+        Measurement(
+            name="smallest",
+            unit=kind.unit or bench.objective.unit,
+            value=bench.smallest,
+            **_count(contrasts, bench),
+            **where,
+        )
+    ]
+
+
+def _count(contrasts: Sequence[Contrast], bench: Bench) -> dict[str, int]:
+    """Examples and independent groups behind the whole: the bench's, or those that its kind made."""
+    groups = bench.groups or contrasts[0].groups
+    return {"n": len(groups), "groups": len(set(groups))}
+
+
+def _intact(kind: Kind, bench: Bench, contrasts: Sequence[Contrast], where: Mapping[str, Any]) -> list[Measurement]:
     accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     n, groups = len(bench.examples), len(set(bench.groups))
     return [
@@ -91,7 +112,7 @@ def _intact(kind: Kind, bench: Bench, where: Mapping[str, Any]) -> list[Measurem
             groups=groups, program="intact", **where,
         ),
         Measurement(name="chance", unit="share of examples", value=bench.chance, n=n, groups=groups, **where),
-        Measurement(name="smallest", unit=kind.unit or bench.objective.unit, value=bench.smallest, n=n, groups=groups, **where),
+        *_smallest(kind, bench, contrasts, where),
     ]  # fmt: skip
 
 
@@ -126,6 +147,8 @@ def _control(c: Contrast, value: float, contrasts: Sequence[Contrast]) -> Contro
             if q.name == c.quantities[0].name:
                 e, beyond = k.estimate(i), float(q.values.mean())
                 low, high = (None, None) if e is None else (_finite(e.low), _finite(e.high))
+                if c.must == "below":  # what is small here is what the control loses more of: own minus control is less
+                    beyond, low, high = -beyond, None if high is None else -high, None if low is None else -low
                 return Control(
                     kind=k.control, value=value - beyond, n=len(k.groups), difference=beyond, difference_low=low,
                     difference_high=high,
@@ -139,29 +162,34 @@ def _finite(x: float) -> float | None:
 
 def _decisions(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """P values of the ways in which the whole statement can turn out not to be so."""
-    n, groups = len(bench.examples), len(set(bench.groups))
     values = {
         "p_contradicted": p_contradicted(contrasts),
         "p_absent": p_absent(contrasts),
     }
-    return [Measurement(name=k, unit="p value", value=v, n=n, groups=groups, **where) for k, v in values.items()]
+    return [
+        Measurement(name=k, unit="p value", value=v, **_count(contrasts, bench), **where) for k, v in values.items()
+    ]
 
 
 def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, Any]) -> list[Measurement]:
     """Chance that unseen examples confirm it if what is seen here is true, and the calibrated probability."""
-    n, groups = len(bench.examples), len(set(bench.groups))
     seen = features(contrasts, statistics.share(1) / CONFIRMED_WITH)
     values = {"power": seen.power, "probability": probability(seen)}
-    return [Measurement(name=k, unit="probability", value=v, n=n, groups=groups, **where) for k, v in values.items()]
+    return [
+        Measurement(name=k, unit="probability", value=v, **_count(contrasts, bench), **where) for k, v in values.items()
+    ]
 
 
 def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measurement], examples: Sequence[Example]) -> str:
     """What was found, one line a contrast, effect and control side by side."""
-    accuracy, chance, smallest = rows[0], rows[1], rows[2]
-    groups = len({e.group for e in examples})
+    first = {m.name: m for m in rows[:3]}
+    smallest, intact = first["smallest"], ""
+    if "chance" in first:
+        intact = f"intact accuracy {percent(first['accuracy'])}, chance {first['chance'].value:.2f}; "
+    about = f"on {s.task}" if examples else "on sequences of its own"
     lines = [
-        f"{s.kind} on {s.task} ({accuracy.split}, n={len(examples)}, {groups} independent groups): intact accuracy "
-        f"{percent(accuracy)}, chance {chance.value:.2f}; smallest effect that counts {smallest.value:.3g} ({smallest.unit})"
+        f"{s.kind} {about} ({smallest.split}, n={smallest.n}, {smallest.groups} independent groups): {intact}smallest effect that "
+        f"counts {smallest.value:.3g} ({smallest.unit})"
     ]
     for c in contrasts:
         e, p = c.estimate(), c.p()

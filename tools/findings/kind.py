@@ -17,7 +17,7 @@ from tools.methods.effects import Condition, score_under
 from tools.methods.objectives import OBJECTIVES, Objective
 from tools.methods.scoring import Scores
 from tools.methods.tool import Context, ToolInputError
-from tools.tasks import Example, Task, chance_level
+from tools.tasks import Example, Task, chance_of
 
 SMALLEST = 0.1  # of what separates the intact model from chance: what counts as an effect, and what as none
 FIT = 256  # explore examples on which a probe or a direction is fitted, at least
@@ -50,7 +50,7 @@ class Bench:
     @cached_property
     def chance(self) -> float:
         """Accuracy of the best guesser that knows the format."""
-        return chance_level(self.examples, self.task.choices)
+        return chance_of(self.task, self.examples)
 
     @property
     def intact(self) -> Scores:
@@ -165,8 +165,10 @@ class Kind:
     it is tested under where nothing is said. twins, foils: examples need a twin of the same length and a foil, or a foil.
     capable: it means nothing for a model that cannot do the task. stays: the effect has to stay below the smallest that
     counts, so that a stricter statement names a smaller one. least: the smallest effect that counts where the statement does
-    not ask for more; unit: its unit, where that is not the objective's. locates: it says where something is. measure: the contrasts
-    that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
+    not ask for more; unit: its unit, where that is not the objective's. locates: it says where something is. each: of several
+    components it says something of each by itself; else they are changed all at once. own: it is measured on sequences of its
+    own, so that the task's examples are not run. measure: the contrasts that must all hold. sentence: what it says, with
+    `{effect}` where the effect on unseen examples stands.
     """
 
     name: str
@@ -182,6 +184,8 @@ class Kind:
     stays: bool = False
     unit: str = ""
     locates: bool = True
+    each: bool = False
+    own: bool = False
     check: Check = lambda _: None
     least: Callable[[Bench], float] = tenth_of_gap
 

@@ -11,9 +11,10 @@ from experiments_db.places import Intervention
 from experiments_db.records import Measurement
 from tools import statistics
 from tools.findings.kind import kinds
-from tools.findings.phrases import how_words, listed
+from tools.findings.phrases import CHANGES, COSTS, FALLS, RISES, how_words, listed, roles_of
 
 Measured = Callable[[str], Sequence[Measurement]]
+OBJECTIVES = {"falls": FALLS, "rises": RISES, "changes": CHANGES, "cost": COSTS}  # words that depend on the objective
 
 
 def settle(
@@ -78,9 +79,12 @@ def _why(rows: Sequence[Measurement]) -> str:
 
 
 def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mapping[str, str] | None = None) -> str:
-    """What a confirmed finding says, its numbers as references to the experiment that confirmed it."""
-    kind = kinds()[f.statement.kind]
-    text = kind.sentence(f.statement, roles)
+    """What a confirmed finding says, its numbers as references to the experiment that confirmed it.
+
+    roles: words for the roles of its places; those of `phrases` where there are no others.
+    """
+    kind, s = kinds()[f.statement.kind], f.statement
+    text = kind.sentence(s, roles_of(s) if roles is None else roles)
     effects = [m for m in rows if m.name == "effect"]
     by_how: dict[str | None, list[Measurement]] = {}
     for m in effects:
@@ -89,11 +93,21 @@ def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mappin
     if kind.stays:
         least = [max(group, key=lambda m: abs(m.value)) for group in by_how.values()]
     several, most = any(len(group) > 1 for group in by_how.values()), "at most " if kind.stays else "at least "
-    effect = listed([_effect(handle, m, most if several else "", named=len(by_how) > 1) for m in least])
-    controls = [f"{m.control.kind} does {reference(handle, m, 'control')}" for m in least if m.control is not None]
+    seen = [m for m in least if m.intervention is None]
+    if len(seen) < len(least):
+        least = [m for m in least if m.intervention is not None]
+    effect = listed([_effect(handle, m, most if several else "") for m in least])
+    beside: dict[str, list[str]] = {}
+    for m in least:
+        if m.control is not None:
+            beside.setdefault(m.control.kind, []).append(reference(handle, m, "control"))
+    controls = listed([f"{listed(values)} for {control}" for control, values in beside.items()])
     filled = {
-        "effect": effect, "control": listed(list(dict.fromkeys(controls))) or "no control applies",
-        "objective": f.statement.objective,
+        "effect": effect, "seen": listed([reference(handle, m) for m in seen]),
+        "bare": listed([reference(handle, m) for m in least]),
+        "control": f", against {controls}" if controls else "",
+        "against": listed([v for values in beside.values() for v in values]) or "(no control on record)",
+        **{n: words.get(s.objective, s.objective) for n, words in OBJECTIVES.items()},
         **{n: reference(handle, m) for n in ("accuracy", "chance", "smallest") for m in rows if m.name == n},
     }  # fmt: skip
     for name, value in filled.items():
@@ -107,7 +121,8 @@ def reference(handle: str, m: Measurement, part: str = "") -> str:
     return "{{" + f"{handle}.{m.name}{'.' + part if part else ''}{inside}" + "}}"
 
 
-def _effect(handle: str, m: Measurement, least: str, *, named: bool) -> str:
-    """The effect as a reference, with what was done where that was several things."""
-    how = f" ({how_words(Intervention.parse(m.intervention))})" if named and m.intervention else ""
-    return f"{least}{reference(handle, m)}{how}"
+def _effect(handle: str, m: Measurement, least: str) -> str:
+    """The effect as a reference, with what was done where that removes something."""
+    done = Intervention.parse(m.intervention) if m.intervention and not m.intervention.startswith("program") else None
+    removes = done is not None and done.op in ("zero", "mean", "resample") and done.source != "twin"
+    return f"{least}{reference(handle, m)}{f' ({how_words(done)})' if done is not None and removes else ''}"

@@ -108,7 +108,9 @@ def _unless_task(ctx: Context, m: re.Match[str]) -> str:
 
 
 def _is_quotation(ctx: Context, quoted: str) -> bool:
-    """Whether a quoted text stands, word for word, in a prompt or an answer that this run has looked at; or has no figure."""
+    """Whether a quoted text has no figure, or stands word for word in a prompt or an answer that this run has looked at, or names
+    a span of one.
+    """
     if not TYPED.search(quoted):
         return True
     tasks = {m.task for h in ctx.history.handles("E") for m in ctx.history.measurements_of(h)[:1] if m.task}
@@ -117,6 +119,8 @@ def _is_quotation(ctx: Context, quoted: str) -> bool:
             examples = ctx.tasks.get(name).examples("explore", 256, ctx.seed)
         except ValueError:
             continue
+        if any(quoted in e.spans for e in examples):
+            return True
         if any(quoted in text for e in examples for text in (e.prompt, e.answer, e.prompt + e.answer, e.twin or "")):
             return True
     return False

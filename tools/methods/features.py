@@ -59,13 +59,17 @@ def _mean(h: Tensor, at: Tensor | None, lengths: Sequence[int]) -> Tensor:
 def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     """One label for each example; ToolInputError lists the labels there are.
 
-    `name` is a label, a key of the metadata or one of `answer`, `answer_first_char`, `prompt_length`; with ` % k` after it,
+    `name` is a label, a key of the metadata, a span (its text in the prompt) or one of `answer`, `answer_first_char`,
+    `prompt_length`; with ` % k` after it,
     a whole number's remainder (parity is `% 2`).
     """
     base, _, modulus = (part.strip() for part in name.partition("%"))
     known = sorted(set.intersection(*(set(e.values) for e in examples))) if examples else []
-    if base not in known and base not in DERIVED:
-        raise ToolInputError(f"label: this task has no {base!r}; its examples have {', '.join([*known, *DERIVED])}")
+    spans = sorted(set.intersection(*(set(e.spans) for e in examples)) - set(known)) if examples else []
+    if base not in known and base not in DERIVED and base not in spans:
+        raise ToolInputError(
+            f"label: this task has no {base!r}; its examples have {', '.join([*known, *spans, *DERIVED])}"
+        )
     values: list[Label] = []
     for e in examples:
         value: Label
@@ -76,6 +80,9 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
                 value = e.answer.strip()[:1]
             case "prompt_length":
                 value = len(e.prompt)
+            case _ if base in spans:
+                start, end = e.spans[base]
+                value = e.prompt[start:end].strip()
             case _:
                 value = e.values[base]
         values.append(value)

@@ -17,6 +17,7 @@ from tools.tasks.task import (
     Task,
     TaskError,
     chance_level,
+    chance_of,
     split_of,
 )
 from tools.tasks.user import from_records, read_jsonl, to_records
@@ -31,6 +32,7 @@ __all__ = [
     "Task",
     "TaskError",
     "chance_level",
+    "chance_of",
     "families",
     "from_records",
     "get_task",

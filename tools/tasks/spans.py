@@ -7,6 +7,10 @@ from experiments_db.places import PlaceError, parse_anchor
 
 Spans = Mapping[str, tuple[int, int]]
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+ROLES = frozenset(  # of the built-in tasks: what a user calls a span need not be English
+    "attractor bar before_item equals first_name giver innermost_bracket item key last_copied object operand operator "
+    "outermost_bracket place preposition receiver second_name shots subject value".split()
+)
 WORDS = {"equals": "the equals sign", "shots": "the worked lines"}
 RESERVED = ("all", "answer", "each")  # anchors that stand for something else
 
@@ -57,6 +61,16 @@ def span_problem(text: str, spans: Spans) -> str | None:
         if not 0 <= start < end <= len(text):
             return f"span {role!r} is [{start}, {end}], but the text has characters 0 to {len(text)}"
     return None
+
+
+def anchor_words(role: str) -> str:
+    """A role of a built-in task in words, any other as it is named: `the first operand`, `the span “src2”`."""
+    return role_words(role) if has_words(role) else f"the span “{role}”"
+
+
+def has_words(role: str) -> bool:
+    """Whether it is a role of a built-in task, which is English."""
+    return role.removesuffix("_again").rstrip("0123456789") in ROLES
 
 
 def role_words(role: str) -> str:

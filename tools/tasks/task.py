@@ -97,7 +97,7 @@ class Task:
     """A behaviour to study. `draw(split, rng)` yields examples without end (or until there are no more).
 
     `choices` closes the answer set: accuracy is then the share of examples whose answer scores best among the choices;
-    without it the answer must win against the whole vocabulary.
+    without it the answer must win against the whole vocabulary. `whole` is the task that this is a class of.
     """
 
     name: str
@@ -105,6 +105,7 @@ class Task:
     draw: Callable[[Split, random.Random], Iterator[Example]]
     choices: tuple[str, ...] = ()
     source: str = "generator"
+    whole: "Task | None" = None
 
     def sample(self, split: Split, n: int, seed: int = 0, draw: int = 0) -> Sample:
         """`n` examples of as many groups, or of all the groups there are where these are fewer.
@@ -159,7 +160,12 @@ class Task:
         wanted = conditions(condition)
         if not wanted:
             return self
-        return replace(self, name=name or self.name, draw=lambda split, rng: _only(self, wanted, split, rng))
+        return replace(
+            self,
+            name=name or self.name,
+            draw=lambda split, rng: _only(self, wanted, split, rng),
+            whole=self.whole or self,
+        )
 
 
 def conditions(text: str) -> dict[str, str]:
@@ -208,6 +214,9 @@ def matches(value: Value, text: str) -> bool:
         return False
 
 
+CHANCE = 256  # explore examples from which a whole task's chance is read
+
+
 def chance_level(examples: Sequence[Example], choices: Sequence[str] = ()) -> float:
     """Accuracy of the best guesser that knows the format but not the content, computed from the data.
 
@@ -224,6 +233,16 @@ def chance_level(examples: Sequence[Example], choices: Sequence[str] = ()) -> fl
     uniform = 1 / len(choices) if choices else 0.0
     guess = sum(w / len(e.candidates) if e.candidates else 0.0 for e, w in zip(examples, share, strict=True))
     return max(*answers.values(), uniform, guess)
+
+
+def chance_of(task: Task, examples: Sequence[Example]) -> float:
+    """The chance level of a task's examples; where they are a class with one answer, that of the whole task.
+
+    Whoever knows the class knows the answer then; that the model knows it is what is asked.
+    """
+    if task.whole is None or len({e.answer for e in examples}) > 1:
+        return chance_level(examples, task.choices)
+    return chance_level(task.whole.examples("explore", CHANCE, 0), task.choices)
 
 
 def unit_hash(*parts: object) -> float:

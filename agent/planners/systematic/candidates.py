@@ -7,7 +7,7 @@ from agent.planners.base import Answer, Known
 from agent.planners.systematic.plan import Call, Part, ask
 from agent.planners.systematic.reading import named
 from experiments_db.findings import Finding
-from experiments_db.places import Component, ComponentSet, Intervention, display, parse_anchor
+from experiments_db.places import Component, ComponentSet, Intervention, display, is_plural, parse_anchor
 from tools.tasks.spans import role_words
 
 RESAMPLE, ZERO = "resample(donor)", "zero"
@@ -17,12 +17,12 @@ SAYS = {
     "capability": "The intact model can do {task}.",
     "cannot": "The intact model cannot do {task}.",
     "necessary": "{place} is necessary for {task}.",
-    "jointly_necessary": "{place} are necessary together for {task}.",
+    "jointly_necessary": "{place} is necessary together for {task}.",
     "not_needed": "{place} is not needed for {task}.",
     "carries": "{place} carries what decides the answer to {task}.",
     "attends": "{place} has more weight than attention has elsewhere, for {task}.",
     "matches": "{place} attends by identity.",
-    "readable": "The answer to {task} can be read from {place} on.",
+    "readable": "{place} is where the answer to {task} can first be read.",
     "differs": "{place} matters more for {task} than for {other}.",
     "disagree": "The interventions disagree about {place} for {task}.",
     "sends": "{place} is a route of {task}.",
@@ -61,7 +61,8 @@ class Candidate:
             place=f"{place[:1].upper()}{place[1:]}{under}",
             other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
         )
-        return text if self.kind != "not_needed" or len(self.components) == 1 else text.replace(" is not ", " are not ")
+        plural = bool(self.components) and is_plural(ComponentSet.parse(" + ".join(self.components)).members)
+        return text.replace(" is ", " are ", 1) if plural and " is " in SAYS[self.kind] else text
 
     @property
     def _roles(self) -> dict[str, str]:

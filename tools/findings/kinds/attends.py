@@ -11,7 +11,7 @@ from experiments_db.findings import Statement
 from experiments_db.places import Component, display
 from tools.findings.contrast import Contrast, Quantity, Values
 from tools.findings.kind import Bench, Kind, tenth_of_examples
-from tools.findings.phrases import on_task
+from tools.findings.phrases import capital, heads, listed, on_task, roles_of
 from tools.methods.readings import weights
 from tools.methods.tool import ToolInputError
 
@@ -54,12 +54,21 @@ def _one(bench: Bench, c: Component) -> list[Contrast]:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place = display(s.set, roles)
-    return f"{place[0].upper()}{place[1:]} holds {{effect}} of the attention {on_task(s)}; {{control}}."
+    looks: dict[str, list[Component]] = {}
+    for c in s.members:
+        bare = display(c.but(anchor="", key="", key_stack=""))
+        way = display(c, roles_of(s) if roles is None else roles).removeprefix(bare)
+        looks.setdefault(way.replace(" to ", " at ", 1), []).append(c)
+    said = [f"{heads(found)} {'looks' if len(found) == 1 else 'look'}{way}" for way, found in looks.items()]
+    each, whose = (", each by itself", "the") if len(s.members) > 1 else ("", "its")
+    return (
+        f"{capital(on_task(s))}, {listed(said)}{each}: {{effect}} of {whose} attention; attention spread evenly would put "
+        "{against} there."
+    )
 
 
 KIND = Kind(
     "attends", "a head's pattern has weight from the query's anchor on the key's, more than spread evenly and than other heads",
-    _measure, _sentence, needs=("components",), check=_check, capable=False, least=tenth_of_examples, unit="share of attention",
+    _measure, _sentence, needs=("components",), each=True, check=_check, capable=False, least=tenth_of_examples,
+    unit="share of attention",
 )  # fmt: skip

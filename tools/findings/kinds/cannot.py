@@ -15,7 +15,7 @@ def _measure(_: Statement, bench: Bench) -> Sequence[Contrast]:
 
 def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
     what = f"{s.task}{f' ({s.among})' if s.among else ''}"
-    return f"The model cannot do {what}: right for {{accuracy}} of unseen examples, chance {{chance}}."
+    return f"The model cannot do {what}: {{accuracy}} of unseen examples are right, chance {{chance}}."
 
 
 KIND = Kind(

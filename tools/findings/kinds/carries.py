@@ -6,10 +6,9 @@ Zhang and Nanda 2023 (activation patching, noising). The smallest effect is a sh
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, tenth_of_examples
-from tools.findings.phrases import on_task
+from tools.findings.phrases import at_once, is_or_are, on_task, place
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.objectives import flipped
 
@@ -25,11 +24,11 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place = display(s.set, roles)
+    carry = "carry" if is_or_are(s) == "are" else "carries"
+    together = " together" if len(s.members) > 1 else ""
     return (
-        f"{place[0].upper()}{place[1:]} carries what decides the answer {on_task(s)}: with the twin's activation put there, "
-        "{effect} of examples go over to the twin's answer; {control}."
+        f"{place(s, roles)} {carry}{together} what decides the answer {on_task(s)}: {{effect}} of examples go over to the twin's "
+        f"answer when the twin's activation is put there{at_once(s)}{{control}}."
     )
 
 

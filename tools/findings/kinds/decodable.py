@@ -14,11 +14,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from experiments_db.findings import Statement
-from experiments_db.places import Component, display
+from experiments_db.places import Component
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, mean_of, tenth_of_examples
 from tools.findings.null_twins import null_twin
-from tools.findings.phrases import on_task
+from tools.findings.phrases import capital, on_task, place, within
 from tools.methods.features import collect, labels_of
 from tools.methods.readings import tokens_at
 from tools.methods.tool import Context, ToolInputError
@@ -39,10 +39,17 @@ def _check(s: Statement) -> None:
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     assert s.set is not None
-    ctx, component, seen, tried = bench.ctx, s.set.one, bench.seen, bench.examples
-    y, truth = (np.array([str(v) for v in labels_of(e, s.label)]) for e in (seen, tried))
+    return read_off(bench, s.set.one, s.label, TWINS)
+
+
+def read_off(bench: Bench, component: Component, label: str, twins: int) -> list[Contrast]:
+    """What must hold for a label to be read from a component. twins: models with random weights that must do worse; with none,
+    that the label is there is enough, in whatever model.
+    """
+    ctx, seen, tried = bench.ctx, bench.seen, bench.examples
+    y, truth = (np.array([str(v) for v in labels_of(e, label)]) for e in (seen, tried))
     if len(set(y)) < 2:
-        raise ToolInputError(f"label: {s.label} has one value only in these examples, {y[0]!r}")
+        raise ToolInputError(f"label: {label} has one value only in these examples, {y[0]!r}")
     train = [e.group for e in seen]
     x, new = (_features(ctx, ctx.subject, e, component) for e in (seen, tried))
     made, wanted = _control_task(bench, y, component.anchor)
@@ -51,27 +58,34 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         return (_predicted(a, labels, train, b, bench.groups) == target).astype(float)
 
     own, by_heart = is_right(x, new, y, truth), is_right(x, new, made, wanted)
-    drawn = []
-    for i in range(TWINS):
+    drawn: list[np.ndarray] = []
+    for i in range(twins):
         twin = null_twin(ctx.subject, seed=ctx.seed + i)
         a, b = (_features(ctx, twin, e, component) for e in (seen, tried))
         drawn.append(is_right(a, b, y, truth))
     values, counts = np.unique(y, return_counts=True)
     most = (truth == values[counts.argmax()]).astype(float)
-    where = {"component": str(s.set)}
+    where = {"component": str(component)}
 
     def apart(base: np.ndarray) -> Quantity:
         return Quantity("accuracy", "share of examples", own - base, (-1.0, 1.0))
 
     # Models with random weights differ from one another: beyond their mean by as much as counts, not by anything at all.
-    controls = (
-        ("naming the most frequent value", most, bench.smallest), ("a control task", by_heart, 0.0),
-        (f"the mean of {TWINS} models with random weights", mean_of(drawn), bench.smallest),
-    )  # fmt: skip
+    controls = [("naming the most frequent value", most, bench.smallest), ("a control task", by_heart, 0.0)]
+    if drawn:
+        controls.append((f"the mean of {twins} models with random weights", mean_of(drawn), bench.smallest))
     return [
         bench.effect(Quantity("accuracy", "share of examples", own, (0.0, 1.0)), bench.smallest, **where),
         *(bench.beyond((apart(base),), name, least, **where) for name, base, least in controls),
     ]
+
+
+def is_read(bench: Bench, component: Component, label: str) -> np.ndarray:
+    """Whether a probe fitted on explore examples reads the label from a component, 0 or 1 an example of the bench."""
+    seen, tried = bench.seen, bench.examples
+    y, truth = (np.array([str(v) for v in labels_of(e, label)]) for e in (seen, tried))
+    x, new = (_features(bench.ctx, bench.ctx.subject, e, component) for e in (seen, tried))
+    return (_predicted(x, y, [e.group for e in seen], new, bench.groups) == truth).astype(float)
 
 
 def _features(ctx: Context, subject: Subject, examples: Sequence[Example], component: Component) -> np.ndarray:
@@ -120,11 +134,9 @@ def _fit(x: np.ndarray, y: Texts, new: np.ndarray) -> Texts:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place = display(s.set, roles)
     return (
-        f"{s.label} can be decoded from {place} {on_task(s)}: a linear probe is right for {{effect}} of unseen examples; "
-        "{control}."
+        f"{capital(s.label)} can be decoded from {within(place(s, roles))} {on_task(s)}: a linear probe is right for {{effect}} of "
+        "unseen examples{control}."
     )
 
 

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind
-from tools.findings.phrases import under
+from tools.findings.phrases import is_or_are, place
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.tool import ToolInputError
 from tools.tasks import TaskError
@@ -96,11 +95,10 @@ def _second(s: Statement) -> str:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place, one = display(s.set, roles), len(s.members) == 1
+    one = len(s.members) == 1
     return (
-        f"{place[0].upper()}{place[1:]} {'matters' if one else 'matter together'} more for {_first(s)} than for {_second(s)}: "
-        f"without {'it' if one else 'them'} ({under(s)}) {{objective}} falls by {{effect}} more; {{control}}."
+        f"{place(s, roles)} {'matter' if is_or_are(s) == 'are' else 'matters'} more for {_first(s)} than for {_second(s)}: without "
+        f"{'it' if one else 'all of them at once'} {{falls}} by {{effect}} more{{control}}."
     )
 
 

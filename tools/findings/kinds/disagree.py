@@ -7,10 +7,10 @@ the smallest effect, and by more than random vectors of the two changes' norms d
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import Intervention, PlaceError, display
+from experiments_db.places import Intervention, PlaceError
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind
-from tools.findings.phrases import how_words, on_task
+from tools.findings.phrases import at_once, how_words, is_or_are, on_task, place, within
 from tools.methods.effects import Condition
 from tools.methods.tool import ToolInputError
 
@@ -49,11 +49,10 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
     more, less = _pair(s)
     return (
-        f"How {display(s.set, roles)} is removed matters {on_task(s)}: {how_words(more)} it costs {{effect}} more in "
-        "{objective} than " + how_words(less) + "; {control}."
+        f"It matters how {within(place(s, roles))} {is_or_are(s)} removed{at_once(s)}, {on_task(s)}: {how_words(more)}, it costs "
+        f"{{bare}} more {{cost}} than {how_words(less)}{{control}}."
     )
 
 

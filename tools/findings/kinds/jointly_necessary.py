@@ -1,23 +1,26 @@
 """A set is needed together, and each member takes part: removing all lowers the objective, and leaving any one of them in its
 place wins back at least the smallest effect that counts. A set in which fewer would do as much is not minimal, and fails.
 
-Beside the random vector of the same size, other sets of as many components of the same parts, drawn from outside the set,
-must do less than this one.
+Beside the random vector of the same size, other sets of as many components of the same parts, drawn from outside the set and
+from what explore examples do not show to be needed alone, must do less than this one: sets that hold what is needed anyway
+would be as destructive though the finding is true.
 """
 
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import Component, ComponentSet, Intervention, display
+from experiments_db.places import Component, ComponentSet, Intervention
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, mean_of
-from tools.findings.phrases import on_task, under
+from tools.findings.phrases import is_or_are, on_task, place
+from tools.findings.spared import ALONE, spared
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.objectives import OBJECTIVES
 from tools.methods.scoring import Scores
 from tools.methods.tool import ToolInputError
 
 DRAWS = 5
+POOL = 4  # times the set's size: among how many others the random sets are drawn
 
 
 def _check(s: Statement) -> None:
@@ -28,7 +31,7 @@ def _check(s: Statement) -> None:
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     whole = s.set
     assert whole is not None
-    random = bench.random_sets(len(s.members), bench.others(s.members), DRAWS)
+    random = bench.random_sets(len(s.members), spared(bench, bench.others(s.members), POOL * len(s.members)), DRAWS)
     without = [ComponentSet.of(*(m for m in s.members if m != out)) for out in s.members]
     every = [c for how in s.done for c in _conditions(whole, how, random, without)]
     bench.scores(every)
@@ -42,7 +45,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         if sets:
             names = ("accuracy", "probability")
             beyond = tuple(_mean_difference(bench, n, sets, own) for n in names)
-            out.append(bench.beyond(beyond, f"{len(sets)} other sets of as many components", **where))
+            out.append(bench.beyond(beyond, f"{len(sets)} other sets of as many components, {ALONE}", **where))
         for member, less in zip(s.members, fewer, strict=True):
             out.append(_part(bench, member, less, own, how))
     return out
@@ -71,11 +74,9 @@ def _part(bench: Bench, member: Component, less: Scores, own: Scores, how: Inter
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place = display(s.set, roles)
     return (
-        f"{place[0].upper()}{place[1:]} are necessary together {on_task(s)}, and none of them is superfluous: without all of them "
-        f"({under(s)}) {{objective}} falls by {{effect}}; {{control}}."
+        f"{place(s, roles)} {is_or_are(s)} necessary together {on_task(s)}: removed all at once, {{falls}} by {{effect}}{{control}}"
+        "; none of them is superfluous: with any one left in its place it falls by at least {smallest} less."
     )
 
 

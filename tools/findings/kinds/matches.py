@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, tenth_of_examples
+from tools.findings.phrases import capital, heads
 from tools.methods.readings import patterns
 from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
@@ -116,18 +116,16 @@ def _batches(made: Sequence[Made], max_tokens: int) -> list[list[int]]:
     return list(out.values())
 
 
-def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place = display(s.set, roles)
-    verb = "attends" if len(s.members) == 1 else "each attend"
+def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
+    one = len(s.members) == 1
     return (
-        f"{place[0].upper()}{place[1:]} {verb} to {LABELS[s.label]}, on random tokens said twice: attention of {{effect}}; "
-        "{control}."
+        f"{capital(heads(s.members))} {'attends' if one else 'each attend, by itself,'} to {LABELS[s.label]}: {{effect}} of "
+        f"{'its' if one else 'the'} attention, on random tokens said twice{{control}}."
     )
 
 
 KIND = Kind(
     "matches", "a head attends by identity (label: same token, after same token, previous) on random tokens said twice",
-    _measure, _sentence, needs=("components", "label"), check=_check, capable=False, least=tenth_of_examples,
+    _measure, _sentence, needs=("components", "label"), each=True, own=True, check=_check, capable=False, least=tenth_of_examples,
     unit="share of attention",
 )  # fmt: skip

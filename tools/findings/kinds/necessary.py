@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
 from tools.findings.contrast import Contrast
 from tools.findings.kind import Bench, Kind
-from tools.findings.phrases import on_task, under
+from tools.findings.phrases import is_or_are, on_task, place
 from tools.methods.effects import RANDOM_VECTOR, Condition
 
 
@@ -24,15 +23,11 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place, one = display(s.set, roles), len(s.members) == 1
-    return (
-        f"{place[0].upper()}{place[1:]} {'is' if one else 'are each'} necessary {on_task(s)}: without {'it' if one else 'any one'} "
-        f"({under(s)}) {{objective}} falls by {{effect}}; {{control}}."
-    )
+    each, it = (", each by itself", "any one of them") if len(s.members) > 1 else ("", "it")
+    return f"{place(s, roles)} {is_or_are(s)} necessary {on_task(s)}{each}: without {it} {{falls}} by {{effect}}{{control}}."
 
 
 KIND = Kind(
     "necessary", "each component by itself is needed: removing it alone lowers the objective", _measure, _sentence,
-    needs=("components",), interventions=("resample(donor)", "zero"),
+    needs=("components",), each=True, interventions=("resample(donor)", "zero"),
 )  # fmt: skip

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
 from tools.findings.contrast import Contrast
 from tools.findings.kind import Bench, Kind
-from tools.findings.phrases import on_task, under
+from tools.findings.phrases import at_once, is_or_are, on_task, place
 from tools.methods.effects import Condition
 
 
@@ -22,12 +21,9 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place, one = display(s.set, roles), len(s.members) == 1
-    removed = "removed" if one else "all removed at once"
     return (
-        f"{place[0].upper()}{place[1:]} {'is' if one else 'are'} not needed {on_task(s)}: {removed} ({under(s)}), {{objective}} "
-        "changes by {effect}, less than {smallest} either way."
+        f"{place(s, roles)} {is_or_are(s)} not needed {on_task(s)}: removed{at_once(s)}, {{changes}} by {{effect}}, less than "
+        "{smallest} either way."
     )
 
 

@@ -8,10 +8,9 @@ positions that predict the answer.
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind
-from tools.findings.phrases import on_task
+from tools.findings.phrases import capital, on_task
 from tools.methods.effects import Condition
 from tools.methods.scoring import Scores
 from tools.methods.tool import ToolInputError
@@ -59,11 +58,15 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     return [*out, bench.effect(beyond(before, -1), 0.0, component=f"{earlier}@answer")]
 
 
-def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
+def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
+    (c,) = s.members
+    assert c.block is not None
+    first = c.block + (c.part == "resid_post")  # how many blocks have run
+    earlier = f"after block {first - 2}" if first > 1 else "before block 0"
     return (
-        f"From {display(s.set, roles)} on the answer can be read {on_task(s)} (logit lens): in more than half of what separates "
-        "chance ({chance}) from the whole model ({accuracy}), and one block earlier in less than half, each by {effect}."
+        f"{capital(on_task(s))}, the answer can be read from the residual stream, by the logit lens, after block {first - 1} and "
+        f"from there on, not {earlier}: more than half of what lies between chance ({{chance}}) and the whole model "
+        "({accuracy}) is read there, and less than half before, each by {effect}."
     )
 
 

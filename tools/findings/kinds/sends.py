@@ -8,10 +8,10 @@ least the smallest effect. Path patching (Wang et al. 2022; Goldowsky-Dill et al
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
+from experiments_db.places import display, is_plural
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import SMALLEST, Bench, Kind
-from tools.findings.phrases import on_task, under
+from tools.findings.phrases import capital, on_task, roles_of
 from tools.methods.objectives import flipped
 from tools.methods.paths import ALONG, TWIN, Sending, score_along
 from tools.methods.tool import ToolInputError
@@ -46,16 +46,17 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     assert s.route is not None
-    names = [display(c, roles) for c in s.route.nodes]
+    names = [display(c, roles_of(s) if roles is None else roles) for c in s.route.nodes]
     sender, through = names[0], names[1:-1]
     what = (
         "with the twin's value on this path alone, {effect} of examples go over to the twin's answer"
         if s.done == (TWIN,)
-        else f"changed on this path alone ({under(s)}) it lowers {{objective}} by {{effect}}"
+        else "with another value on this path alone {falls} by {effect}"
     )
+    verb = "send" if is_plural([s.route.nodes[0]]) else "sends"
     return (
-        f"{sender[0].upper()}{sender[1:]} sends what decides the answer {on_task(s)} straight to {names[-1]}"
-        f"{' through ' + ', then '.join(through) if through else ''}: {what}; {{control}}."
+        f"{capital(sender)} {verb} what decides the answer {on_task(s)} straight to {names[-1]}"
+        f"{' through ' + ', then '.join(through) if through else ''}: {what}{{control}}."
     )
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from experiments_db.findings import Statement
-from experiments_db.places import Component, Intervention, display
+from experiments_db.places import Component, Intervention
 from experiments_db.records import tagged_hash
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, mean_of, tenth_of_examples
-from tools.findings.phrases import on_task
+from tools.findings.phrases import is_or_are, on_task, place
 from tools.methods.effects import Condition
 from tools.methods.features import collect, labels_of
 from tools.methods.objectives import flipped
@@ -84,12 +84,10 @@ def _directions(s: Statement, bench: Bench, x: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place = display(s.set, roles)
     what = "its own answer's to its foil's" if s.label == "answer" else f"its own {s.label}'s to the other's"
     return (
-        f"{place[0].upper()}{place[1:]} steers the answer {on_task(s)}: pushed {s.done[0].dose:g} times from the mean of {what}, "
-        "{effect} of examples go over to the foil; {control}."
+        f"{place(s, roles)} {'steer' if is_or_are(s) == 'are' else 'steers'} the answer {on_task(s)}: pushed {s.done[0].dose:g} "
+        f"times from the mean of {what}, {{effect}} of examples go over to the foil{{control}}."
     )
 
 

@@ -6,10 +6,10 @@ That says something only where removing the whole universe breaks the task, and 
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import ComponentSet, Intervention, display
+from experiments_db.places import ComponentSet, Intervention
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, mean_of
-from tools.findings.phrases import on_task, under
+from tools.findings.phrases import is_or_are, on_task, place
 from tools.methods.effects import Condition
 from tools.methods.objectives import OBJECTIVES
 from tools.methods.tool import ToolInputError
@@ -57,11 +57,9 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place, one = display(s.set, roles), len(s.members) == 1
     return (
-        f"{place[0].upper()}{place[1:]} {'is' if one else 'are'} enough {on_task(s)}, of {len(s.among_what)} components of "
-        f"the kind: with all others removed ({under(s)}) {{objective}} falls by {{effect}}; {{control}}."
+        f"{place(s, roles)} {is_or_are(s)} enough {on_task(s)}, of the {len(s.among_what)} components that were tried: with all "
+        "others removed at once {falls} by {effect}{control}."
     )
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from experiments_db.places import display
 from tools.findings.contrast import Contrast
 from tools.findings.kind import Bench, Kind
-from tools.findings.phrases import on_task, under
+from tools.findings.phrases import is_or_are, on_task, place
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.tool import ToolInputError
 
@@ -32,15 +31,14 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
-    assert s.set is not None
-    place, one = display(s.set, roles), len(s.members) == 1
+    each, it = (", each by itself", "any one of them") if len(s.members) > 1 else ("", "it")
+    hold = "hold" if is_or_are(s) == "are" else "holds"
     return (
-        f"{place[0].upper()}{place[1:]} {'holds' if one else 'each hold'} the answer down {on_task(s)}: without "
-        f"{'it' if one else 'any one'} ({under(s)}) {{objective}} gets better by {{effect}}; {{control}}."
+        f"{place(s, roles)} {hold} the answer down {on_task(s)}{each}: without {it} {{rises}} by {{effect}}{{control}}."
     )
 
 
 KIND = Kind(
     "suppresses", "removing each component by itself makes the objective better", _measure, _sentence,
-    needs=("components",), interventions=("resample(donor)", "zero"), check=_check,
+    needs=("components",), each=True, interventions=("resample(donor)", "zero"), check=_check,
 )  # fmt: skip

@@ -70,7 +70,7 @@ def _elsewhere(operation: str, program: LayerProgram, n: int, seed: int) -> list
 
 
 def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
-    return f"The model bears {s.program} {on_task(s)}: {{objective}} falls by {{effect}}, less than {{smallest}}; {{control}}."
+    return f"The model bears {s.program} {on_task(s)}: {{falls}} by {{effect}}, less than {{smallest}}{{control}}."
 
 
 KIND = Kind(
