@@ -195,7 +195,7 @@ async def test_five_hundred_experiments_later_a_turn_costs_little_more(tmp_path)
                     goal="g", subject="s", tools=INFOS, exchanges=exchanges, notebook=notebook_text(record), budget=""
                 )
                 await planner(server).propose(whole)
-                sizes[i] = len(json.dumps(server.requests[-1]["messages"]))
+                sizes[i] = len(json.dumps(server.requests[-1]))  # what a turn costs: tools and messages
     assert sizes[499] <= 1.5 * sizes[19]
     assert "E500" in json.dumps(server.requests[-1]["messages"])
 
