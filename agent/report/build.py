@@ -47,9 +47,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
     results = {r.handle: store.result(r.result_id) for r in rows}
     concluded = conclude(record)
     sections = [
-        opening(run, record, concluded),
-        _example(concluded, record),
-        _circuit(concluded, record, figures),
+        opening(run, record, concluded, [*_example(concluded, record), *_circuit(concluded, record, figures)]),
         findings_section(record, concluded),
         _hypotheses(record),
         _notes(record),
@@ -77,7 +75,7 @@ def _example(concluded: Concluded, record: RunRecord) -> list[str]:
         lines += table([code(text) for text, _ in stretches], [[markdown(role) for _, role in stretches]])
     else:
         lines.append(code(" ".join(text for text, _ in stretches)))
-    return lines
+    return [*lines, ""]
 
 
 def _circuit(concluded: Concluded, record: RunRecord, figures: Path | None) -> list[str]:

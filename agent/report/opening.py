@@ -1,5 +1,7 @@
 """The first screen of a report: the questions, what was found, how sure that is, and what stays open."""
 
+from collections.abc import Sequence
+
 from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded, Sureness
 from agent.report.marked import folded, linked, links
@@ -17,12 +19,13 @@ MANY = 10  # handles in a row before the rest is counted
 SHORT = 500  # characters of it that the first screen shows
 
 
-def opening(run: Run, record: RunRecord, c: Concluded) -> list[str]:
-    """The lines of the first screen."""
+def opening(run: Run, record: RunRecord, c: Concluded, picture: Sequence[str] = ()) -> list[str]:
+    """The lines of the first screen. picture: the lines that stand after the answer in brief."""
     lines = [f"# {markdown(run.goal)}", ""]
     said = [(s, f"{linked(s.text, record)} ({links(s.findings, MANY)})") for s in c.headline]
     brief, also = [x for s, x in said if s.leads], [x for s, x in said if not s.leads]
     lines += [f"**{c.verdict}.** {' '.join([*brief, *tested_how(c)])}".rstrip()]
+    lines += ["", *picture] if picture else []
     if also:
         lines += ["", "Also confirmed:", "", *(f"- {x}" for x in also)]
     if said:

@@ -5,7 +5,8 @@ from typing import Any
 
 from agent.loop.record import Reading
 from agent.report.conclusion import Concluded
-from agent.report.opening import stays_open, sure, without_headline
+from agent.report.headline import Sentence
+from agent.report.opening import LEGEND, stays_open, sure, tested_how, without_headline
 from agent.report.tested import Tested, controls, effect_words
 from agent.review.texts import Links, Part, Texts
 from experiments_db.findings import Claim
@@ -28,7 +29,10 @@ class Cards:
         run = self.record.store.run(self.record.run)
         whole = next((i.words for i in c.interpretations if not i.finding), "")
         return {
-            "headline": [{"parts": self.texts.parts(s.text), "findings": self.handles(s.findings)} for s in c.headline],
+            "brief": [self._said(s) for s in c.headline if s.leads],
+            "also": [self._said(s) for s in c.headline if not s.leads],
+            "tested": " ".join(tested_how(c)),
+            "legend": LEGEND if c.headline else "",
             "instead": without_headline(run, self.record, c),
             "contradictions": [{"of": self.handles([a, b]), "why": why} for a, b, why in c.contradictions],
             "questions": [
@@ -48,6 +52,9 @@ class Cards:
         words = self.texts.parts(c.interpretation) if c.interpretation else None
         about = [h for h in (c.finding, c.question) if h is not None and self.texts.exists(h)]
         return {"handle": handle, "about": self.handles(about), "interpretation": words}
+
+    def _said(self, s: Sentence) -> dict[str, Any]:
+        return {"parts": self.texts.parts(s.text), "findings": self.handles(s.findings)}
 
     def finding(self, t: Tested) -> Context:
         """One finding with the numbers that decided it."""
