@@ -7,12 +7,16 @@ from agent.planners.base import Answer, Known
 from agent.planners.systematic.plan import Call, Part, ask
 from agent.planners.systematic.reading import named
 from experiments_db.findings import Finding
-from experiments_db.places import Component, ComponentSet, Intervention, display, is_plural, parse_anchor
+from experiments_db.places import Component, ComponentSet, Intervention, Path, display, is_plural, parse_anchor
+from tools.findings.phrases import how_words
 from tools.tasks.spans import role_words
 
 RESAMPLE, ZERO = "resample(donor)", "zero"
 BOTH = (RESAMPLE, ZERO)
 LIKELY = 0.5
+SOME_POWER = 0.2
+SECOND = 4  # times as many examples where something stayed open
+MOST_AGAIN = 2
 SAYS = {
     "capability": "The intact model can do {task}.",
     "cannot": "The intact model cannot do {task}.",
@@ -25,7 +29,7 @@ SAYS = {
     "readable": "{place} is where the answer to {task} can first be read.",
     "differs": "{place} matters more for {task} than for {other}.",
     "disagree": "The interventions disagree about {place} for {task}.",
-    "sends": "{place} is a route of {task}.",
+    "sends": "{place}: this way goes what decides the answer to {task}.",
 }
 
 
@@ -41,6 +45,7 @@ class Candidate:
     label: str = ""
     other_task: str = ""
     other_among: str = ""
+    path: str = ""
 
     def call(self, examples: int) -> Call:
         """The experiment that examines it."""
@@ -51,11 +56,9 @@ class Candidate:
     def words(self) -> str:
         """The hypothesis that it tests."""
         place = display(ComponentSet.parse(" + ".join(self.components)), self._roles) if self.components else ""
-        under = (
-            f" under {' and '.join(Intervention.parse(i).op for i in self.interventions)}"
-            if len(self.interventions) == 1
-            else ""
-        )
+        if self.path:
+            place = " to ".join(display(c, self._roles) for c in Path.parse(self.path).nodes)
+        under = f", {how_words(Intervention.parse(self.interventions[0]))}," if len(self.interventions) == 1 else ""
         text = SAYS[self.kind].format(
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
@@ -68,6 +71,7 @@ class Candidate:
     def _roles(self) -> dict[str, str]:
         """Words for the roles that its places name: the first operand."""
         members = [Component.parse(c) for c in self.components]
+        members += Path.parse(self.path).nodes if self.path else ()
         names = {parse_anchor(a).name for c in members for a in (c.anchor, c.key) if a}
         return {name: role_words(name) for name in names if name not in ("", "answer", "all")}
 
@@ -85,10 +89,27 @@ class Examined:
         m = named(self.answer, "probability")
         return m.value if m is not None and self.answer.status == "ok" else 0.0
 
+    def short(self, examples: int) -> bool:
+        """Whether every effect is there and large, so that more than this many examples may show it; False where there are no
+        more.
+        """
+        least, power = named(self.answer, "smallest"), named(self.answer, "power")
+        if least is None or power is None or self.promises or power.value < SOME_POWER:
+            return False
+        effects = [m for m in self.answer.measurements if m.name == "effect"]
+        return all(m.value >= 2 * least.value and (m.groups or 0) >= 0.9 * examples for m in effects)
+
     @property
     def promises(self) -> bool:
         """Whether it is worth a prediction."""
         return self.probability >= LIKELY
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing happened, and there are too few examples to say so: fewer components at a time would not help."""
+        least = named(self.answer, "smallest")
+        effects = [m.value for m in self.answer.measurements if m.name == "effect"]
+        return not self.promises and least is not None and max(map(abs, effects), default=1.0) < least.value / 4
 
     def breaks(self, how: str) -> bool:
         """Whether an intervention has an effect as large as the smallest that counts."""
@@ -101,13 +122,14 @@ class Examined:
 class Desk:
     """What a plan works with, and what it has gathered: candidates that promise to hold, in order.
 
-    kinds: the kinds of finding there are. screen, test: examples for looking and for examining.
+    kinds: the kinds of finding there are. screen, test: examples for looking and for examining. At 64 independent problems
+    every quantity has its interval; some are left out of a look, for want of a twin or donor, so that it takes a few more.
     """
 
     known: Callable[[str], Known]
     kinds: frozenset[str]
     findings: Sequence[Finding] = ()
-    screen: int = 64
+    screen: int = 72
     test: int = 128
     promised: list[Examined] = field(default_factory=list[Examined])
     examined: dict[Candidate, Examined] = field(default_factory=dict[Candidate, Examined])
@@ -126,6 +148,19 @@ class Desk:
             self.examined[c] = Examined(c, a)
         out = [self.examined[c] for c in dict.fromkeys(candidates) if c in self.examined]
         self.promised += [e for e in out if e.promises and e not in self.promised]
+        return out
+
+    def insist(self, found: Sequence[Examined]) -> Part[list[Examined]]:
+        """Those of them that only more examples could show, examined once more with more."""
+        short = [e for e in found if e.short(self.test)][:MOST_AGAIN]
+        answers = yield from ask(
+            "It is there and not yet shown: look again with more examples.",
+            [e.candidate.call(SECOND * self.test) for e in short],
+            self.reserve + len(short) + 1,
+        )
+        out = [Examined(e.candidate, a) for e, a in zip(short, answers, strict=True)]
+        self.examined.update({e.candidate: e for e in out})
+        self.promised += [e for e in out if e.promises]
         return out
 
     def drop(self, found: Sequence[Examined]) -> None:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from agent.planners.systematic.candidates import Desk, Examined
+from agent.planners.systematic.candidates import SECOND, Desk, Examined
 from agent.planners.systematic.plan import Part, Plan, ask
 from experiments_db.findings import Finding, Question
 from tools.findings.consequences import answers
 
 Verdict = Literal["found", "not_found", "cannot", "unclear"]
-SECOND = 4  # times as many examples where something stayed open
 CENTRAL = ("capability", "cannot", "necessary", "jointly_necessary", "differs", "matches")
 
 

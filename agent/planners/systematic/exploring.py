@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk, Examined
 from agent.planners.systematic.plan import Call, Part, ask
-from agent.planners.systematic.reading import Flip, Pair, carrying, component, flips, named
+from agent.planners.systematic.reading import SEEN, Flip, Pair, carrying, component, flips, named
 from experiments_db.places import Component
 
 SHORT = {RESAMPLE: "resample", ZERO: "zero"}
-MOST_HEADED = 4
+MOST_HEADED = 6
 KEEP = 6  # experiments that exploring leaves for examining and confirming, beside what is promised already
 
 
@@ -34,6 +34,7 @@ class Seen:
     gap: float
     among: str = ""
     map: dict[Component, Flip] = field(default_factory=dict[Component, Flip])
+    head_map: dict[Component, Flip] = field(default_factory=dict[Component, Flip])
     anchors: list[str] = field(default_factory=list[str])
     layers: Pair = field(default_factory=lambda: Pair({}, {}))
     heads: Pair = field(default_factory=lambda: Pair({}, {}))
@@ -57,16 +58,26 @@ def _spare(desk: Desk) -> int:
 
 
 def _map(desk: Desk, seen: Seen) -> Part[None]:
+    """The residual stream at every depth and place; then the heads, at the answer and wherever it is that the stream carries
+    something past the first block: what a head writes elsewhere, nothing reads.
+    """
     known = desk.known(seen.task)
     roles = known.roles_among.get(seen.among, known.roles)
     wanted = [f"resid_pre@{r}" for r in (*roles, "answer")] if roles else ["resid_pre@each", "resid_pre@answer"]
     (patched,) = yield from ask(
         f"Where does what decides the answer to {seen.task} lie? The twin's residual stream, at every depth and place.",
-        [("patch", {**seen.where, "components": wanted, "examples": desk.screen // 2})],
+        [("patch", {**seen.where, "components": wanted, "examples": desk.screen})],
         _spare(desk),
     )
     seen.map = flips(patched)
     seen.anchors = carrying(seen.map)
+    places = ["answer", *seen.anchors]
+    (heads,) = yield from ask(
+        f"Which heads bring it there? The twin's heads at {', '.join(places)}, each.",
+        [("patch", {**seen.where, "components": [f"attn.z[*]@{a}" for a in places], "examples": desk.screen})],
+        _spare(desk),
+    )
+    seen.head_map = flips(heads)
 
 
 def ablations(seen: Seen, components: Sequence[str], examples: int, mode: str = "each") -> list[Call]:
@@ -91,17 +102,18 @@ def _sublayers(desk: Desk, seen: Seen) -> Part[None]:
 
 
 def _heads(desk: Desk, seen: Seen) -> Part[None]:
-    """The heads of each attention that both interventions single out."""
-    needed = [p for p in seen.layers.both if component(p).part == "attn.out"][:MOST_HEADED]
+    """The heads of each attention that both interventions single out, or of which a head brings the twin's answer."""
+    needed = [p for p in seen.layers.both if component(p).part == "attn.out"]
+    brings = sorted((-flip.beyond, str(c)) for c, flip in seen.head_map.items() if flip.beyond >= SEEN)
+    homes = list(dict.fromkeys([*needed, *(head_home(text) for _, text in brings)]))[:MOST_HEADED]
+    calls = ablations(seen, [every_head(p) for p in homes], desk.screen) if homes else []
     answers = yield from ask(
-        "Which heads of the attention that is missed?",
-        [c for p in needed for c in ablations(seen, [every_head(p)], desk.screen)],
-        _spare(desk),
+        "Which heads of the attention that is missed, or whose heads bring the twin's answer?", calls, _spare(desk)
     )
-    for resampled, zeroed in zip(answers[::2], answers[1::2], strict=True):
-        seen.heads = seen.heads.merged(Pair.read(resampled, zeroed, seen.gap))
+    if answers:
+        seen.heads = Pair.read(*answers, seen.gap)
     alone = {head_home(h) for h in seen.heads.both}
-    for p in needed:
+    for p in needed[:MOST_HEADED]:
         if p not in alone:
             yield from find_sets(
                 desk, seen, [every_head(p)], BOTH, f"No head of {p} is missed alone: which of them together?"
@@ -153,14 +165,15 @@ def set_of(answer: Answer) -> tuple[str, ...]:
 
 @dataclass
 class Rest:
-    """What is left at the answer when that which is missed alone is set aside, under each intervention."""
+    """What is left at an anchor when that which is missed alone is set aside, under each intervention."""
 
     desk: Desk
     seen: Seen
+    anchor: str = "answer"
 
     def places(self, how: str, part: str = "") -> list[str]:
-        """Sublayers at the answer, those of one part if one is named."""
-        return [p for p in self.seen.layers.quiet(how, "answer") if part in ("", component(p).part)]
+        """Sublayers at the anchor, those of one part if one is named."""
+        return [p for p in self.seen.layers.quiet(how, self.anchor) if part in ("", component(p).part)]
 
     def spared(self, places: Sequence[str], hows: Sequence[str]) -> Candidate:
         """That none of them is needed."""
@@ -180,15 +193,31 @@ class Rest:
 
 
 def rest(desk: Desk, seen: Seen) -> Part[None]:
-    """Everything at the answer that is not missed alone, all at once; where that breaks the task, what of it is spared, and
-    sets of which it is true that they are missed together.
+    """What is not missed alone, all at once: at the answer, and at each place before it that carries something which nothing
+    there is missed for alone.
     """
+    yield from _rest_at_answer(desk, seen)
+    found = {component(p).anchor for p in seen.layers.merged(seen.heads).both}
+    for anchor in seen.anchors:
+        if anchor in found:
+            continue
+        left = Rest(desk, seen, anchor)
+        whole = yield from left.examine("", f"Is all that is written at {anchor} spared, removed at once?")
+        for how, e in whole.items():
+            if not e.promises and e.breaks(how):
+                yield from find_sets(
+                    desk, seen, left.places(how), [how], f"Together they are missed at {anchor}: which of them?"
+                )
+
+
+def _rest_at_answer(desk: Desk, seen: Seen) -> Part[None]:
+    """All of it at once; where that breaks the task, what of it is spared, and sets that are missed together."""
     left = Rest(desk, seen)
     same = left.places(RESAMPLE) == left.places(ZERO)
     whole: dict[str, Examined] = {}
     if same:
         whole = yield from left.examine("", "Is everything else at the answer spared, all of it removed at once?")
-        if not whole or whole[ZERO].promises:
+        if not whole or whole[ZERO].promises or whole[ZERO].silent:
             return
     broken = {how: e.breaks(how) for how, e in whole.items()}
     for part, words in (("attn.out", "attention"), ("mlp.out", "MLPs")):
@@ -196,7 +225,7 @@ def rest(desk: Desk, seen: Seen) -> Part[None]:
             part, f"Is the {words} at the answer spared that is not missed alone, all at once?"
         )
         for how, e in half.items():
-            if e.promises:
+            if e.promises or e.silent:
                 continue
             if e.breaks(how):
                 broken[how] = False

@@ -6,6 +6,7 @@ from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.closer import classes, disagreements, looks, readable
 from agent.planners.systematic.exploring import Seen, explore, head_home, rest
 from agent.planners.systematic.plan import Part
+from agent.planners.systematic.routes import routes
 from experiments_db.places import Component
 
 MOST = 10
@@ -20,6 +21,7 @@ def locate(desk: Desk, seen: Seen) -> Part[None]:
     yield from _sets(desk, seen)
     yield from desk.examine("Where what decides the answer lies, as findings.", _carries(seen))
     yield from classes(desk, seen)
+    yield from routes(desk, seen)
     yield from looks(desk, seen)
     yield from readable(desk, seen)
     yield from disagreements(desk, seen)
@@ -38,6 +40,7 @@ def _needed(desk: Desk, seen: Seen) -> Part[None]:
     found = yield from desk.examine(
         "Each place that both kinds of removal single out, with its controls.", needed(order)
     )
+    found = [*found, *(yield from desk.insist(found))]
     shown = {head_home(e.candidate.components[0]) for e in found if e.promises and e.candidate.components[0] in heads}
     left = sorted(p for p in homes if p not in shown)
     yield from desk.examine("No head is enough to say it: the attention as a whole.", needed(left))

@@ -17,6 +17,7 @@ from tools.findings.kind import kinds
 
 CONTROLS = ("agreement", "indirect_object", "subtraction", "addition", "copying", "facts")
 EXAMPLES = 128
+SCREEN = 9 / 16  # of them for a first look
 
 
 class Systematic:
@@ -48,7 +49,7 @@ class Systematic:
         """The whole plan for a goal."""
         goal = understand(view.goal, view.tasks)
         asked = questions(view.goal, view.tasks)
-        desk = Desk(view.known, frozenset(kinds()), view.findings, self.examples // 2, self.examples)
+        desk = Desk(view.known, frozenset(kinds()), view.findings, round(SCREEN * self.examples), self.examples)
         return investigate(desk, view.goal, goal.tasks, view.tasks, asked, CONTROLS)
 
 
