@@ -10,7 +10,7 @@ from tools.tasks import Example, TaskError, families
 
 LOOKED_AT = 256
 MOST_CLASSES = 4
-LEAST = 16  # examples of a class, so that something can be tested in it
+LEAST = 8  # examples of a class, so that something can be tested in it
 EASIEST = {
     "digits": ("1x1", "1x2", "2x1", "2x2"), "shots": ("4", "8", "2", "1"), "pairs": ("2", "3"), "format": ("compact", "spaced"),
 }  # fmt: skip

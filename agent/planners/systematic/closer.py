@@ -1,18 +1,15 @@
-"""A closer look at what is missed: where its heads look, from where on the answer can be read, for which classes it matters,
-and where the two kinds of removal say different things.
+"""A closer look at what is missed: where its heads look, from where on the answer can be read, and where the two kinds of
+removal say different things.
 """
 
-from collections.abc import Sequence
 
 from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk
-from agent.planners.systematic.exploring import Seen, ablations, explore
+from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.plan import Call, Part, ask
-from agent.planners.systematic.reading import SEEN, SMALLEST, Ability, Pair, component, named
+from agent.planners.systematic.reading import SEEN, SMALLEST, component
 from experiments_db.places import Component
 
 MOST_LOOKS = 4
-MOST_CLASSES = 4  # over all labels, those with few classes first
-MOST_PARTIAL = 6
 HALF = 0.5
 
 
@@ -82,102 +79,11 @@ def readable(desk: Desk, seen: Seen) -> Part[None]:
         )
 
 
-def classes(desk: Desk, seen: Seen) -> Part[None]:
-    """Where a component is missed by part of the examples: by which, if a label divides them."""
-    known = desk.known(seen.task)
-    left = MOST_CLASSES
-    for conditions in sorted(known.classes.values(), key=len):
-        left -= len(conditions)
-        if left < 0:
-            break
-        yield from _own_roles(desk, seen, conditions)
-        partial = _partial(seen)
-        if not partial:
-            continue
-        found = yield from _by_class(desk, seen, conditions, partial)
-        yield from desk.examine("What is missed in one class of examples only.", _differing(desk, seen, found, partial))
-
-
-def _partial(seen: Seen) -> list[str]:
-    every = seen.layers.merged(seen.heads)
-    heads_of = {(component(h).block, component(h).anchor) for h in seen.heads.both}
-    found = [p for p in every.places if every.resample[p].partial and every.zero[p].partial]
-    found = [
-        p for p in found if component(p).part != "attn.out" or (component(p).block, component(p).anchor) not in heads_of
-    ]
-    return sorted(found, key=lambda p: (-every.size(p), p))[:MOST_PARTIAL]
-
-
-def _by_class(desk: Desk, seen: Seen, conditions: Sequence[str], partial: Sequence[str]) -> Part[dict[str, Pair]]:
-    """What removing each of them does in each class."""
-    calls = [
-        call for c in conditions for call in ablations(Seen(seen.task, seen.gap, c), partial, desk.screen)
-    ]  # fmt: skip
-    answers = yield from ask(
-        f"Some are missed by part of the examples: by which, of {', '.join(conditions)}?", calls, desk.reserve + 4
-    )
-    out: dict[str, Pair] = {}
-    for c, resampled, zeroed in zip(conditions, answers[::2], answers[1::2], strict=True):
-        out[c] = Pair.read(resampled, zeroed, seen.gap)
-    return out
-
-
-def _differing(desk: Desk, seen: Seen, found: dict[str, Pair], partial: Sequence[str]) -> list[Candidate]:
-    """Missed in one class under both removals, and not in another."""
-    out: list[tuple[float, Candidate]] = []
-    for place in partial:
-        there = {c: pair for c, pair in found.items() if place in pair.places}
-        needed = [c for c, pair in there.items() if place in pair.both]
-        spared = [
-            c
-            for c, pair in there.items()
-            if pair.resample[place].value < SMALLEST and pair.zero[place].value < SMALLEST
-        ]
-        if not needed or not spared:
-            continue
-        most = max(needed, key=lambda c: there[c].size(place))
-        kind = Candidate("differs", seen.task, (place,), (), most, other_among=spared[0])
-        plain = Candidate("necessary", seen.task, (place,), (), most)
-        out.append(
-            (
-                -there[most].size(place),
-                kind if "differs" in desk.kinds and place in seen.layers.merged(seen.heads).both else plain,
-            )
-        )
-    return [c for _, c in sorted(out, key=lambda pair: (pair[0], pair[1].components))[:4]]
-
-
-def _own_roles(desk: Desk, seen: Seen, conditions: Sequence[str]) -> Part[None]:
-    """A class whose examples have places that the others lack is explored there by itself."""
-    known = desk.known(seen.task)
-    for condition in conditions:
-        if not set(known.roles_among.get(condition, ())) - set(known.roles):
-            continue
-        own = Seen(seen.task, seen.gap, condition)
-        (gate,) = yield from ask(
-            f"Examples with {condition} have places of their own: how well does the model do those?",
-            [("loss", {"tasks": [seen.task], "among": condition, "examples": desk.test})],
-            desk.reserve + 8,
-        )
-        ability = Ability.read(gate)
-        if ability is None or ability.accuracy.value < HALF:
-            continue
-        yield from explore(desk, own)
-        singles = [p for p in own.layers.merged(own.heads).both if p not in seen.layers.merged(seen.heads).both]
-        heads = {(component(p).block, component(p).anchor) for p in own.heads.both}
-        singles = [
-            p
-            for p in singles
-            if component(p).part != "attn.out" or (component(p).block, component(p).anchor) not in heads
-        ]
-        yield from desk.examine(
-            "Each place that is missed there.",
-            [Candidate("necessary", seen.task, (p,), (), condition) for p in singles[:4]],
-        )
-
-
 def disagreements(desk: Desk, seen: Seen) -> Part[None]:
-    """Sublayers that one removal singles out clearly and the other does not."""
+    """Sublayers that one removal singles out clearly and the other does not.
+
+    What is missed only when it is zeroed may put out the same for every example: then it is not needed when it is resampled.
+    """
     if "disagree" not in desk.kinds:
         return
     out: list[tuple[float, Candidate]] = []
@@ -187,10 +93,17 @@ def disagreements(desk: Desk, seen: Seen) -> Part[None]:
             apart = values[more].low - values[less].high
             if values[more].clear and not values[less].clear and apart > SMALLEST:
                 out.append((-apart, Candidate("disagree", seen.task, (place,), (), seen.among, label=more)))
-    yield from desk.examine(
-        "Where the two kinds of removal disagree.",
-        [c for _, c in sorted(out, key=lambda x: (x[0], x[1].components))[:1]],
+    chosen = [c for _, c in sorted(out, key=lambda x: (x[0], x[1].components))[:1]]
+    alike = [
+        Candidate("not_needed", seen.task, c.components, (RESAMPLE,), seen.among) for c in chosen
+        if c.label == ZERO and not _said(desk, c.components[0])
+    ]  # fmt: skip
+    yield from desk.examine("Where the two kinds of removal disagree.", [*chosen, *alike])
+
+
+def _said(desk: Desk, place: str) -> bool:
+    """Whether something that promises to hold says already that resampling it changes nothing."""
+    return any(
+        e.candidate.kind == "not_needed" and place in e.candidate.components and e.candidate.interventions != (ZERO,)
+        for e in desk.promised
     )
-
-
-__all__ = ["classes", "disagreements", "looks", "named", "readable"]

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from agent.planners.systematic.candidates import SECOND, Desk, Examined
+from agent.planners.systematic.candidates import SECOND, ZERO, Desk, Examined
 from agent.planners.systematic.plan import Part, Plan, ask
 from experiments_db.findings import Finding, Question
 from tools.findings.consequences import answers
 
 Verdict = Literal["found", "not_found", "cannot", "unclear"]
+CONSTANT = (
+    "What it puts out may be much the same for every example: whatever reads it breaks without it, and it says nothing about "
+    "which answer is right."
+)
 CENTRAL = ("capability", "cannot", "necessary", "jointly_necessary", "differs", "matches")
 
 
@@ -69,10 +73,16 @@ def conclude(desk: Desk, questions: Sequence[Question], otherwise: Verdict = "un
     mine = [(f, next((q for q in reversed(questions) if f in answers(q, standing)), None)) for f in standing]
     yield from ask(
         "Adopt what was confirmed.",
-        [("claim", {"finding": f.handle, **({"question": q.handle} if q else {})}) for f, q in mine],
+        [("claim", {"finding": f.handle, **({"question": q.handle} if q else {}), **_meaning(f)}) for f, q in mine],
     )
     verdict = verdict_of(questions, standing, otherwise)
     yield from ask("Finish.", [("finish", {"answer": verdict})])
+
+
+def _meaning(found: Finding) -> dict[str, str]:
+    """What may be behind it, in words that are kept apart as not tested."""
+    only_zeroed = found.statement.kind == "disagree" and found.statement.label == ZERO
+    return {"interpretation": CONSTANT} if only_zeroed else {}
 
 
 def verdict_of(questions: Sequence[Question], standing: Sequence[Finding], otherwise: Verdict = "unclear") -> Verdict:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from agent.planners.systematic.candidates import Candidate, Desk
-from agent.planners.systematic.closer import classes, disagreements, looks, readable
+from agent.planners.systematic.classes import classes
+from agent.planners.systematic.closer import disagreements, looks, readable
 from agent.planners.systematic.exploring import Seen, explore, head_home, rest
 from agent.planners.systematic.plan import Part
 from agent.planners.systematic.routes import routes

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agent.planners.systematic.candidates import Candidate, Desk
+from agent.planners.systematic.candidates import BOTH, Candidate, Desk
 from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.plan import Call, Part, ask
 from agent.planners.systematic.reading import SEEN, component
@@ -16,13 +16,22 @@ def routes(desk: Desk, seen: Seen) -> Part[None]:
     """Paths between what is needed by itself: two places may both write to the answer, or one may read the other."""
     if "sends" not in desk.kinds:
         return
-    found = paths(_needed(desk, seen))
-    if len(found) > DIRECT:
-        found = yield from _carrying(desk, seen, found)
-    yield from desk.examine(
+    every = paths(_needed(desk, seen))
+    found = every if len(every) <= DIRECT else (yield from _carrying(desk, seen, every))
+    examined = yield from desk.examine(
         "Which way does it go from there: to the answer, or into another of them?",
-        [Candidate("sends", seen.task, among=seen.among, path=str(p)) for p in found[:MOST]],
+        [_sends(seen, p) for p in found[:MOST]],
     )
+    open_ = {e.candidate.path for e in examined if e.promises}
+    told = {p.nodes[0] for p in every if str(p) in open_}
+    yield from desk.examine(
+        "The twin may be alike in what these send: is it missed on the way to another of them, when it is removed?",
+        [_sends(seen, p, BOTH) for p in every if p.nodes[0] not in told and p.nodes[-1].part != "logits"][:MOST],
+    )
+
+
+def _sends(seen: Seen, path: Path, hows: tuple[str, ...] = ()) -> Candidate:
+    return Candidate("sends", seen.task, (), hows, seen.among, path=str(path))
 
 
 def _needed(desk: Desk, seen: Seen) -> list[Component]:
