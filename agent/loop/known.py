@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from typing import get_args
 
 from agent.planners.base import Known
+from tools import statistics
 from tools.methods.tool import TaskBook, ToolInputError
 from tools.tasks import Example, TaskError, families
 
 LOOKED_AT = 256
 MOST_CLASSES = 4
-LEAST = 8  # examples of a class, so that something can be tested in it
+LEAST = statistics.MINIMUM["proportion"]  # independent problems of a class, so that something can be tested in it
 EASIEST = {
-    "digits": ("1x1", "1x2", "2x1", "2x2"), "shots": ("4", "8", "2", "1"), "pairs": ("2", "3"), "format": ("compact", "spaced"),
+    "digits": ("1x1", "1x2", "2x1", "2x2"), "shots": ("8", "4", "2", "1"), "pairs": ("2", "3"), "format": ("compact", "spaced"),
 }  # fmt: skip
+PARTS = {"arithmetic": ("addition", "subtraction")}  # families whose problems are steps of another's
 
 
 def known(tasks: TaskBook, spec: str, seed: int) -> Known:
@@ -41,7 +43,7 @@ def _classes(examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:
     for name in dict.fromkeys(n for e in examples for n in e.values):
         if not all(name in e.values for e in examples):
             continue
-        sizes = Counter(str(e.values[name]) for e in examples)
+        sizes = Counter(value for _, value in {(e.group, str(e.values[name])) for e in examples})
         if not 2 <= len(sizes) <= MOST_CLASSES or min(sizes.values()) < LEAST:
             continue
         parts = frozenset(
@@ -64,17 +66,22 @@ def easier(spec: str) -> tuple[str, ...]:
     family = families().get(name)
     if family is None:
         return ()
+    if name in PARTS:
+        return PARTS[name]
     given: dict[str, str] = {}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         given[key.strip()] = value.strip()
     out: list[str] = []
     for option, values in EASIEST.items():
-        if option not in family.options.model_fields or option in given:
+        if option not in family.options.model_fields:
             continue
         valid = {str(v) for v in get_args(family.options.model_fields[option].annotation)}
-        out += [_spec(name, {**given, option: v}) for v in values if v in valid]
-    if {"digits", "shots"} <= set(family.options.model_fields) and not {"digits", "shots"} & set(given):
+        # What is asked for is not easier than itself, nor is what comes after it.
+        easiest = values[: values.index(given[option])] if given.get(option) in values else values
+        same = given.get(option, str(family.options.model_fields[option].default))
+        out += [_spec(name, {**given, option: v}) for v in easiest if v in valid and v != same]
+    if {"digits", "shots"} <= set(family.options.model_fields) and given.get("digits") != "1x1":
         out.insert(0, _spec(name, {**given, "digits": "1x1", "shots": "8"}))
     return tuple(dict.fromkeys(out))
 

@@ -1,7 +1,7 @@
 """What a goal asks for, and the plan for each form: where, whether, a comparison, a kind of head, and what cannot be done."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
@@ -24,6 +24,7 @@ WORDS = {
 }  # fmt: skip
 LEAST_SCORE = 0.25  # share of attention beyond an even spread
 MOST_COMPARED = 4
+NEARLY = 0.9
 
 
 def investigate(
@@ -120,20 +121,41 @@ def _easier(desk: Desk, task: str) -> Part[None]:
         desk.reserve + 1,
     )
     yield from _noted(task, said)
-    versions = desk.known(task).easier
-    answers = yield from ask(
-        "Can it do easier versions?",
-        [("loss", {"tasks": [t], "examples": desk.screen}) for t in versions],
-        desk.reserve + 2,
-    )
-    able = {
-        t: a for t, answer in zip(versions, answers, strict=True) if (a := Ability.read(answer)) is not None and a.able
-    }
+    able = yield from _able(desk, desk.known(task).easier)
     if not able:
         return
-    best = max(able, key=lambda t: able[t].gap)
-    yield from desk.examine("The one that it does best, as a finding.", [Candidate("capability", best)])
-    yield from locate(desk, Seen(best, able[best].gap))
+    near = nearest(task, {t: a.gap for t, a in able.items()})
+    yield from desk.examine("The nearest of those that it does well, as a finding.", [Candidate("capability", near)])
+    yield from locate(desk, Seen(near, able[near].gap))
+
+
+def nearest(task: str, gaps: Mapping[str, float]) -> str:
+    """Of easier versions, easiest first, the one that asks for most among those done about as well as any, and changes least."""
+    asked = set(task.partition(":")[2].split(","))
+
+    def changed(version: str) -> int:
+        return len(set(version.partition(":")[2].split(",")) - asked)
+
+    good = [t for t, gap in gaps.items() if gap >= NEARLY * max(gaps.values())]
+    return min(reversed(good), key=changed)
+
+
+def _able(desk: Desk, versions: Sequence[str]) -> Part[dict[str, Ability]]:
+    """Those of some tasks that it can do: in one experiment, or one each where some of them do not fit the model."""
+    if not versions:
+        return {}
+    (answer,) = yield from ask(
+        "Can it do easier versions?", [("loss", {"tasks": list(versions), "examples": desk.screen})], desk.reserve + 2
+    )
+    answers = [answer] * len(versions)
+    if answer.status == "rejected":
+        answers = yield from ask(
+            "Some do not fit it: can it do the others?",
+            [("loss", {"tasks": [t], "examples": desk.screen}) for t in versions],
+            desk.reserve + 2,
+        )
+    found = {t: Ability.read(a, t) for t, a in zip(versions, answers, strict=True)}
+    return {t: a for t, a in found.items() if a is not None and a.able}
 
 
 def _noted(task: str, said: Answer) -> Part[None]:

@@ -2,7 +2,6 @@
 removal say different things.
 """
 
-
 from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk
 from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.plan import Call, Part, ask

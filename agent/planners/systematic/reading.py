@@ -30,9 +30,10 @@ class Ability:
     chance: float
 
     @classmethod
-    def read(cls, answer: Answer) -> "Ability | None":
-        """From an answer of loss; None where it could not be measured."""
-        accuracy, chance = named(answer, "accuracy"), named(answer, "chance")
+    def read(cls, answer: Answer, task: str = "") -> "Ability | None":
+        """From an answer of loss, of one of its tasks if one is named; None where it could not be measured."""
+        mine = [m for m in answer.measurements if task in ("", m.task)]
+        accuracy, chance = (next((m for m in mine if m.name == n), None) for n in ("accuracy", "chance"))
         return None if accuracy is None or chance is None else cls(answer, accuracy, chance.value)
 
     @property
