@@ -111,7 +111,8 @@ def _heads(desk: Desk, seen: Seen) -> Part[None]:
         "Which heads of the attention that is missed, or whose heads bring the twin's answer?", calls, _spare(desk)
     )
     if answers:
-        seen.heads = Pair.read(*answers, seen.gap)
+        resampled, zeroed = answers
+        seen.heads = Pair.read(resampled, zeroed, seen.gap)
     alone = {head_home(h) for h in seen.heads.both}
     for p in needed[:MOST_HEADED]:
         if p not in alone:
