@@ -117,13 +117,12 @@ def test_a_constant_that_all_break_without_is_said_to_depend_on_how_it_is_remove
 
 def test_every_effect_on_the_maps_has_its_interval_where_there_are_examples_enough(tmp_path):
     _, _, record = investigated(tmp_path, "previous", experiments=14)
-    maps = [e for e in record.experiments() if e.experiment.tool == "patch"]
-    parts = {Component.parse(m.component).part for e in maps for m in e.measurements if m.component}
-    assert parts == {"resid_pre", "attn.z"}
-    for e in maps:
-        for m in e.measurements:
-            assert m.low is not None, m.key
-            assert m.groups >= 64
+    maps = [e.handle for e in record.experiments() if e.experiment.tool == "patch"]
+    seen = [m for handle in maps for m in record.measurements_of(handle)]
+    assert {Component.parse(m.component).part for m in seen if m.component} == {"resid_pre", "attn.z"}
+    for m in seen:
+        assert m.low is not None, m.key
+        assert m.groups >= 64
 
 
 # -- kinds of head ----------------------------------------------------------------------------------------------------
