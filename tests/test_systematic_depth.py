@@ -115,15 +115,13 @@ def test_a_constant_that_all_break_without_is_said_to_depend_on_how_it_is_remove
 # -- maps -------------------------------------------------------------------------------------------------------------
 
 
-def test_every_effect_on_the_maps_has_its_interval_where_there_are_examples_enough(tmp_path):
+def test_maps_are_made_of_as_many_problems_as_their_intervals_take(tmp_path):
     _, _, record = investigated(tmp_path, "previous", experiments=14)
-    maps = [e for e in record.experiments() if e.experiment.tool == "patch"]
-    parts = {Component.parse(m.component).part for e in maps for m in e.measurements if m.component}
-    assert parts == {"resid_pre", "attn.z"}
-    for e in maps:
-        for m in e.measurements:
-            assert m.low is not None, m.key
-            assert m.groups >= 64
+    maps = [e.handle for e in record.experiments() if e.experiment.tool == "patch"]
+    seen = [m for handle in maps for m in record.measurements_of(handle)]
+    assert {Component.parse(m.component).part for m in seen if m.component} == {"resid_pre", "attn.z"}
+    assert all(m.groups >= 64 for m in seen)  # as many as a ratio's interval takes
+    assert all(m.low is not None and m.control.difference_low is not None for m in seen if m.name == "flipped")
 
 
 # -- kinds of head ----------------------------------------------------------------------------------------------------
