@@ -1,9 +1,11 @@
 """Fit and score the probability that `examine` gives: `python -m benchmarks.planted.calibrate [--seed S] [--write] [--sample]`.
 
 Statements about single components and random sets of the planted models and of the demo are examined on few explore
-examples, where things are uncertain, and put to as many unseen ones. What explore examples showed (tools.findings.sureness)
-against what unseen ones said is fitted on half of the models and scored on the other half; with --write the coefficients go
-to tools/findings/calibration.json with their reliability. Rows that are done are kept beside, so that a stopped run goes on.
+examples, where things are uncertain, and put to as many unseen ones; and about the sets that explore examples single out as
+spared, as a planner singles them out: what was chosen for looking spared is less so. What explore examples showed
+(tools.findings.sureness) against what unseen ones said is fitted on half of the models and scored on the other half; with
+--write the coefficients go to tools/findings/calibration.json with their reliability. Rows that are done are kept beside, so
+that a stopped run goes on.
 """
 
 import argparse
@@ -25,32 +27,63 @@ from experiments_db.findings import Statement
 from experiments_db.places import Component, ComponentSet
 from tools import statistics
 from tools.findings.examining import CONFIRMED_WITH, bench_for
-from tools.findings.kind import Bench, kind_of
-from tools.findings.sureness import FILE, NAMES, features, probability
+from tools.findings.kind import Bench, kind_of, tenth_of_gap
+from tools.findings.sureness import FILE, NAMES, features
+from tools.methods.effects import Condition
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.tool import Context
 from tools.subjects import Subject, load_subject
 
-SIZES = (12, 16, 24, 32, 48, 64, 96)
+SIZES = (12, 16, 24, 32, 48, 64, 96, 128)
 DEMO_TASKS = ("addition", "subtraction", "agreement", "indirect_object", "copying", "brackets", "facts")
 KEPT = Path(tempfile.gettempdir()) / "locus-calibration.jsonl"
 Row = dict[str, Any]
 
 
-def statements(subject: Subject, task: str, n: int, rng: random.Random) -> Iterator[Statement]:
-    """Every attention and MLP at the answer as necessary under one or two interventions, and random sets as not needed."""
+def sublayers(subject: Subject) -> list[Component]:
+    """Every attention and MLP at the answer."""
     spec = subject.spec()
-    parts = [
+    return [
         Component(stack=spec.name, block=b, part=p, anchor="answer")
         for b in range(len(spec.blocks))
         for p in ("attn.out", "mlp.out")
     ]
+
+
+def statements(subject: Subject, task: str, n: int, rng: random.Random, bench: Bench) -> Iterator[Statement]:
+    """Every sublayer as necessary under one or two interventions, and as not needed random sets and those that are singled out
+    on the bench of explore examples.
+    """
+    parts = sublayers(subject)
     ways = (("resample(donor)",), ("zero",), ("resample(donor)", "zero"))
     for c in parts:
         yield Statement(kind="necessary", task=task, components=str(c), interventions=rng.choice(ways), examples=n)
+    for way in ways[1:] if bench.gap > 0 else ():
+        for found in singled_out(bench, parts, way):
+            yield Statement(kind="not_needed", task=task, components=str(found), interventions=way, examples=n)
     for _ in range(4):
         chosen = ComponentSet.of(*rng.sample(parts, rng.randint(1, 4)))
-        yield Statement(kind="not_needed", task=task, components=str(chosen), interventions=rng.choice(ways), examples=n)
+        yield Statement(
+            kind="not_needed", task=task, components=str(chosen), interventions=rng.choice(ways), examples=n
+        )
+
+
+def singled_out(bench: Bench, parts: Sequence[Component], ways: Sequence[str]) -> list[ComponentSet]:
+    """Sets that explore examples single out: of the components by how little each does alone, as many as are still spared all at
+    once, as many as are clearly spared, and one more than are spared.
+    """
+
+    def lost(place: Component | ComponentSet) -> float:
+        without = bench.scores([Condition.of(place, how) for how in ways])
+        return max(abs(float(np.nanmean(bench.difference(bench.intact, x).values))) for x in without)
+
+    bench.scores([Condition.of(c, how) for c in parts for how in ways])
+    order = sorted(parts, key=lost)
+    sets = [ComponentSet.of(*order[: k + 1]) for k in range(len(order))]
+    bench.scores([Condition.of(s, how) for s in sets for how in ways])
+    least = tenth_of_gap(bench)
+    kept = [next((i for i, s in enumerate(sets) if lost(s) >= bound), len(sets)) for bound in (least, least / 3)]
+    return list(dict.fromkeys(sets[i] for i in (kept[0] - 1, kept[0], kept[1] - 1) if 0 <= i < len(sets)))
 
 
 def rows(name: str, subject: Subject, tasks: OfflineTasks, task: str, seed: int) -> Iterator[Row]:
@@ -59,7 +92,9 @@ def rows(name: str, subject: Subject, tasks: OfflineTasks, task: str, seed: int)
     for n in rng.sample(SIZES, 3):
         contexts = [Context(subject, tasks, Nothing(), seed=seed, split=s) for s in ("explore", "confirm")]
         known: list[Bench | None] = [None, None]
-        for statement in statements(subject, task, n, rng):
+        first = bench_for(Statement(kind="capability", task=task, examples=n), contexts[0])
+        known[0] = first
+        for statement in statements(subject, task, n, rng, first):
             seen: list[Any] = []
             for i, ctx in enumerate(contexts):
                 fresh = known[i] or bench_for(statement, ctx)
@@ -70,7 +105,13 @@ def rows(name: str, subject: Subject, tasks: OfflineTasks, task: str, seed: int)
                 seen.append(list(kind_of(statement.kind).measure(statement, bench)))
             if len(seen) == 2:
                 confirmed = max(c.p() for c in seen[1]) <= alpha
-                yield {"model": name, "kind": statement.kind, "n": n, "row": features(seen[0], alpha).row, "confirmed": confirmed}
+                yield {
+                    "model": name,
+                    "kind": statement.kind,
+                    "n": n,
+                    "row": features(seen[0], alpha).row,
+                    "confirmed": confirmed,
+                }
 
 
 def models(seed: int, sample: bool) -> Iterator[tuple[str, Iterator[Row]]]:
@@ -127,21 +168,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for b in bins:
         print(b)
     print(json.dumps(report, indent=1))
-    shipped = np.array([probability_of(r["row"]) for r in held])
-    print("as shipped before:", json.dumps(score(held, shipped)))
+    for kind in ("necessary", "not_needed"):
+        mine = [i for i, r in enumerate(held) if r["kind"] == kind]
+        report[kind] = score([held[i] for i in mine], own[mine])
+        print(kind, json.dumps(report[kind]))
     if args.write:
         table = [{"n": b.n, "said": round(b.predicted, 3), "confirmed": round(b.observed, 3)} for b in bins]
         said = {"reliability": table, "seed": args.seed, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
         kept = {"calibration": made.to_json(), **report, **said}
         FILE.write_text(json.dumps(kept, indent=1) + "\n")
     return 0
-
-
-def probability_of(row: Sequence[float]) -> float:
-    """The shipped calibration's probability of one row of features."""
-    from tools.findings.sureness import Features
-
-    return probability(Features(*row))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tools.findings.contrast import Contrast, Quantity
 from tools.statistics import Calibration
 
 FILE = Path(__file__).parent / "calibration.json"
-NAMES = ("power", "slack", "evidence")
+NAMES = ("power", "slack", "evidence", "replication", "stays")
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,34 @@ class Features:
     power: chance that every contrast passes on as many unseen groups, taking the effects seen as true (the smallest one's).
     slack: how far the nearest estimate lies beyond its bound, in half-widths of its interval, at most 3 either way.
     evidence: minus the decimal logarithm of the largest p value, at most 6.
+    replication: chance that as many unseen groups give a p value as small as is asked, where what is seen is itself uncertain
+    (Goodman 1992): by that p value, so by the test that decides, which power is not. A small share of examples that changes
+    is skewed: there power, by the t distribution, is too sure.
+    stays: 1 where the effect has to stay small, else 0.
     """
 
     power: float
     slack: float
     evidence: float
+    replication: float
+    stays: float
 
     @property
     def row(self) -> list[float]:
         """As a row for the calibration, in the order of NAMES."""
-        return [self.power, self.slack, self.evidence]
+        return [self.power, self.slack, self.evidence, self.replication, self.stays]
 
 
 def features(contrasts: Sequence[Contrast], alpha: float) -> Features:
     """Read from contrasts on explore examples; alpha: what a test may spend."""
+    largest = max(c.p() for c in contrasts)
+    beyond = stats.norm.isf(np.clip(largest, 1e-12, 1 - 1e-12)) - stats.norm.isf(alpha)
     return Features(
         min(_power(c, alpha) for c in contrasts),
         min(_slack(c) for c in contrasts),
-        min(6.0, -float(np.log10(max(1e-6, max(c.p() for c in contrasts))))),
+        min(6.0, -float(np.log10(max(1e-6, largest)))),
+        float(stats.norm.cdf(beyond / np.sqrt(2))),
+        float(any(c.must != "exceed" for c in contrasts if c.role == "effect")),
     )
 
 
