@@ -99,6 +99,19 @@ def test_what_the_words_at_the_end_mention_changes_no_verdict(tmp_path, words):
 # -- what is predicted ----------------------------------------------------------------------------------------------------
 
 
+def test_no_text_of_a_planner_holds_a_typed_number(stage, world):
+    calls = [
+        ("note", {"text": "It is right for {}."}), ("hypothesis", {"statement": "Without the head {} is left."}),
+        ("finish", {"answer": "unclear", "words": "It is right for {}."}),
+    ]  # fmt: skip
+
+    def said(word):
+        return [(tool, {k: v.replace("{}", word) for k, v in args.items()}) for tool, args in calls]
+
+    played = stage.play(world, ([*said("97 percent"), *said("most of them")],))
+    assert [a.status for _, a in played.answers] == ["rejected"] * 3 + ["ok"] * 3
+
+
 def test_a_finding_says_what_its_own_experiment_measured(stage, world):
     right, spare = needed(world)[0], idle(world)[0]
     examined = [("examine", about(world.task, "necessary", [place], examples=40)) for place in (right, spare)]
@@ -109,7 +122,9 @@ def test_a_finding_says_what_its_own_experiment_measured(stage, world):
 def test_how_sure_a_prediction_is_follows_from_the_evidence():
     def said(*values):
         q = Quantity("accuracy", "share of examples", np.array(values), (-1.0, 1.0))
-        return probability(features([Contrast("effect", "exceed", 0.1, (q,), [str(i) for i in range(len(values))])], 0.01))
+        return probability(
+            features([Contrast("effect", "exceed", 0.1, (q,), [str(i) for i in range(len(values))])], 0.01)
+        )
 
     clear, doubtful, absent = said(*[1.0] * 80), said(*[1.0] * 12, *[0.0] * 68), said(*[0.0] * 80)
     assert clear > 0.9 > doubtful > absent
@@ -120,7 +135,9 @@ def test_what_so_few_problems_could_never_show_is_no_prediction(stage, world):
     # Of a margin, which has no bounds, fewer than 64 problems can show nothing: it would come out one way only.
     asked = about(world.task, "necessary", needed(world)[:1], objective="margin")
     for examples, status in ((40, "rejected"), (80, "ok")):
-        played = stage.play(world, ([("examine", {**asked, "examples": examples})], [("predict", {"experiment": "E1"})]))
+        played = stage.play(
+            world, ([("examine", {**asked, "examples": examples})], [("predict", {"experiment": "E1"})])
+        )
         assert [a.status for _, a in played.answers] == ["ok", status]
 
 

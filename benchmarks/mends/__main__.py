@@ -76,7 +76,10 @@ def run(chosen: Sequence[Mend]) -> tuple[list[tuple[str, str, str]], bool]:
             rows.append((one.line, one.test, result))
             why = after.reason(one.test) if result != "green" else "the test does not see it"
             seconds = time.monotonic() - started
-            print(f"{result:6} {seconds:4.1f} s ({before.cost(one.test):.1f})  {one.line}\n       {one.test}: {why[:150]}", flush=True)
+            print(
+                f"{result:6} {seconds:4.1f} s ({before.cost(one.test):.1f})  {one.line}\n       {one.test}: {why[:150]}",
+                flush=True,
+            )
     return rows, good
 
 

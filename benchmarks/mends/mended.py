@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (source is quoted whole)
 """What else was broken: runs that ended, stale or leaking results, things measured that were not what they were called."""
 
 from benchmarks.mends.mend import Mend, mend

@@ -113,7 +113,9 @@ def _child(tree: Path, tests: Sequence[str], log: Path, answer: Path) -> None:
     for name in [n for n in sys.modules if n.partition(".")[0] in OURS]:
         del sys.modules[name]
     watching = _Watching()
-    pytest.main(["-q", "-p", "no:cacheprovider", "--tb=short", *tests], plugins=[watching])
+    # Without the checks of array shapes that pytest is configured with: they cost as much as the tests, and are not what is shown.
+    quick = ["-q", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:playwright", "-p", "no:warnings", "--tb=short"]
+    pytest.main([*quick, *tests], plugins=[watching])
     strays = {m for m in sys.modules if m.partition(".")[0] in OURS[:-2] and not _inside(m, tree)}
     watching.ran.broken += [f"{m} was read from elsewhere" for m in sorted(strays)[:1]]
     answer.write_text(json.dumps(asdict(watching.ran)), encoding="utf-8")
