@@ -21,7 +21,8 @@ from experiments_db.records import Note
 from experiments_db.store import Store
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.sureness import features, probability
-from tools.methods.tool import discover
+from tools.methods.effects import Condition, score_under
+from tools.methods.tool import Context, discover
 
 SEED = 7
 
@@ -107,6 +108,19 @@ def test_what_the_words_at_the_end_mention_changes_no_verdict(tmp_path, words):
     i.store.put_entry("said", 2, Note(text="It reads the last word."))
     i.end("cannot", words)
     assert conclude(RunRecord(i.store, "said")).verdict == "The model cannot do it"
+
+
+def test_a_model_without_any_block_is_not_the_whole_model(tmp_path, world):
+    # What cannot be read before block 0 is first read after it, and a model that skips every block bears nothing.
+    i = Investigation(Store(tmp_path / "e.db"), "blocks")
+    for data in world.data:
+        i.store.put_entry("blocks", 0, data)
+    book = RunTasks(i.store, "blocks")
+    ctx, task = Context(world.subject, book, RunRecord(i.store, "blocks")), book.get(world.task)
+    intact, whole, none = score_under(ctx, task, task.examples("explore", 40), [Condition(), Condition(blocks=())])
+    assert intact.correct.all()
+    assert (intact.nll == whole.nll).all()
+    assert none.correct.mean() < 0.5
 
 
 # -- what is predicted ----------------------------------------------------------------------------------------------------

@@ -150,6 +150,11 @@ MENDS: tuple[Mend, ...] = (
         ),
     ),
     mend(
+        "a program that skips every block runs all of them",
+        "test_claims.py::test_a_model_without_any_block_is_not_the_whole_model",
+        ("tools/methods/effects.py", "Variant(intact if condition.blocks is None else condition.blocks, edits)", "Variant(condition.blocks or intact, edits)"),
+    ),
+    mend(
         "answers of several tokens are ablated at the first one only",
         "test_tools.py::test_a_multi_token_answer_is_ablated_at_every_position_that_predicts_it",
         ("tools/methods/anchors.py", "found = list(range(length - 1, length - 1 + len(encoded.answer)))", "found = [length - 1]"),
