@@ -175,6 +175,13 @@ def test_differences_of_pairs_follow_bonett_and_price(gained: int, lost: int, n:
     assert e.low < e.high
 
 
+def test_what_pairs_have_in_common_is_not_in_the_interval_of_their_difference() -> None:
+    common, own = 50 * sample(0, 128), sample(1, 128)
+    for a, b in ((common + own, common), (common > 0, (common > 0) ^ (np.arange(128) == 5))):
+        e, alone_ = s.paired_difference(a, b, alone(128)), s.mean(a, alone(128))
+        assert e.high - e.low < 0.5 * (alone_.high - alone_.low)
+
+
 def test_differences_of_pairs_keep_to_their_level_whatever_the_rates() -> None:
     """Exactly, by the sum over all outcomes of 16 pairs."""
     n, worst = 16, 1.0

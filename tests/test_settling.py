@@ -47,6 +47,12 @@ def test_an_effect_on_every_example_has_the_closed_form_of_its_bound(n, bound):
 VALUES = st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=8, max_size=40)
 
 
+def test_an_effect_the_other_way_shows_nothing():
+    assert contrast([1.0] * 40).p() < 1e-6
+    assert contrast([-1.0] * 40).p() == pytest.approx(1.0)
+    assert contrast([-1.0] * 40).p_contradicted() < 1e-6
+
+
 @given(VALUES, st.floats(0.01, 0.5))
 def test_staying_below_is_exceeding_turned_round(values, bound):
     assert contrast(values, "below", bound).p() == pytest.approx(contrast([-x for x in values], "exceed", -bound).p())

@@ -34,7 +34,7 @@ def ctx():
 @pytest.mark.parametrize(
     "text",
     [
-        "accuracy 0.97", "0.97 and it's clear", "it's .97 there", "97 percent of examples", "97% of them", "nine out of ten",
+        "accuracy 0.97", "0.97 and it's clear", "it's 0.97 and that's so", "it's .97 there", "97 percent of examples", "97% of them", "nine out of ten",
         "half of the time", "two thirds", "it falls by 3", "'0.97'", "`97%`", "n = 128", "twice as many", "a tenfold drop", "1e-5",
         "accuracy is 0.3", "about 1.0 of the effect", "seven in eight sums", "１２", "effect of 0.5 nats", "0.9 % there", "block 3: 97%",
         "score:value=0.97", "“97 percent”", "1,000 examples", "a hundred sums", "-2.5 logits", "heads 0.97",

@@ -16,7 +16,8 @@ class Case:
 
     group: the class. world: on which subject. words: what is tried. before: what both begin with. hostile, true: the
     scripts. earlier: another run in the same database, over before this one begins. said: whether a script got what it was
-    after: a statement adopted, a text kept, sealed numbers seen. passes: the same for the true one, where that is after something
+    after: a statement adopted, a text kept, sealed numbers seen. branch: this run goes on from that turn of `earlier`.
+    passes: the same for the true one, where that is after something
     else.
     """
 
@@ -29,6 +30,7 @@ class Case:
     before: Script = ()
     earlier: Script = ()
     passes: Said | None = None
+    branch: int | None = None
 
 
 def adopted(played: Played) -> bool:

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from agent.loop import goal as goals
+from agent.loop.branch import Branch
 from agent.loop.budget import Limits
 from agent.loop.executor import ToolRunner
 from agent.loop.investigate import Ending, investigate
 from agent.loop.record import RunRecord, RunTasks
 from agent.planners.base import Answer, PlannerError, ToolCall, Turn, View
 from agent.report.conclusion import Concluded, conclude
-from experiments_db.records import Run, TaskData
+from experiments_db.branch import copy_record
+from experiments_db.records import Result, Run, TaskData
 from experiments_db.store import Store
-from tools.methods.tool import discover
+from tools.methods.tool import Tool, ToolArgs, discover
 from tools.subjects import Subject
+from tools.tasks import Split
 
 Call = tuple[str, dict[str, Any]]
 Calls = Sequence[Call]
@@ -123,34 +126,64 @@ class Silent:
         """Nothing."""
 
 
+Computed = dict[str, tuple[Result, str]]
+
+
+class Remembering(ToolRunner):
+    """Runs tools; what an experiment comes to follows from its identity alone, so that many scripts may share it."""
+
+    computed: Computed
+
+    def _computed(
+        self, tool: Tool, args: ToolArgs, progress: Any, check: Any, split: Split = "explore", draw: int = 0
+    ) -> tuple[Result, str]:
+        key = self.experiment(tool, args, split, draw).id
+        if key not in self.computed:
+            self.computed[key] = super()._computed(tool, args, progress, check, split, draw)
+        return self.computed[key]
+
+
 @dataclass
 class Stage:
-    """Plays scripts in a folder; what several scripts begin with is played once, and copied."""
+    """Plays scripts in a folder; what several scripts begin with is played once, and copied; what they compute, too."""
 
     folder: Path
     known: dict[str, Path] = field(default_factory=dict)
     count: int = 0
+    computed: Computed = field(default_factory=dict)
 
     def play(
-        self, world: World, script: Script, before: Script = (), earlier: Script = (), limits: Limits = LIMITS
+        self,
+        world: World,
+        script: Script,
+        before: Script = (),
+        earlier: Script = (),
+        limits: Limits = LIMITS,
+        branch: int | None = None,
     ) -> Played:
-        """A run of `before` and then `script`, in a database of its own, which holds the run `earlier` if that is given."""
-        path = self._copy(self._begun(world, before, earlier))
-        return go_on(Store(path), world, script, limits)
+        """A run of `before` and then `script`, in a database of its own, which holds the run `earlier` if that is given.
 
-    def _begun(self, world: World, before: Script, earlier: Script) -> Path:
+        branch: the run goes on from that turn of the earlier one.
+        """
+        path = self._copy(self._begun(world, before, earlier, branch))
+        return go_on(Store(path), world, script, limits, computed=self.computed)
+
+    def _begun(self, world: World, before: Script, earlier: Script, branch: int | None) -> Path:
         """A database in which `before` has been played."""
-        key = json.dumps([world.name, before, earlier])
+        key = json.dumps([world.name, before, earlier, branch])
         if key not in self.known:
             if before:
-                path = self.play(world, before[-1:], before[:-1], earlier).store.path
+                path = self.play(world, before[-1:], before[:-1], earlier, branch=branch).store.path
             else:
                 path = self._new()
                 store = Store(path)
                 if earlier:
                     begin(store, world, run=EARLIER)
-                    go_on(store, world, earlier, run=EARLIER)
-                begin(store, world)
+                    go_on(store, world, earlier, run=EARLIER, computed=self.computed)
+                if branch is None:
+                    begin(store, world)
+                else:
+                    branch_off(store, branch)
             self.known[key] = path
         return self.known[key]
 
@@ -178,13 +211,29 @@ def begin(store: Store, world: World, seed: int = 0, run: str = RUN) -> None:
         store.put_entry(run, 0, question)
 
 
-def go_on(store: Store, world: World, script: Script, limits: Limits = LIMITS, run: str = RUN) -> Played:
-    """Drive a run on by a script, as far as the loop lets it."""
+def branch_off(store: Store, turn: int) -> None:
+    """The run as a branch of the earlier one, as the command line begins one with --resume and --from."""
+    point = Branch.of(store, EARLIER, str(turn))
+    settings = {**point.run.settings, "branch": {"run": EARLIER, "turn": point.turn, "seq": point.seq}}
+    store.put_run(point.run.model_copy(update={"name": RUN, "settings": settings}))
+    copy_record(store, EARLIER, RUN, point.seq)
+
+
+def go_on(
+    store: Store,
+    world: World,
+    script: Script,
+    limits: Limits = LIMITS,
+    run: str = RUN,
+    computed: Computed | None = None,
+) -> Played:
+    """Drive a run on by a script, as far as the loop lets it. computed: what other runs have computed, and this one adds."""
     record, tasks = RunRecord(store, run), RunTasks(store, run)
     turns = sum(e.kind == "turn" for e in store.events(run))
     planner = Scripted(script, turns)
     seed = store.run(run).settings["seed"]
-    runner = ToolRunner(world.subject, record, tasks, seed)
+    runner = Remembering(world.subject, record, tasks, seed)
+    runner.computed = {} if computed is None else computed
     store.update_run(run, "running")
     ending = asyncio.run(investigate(planner, store.run(run), record, runner, discover(), limits, Silent()))
     return Played(store, run, tuple(_answered(store, run, after=turns)), ending)

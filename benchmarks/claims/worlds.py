@@ -1,17 +1,31 @@
 """Subjects of which the truth is known: compiled programs, and the demo model with one task that it does."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.claims.stage import World
+from benchmarks.planted import programs
 from benchmarks.planted.compiled import CompiledCase, compile_case
+from benchmarks.planted.compiler.language import Design, Head
 from benchmarks.planted.compiler.truth import Fact
+from benchmarks.planted.programs import lists
 from experiments_db.records import TaskData
 from tools.subjects import load_subject
 from tools.tasks import SPLITS, to_records
+from tools.tasks.task import unit_hash
 
 PER_SPLIT = 420
+
+
+def held(rng: random.Random) -> Design:
+    """One head copies the last letter but one, another lowers it half as much."""
+    steps = [Head(name="copy", offset=2, looks="item"), Head(name="hold", offset=2, gain=-0.5, looks="item")]
+    return lists._listed(rng, lambda *_: steps, 2)
+
+
+programs.PROGRAMS.setdefault("held", programs.Program("held", "a letter is copied and held down", held))
 
 
 @dataclass
@@ -47,7 +61,8 @@ def _compiled(case: CompiledCase, folder: Path) -> World:
     for split in SPLITS:
         for s in case.samples(split, PER_SPLIT):
             e = s.example
-            metadata = {"class": s.of_class} if s.of_class else {}
+            chance = int(unit_hash("coin", e.prompt) < 0.5)
+            metadata = {"coin": chance, "always": 1, **({"class": s.of_class} if s.of_class else {})}
             rows.append(
                 {
                     "prompt": e.prompt, "answer": e.answer, "foil": e.foil, "twin": e.twin, "candidates": list(e.candidates),

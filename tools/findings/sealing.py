@@ -12,7 +12,6 @@ from tools.methods.layout import select_set
 from tools.methods.tool import Context, ToolInputError
 
 EXAMINE = "examine"
-OUT_OF_REACH = 0.001
 
 
 def statement_of(ctx: Context, args: Mapping[str, Any]) -> Statement:
@@ -70,7 +69,6 @@ def _check_both_ways(rows: Sequence[Measurement]) -> None:
         raise ToolInputError(
             f"these examples are only {groups} independent problems: too few for any test; use more examples or a task with more"
         )
-    if all(m.value == 1.0 for m in rows if m.name == "p") and not any(
-        m.name == "effect" and m.low is not None for m in rows
-    ):
+    bare = {(m.component, m.intervention) for m in rows if m.name == "effect" and m.low is None}
+    if any(m.name == "p" and m.value == 1.0 and (m.component, m.intervention) in bare for m in rows):
         raise ToolInputError("with so few independent problems nothing could confirm this; use more examples")

@@ -230,7 +230,7 @@ class _Prepared:
         out = [Variant(intact)]
         for condition in self.conditions:
             edits = tuple(e for made, how in condition.changes for c in made for e in runs.edits(c, how, condition))
-            out.append(Variant(condition.blocks or intact, edits))
+            out.append(Variant(intact if condition.blocks is None else condition.blocks, edits))
         return out
 
 

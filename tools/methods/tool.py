@@ -6,6 +6,7 @@ description, the first paragraph in short. The function schema, the validation, 
 record and the replay all come from that one declaration.
 """
 
+import copy
 import importlib
 import inspect
 import json
@@ -185,6 +186,13 @@ def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
 
     A field with a default is offered as nullable; null means the default.
     """
+    return copy.deepcopy(
+        _strict_schema(model)
+    )  # making it takes a tenth of a second for all tools, and runs ask for it often
+
+
+@cache
+def _strict_schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
