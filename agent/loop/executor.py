@@ -84,7 +84,8 @@ def _processor() -> str:
 class ToolRunner:
     """Executes tool calls on one subject; holds no state that a resumed run would miss.
 
-    fresh: nothing that an earlier process kept on disk is used, as in a replay.
+    fresh: nothing that an earlier process kept on disk is used, as in a replay. lifted: the capability gate is (`Context.lifted`),
+    for nulls alone; what is measured so is never found under the key of what is not.
     """
 
     def __init__(
@@ -96,9 +97,10 @@ class ToolRunner:
         max_tokens: int = 2048,
         *,
         fresh: bool = False,
+        lifted: bool = False,
     ) -> None:
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
-        self.max_tokens, self.fresh = max_tokens, fresh
+        self.max_tokens, self.fresh, self.lifted = max_tokens, fresh, lifted
 
     def experiment(self, tool: Tool, args: ToolArgs, split: Split = "explore", draw: int = 0) -> Experiment:
         """The identity of a call: everything that determines its answer.
@@ -114,7 +116,8 @@ class ToolRunner:
                     hashes[f"{spec} confirm"] = task.sha("confirm", n, self.seed, draw)
             except TaskError as error:
                 raise ToolInputError(str(error)) from None
-        sealed = {"split": split, "draw": draw} if split == "confirm" else {}
+        sealed: dict[str, Any] = {"split": split, "draw": draw} if split == "confirm" else {}
+        sealed |= {"lifted": True} if self.lifted else {}
         return Experiment(
             tool=tool.name,
             args={**args.model_dump(mode="json"), **sealed},
@@ -141,7 +144,7 @@ class ToolRunner:
             outcome, trace = self._measured(tool, args, progress, check)
             return Executed(outcome, traceback=trace)
         experiment = self.experiment(tool, args)
-        if tool.localises:
+        if tool.localises and not self.lifted:
             self._require_capability(tool, args)
         found = self.record.store.cached(experiment.id)
         if found is not None:
@@ -280,6 +283,7 @@ class ToolRunner:
             progress=progress,
             check=check,
             fresh=self.fresh,
+            lifted=self.lifted,
         )
 
 

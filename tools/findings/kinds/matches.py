@@ -16,7 +16,7 @@ import torch
 from experiments_db.findings import Statement
 from experiments_db.places import display
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, tenth_of_examples
+from tools.findings.kind import Bench, Kind, Nulls, tenth_of_examples
 from tools.methods.readings import patterns
 from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
@@ -130,4 +130,8 @@ KIND = Kind(
     "matches", "a head attends by identity (label: same token, after same token, previous) on random tokens said twice",
     _measure, _sentence, needs=("components", "label"), check=_check, capable=False, least=tenth_of_examples,
     unit="share of attention",
+    nulls=Nulls(
+        {"shuffled_answers": "it says where a head looks, whatever the answer"},
+        apart="tokens and positions alone can make a head look somewhere, without training",
+    ),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from experiments_db.findings import Statement
 from experiments_db.places import display
 from tools.findings.contrast import Contrast
-from tools.findings.kind import Bench, Kind
+from tools.findings.kind import Bench, Kind, Nulls
 from tools.findings.phrases import on_task, under
 from tools.methods.effects import Condition
 
@@ -34,4 +34,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "not_needed", "removing all of the components at once changes the objective by less than the smallest effect", _measure,
     _sentence, needs=("components",), interventions=("resample(donor)", "zero"), stays=True, locates=False,
+    nulls=Nulls.none("there nothing is needed, so that it is true"),
 )  # fmt: skip
