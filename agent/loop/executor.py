@@ -25,7 +25,7 @@ from experiments_db.records import Experiment, Outcome, Provenance, Result
 from tools.engine.sites import SiteError
 from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
-from tools.methods.tool import Context, DeadlineReached, Tool, ToolArgs, ToolInputError, discover
+from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
@@ -92,7 +92,7 @@ class ToolRunner:
         self,
         subject: Subject,
         record: RunRecord,
-        tasks: RunTasks,
+        tasks: TaskBook,
         seed: int,
         max_tokens: int = 2048,
         *,

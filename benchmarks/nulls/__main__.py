@@ -4,7 +4,7 @@ The systematic planner runs in the real loop on nulls: models of random weights,
 answered at chance, each with examples to explore on which the model happens to be right (`worlds`), and with the capability gate
 lifted, so that nothing but the test on unseen examples protects. And on models that do their task, where it counts what it finds
 in components that take no part. An investigation that was played before with the same code and seed is read from the results file.
-Ends with status 1 where more than 5% of a kind's investigations confirm something false about a place, beyond what so many can tell.
+Ends with status 1 where more than 5% of the nulls' investigations confirm something false about a place, beyond chance.
 """
 
 import argparse

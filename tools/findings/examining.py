@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
 from tools import statistics
@@ -17,6 +15,7 @@ from tools.findings.kind import Bench, Kind, kind_of
 from tools.findings.sureness import features, probability
 from tools.methods.measuring import percent
 from tools.methods.pairing import auto_twins
+from tools.methods.scoring import microbatches
 from tools.methods.tool import Context, ToolInputError
 from tools.tasks import Example, TaskError
 
@@ -72,13 +71,13 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
 def without_capability(bench: Bench) -> Bench:
     """The bench with a quantity that exists where the model cannot do the task: at chance there is no accuracy to lose.
 
-    For accuracy the margin between answer and foil, or where examples have none the answer's nll; with fewer problems than a test of
-    either needs, its probability.
+    For accuracy the margin between answer and foil, or where examples have none the answer's nll; with fewer problems than a
+    test of either needs, its probability.
     """
     if bench.statement.objective != "accuracy":
         return bench
     enough = len(set(bench.groups)) >= statistics.MINIMUM["mean"]
-    foils = not np.isnan(bench.intact.foil_margin).any()
+    foils = all(e.foil is not None for b in microbatches(bench.ctx.subject, bench.examples) for e in b.encoded)
     objective = "probability" if not enough else "margin" if foils else "nll"
     return replace(bench, statement=bench.statement.model_copy(update={"objective": objective}))
 
