@@ -158,7 +158,9 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
     return verdict(word, "; ".join([detail, *notes]))
 
 
-def replay_nulls(record: "RunRecord", subject: "Subject", seed: int, *, exact: bool, tolerance: float) -> Iterator[Comparison]:
+def replay_nulls(
+    record: "RunRecord", subject: "Subject", seed: int, *, exact: bool, tolerance: float
+) -> Iterator[Comparison]:
     """Test the confirmed findings on each null again that is on record, and compare p values and what they decided."""
     from agent.loop.null_twins import trial
     from agent.report.null_twins import events
@@ -178,7 +180,7 @@ def replay_nulls(record: "RunRecord", subject: "Subject", seed: int, *, exact: b
 def compare_null(old: Mapping[str, Any], new: Mapping[str, Any], *, exact: bool, tolerance: float) -> tuple[str, str]:
     """(verdict, detail) of a test on a null against the one on record."""
     if old == new:
-        return "equal", "could not be measured" if old["refused"] else "p value, smallest effect and what they decide, to the last bit"
+        return "equal", "could not be measured" if old["refused"] else "p value and smallest effect, to the last bit"
     same = all(old.get(k) == new.get(k) for k in ("refused", "confirmed", "threshold", "unit"))
     close = same and old["p"] is not None and abs(old["p"] - new["p"]) <= 10 * tolerance
     if close and not exact:

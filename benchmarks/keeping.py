@@ -31,8 +31,9 @@ class Kept:
         if key not in self.known:
             value = compute()
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            cut = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "value": value}) + "\n")
+                file.write("\n" * cut + json.dumps({"key": key, "value": value}) + "\n")
             self.known[key] = value
         return self.known[key]
 

@@ -226,7 +226,9 @@ class Session:
             self.record, self.subject, self.twins, self.run.settings["seed"], lambda s: progress.note(s, passing=True)
         )
         spent, minutes = spending(self.record, self.run), self.limits.minutes
-        bounded = minutes is not None and self.run.status != "finished"  # who resumes a finished run asks for nothing else
+        bounded = (
+            minutes is not None and self.run.status != "finished"
+        )  # who resumes a finished run asks for nothing else
         try:
             while not (bounded and spent.minutes >= (minutes or 0)) and next(made, None):
                 write_report(self.store, self.run.name, self.folder, figures=False)

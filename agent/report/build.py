@@ -131,9 +131,7 @@ def _null_twins(c: Concluded) -> list[str]:
     if rows or reasons:
         lines += [
             "",
-            *folded(
-                "What was tested where, and what was left out", [*(table(head, rows) if rows else []), *reasons]
-            ),
+            *folded("What was tested where, and what was left out", [*(table(head, rows) if rows else []), *reasons]),
         ]
     return lines
 

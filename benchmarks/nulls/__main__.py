@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     nulls = [bool(r["false"]) for n in NULLS for r in found[n]]
     broken = interval(nulls)[0] > PROMISED
     said = (
-        f"A localisation is confirmed in {sum(nulls)} of {len(nulls)} investigations of nulls ({sum(nulls) / len(nulls):.1%}; designed "
-        f"for at most {DESIGNED:.0%}, promised at most {PROMISED:.0%})."
+        f"A localisation is confirmed in {sum(nulls)} of {len(nulls)} investigations of nulls ({sum(nulls) / len(nulls):.1%}; "
+        f"designed for at most {DESIGNED:.0%}, promised at most {PROMISED:.0%})."
     )
     text = f"{made_with(args.seed)} {said}\n\n{table(found)}"
     print(text)

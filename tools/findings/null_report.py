@@ -77,7 +77,8 @@ class NullTwinReport:
         left = [(f, n, reason) for f, n, reason in begun.get("left_out", ())]
         left += [(f, n, t["refused"]) for (n, _), tests in made.items() for f, t in tests.items() if t["refused"]]
         done, planned = sum(len(tests) for tests in made.values()), int(begun.get("planned", 0))
-        stopped = f"{done} of {planned} tests made, then {why or 'under way'}" if done < planned else ""
+        so_far = f"{done} of {planned} tests made"
+        stopped = "" if done >= planned else f"{so_far}, then {why}" if why else f"{so_far} so far"
         return cls(counted, stopped, apart, aside, tuple(dict.fromkeys(left)))
 
     @property
