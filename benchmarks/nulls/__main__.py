@@ -23,7 +23,7 @@ WORDS = {
     "random_init": "model of random weights", "shuffled_answers": "other problems' answers", "chance": "answers drawn at random",
     "elsewhere": "the task is done elsewhere",
 }  # fmt: skip
-NULLS = ("random_init", "shuffled_answers", "chance")
+NULLS: tuple[str, ...] = ("random_init", "shuffled_answers", "chance")
 SAMPLE = 2  # investigations of each kind
 DESIGNED, PROMISED = 0.02, 0.05
 HERE = Path(__file__).parent
