@@ -38,6 +38,8 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
     from agent.loop.investigate import history
     from agent.loop.notebook import notebook_text
     from agent.loop.prompts import render
+    from agent.loop.record import RunTasks
+    from tools.methods.showing import own_examples
     from tools.methods.tool import discover
 
     tools = discover()
@@ -58,7 +60,10 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
             exchanges, _ = history(session.record)
             planner.close(exchanges[-1].answers[-1] if exchanges and exchanges[-1].answers else None)
 
-    goal = render("goal", goal=session.run.goal, subject=session.run.subject, tasks="none")
+    tasks = RunTasks(session.store, session.run.name)
+    shown = own_examples(session.subject, tasks, session.run.settings["seed"])
+    named = ", ".join(t.name for t in tasks.made()) or "none"
+    goal = render("goal", goal=session.run.goal, subject=session.run.subject, tasks=named, examples=shown).strip()
     known = notebook_text(session.record)  # of a run that is resumed, or that branches from another
     told = f"{render('system')}\n{goal}" + (f"\nOn record so far:\n{known}" if known else "")
     server = Server("locus", instructions=told, on_list_tools=list_tools, on_call_tool=call_tool)

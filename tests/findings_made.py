@@ -14,7 +14,18 @@ QUESTIONS = (
 )
 
 
-def rows(s: Statement, split: str, effects: dict[str, float], p: float, *, half=0.08, n=128, groups=81, control=0.1, **decided):
+def rows(
+    s: Statement,
+    split: str,
+    effects: dict[str, float],
+    p: float,
+    *,
+    half=0.08,
+    n=128,
+    groups=81,
+    control=0.1,
+    **decided,
+):
     """The measurements of an `examine` experiment: one effect an intervention, with its control, and what decides."""
     where = {"task": s.task, "split": split, "among": s.among or None, "n": n, "groups": groups}
     share = "share of examples"
@@ -27,7 +38,11 @@ def rows(s: Statement, split: str, effects: dict[str, float], p: float, *, half=
     for how, value in effects.items():
         beside = Control(kind="a random vector of the same size", value=control, n=n) if control is not None else None
         at = {"component": place, "intervention": how or None, **where}
-        out.append(Measurement(name="effect", unit=share, value=value, low=value - half, high=value + half, control=beside, **at))
+        out.append(
+            Measurement(
+                name="effect", unit=share, value=value, low=value - half, high=value + half, control=beside, **at
+            )
+        )
         out.append(Measurement(name="p", unit="p value", value=p, **at))
     for name in ("p_contradicted", "p_absent"):
         out.append(Measurement(name=name, unit="p value", value=decided.get(name, 1.0), **where))
@@ -37,7 +52,14 @@ def rows(s: Statement, split: str, effects: dict[str, float], p: float, *, half=
 class Investigation:
     """A run in a store to which findings are added; every experiment has an identity of its own."""
 
-    def __init__(self, store: Store, name: str, goal="where does the demo model do addition?", questions=QUESTIONS, planner="scripted"):
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        goal="where does the demo model do addition?",
+        questions=QUESTIONS,
+        planner="scripted",
+    ):
         self.store, self.name, self.count = store, name, 0
         store.put_run(Run(name=name, goal=goal, subject="demo", planner=planner, settings=SETTINGS))
         store.put_event(name, "start", {"goal": goal, "subject": "demo", "planner": planner})
@@ -47,17 +69,34 @@ class Investigation:
     def experiment(self, measured, tool="examine", why="", text="measured", status="ok", **args) -> str:
         """An experiment with these measurements; its handle."""
         self.count += 1
-        asked = Experiment(tool=tool, args={"number": self.count, "run": self.name, **args}, subject="f", seed=0, dtype="float32", code="c")
+        asked = Experiment(
+            tool=tool,
+            args={"number": self.count, "run": self.name, **args},
+            subject="f",
+            seed=0,
+            dtype="float32",
+            code="c",
+        )
         result = self.store.put_result(asked, Result(status=status, text=text, measurements=measured))
         return self.store.link_experiment(self.name, asked.id, result, cached=False, seq=1, why=why)
 
-    def predicted(self, kind="necessary", components="", task="addition", probability=0.9, hypothesis=None, **more) -> Finding:
+    def predicted(
+        self, kind="necessary", components="", task="addition", probability=0.9, hypothesis=None, **more
+    ) -> Finding:
         """A sealed finding, from an experiment on explore examples."""
         kinds = {"interventions": BOTH} if components else {}
         s = Statement(kind=kind, task=task, components=components, **{**kinds, **more})
         seen = self.experiment(rows(s, "explore", dict.fromkeys(s.interventions or ("",), 0.5), 0.001), kind=kind)
         number = len(self.store.findings(self.name)) + 1
-        f = Finding(handle=f"F{number}", statement=s, hypothesis=hypothesis, seen=seen, smallest=0.09, probability=probability, power=0.8)
+        f = Finding(
+            handle=f"F{number}",
+            statement=s,
+            hypothesis=hypothesis,
+            seen=seen,
+            smallest=0.09,
+            probability=probability,
+            power=0.8,
+        )
         self.store.put_entry(self.name, 1, f)
         return f
 
@@ -99,6 +138,10 @@ def typical(store: Store, name="typical") -> str:
     i.settled(i.predicted("necessary", "decoder.5.mlp.out@answer", hypothesis="H1"), -0.3, p=1.0, p_contradicted=1e-6)
     i.settled(i.predicted("necessary", "decoder.3.mlp.out@answer"), 0.0, p=1.0, p_absent=1e-6, round_=2)
     i.settled(i.predicted("necessary", "decoder.2.mlp.out@answer"), 0.12, p=0.4, round_=2)
-    i.settled(i.predicted("differs", "decoder.2.mlp.out@answer", other_task="subtraction"), "there are too few examples", round_=2)
+    i.settled(
+        i.predicted("differs", "decoder.2.mlp.out@answer", other_task="subtraction"),
+        "there are too few examples",
+        round_=2,
+    )
     store.put_entry(name, 2, Note(text="Block 0 looks like {{E4.effect[intervention=zero]}}."))
     return i.end("found", "It seems to add where the operands meet.")

@@ -8,7 +8,11 @@ from typing import Any
 
 
 def completion(
-    *calls: tuple[str, Any], text: str | None = None, finish: str | None = None, ids: list[str] | None = None, **message: Any
+    *calls: tuple[str, Any],
+    text: str | None = None,
+    finish: str | None = None,
+    ids: list[str] | None = None,
+    **message: Any,
 ) -> dict[str, Any]:
     """A response body; a call's arguments are an object, or raw text."""
     made = [
@@ -62,7 +66,11 @@ class Loopback:
                 data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
                 try:
                     self.send_response(status)
-                    for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+                    for name, value in {
+                        "Content-Type": "application/json",
+                        "Content-Length": str(len(data)),
+                        **headers,
+                    }.items():
                         self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(data)

@@ -28,7 +28,9 @@ def bytewise(model_named):
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
     inner.train_from_iterator([" ".join(WORDS)] * 4, trainer)
     inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return wrap(model_named("gpt2"), PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>"))
@@ -116,7 +118,9 @@ def test_in_a_twin_a_role_is_where_the_twin_has_it_else_at_the_same_tokens(demo)
     for e in get_task("indirect_object").examples("explore", 20):
         (clean,), (corrupted,) = at(demo, [e], "giver.first"), at(demo, [e], "giver.first", twin=True)
         tokens, twin = demo.tokens(e.prompt), demo.tokens(e.twin)
-        assert demo.text([tokens[clean[0]]]).strip() == e.answer.strip() or demo.text([tokens[clean[0]]]) == e.foil.strip()
+        assert (
+            demo.text([tokens[clean[0]]]).strip() == e.answer.strip() or demo.text([tokens[clean[0]]]) == e.foil.strip()
+        )
         assert demo.text([tokens[clean[0]]]).strip() == e.foil.strip()  # who gives is the wrong answer
         assert demo.text([twin[corrupted[0]]]).strip() == e.answer.strip()  # and in the twin the other one gives
     for e in get_task("agreement").examples("explore", 20):  # the number of the subject moves all later characters
@@ -141,7 +145,9 @@ def test_a_counted_position_has_a_name_only_where_all_examples_agree(demo):
     task = get_task("indirect_object")
     names = anchor_names(demo, task, task.examples("explore", 30))
     assert names["-2"] == "the object"
-    assert not any(w in ("the giver", "the receiver") for k, w in names.items() if k.startswith("-"))  # either may come first
+    assert not any(
+        w in ("the giver", "the receiver") for k, w in names.items() if k.startswith("-")
+    )  # either may come first
     two = [Example("the old boat is", " new", spans={"subject": (4, 12)})]
     assert anchor_names(demo, task, two)["-2"] == "the last token of the subject"
     assert anchor_names(demo, task, two)["-3"] == "the first token of the subject"
@@ -150,7 +156,10 @@ def test_a_counted_position_has_a_name_only_where_all_examples_agree(demo):
 def test_text_and_roles_are_composed_together():
     text, spans = compose([("a", "x"), " ", ("b", "yz")])
     assert (text, spans) == ("x yz", {"a": (0, 1), "b": (2, 4)})
-    assert fill("to {who} of {what}", {"who": "Ann", "what": "it"}) == ("to Ann of it", {"who": (3, 6), "what": (10, 12)})
+    assert fill("to {who} of {what}", {"who": "Ann", "what": "it"}) == (
+        "to Ann of it",
+        {"who": (3, 6), "what": (10, 12)},
+    )
     assert role_words("operand2") == "the second operand"
     assert role_words("giver_again") == "the second mention of the giver"
     assert role_words("x2y") == "the x2y"

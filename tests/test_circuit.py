@@ -1,14 +1,17 @@
 """The picture of the confirmed findings: what stands in it follows from them, and nothing in it is cut or overlaps."""
 
+from xml.etree import ElementTree
+
 import pytest
+from browser import chromium
 from findings_made import Investigation, typical
 
 from agent.loop.record import Reading
 from agent.report.build import render, write_report
 from agent.report.circuit import circuit
-from agent.report.circuit_figure import figure_of
+from agent.report.circuit_figure import circuit_svg
 from agent.report.conclusion import conclude
-from agent.report.figures import pyplot
+from agent.report.worked import worked
 from experiments_db.store import Store
 
 
@@ -18,12 +21,22 @@ def store(tmp_path):
 
 
 def drawn(store, name):
-    return circuit(conclude(Reading(store, name)).findings)
+    record = Reading(store, name)
+    return circuit(conclude(record).findings, lambda task: worked(record, task))
+
+
+EXAMPLE = {
+    "task": "addition", "chosen": "an explore example that the model answers right", "tokens": ["7", "+", "<b>&", "\n", "5", "="],
+    "answer": " 12", "said": "12", "twin": ["7", "+", "<b>&", "\n", "3", "="], "twin_answer": " 10", "twin_said": "11",
+    "anchors": {"operand1": [0], "operator": [1], "operand2": [4], "equals": [5]},
+}  # fmt: skip
 
 
 def wide(store):
     i = Investigation(store, "wide")
-    i.confirmed("necessary", "decoder.0.attn.z[0,3]@operand1.last + decoder.1.mlp.out@answer + decoder.1.attn.z[1]@answer")
+    i.confirmed(
+        "necessary", "decoder.0.attn.z[0,3]@operand1.last + decoder.1.mlp.out@answer + decoder.1.attn.z[1]@answer"
+    )
     i.confirmed("carries", "decoder.1.resid_pre@operand1.last", 0.8, interventions=())
     i.confirmed("carries", "decoder.1.resid_pre@-2", 0.4, interventions=())
     i.confirmed("sends", path="decoder.0.attn.z[3]@operand1.last -> decoder.1.mlp.out@answer", interventions=())
@@ -53,9 +66,11 @@ def test_blocks_go_upward_and_the_answer_is_the_last_column(store):
     wide(store)
     found = drawn(store, "wide")
     at = {str(n.place): (n.x, n.y) for n in found.nodes}
-    assert at["decoder.0.attn.z[3]@operand1.last"][1] < at["decoder.1.resid_pre@-2"][1] < at["decoder.1.mlp.out@answer"][1]
-    assert [name for name, _ in found.columns][-1] == "answer"
-    assert [x for _, x in found.columns] == sorted(x for _, x in found.columns)
+    assert (
+        at["decoder.0.attn.z[3]@operand1.last"][1] > at["decoder.1.resid_pre@-2"][1] > at["decoder.1.mlp.out@answer"][1]
+    )
+    assert found.columns[-1].name == "answer"
+    assert [c.x for c in found.columns] == sorted(c.x for c in found.columns)
 
 
 def test_what_carries_points_to_the_answer_and_a_path_along_its_nodes_with_the_effect(store):
@@ -67,21 +82,66 @@ def test_what_carries_points_to_the_answer_and_a_path_along_its_nodes_with_the_e
     assert [t for (s, _), t in edges.items() if s == at["decoder.1.resid_pre@-2"]] == ["40% [32%, 48%]"]
 
 
-@pytest.mark.parametrize("make", [typical, wide])
+def looking(store):
+    i = Investigation(store, "looking")
+    store.put_event("looking", "example", EXAMPLE)
+    i.confirmed("necessary", "decoder.0.attn.z[0]@answer")
+    i.confirmed("attends", "decoder.0.attn.pattern[0]@answer<-operand1", 0.5, interventions=())
+    i.confirmed("attends", "decoder.3.attn.pattern[2]@answer<-operand2", 0.7, interventions=())
+    i.confirmed("readable", "decoder.4.resid_post@answer", 0.2, interventions=())
+    spared = [f"decoder.{b}.attn.out@answer" for b in (1, 2, 5)]
+    i.settled(i.predicted("not_needed", " + ".join(spared)), 0.01, control=None)
+    return i.end()
+
+
+def test_an_arrow_leads_from_the_token_that_a_head_looks_at_to_the_head(store):
+    found = drawn(store, looking(store))
+    assert [(c.name, c.token) for c in found.columns] == [
+        ("first operand", "7"),
+        ("second operand", "5"),
+        ("answer", "="),
+    ]
+    x = {c.name: c.x for c in found.columns}
+    nodes = {str(n.place): (n.x, n.y) for n in found.nodes}
+    looks = {(e.start[0], e.end): e.text for e in found.edges if e.looks}
+    assert looks == {
+        (x["first operand"], nodes["decoder.0.attn.z[0]@answer"]): "50% [42%, 58%]",
+        (x["second operand"], nodes["decoder.3.attn.z[2]@answer"]): "70% [62%, 78%]",
+    }
+    assert found.answer == "12"
+
+
+def test_neighbouring_blocks_in_which_the_same_was_spared_are_one_row(store):
+    found = drawn(store, looking(store))
+    assert [name for name, _ in found.rows] == ["block 0", "blocks 1 to 2", "block 3", "", "block 5"]
+
+
+def test_a_hostile_token_is_text_in_the_picture(store):
+    name = looking(store)
+    store.put_event(name, "example", {**EXAMPLE, "task": "x"})
+    hostile = Investigation(store, "hostile")
+    store.put_event("hostile", "example", {**EXAMPLE, "anchors": {"operand1": [2]}})
+    hostile.confirmed("carries", "decoder.0.resid_pre@operand1", interventions=())
+    hostile.end()
+    root = ElementTree.fromstring(circuit_svg(drawn(store, "hostile")))
+    assert "<b>&" in [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("make", [typical, wide, looking])
 def test_no_text_is_cut_and_no_node_overlaps_another(store, make):
     found = drawn(store, make(store))
-    figure = figure_of(found)
-    renderer = figure.canvas.get_renderer()
-    for text in figure.axes[0].texts:
-        box = text.get_window_extent(renderer)
-        if text.get_text():
-            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text.get_text()
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_content(circuit_svg(found))
+        boxes = page.evaluate("""() => [...document.querySelectorAll('text')].map((t) => {
+            const b = t.getBBox(), group = t.closest('g.node'), r = group ? group.querySelector('rect').getBBox() : null;
+            return [t.textContent, b.x, b.y, b.x + b.width, b.y + b.height, r ? r.width - b.width : 0]; })""")
+    assert len(boxes) > len(found.nodes)
+    for text, left, top, right, bottom, room in boxes:
+        assert left >= 0 and top >= 0 and right <= found.width and bottom <= found.height and room >= 0, text
     for n in found.nodes:
-        inside = next(t for t in figure.axes[0].texts if t.get_text() and t.get_position() == (n.x, n.y)).get_window_extent(renderer)
-        assert inside.width <= n.width * figure.dpi
         for o in found.nodes:
-            assert o is n or abs(o.y - n.y) > 0.4 or abs(o.x - n.x) >= (o.width + n.width) / 2
-    pyplot().close(figure)
+            assert o is n or abs(o.y - n.y) > 44 or abs(o.x - n.x) >= (o.width + n.width) / 2
 
 
 def test_a_run_without_findings_about_places_has_no_picture(store):
@@ -90,13 +150,30 @@ def test_a_run_without_findings_about_places_has_no_picture(store):
     i.settled(i.predicted("not_needed", "decoder.2.mlp.out@answer"), 0.01, control=None)
     i.end()
     assert drawn(store, "none") is None
-    assert "circuit.png" not in render(store, "none", None)
+    assert "circuit.svg" not in render(store, "none", None)
 
 
 def test_the_picture_is_the_same_each_time_and_stands_in_the_report(store, tmp_path):
     typical(store)
     text = write_report(store, "typical", tmp_path / "a").read_text()
     write_report(store, "typical", tmp_path / "b")
-    assert "![circuit](figures/circuit.png)" in text
-    for name in ("circuit.png", "circuit.svg"):
-        assert (tmp_path / "a" / "figures" / name).read_bytes() == (tmp_path / "b" / "figures" / name).read_bytes()
+    assert "![circuit](figures/circuit.svg)" in text
+    one, other = ((tmp_path / folder / "figures" / "circuit.svg").read_bytes() for folder in "ab")
+    assert one == other
+
+
+def test_the_report_begins_with_an_example_in_the_models_tokens_each_with_its_role(store):
+    text = render(store, looking(store), None)
+    assert "the model says “12”, right is “12”; its twin: with “3” for “5” the model says “11”, right is “10”" in text
+    assert "| `7` | `+` | `<b>& ↵` | `5` | `=` |" in text
+    assert "| the first operand | the operator |  | the second operand | the equals sign, answers here |" in text
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"task": "addition"}, {**EXAMPLE, "anchors": {"operand1": ["x"]}}, {**EXAMPLE, "tokens": 3}]
+)
+def test_a_worked_example_that_cannot_be_read_is_left_out(store, broken):
+    i = Investigation(store, "broken")
+    store.put_event("broken", "example", {"task": "addition", **broken})
+    i.confirmed("necessary", "decoder.0.attn.z[0]@answer")
+    assert "One example" not in render(store, i.end(), None)

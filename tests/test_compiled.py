@@ -25,7 +25,9 @@ NAMES = {
     "LlamaForCausalLM": ("model.layers", "model.norm", "self_attn.o_proj", "input_layernorm", "post_attention_layernorm"),
     "GPTNeoXForCausalLM": ("gpt_neox.layers", "gpt_neox.final_layer_norm", "attention.dense", "input_layernorm", "post_attention_layernorm"),
 }  # fmt: skip
-PLACE = re.compile(r"decoder(?:\.(\d+))?\.(attn\.(?:z|q|k|v|pattern)|mlp\.out|resid_pre|logits)(?:\[(\d+)\])?(?:@(\w+))?(?:<-(\w+))?")
+PLACE = re.compile(
+    r"decoder(?:\.(\d+))?\.(attn\.(?:z|q|k|v|pattern)|mlp\.out|resid_pre|logits)(?:\[(\d+)\])?(?:@(\w+))?(?:<-(\w+))?"
+)
 
 
 def parse(text):
@@ -62,7 +64,9 @@ class Bench:
         right = total = 0
         for batch in self.batches:
             perm = batch.donors(donors, of_class)
-            keep = torch.tensor([of_class in (None, s.of_class) and (chosen is None or chosen(s)) for s in batch.samples])
+            keep = torch.tensor(
+                [of_class in (None, s.of_class) and (chosen is None or chosen(s)) for s in batch.samples]
+            )
             if perm is None:
                 keep &= False
                 continue
@@ -88,7 +92,9 @@ class Batch:
         found, handles = {}, []
         for b, block in enumerate(self.bench.blocks):
             handles.append(block.register_forward_pre_hook(lambda m, a, b=b: found.update({(b, "resid_pre"): a[0]})))
-            handles.append(self.bench.o_proj(b).register_forward_pre_hook(lambda m, a, b=b: found.update({(b, "z"): a[0]})))
+            handles.append(
+                self.bench.o_proj(b).register_forward_pre_hook(lambda m, a, b=b: found.update({(b, "z"): a[0]}))
+            )
             handles.append(block.mlp.register_forward_hook(lambda m, a, o, b=b: found.update({(b, "mlp"): o})))
         with torch.inference_mode():
             found["logits"] = self.bench.model(ids, use_cache=False).logits
@@ -152,7 +158,9 @@ class Batch:
         at = at if mask is None else mask
         new = self.new(self.part(place), op, perm, source)
         if part == "mlp.out":
-            return self.bench.blocks[block].mlp.register_forward_hook(lambda m, a, o: torch.where(at[..., None], new, o))
+            return self.bench.blocks[block].mlp.register_forward_hook(
+                lambda m, a, o: torch.where(at[..., None], new, o)
+            )
 
         def hook(module, args):
             z = args[0].unflatten(-1, (self.bench.heads, -1)).clone()
@@ -275,7 +283,9 @@ def test_steps_are_not_needed_anywhere_but_where_the_truth_says(bench):
 
 def test_every_component_is_accounted_for(bench):
     case, b = bench
-    said = {t.partition("@")[0] for f in of_kind(case, "necessary", "not_needed", "jointly_necessary") for t in f.components}
+    said = {
+        t.partition("@")[0] for f in of_kind(case, "necessary", "not_needed", "jointly_necessary") for t in f.components
+    }
     every = {f"decoder.{k}.attn.z[{h}]" for k in range(len(b.blocks)) for h in range(b.heads)}
     every |= {f"decoder.{k}.mlp.out" for k in range(len(b.blocks))}
     assert of_kind(case, "cannot") or said == every
@@ -299,7 +309,9 @@ def test_states_that_carry_a_value_bring_the_twins_answer(bench):
             keep = torch.tensor([s.source == fact.source and anchor in s.roles for s in x.samples])
             at = x.where(anchor, torch.arange(len(x.samples)))[0][..., None]
             twin = x.record(x.twins)[block, "resid_pre"]
-            hook = b.blocks[block].register_forward_pre_hook(lambda m, a, at=at, new=twin: (torch.where(at, new, a[0]), *a[1:]))
+            hook = b.blocks[block].register_forward_pre_hook(
+                lambda m, a, at=at, new=twin: (torch.where(at, new, a[0]), *a[1:])
+            )
             hits = x.hits(x.run([hook]), x.foils)
             moved, total = moved + int((hits & keep).sum()), total + int(keep.sum())
         if fact.of_class is None:
@@ -348,7 +360,9 @@ def test_there_are_programs_enough_in_three_families_and_each_case_is_made_the_s
     assert torch.equal(torch.random.get_rng_state(), state)
     for a, c in zip(again, cases, strict=True):
         assert a.truth == c.truth and a.plan == c.plan
-        assert all(torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), c.model.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), c.model.state_dict().values(), strict=True)
+        )
         assert a.samples("explore", 20) == c.samples("explore", 20)
 
 

@@ -27,7 +27,8 @@ def correct(demo, spec, n=128):
 
 
 @pytest.mark.parametrize(
-    "spec", ["addition", "addition:format=compact", "subtraction", "agreement", "indirect_object", "brackets", "copying"]
+    "spec",
+    ["addition", "addition:format=compact", "subtraction", "agreement", "indirect_object", "brackets", "copying"],
 )
 def test_it_can_do_what_it_was_taught_on_items_it_never_saw(spec, demo):
     assert correct(demo, spec)[0].mean() >= 0.95
@@ -48,7 +49,9 @@ def test_it_is_an_ordinary_small_transformers_folder():
     assert (DEMO / "model.safetensors").stat().st_size < 3.5e6
     model = AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(DEMO)
-    out = model.generate(**tokenizer("2 + 4 = 6\n2 + 5 = 7\n4 + 2 =", return_tensors="pt"), max_new_tokens=1, do_sample=False)
+    out = model.generate(
+        **tokenizer("2 + 4 = 6\n2 + 5 = 7\n4 + 2 =", return_tensors="pt"), max_new_tokens=1, do_sample=False
+    )
     assert tokenizer.decode(out[0, -1]).strip() == "6"
 
 

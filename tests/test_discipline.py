@@ -63,7 +63,16 @@ def answers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("discipline")
     turns = [{"text": "", "calls": [c for c, _, _ in STEPS[i : i + 4]]} for i in range(0, len(STEPS), 4)]
     script = scripts.write(folder / "s.jsonl", turns)
-    argv = ["--goal", "where is addition done", "--planner", f"scripted:{script}", "--db", str(folder / "e.db"), "--device", "cpu"]
+    argv = [
+        "--goal",
+        "where is addition done",
+        "--planner",
+        f"scripted:{script}",
+        "--db",
+        str(folder / "e.db"),
+        "--device",
+        "cpu",
+    ]
     assert run.main([*argv, "--out", str(folder / "t"), "--quiet"]) == 0
     store = Store(folder / "e.db")
     name = store.runs()[0]

@@ -102,7 +102,24 @@ def test_a_tampered_database_is_noticed(tmp_path, capsys):
 
     db = tmp_path / "e.db"
     script = scripts.write(tmp_path / "s.jsonl")
-    assert run.main(["--goal", "g", "--planner", f"scripted:{script}", "--db", str(db), "--out", str(tmp_path / "t"), "--device", "cpu", "--quiet"]) == 0
+    assert (
+        run.main(
+            [
+                "--goal",
+                "g",
+                "--planner",
+                f"scripted:{script}",
+                "--db",
+                str(db),
+                "--out",
+                str(tmp_path / "t"),
+                "--device",
+                "cpu",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     assert [f.state for f in doctor.disk(db, tmp_path)][-1] == "ok"
     store = Store(db)
     store.db.execute("UPDATE measurements SET value = value + 1 WHERE id = (SELECT min(id) FROM measurements)")

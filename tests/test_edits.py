@@ -39,7 +39,10 @@ def test_putting_an_activation_back_where_it_was_changes_nothing(
         for head in heads:
             width = value.shape[-1] // 4
             part = value if head is None else value[..., head * width : (head + 1) * width]
-            for edit in (Edit(site, "set", part, None, None if head is None else (head,)), Edit(site, "set", part[:, [1, 4]], at, None if head is None else (head,))):
+            for edit in (
+                Edit(site, "set", part, None, None if head is None else (head,)),
+                Edit(site, "set", part[:, [1, 4]], at, None if head is None else (head,)),
+            ):
                 assert_close(subject.run(inputs, edits=[edit]).logits, clean.logits, atol=1e-5, rtol=0)
 
 
@@ -145,7 +148,9 @@ def test_an_edit_changes_a_copy() -> None:
     before = h.clone()
     for positions in (None, torch.tensor([[1], [2]])):
         for head in (None, 1):
-            Edit(Site("decoder", 0, "attn.z"), "scale", torch.zeros(()), positions, None if head is None else (head,)).apply(h, 4)
+            Edit(
+                Site("decoder", 0, "attn.z"), "scale", torch.zeros(()), positions, None if head is None else (head,)
+            ).apply(h, 4)
     assert torch.equal(h, before)
 
 
@@ -203,9 +208,7 @@ def test_the_gradient_of_a_logit_is_its_slope(model_named: Any, batch: Batch) ->
     assert slope.item() == pytest.approx(((logit(step) - logit(-step)) / 2e-5).item(), rel=1e-5)
 
 
-def test_an_edit_of_channels_changes_those_and_no_others(
-    subject: Subject, batch: Batch, rows: list[list[int]]
-) -> None:
+def test_an_edit_of_channels_changes_those_and_no_others(subject: Subject, batch: Batch, rows: list[list[int]]) -> None:
     inputs = batch(subject, rows)
     for site in (s for s in sites(subject, [1]) if s.kind not in HEADED):
         clean = subject.run(inputs, capture=[site]).captured[site]

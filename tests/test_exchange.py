@@ -140,7 +140,9 @@ def put(store, run, value=0.5, seed=0):
     made = Result(
         status="ok",
         text="t",
-        measurements=tuple(Measurement(name="nll", value=value + i, unit="nats", n=3, component=f"decoder.{i}.block") for i in range(3)),
+        measurements=tuple(
+            Measurement(name="nll", value=value + i, unit="nats", n=3, component=f"decoder.{i}.block") for i in range(3)
+        ),
         arrays=(Array(name="a", dtype="float64", shape=(1,), data=b"12345678", axes=(Axis(name="i", labels=("x",)),)),),
     )
     with store.transaction():
@@ -261,7 +263,10 @@ def test_a_run_that_is_there_already_is_left_alone(lab, source, lines):
     ("sql", "table"),
     [
         ("UPDATE runs SET goal = 'other'", "runs"),
-        (f"INSERT INTO assertions VALUES ('{WITH_TASK}', 'Conclusion', 'C99', 1, '{{\"answer\":\"found\"}}', 1)", "assertions"),
+        (
+            f"INSERT INTO assertions VALUES ('{WITH_TASK}', 'Conclusion', 'C99', 1, '{{\"answer\":\"found\"}}', 1)",
+            "assertions",
+        ),
         ("UPDATE results SET wall_seconds = 77", "results"),
     ],
 )
@@ -818,7 +823,14 @@ async def test_datasette_opens_every_table_and_view_and_knows_their_descriptions
     await ds.invoke_startup()
     shown = (await ds.client.get("/experiments.json")).json()
     views = {v["name"] for v in shown["views"]}
-    assert views == {"runs_view", "experiments_view", "measurements_view", "hypotheses_latest", "assertions_latest", "findings_view"}
+    assert views == {
+        "runs_view",
+        "experiments_view",
+        "measurements_view",
+        "hypotheses_latest",
+        "assertions_latest",
+        "findings_view",
+    }
     described = metadata["databases"]["experiments"]["tables"]
     assert set(described) == views | {t["name"] for t in shown["tables"]}
     assert {t["name"] for t in shown["tables"] if t["hidden"]} == {n for n, d in described.items() if d.get("hidden")}

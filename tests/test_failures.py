@@ -43,7 +43,17 @@ def runner(demo, tmp_path):
 
 def investigated(folder, turns, *more):
     script = scripts.write(folder / "script.jsonl", turns)
-    argv = ["--planner", f"scripted:{script}", "--db", str(folder / "e.db"), "--out", str(folder / "t"), "--device", "cpu", "--quiet"]
+    argv = [
+        "--planner",
+        f"scripted:{script}",
+        "--db",
+        str(folder / "e.db"),
+        "--out",
+        str(folder / "t"),
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
     status = run.main(["--goal", "can the demo add", *argv, *more])
     store = Store(folder / "e.db")
     (name,) = store.runs()
@@ -308,7 +318,16 @@ def test_replay_asks_for_everything_anew(tmp_path, monkeypatch, capsys):
 def test_a_run_begins_with_the_gate_and_its_report_shows_it(tmp_path, capsys):
     turns = [{"text": "End.", "calls": [scripts.call("finish", answer="unclear", words="Nothing.")]}]
     script = scripts.write(tmp_path / "script.jsonl", turns)
-    argv = ["--planner", f"scripted:{script}", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--device", "cpu"]
+    argv = [
+        "--planner",
+        f"scripted:{script}",
+        "--db",
+        str(tmp_path / "e.db"),
+        "--out",
+        str(tmp_path / "t"),
+        "--device",
+        "cpu",
+    ]
     assert run.main(["--goal", "can the demo add", *argv]) == 0
     assert "comparisons with the plain model" in capsys.readouterr().out
     store = Store(tmp_path / "e.db")
@@ -326,7 +345,9 @@ def test_what_the_gate_refuses_is_out_of_reach_in_the_run_its_resumption_and_its
 
     (paths,) = gpt2.FAMILY.stacks
     monkeypatch.setitem(paths.__dict__, "equation", lambda _: ())  # a family that declares nothing of its block
-    look = scripts.call("probe", task="addition", label="a", components=["decoder.1.attn.out@-1"], examples=40, dimensions=2)
+    look = scripts.call(
+        "probe", task="addition", label="a", components=["decoder.1.attn.out@-1"], examples=40, dimensions=2
+    )
     end = scripts.call("finish", answer="unclear", words="Nothing.")
     turns = [{"text": "Look.", "calls": [look]}, {"text": "End.", "calls": [end]}]
     _, store, name = investigated(tmp_path, turns, "--max-experiments", "5")
@@ -337,7 +358,12 @@ def test_what_the_gate_refuses_is_out_of_reach_in_the_run_its_resumption_and_its
     assert "declares no equation" in report
     monkeypatch.undo()  # the family is whole again, but the run's own gate still holds
     store.update_run(name, "stopped", "")
-    again = Session.open(run.parser().parse_args(["--resume", name, "--db", str(tmp_path / "e.db"), "--planner", f"scripted:{tmp_path / 'script.jsonl'}"]), {})
+    again = Session.open(
+        run.parser().parse_args(
+            ["--resume", name, "--db", str(tmp_path / "e.db"), "--planner", f"scripted:{tmp_path / 'script.jsonl'}"]
+        ),
+        {},
+    )
     assert "attn.out" not in again.subject.spec().kinds
 
 
@@ -345,7 +371,17 @@ def test_a_model_that_the_gate_refuses_as_a_whole_is_refused_in_one_line(tmp_pat
     from tools.subjects.family import Family
 
     monkeypatch.setattr(Family, "finish", lambda self, model, stack, h: h)
-    argv = ["--goal", "can the demo add", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--device", "cpu", "--quiet"]
+    argv = [
+        "--goal",
+        "can the demo add",
+        "--db",
+        str(tmp_path / "e.db"),
+        "--out",
+        str(tmp_path / "t"),
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
     assert run.main(argv) == 2
     line = capsys.readouterr().err
     assert "demo cannot be studied: the identity program" in line

@@ -83,7 +83,9 @@ def test_characters_that_the_tokenizer_drops_are_named(model_named):
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate("abc ")}, merges=[]))  # no token for the rest, and no word of it
+    inner = Tokenizer(
+        models.BPE(vocab={c: i for i, c in enumerate("abc ")}, merges=[])
+    )  # no token for the rest, and no word of it
     subject = wrap(model_named("gpt2"), PreTrainedTokenizerFast(tokenizer_object=inner))
     assert subject.tokens("aéb") == subject.tokens("ab")
     check_fit(subject, task(), [Example("ab", "c")])

@@ -32,7 +32,21 @@ STRANGE = [
     "{{E1.accuracy}}", "{{E9.x[", "E1", "H1", "P99", [], [[]], [None], {}, {"a": {"b": []}}, "NaN", "addition:digits=99", "../../etc/passwd",
     "'; DROP TABLE runs; --", "💥", "[link](javascript:x)", ["E1"] * 300, "decoder.0.attn.out", "accuracy[task=addition, split=confirm]",
 ]  # fmt: skip
-RAW = ["", "{", "[]", "null", "3", '"x"', '{"a": 1', "{'a': 1}", "\x00", '{"tasks": ["a"]}' * 2, "NaN", '{"n": 1e999}', "{}" + " " * 3000]
+RAW = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "3",
+    '"x"',
+    '{"a": 1',
+    "{'a': 1}",
+    "\x00",
+    '{"tasks": ["a"]}' * 2,
+    "NaN",
+    '{"n": 1e999}',
+    "{}" + " " * 3000,
+]
 
 
 class Nobody:
@@ -93,7 +107,9 @@ def test_no_call_crashes_each_is_answered_and_the_store_verifies(broken, tmp_pat
         with store.transaction():
             store.put_run(run)
             store.put_event(run.name, "start", {})
-            store.put_entry(run.name, 1, TaskData(name=file.stem, description="d", examples=tuple(read_jsonl(file)), origin="file"))
+            store.put_entry(
+                run.name, 1, TaskData(name=file.stem, description="d", examples=tuple(read_jsonl(file)), origin="file")
+            )
         record = RunRecord(store, run.name)
         runner = ToolRunner(subject, record, RunTasks(store, run.name), 0)
         fuzzer = Fuzzer(f"{number} {broken}", broken, min(left, PER_RUN))

@@ -220,7 +220,9 @@ def every_position(patch: pytest.MonkeyPatch) -> None:
 
 
 def adds_in_place_of_setting(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Edit, "_changed", lambda self, old: CHANGED(replace(self, op="add") if self.op == "set" else self, old))
+    patch.setattr(
+        Edit, "_changed", lambda self, old: CHANGED(replace(self, op="add") if self.op == "set" else self, old)
+    )
 
 
 def scales_by_the_square(patch: pytest.MonkeyPatch) -> None:
@@ -255,7 +257,9 @@ def input_taken_for_output(patch: pytest.MonkeyPatch) -> None:
 def stream_in_attentions_output(patch: pytest.MonkeyPatch) -> None:
     """The middle of the block under the name attn.out: read so, and taken off again, so that the logits are right."""
 
-    def run_block(call: Call, index: int, h: Tensor, edits: Any = ((),), capture: Any = None, captured: Any = None, **more: Any) -> Tensor:
+    def run_block(
+        call: Call, index: int, h: Tensor, edits: Any = ((),), capture: Any = None, captured: Any = None, **more: Any
+    ) -> Tensor:
         out = RUN_BLOCK(call, index, h, edits, capture, captured, **more)
         if capture and "attn.out" in capture:
             captured[capture["attn.out"]] = captured[capture["attn.out"]] + h
@@ -265,7 +269,9 @@ def stream_in_attentions_output(patch: pytest.MonkeyPatch) -> None:
 
 
 def pattern_not_normalised(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attention, "_touch", lambda kind, t: TOUCH(kind, 2 * t) / 2 if kind == "attn.pattern" else TOUCH(kind, t))
+    patch.setattr(
+        attention, "_touch", lambda kind, t: TOUCH(kind, 2 * t) / 2 if kind == "attn.pattern" else TOUCH(kind, t)
+    )
 
 
 def queries_and_keys_mixed_up(patch: pytest.MonkeyPatch) -> None:
@@ -305,7 +311,9 @@ def next_block(patch: pytest.MonkeyPatch) -> None:
 
 
 def reads_before_the_edit(patch: pytest.MonkeyPatch) -> None:
-    def run_block(call: Call, index: int, h: Tensor, edits: Any = ((),), capture: Any = None, captured: Any = None, **more: Any) -> Tensor:
+    def run_block(
+        call: Call, index: int, h: Tensor, edits: Any = ((),), capture: Any = None, captured: Any = None, **more: Any
+    ) -> Tensor:
         if capture:
             RUN_BLOCK(call, index, h, [()] * len(edits), capture, captured, **more)
         return RUN_BLOCK(call, index, h, edits, None, None, **more)

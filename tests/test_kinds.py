@@ -128,7 +128,9 @@ def filled(case, fields):
     words = {"last": str(blocks - 1)}
     for name, (block, head) in {**case.plan.places, "zero": idle["z"]}.items():
         words[f"block {name}"] = str(block)
-        words[f"other {name}"] = str(next(b for b in range(blocks) if b not in {p[0] for p in case.plan.places.values()}))
+        words[f"other {name}"] = str(
+            next(b for b in range(blocks) if b not in {p[0] for p in case.plan.places.values()})
+        )
         for part in ("z", "q", "k", "v", "pattern"):
             words[f"{name}.{part}"] = f"decoder.{block}.attn.{part}[{head}]"
         words[f"{name}.mlp"] = f"decoder.{block}.mlp.out"
@@ -165,7 +167,11 @@ def test_what_is_true_is_confirmed_and_what_differs_in_one_field_is_not(p_of, pr
 EVERYWHERE = {"cannot"}  # true of what has learnt nothing
 
 
-@pytest.mark.parametrize(("program", "kind", "true"), [c[:3] for c in CASES if c[1] not in EVERYWHERE], ids=[named(c) for c in CASES if c[1] not in EVERYWHERE])
+@pytest.mark.parametrize(
+    ("program", "kind", "true"),
+    [c[:3] for c in CASES if c[1] not in EVERYWHERE],
+    ids=[named(c) for c in CASES if c[1] not in EVERYWHERE],
+)
 def test_nothing_is_confirmed_of_a_model_that_has_learnt_nothing(program, kind, true):
     case, subject, task = benches.compiled(program)
     # differs is refused where the second class is not done at all

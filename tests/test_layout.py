@@ -44,8 +44,12 @@ def test_no_source_file_is_longer_than_it_can_be_read(path):
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("module", ["agent.run", "agent.report.__main__", "agent.replay", "tools.__main__", "experiments_db.__main__"])
+@pytest.mark.parametrize(
+    "module", ["agent.run", "agent.report.__main__", "agent.replay", "tools.__main__", "experiments_db.__main__"]
+)
 def test_command_lines_import_nothing_heavy(module):
-    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'openai', 'matplotlib'}} & set(sys.modules)))"
+    code = (
+        f"import sys, {module}; print(sorted({{'torch', 'transformers', 'openai', 'matplotlib'}} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

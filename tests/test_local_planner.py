@@ -78,8 +78,19 @@ async def test_a_long_history_is_cut_to_the_models_positions(folder):
 
 
 def test_a_run_with_a_local_planner_ends_in_a_report(folder, tmp_path, capsys):
-    argv = ["--goal", "see what it does", "--planner", f"local:{folder}", "--db", str(tmp_path / "e.db"), "--device", "cpu"]
-    assert run.main([*argv, "--out", str(tmp_path / "t"), "--max-experiments", "2", "--max-minutes", "2", "--quiet"]) == 0
+    argv = [
+        "--goal",
+        "see what it does",
+        "--planner",
+        f"local:{folder}",
+        "--db",
+        str(tmp_path / "e.db"),
+        "--device",
+        "cpu",
+    ]
+    assert (
+        run.main([*argv, "--out", str(tmp_path / "t"), "--max-experiments", "2", "--max-minutes", "2", "--quiet"]) == 0
+    )
     store = Store(tmp_path / "e.db")
     name = store.runs()[0]
     assert store.run(name).status in ("stopped", "finished")

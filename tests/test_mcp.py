@@ -21,7 +21,19 @@ CALLS = [c for turn in scripts.TURNS for c in turn["calls"]]
 
 
 def begin(folder):
-    args = served.parser().parse_args(["--goal", "can it add?", "--db", str(folder / "e.db"), "--out", str(folder / "t"), "--device", "cpu", "--quiet"])
+    args = served.parser().parse_args(
+        [
+            "--goal",
+            "can it add?",
+            "--db",
+            str(folder / "e.db"),
+            "--out",
+            str(folder / "t"),
+            "--device",
+            "cpu",
+            "--quiet",
+        ]
+    )
     args.planner = "mcp"
     planner = External()
     return Session.begin(args, {}, planner), planner
@@ -54,7 +66,9 @@ def three_ways(tmp_path_factory):
             script = scripts.write(folder / "s.jsonl")
             assert run.main(["--goal", "can it add?", "--planner", f"scripted:{script}", *places]) == 0
         elif way == "openai":
-            answers = [completion(*[(c["name"], c["arguments"]) for c in t["calls"]], text=t["text"]) for t in scripts.TURNS]
+            answers = [
+                completion(*[(c["name"], c["arguments"]) for c in t["calls"]], text=t["text"]) for t in scripts.TURNS
+            ]
             with Loopback(*answers) as server, pytest.MonkeyPatch.context() as patch:
                 patch.setenv("OPENAI_BASE_URL", server.url)
                 assert run.main(["--goal", "can it add?", "--planner", "openai:test-model", *places]) == 0
@@ -68,8 +82,14 @@ def three_ways(tmp_path_factory):
 def test_the_same_script_leaves_the_same_record_through_every_planner(three_ways):
     def record(store):
         (name,) = store.runs()
-        experiments = [(e.handle, e.experiment.id, [m.model_dump() for m in store.measurements(e.result_id)]) for e in store.experiments(name)]
-        written = [x.model_dump() for x in (*store.hypotheses(name), *store.findings(name), *store.claims(name), *store.notes(name))]
+        experiments = [
+            (e.handle, e.experiment.id, [m.model_dump() for m in store.measurements(e.result_id)])
+            for e in store.experiments(name)
+        ]
+        written = [
+            x.model_dump()
+            for x in (*store.hypotheses(name), *store.findings(name), *store.claims(name), *store.notes(name))
+        ]
         answers = [(e.payload["status"], e.payload["text"]) for e in store.events(name) if e.kind == "answer"]
         return experiments, written, answers, store.run(name).status, store.run(name).reason, store.verify()
 
@@ -112,7 +132,18 @@ def test_after_the_end_a_call_is_answered_and_not_run(tmp_path):
 
 
 def test_the_command_serves_over_standard_input_and_output(tmp_path):
-    argv = ["-m", "agent.mcp", "--goal", "look", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--device", "cpu"]
+    argv = [
+        "-m",
+        "agent.mcp",
+        "--goal",
+        "look",
+        "--db",
+        str(tmp_path / "e.db"),
+        "--out",
+        str(tmp_path / "t"),
+        "--device",
+        "cpu",
+    ]
     server = StdioServerParameters(command=sys.executable, args=argv, env=dict(os.environ))
 
     async def use():
@@ -147,7 +178,11 @@ def test_a_client_that_takes_over_a_run_is_told_what_is_on_record(tmp_path):
     assert "E3 layer_program" in server.instructions
     assert "H1 [open]" in server.instructions
     listed, (recalled, ended) = asyncio.run(
-        talk(session, planner, [scripts.call("recall", handle="E3"), scripts.call("finish", answer="unclear", words="{{E2.accuracy}}")])
+        talk(
+            session,
+            planner,
+            [scripts.call("recall", handle="E3"), scripts.call("finish", answer="unclear", words="{{E2.accuracy}}")],
+        )
     )
     assert not recalled.is_error
     assert not ended.is_error

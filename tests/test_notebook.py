@@ -10,7 +10,10 @@ from experiments_db.store import Store
 
 PAIRS = [(a, b) for a in range(2, 9) for b in range(2, 9)]
 TURNS = [
-    {"text": "", "calls": [scripts.call("layer_program", tasks=["addition", "agreement"], sweep="skip_each", examples=16)]},
+    {
+        "text": "",
+        "calls": [scripts.call("layer_program", tasks=["addition", "agreement"], sweep="skip_each", examples=16)],
+    },
     {
         "text": "",
         "calls": [
@@ -50,7 +53,16 @@ def answers(tmp_path_factory):
     """(the run's record, texts and statuses of all answers in order)."""
     folder = tmp_path_factory.mktemp("notebook")
     script = scripts.write(folder / "s.jsonl", TURNS)
-    argv = ["--goal", "try the notebook", "--planner", f"scripted:{script}", "--db", str(folder / "e.db"), "--device", "cpu"]
+    argv = [
+        "--goal",
+        "try the notebook",
+        "--planner",
+        f"scripted:{script}",
+        "--db",
+        str(folder / "e.db"),
+        "--device",
+        "cpu",
+    ]
     assert run.main([*argv, "--out", str(folder / "t"), "--quiet"]) == 0
     store = Store(folder / "e.db")
     name = store.runs()[0]
@@ -87,7 +99,11 @@ def test_a_task_made_in_a_run_can_be_used_at_once_and_is_kept(answers):
 def test_what_discipline_forbids_is_refused_with_the_way_to_do_it(answers):
     record, texts, statuses = answers
     assert statuses[9:14] == ["rejected"] * 5
-    for text, says in zip(texts[9:14], ("split: unknown argument", "typed by hand", "there is no 'F1'", "E1 is layer_program", "has no 'speed'"), strict=True):
+    for text, says in zip(
+        texts[9:14],
+        ("split: unknown argument", "typed by hand", "there is no 'F1'", "E1 is layer_program", "has no 'speed'"),
+        strict=True,
+    ):
         assert says in text
     assert "it could be {{E" in texts[10]
     assert ".accuracy[task=" in texts[10]

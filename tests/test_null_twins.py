@@ -82,7 +82,9 @@ def test_a_group_is_the_examples_own_or_its_prompt_and_answer() -> None:
 
 def test_the_share_confirmed_on_nulls_counts_each_null_once() -> None:
     alone = NullTwinReport(tuple(NullTrial("random_init", s, 1, ("F1",) if s == 0 else ()) for s in range(20)))
-    together = NullTwinReport(tuple(NullTrial("random_init", s, 10, tuple(f"F{i}" for i in range(10)) if s == 0 else ()) for s in range(20)))
+    together = NullTwinReport(
+        tuple(NullTrial("random_init", s, 10, tuple(f"F{i}" for i in range(10)) if s == 0 else ()) for s in range(20))
+    )
     assert alone.share == together.share == pytest.approx(0.05)
     assert alone.interval is not None
     assert together.interval is not None

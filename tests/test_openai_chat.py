@@ -5,10 +5,12 @@ import time
 
 import pytest
 import scripts
+from jsonschema import Draft202012Validator
 from loopback import Loopback, completion
 
 from agent import run
 from agent.planners.base import Answer, Exchange, PlannerError, ToolCall, ToolInfo, Turn, View
+from agent.planners.compact import first_words
 from agent.planners.openai_chat import OpenAIChat
 from experiments_db.store import Store
 from tools.methods.tool import discover
@@ -24,7 +26,10 @@ def view(exchanges=()):
 
 def planner(server, **options):
     return OpenAIChat(
-        "test-model", base_url=server.url, api_key=KEY, **{"timeout": 5.0, "wait_seconds": 0.05, "attempts": 4, **options}
+        "test-model",
+        base_url=server.url,
+        api_key=KEY,
+        **{"timeout": 5.0, "wait_seconds": 0.05, "attempts": 4, **options},
     )
 
 
@@ -60,14 +65,20 @@ async def test_a_server_that_hangs_is_given_up_and_asked_again():
 
 
 async def test_trouble_without_end_is_one_clear_error():
-    with Loopback((500, {}, {"error": {"message": "oops"}})) as server, pytest.raises(PlannerError, match="answered 500"):
+    with (
+        Loopback((500, {}, {"error": {"message": "oops"}})) as server,
+        pytest.raises(PlannerError, match="answered 500"),
+    ):
         await planner(server, attempts=3).propose(view())
     assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 async def test_a_permanent_error_is_not_retried_and_does_not_show_the_key(status):
-    with Loopback((status, {}, {"error": {"message": f"bad key {KEY}"}})) as server, pytest.raises(PlannerError) as error:
+    with (
+        Loopback((status, {}, {"error": {"message": f"bad key {KEY}"}})) as server,
+        pytest.raises(PlannerError) as error,
+    ):
         await planner(server).propose(view())
     assert len(server.requests) == 1
     assert KEY not in str(error.value)
@@ -157,29 +168,65 @@ async def test_five_hundred_experiments_later_a_turn_costs_little_more(tmp_path)
                 seq = store.last_seq("long") + 1
                 experiment = Experiment(tool="loss", args={"n": i}, subject="s", seed=0, dtype="float32", code="c")
                 m = Measurement(name="accuracy", unit="share of examples", value=i / 500, n=9)
-                number = store.put_result(experiment, Result(status="ok", text=f"accuracy of {i}: " + "x" * 300, measurements=(m,)))
+                number = store.put_result(
+                    experiment, Result(status="ok", text=f"accuracy of {i}: " + "x" * 300, measurements=(m,))
+                )
                 handle = store.link_experiment("long", experiment.id, number, cached=False, seq=seq, why="because")
-                turn = {"calls": [{"id": f"c{i}", "name": "loss", "arguments": "{}"}], "text": "why", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.0}, "minutes": 0.0}
+                turn = {
+                    "calls": [{"id": f"c{i}", "name": "loss", "arguments": "{}"}],
+                    "text": "why",
+                    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.0},
+                    "minutes": 0.0,
+                }
                 store.put_event("long", "turn", turn)
-                store.put_event("long", "answer", {"call_id": f"c{i}", "text": f"{handle}: accuracy " + "x" * 300, "status": "ok", "handle": handle})
+                store.put_event(
+                    "long",
+                    "answer",
+                    {"call_id": f"c{i}", "text": f"{handle}: accuracy " + "x" * 300, "status": "ok", "handle": handle},
+                )
                 if i % 10 == 0:
                     store.put_entry("long", seq, Note(text=f"Note {i} " + "y" * 100))
-                    store.put_entry("long", seq, Hypothesis(handle=f"H{i // 10 + 1}", statement=f"Statement {i} " + "z" * 80))
+                    store.put_entry(
+                        "long", seq, Hypothesis(handle=f"H{i // 10 + 1}", statement=f"Statement {i} " + "z" * 80)
+                    )
             if i in (19, 499):
                 exchanges, _ = history(record)
-                whole = View(goal="g", subject="s", tools=INFOS, exchanges=exchanges, notebook=notebook_text(record), budget="")
+                whole = View(
+                    goal="g", subject="s", tools=INFOS, exchanges=exchanges, notebook=notebook_text(record), budget=""
+                )
                 await planner(server).propose(whole)
-                sizes[i] = len(json.dumps(server.requests[-1]["messages"]))
+                sizes[i] = len(json.dumps(server.requests[-1]))  # what a turn costs: tools and messages
     assert sizes[499] <= 1.5 * sizes[19]
     assert "E500" in json.dumps(server.requests[-1]["messages"])
 
 
-async def test_tools_are_offered_as_strict_schemas():
+async def test_tools_are_offered_in_few_words():
     with Loopback(GOOD) as server:
         await planner(server).propose(view())
-    for tool in server.requests[0]["tools"]:
-        assert tool["function"]["strict"] is True
-        assert tool["function"]["parameters"]["additionalProperties"] is False
+        offered = {t["function"]["name"]: t["function"] for t in server.requests[0]["tools"]}
+    assert set(offered) == set(discover())
+    for name, tool in discover().items():
+        schema = offered[name]["parameters"]
+        assert set(schema["properties"]) == set(tool.schema()["properties"])
+        assert set(schema["required"]) <= set(tool.example) <= set(schema["properties"])
+        assert list(Draft202012Validator(schema).iter_errors(tool.example)) == []
+
+
+async def test_what_is_sent_first_is_short_and_the_tools_are_the_same_on_every_turn():
+    with Loopback(GOOD, GOOD) as server:
+        first = await planner(server).propose(view())
+        await planner(server).propose(view([Exchange(first, (Answer(first.calls[0].id, "there"),))]))
+        one, two = server.requests
+    assert len(json.dumps(one["tools"], separators=(",", ":"))) / 4 < 4000  # at four characters a token
+    assert len(json.dumps(one, separators=(",", ":"))) / 4 < 6000
+    assert json.dumps(one["tools"]) == json.dumps(two["tools"])
+    assert two["messages"][:2] == one["messages"][:2]
+
+
+def test_first_words_end_at_a_sentence_a_clause_or_a_word():
+    assert first_words("Look at it. Then more.", 40) == "Look at it."
+    assert first_words("each: one at a time; together: all at once", 30) == "each: one at a time"
+    assert first_words("one two three four five six", 15) == "one two three"
 
 
 @pytest.fixture
@@ -189,7 +236,17 @@ def investigate(tmp_path, monkeypatch):
     def go(server, *more):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        argv = ["--goal", "can it add", "--subject", "demo", "--planner", "openai:test-model", "--device", "cpu", "--quiet"]
+        argv = [
+            "--goal",
+            "can it add",
+            "--subject",
+            "demo",
+            "--planner",
+            "openai:test-model",
+            "--device",
+            "cpu",
+            "--quiet",
+        ]
         status = run.main([*argv, "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), *more])
         if not (tmp_path / "e.db").exists():
             return status, None, ""
@@ -209,7 +266,13 @@ def test_an_openai_planner_completes_a_run_and_every_call_is_answered_once(inves
     assert status == 0
     run_name = store.runs()[0]
     assert store.run(run_name).status == "finished"
-    assert [e.experiment.tool for e in store.experiments(run_name)] == ["describe_subject", "loss", "layer_program", "examine", "examine"]
+    assert [e.experiment.tool for e in store.experiments(run_name)] == [
+        "describe_subject",
+        "loss",
+        "layer_program",
+        "examine",
+        "examine",
+    ]
     assert [f.fate for f in store.findings(run_name)] == ["confirmed"]
     assert "The model does addition: right for [100%" in report.replace("\\", "")
     turns = [e.payload for e in store.events(run_name) if e.kind == "turn"]
@@ -223,7 +286,16 @@ def test_the_same_investigation_through_two_planners_leaves_the_same_experiments
     with Loopback(*answers_of(scripts.TURNS)) as server:
         _, store, _ = investigate(server)
     script = scripts.write(tmp_path / "s.jsonl")
-    argv = ["--goal", "can it add", "--planner", f"scripted:{script}", "--db", str(tmp_path / "f.db"), "--device", "cpu"]
+    argv = [
+        "--goal",
+        "can it add",
+        "--planner",
+        f"scripted:{script}",
+        "--db",
+        str(tmp_path / "f.db"),
+        "--device",
+        "cpu",
+    ]
     assert run.main([*argv, "--out", str(tmp_path / "t"), "--quiet"]) == 0
     other = Store(tmp_path / "f.db")
     first, second = ([e.experiment.id for e in s.experiments(s.runs()[0])] for s in (store, other))

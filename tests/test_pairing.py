@@ -110,4 +110,10 @@ def test_swapping_twice_gives_the_pair_back(demo):
         there = swapped(e)
         assert (there.prompt, there.answer, there.foil, there.group) == (e.twin, e.foil, e.answer, e.group)
         back = swapped(there)
-        assert (back.prompt, back.answer, back.twin, back.spans, back.twin_spans) == (e.prompt, e.answer, e.twin, e.spans, e.twin_spans)
+        assert (back.prompt, back.answer, back.twin, back.spans, back.twin_spans) == (
+            e.prompt,
+            e.answer,
+            e.twin,
+            e.spans,
+            e.twin_spans,
+        )

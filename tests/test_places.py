@@ -38,7 +38,9 @@ WORDS = st.from_regex(r"[A-Za-z0-9_.-]{1,8}", fullmatch=True)
 FEATURES = st.builds("dir:{}~{}".format, WORDS, st.text("0123456789abcdef", min_size=4, max_size=64)) | st.builds(
     "sae:{}/{}".format, st.lists(WORDS, min_size=1, max_size=3).map("/".join), INDICES
 )
-ANCHORS = st.builds("{}{}".format, NAMES, st.sampled_from(["", ".first", ".last", ".all"])) | st.integers(-40, 40).map(str)
+ANCHORS = st.builds("{}{}".format, NAMES, st.sampled_from(["", ".first", ".last", ".all"])) | st.integers(-40, 40).map(
+    str
+)
 EVERY = settings(deadline=None)
 
 
@@ -73,7 +75,20 @@ PATHS = st.builds(
     st.lists(FROZEN, max_size=3),
 )
 ANY_TEXT = st.text(max_size=12) | st.sampled_from(
-    ["donor", "twin", "addition:digits=1x1,shots=2", "4", "nan", "dir:x", "a, b", '"', "(", "a]", "wikitext[:100]", "[a, b]"]
+    [
+        "donor",
+        "twin",
+        "addition:digits=1x1,shots=2",
+        "4",
+        "nan",
+        "dir:x",
+        "a, b",
+        '"',
+        "(",
+        "a]",
+        "wikitext[:100]",
+        "[a, b]",
+    ]
 )
 DOSES = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -393,7 +408,12 @@ def test_a_selector_out_of_range_names_the_range(text: str, message: str) -> Non
 
 
 def test_a_component_is_checked_against_what_a_model_has() -> None:
-    for text in ("decoder.2.attn.z[3]@operand1.first", "decoder.0.mlp.act[7]@-9", "decoder.0.mlp.out@operand2.last", "decoder.1.cross.pattern[0]@0<-encoder:answer"):
+    for text in (
+        "decoder.2.attn.z[3]@operand1.first",
+        "decoder.0.mlp.act[7]@-9",
+        "decoder.0.mlp.out@operand2.last",
+        "decoder.1.cross.pattern[0]@0<-encoder:answer",
+    ):
         assert LAYOUT.check(Component.parse(text)) == Component.parse(text)
         assert LAYOUT.check(Component.parse(text).at("")).anchor == ""
     for text in ("decoder.2.attn.z[0,4]", "decoder.3.block", "decoder.0.resid_mid", "decoder.final", "decoder.conv"):
@@ -538,7 +558,13 @@ def test_interventions_and_paths_are_said_in_plain_words() -> None:
 
 def test_only_a_single_head_has_a_usual_name() -> None:
     assert usual_name(Component.parse("decoder.1.attn.z[0]@answer")) == "1.0"
-    for text in ("decoder.1.attn.z", "decoder.1.attn.z[0,2]", "decoder.1.mlp.act[0]", "decoder.1.attn.q[0]", "decoder.logits"):
+    for text in (
+        "decoder.1.attn.z",
+        "decoder.1.attn.z[0,2]",
+        "decoder.1.mlp.act[0]",
+        "decoder.1.attn.q[0]",
+        "decoder.logits",
+    ):
         assert usual_name(Component.parse(text)) is None
 
 
@@ -552,8 +578,12 @@ def test_every_site_kind_of_the_engine_is_a_part_of_a_block() -> None:
 
 
 def test_places_are_importable_without_torch_and_without_the_records() -> None:
-    code = "import sys, experiments_db.places; print([m for m in sys.modules if m in ('torch', 'experiments_db.records')])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, experiments_db.places; print([m for m in sys.modules if m in ('torch', 'experiments_db.records')])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_every_public_name_is_there() -> None:

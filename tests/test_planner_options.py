@@ -70,7 +70,9 @@ def test_a_users_prices_make_a_cost_budget_possible_and_it_holds(ask, tmp_path, 
     assert "0.5 dollars" in store.run(store.runs()[-1]).reason
 
 
-@pytest.mark.parametrize("text", ["nonsense", "{}", '{"models": {"m": {"prompt": 1}}}', '{"models": {"m": {"prompt": -1, "completion": 2}}}'])
+@pytest.mark.parametrize(
+    "text", ["nonsense", "{}", '{"models": {"m": {"prompt": 1}}}', '{"models": {"m": {"prompt": -1, "completion": 2}}}']
+)
 def test_a_price_table_that_is_none_is_refused_with_an_example(text, tmp_path):
     file = tmp_path / "p.json"
     file.write_text(text)

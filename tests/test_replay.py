@@ -47,7 +47,16 @@ def own(tmp_path_factory):
         {"text": "Sweep.", "calls": [scripts.call("layer_program", tasks=["sums"], sweep="skip_each", examples=16), scripts.call("describe_subject")]},
         {"text": "End.", "calls": [scripts.call("finish", answer="unclear", words="It adds: {{E1.accuracy}}.")]},
     ]  # fmt: skip
-    argv = ["--goal", "does it add", "--subject", str(model), "--task", str(folder / "sums.jsonl"), "--planner", script(folder, turns)]
+    argv = [
+        "--goal",
+        "does it add",
+        "--subject",
+        str(model),
+        "--task",
+        str(folder / "sums.jsonl"),
+        "--planner",
+        script(folder, turns),
+    ]
     assert run.main([*argv, *where(folder)]) == 0
     return folder
 
@@ -78,7 +87,10 @@ def test_an_untouched_run_comes_out_as_recorded_to_the_last_bit(own, copied, cap
 @pytest.mark.parametrize("column", ["value", "low", "high", "n", "unit"])
 def test_a_tampered_measurement_is_caught_by_replay_and_by_verify(copied, column, capsys):
     new = {"n": "n + 1", "unit": "'nats'"}.get(column, f"{column} + 1e-6")
-    tamper(copied, f"UPDATE measurements SET {column} = {new} WHERE id = (SELECT min(id) FROM measurements WHERE name = 'accuracy')")
+    tamper(
+        copied,
+        f"UPDATE measurements SET {column} = {new} WHERE id = (SELECT min(id) FROM measurements WHERE name = 'accuracy')",
+    )
     assert replay.main(["latest", "--db", str(copied)]) == 1
     assert "E1    loss               DIFFERENT" in capsys.readouterr().out
     assert Store(copied).verify() != []
@@ -108,7 +120,9 @@ def test_a_tampered_weight_and_a_changed_tokenizer_are_named(own, copied, tmp_pa
     assert "its tokenizer changed" in capsys.readouterr().err
 
 
-def test_a_model_that_has_moved_is_found_where_the_user_says_and_a_missing_one_is_not_guessed(own, copied, tmp_path, capsys):
+def test_a_model_that_has_moved_is_found_where_the_user_says_and_a_missing_one_is_not_guessed(
+    own, copied, tmp_path, capsys
+):
     moved = (own / "model").rename(tmp_path / "moved")
     try:
         assert replay.main(["latest", "--db", str(copied)]) == 2
@@ -170,7 +184,9 @@ def test_every_curated_transcript_replays_as_recorded_and_its_report_is_what_the
     assert store.verify() == []
     for name in store.runs():
         words = [name, "--db", str(db)]
-        done = subprocess.run([sys.executable, "-m", "agent.replay", *words], capture_output=True, text=True, cwd=CURATED.parent.parent)
+        done = subprocess.run(
+            [sys.executable, "-m", "agent.replay", *words], capture_output=True, text=True, cwd=CURATED.parent.parent
+        )
         n = len(store.experiments(name))
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"{n} of {n} experiments came out as recorded" in done.stdout
@@ -181,14 +197,22 @@ def test_arrays_and_words_are_compared_elsewhere_too():
     def made(values, text="a 1.0", dtype="<f4"):
         numbers = np.array(values, dtype=dtype)
         kind = {"<f4": "float32", "<i8": "int64"}[dtype]
-        return Result(status="ok", text=text, arrays=(Array(name="x", dtype=kind, shape=numbers.shape, data=numbers.tobytes()),))
+        return Result(
+            status="ok", text=text, arrays=(Array(name="x", dtype=kind, shape=numbers.shape, data=numbers.tobytes()),)
+        )
 
     def verdict(a, b):
         return compare(a, b, exact=False, tolerance=1e-3)[0]
 
     assert verdict(made([1, 2, 3]), made([1, 2, 3.001])) == "within tolerance"
     assert verdict(made([1, 2, 3]), made([1, 2, 3], "a 1.1")) == "within tolerance"
-    for other in (made([100, -5, 1e6]), made([1, 2, np.nan]), made([1, 2, np.inf]), made([1, 2, 3], "b 1.0"), made([1, 2, 3.001], "b 1.0")):
+    for other in (
+        made([100, -5, 1e6]),
+        made([1, 2, np.nan]),
+        made([1, 2, np.inf]),
+        made([1, 2, 3], "b 1.0"),
+        made([1, 2, 3.001], "b 1.0"),
+    ):
         assert verdict(made([1, 2, 3]), other) == "DIFFERENT"
     assert verdict(made([1, np.nan]), made([1, np.nan])) == "equal"
     ranks = made(range(128), dtype="<i8")
@@ -219,7 +243,7 @@ def test_a_run_without_its_settings_cannot_be_run_again_and_says_what_is_missing
 
 
 def test_control_characters_of_a_record_do_not_reach_the_terminal(copied, capsys):
-    tamper(copied, "UPDATE runs SET settings = replace(settings, '\"platform\":\"', '\"platform\":\"\\u001b[2J')")
+    tamper(copied, 'UPDATE runs SET settings = replace(settings, \'"platform":"\', \'"platform":"\\u001b[2J\')')
     replay.main(["latest", "--db", str(copied), "--experiment", "E1"])
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -247,7 +271,10 @@ def test_a_branch_goes_on_from_a_turn_under_another_script_goal_and_budget_and_s
     more = [
         {"text": "Again.", "calls": [scripts.call("loss", tasks=["addition"], examples=16)]},
         {"text": "More.", "calls": [scripts.call("loss", tasks=["agreement"], examples=16)]},
-        {"text": "End.", "calls": [scripts.call("finish", answer="unclear", words="Both: {{E2.accuracy}} and {{E5.accuracy}}.")]},
+        {
+            "text": "End.",
+            "calls": [scripts.call("finish", answer="unclear", words="Both: {{E2.accuracy}} and {{E5.accuracy}}.")],
+        },
     ]
     argv = ["--from", "3", "--planner", script(tmp_path, more), "--goal", "and what else", "--max-experiments", "2"]
     assert run.main(["--resume", before, *argv, *where(parent)]) == 0
@@ -297,7 +324,9 @@ def test_from_without_resume_and_another_goal_without_from_are_refused(parent, c
 def test_a_branch_onto_another_model_is_refused(parent, own, capsys):
     first = Store(parent / "e.db").runs()[0]
     changed = shutil.copytree(own / "model", parent / "changed", dirs_exist_ok=True)
-    (changed / "config.json").write_text((changed / "config.json").read_text().replace('"layer_norm_epsilon": 1e-05', '"layer_norm_epsilon": 1e-04'))
+    (changed / "config.json").write_text(
+        (changed / "config.json").read_text().replace('"layer_norm_epsilon": 1e-05', '"layer_norm_epsilon": 1e-04')
+    )
     for argv in (["--subject", str(changed)], ["--goal", f"find addition in {changed}"]):
         assert run.main(["--resume", first, "--from", "2", *argv, *where(parent)]) == 2
         assert "another model" in capsys.readouterr().err
@@ -355,7 +384,13 @@ def test_another_seed_dtype_or_an_empty_goal_is_refused_for_a_branch(parent, cap
 
 
 def test_tasks_made_after_the_step_are_not_taken_along(tmp_path):
-    made = scripts.call("make_task", name="mine", description="d", prompts=[f"{i} + 1 =" for i in range(1, 9)], answers=[f" {i + 1}" for i in range(1, 9)])
+    made = scripts.call(
+        "make_task",
+        name="mine",
+        description="d",
+        prompts=[f"{i} + 1 =" for i in range(1, 9)],
+        answers=[f" {i + 1}" for i in range(1, 9)],
+    )
     turns = [
         {"text": "1", "calls": [scripts.call("describe_subject")]},
         {"text": "2", "calls": [made]},
@@ -365,23 +400,45 @@ def test_tasks_made_after_the_step_are_not_taken_along(tmp_path):
     store = Store(tmp_path / "e.db")
     first = store.runs()[0]
     for step, names in (("1", []), ("2", ["mine"])):
-        assert run.main(["--resume", first, "--from", step, "--planner", script(tmp_path, turns[2:], "end.jsonl"), *where(tmp_path)]) == 0
+        assert (
+            run.main(
+                [
+                    "--resume",
+                    first,
+                    "--from",
+                    step,
+                    "--planner",
+                    script(tmp_path, turns[2:], "end.jsonl"),
+                    *where(tmp_path),
+                ]
+            )
+            == 0
+        )
         assert [t.name for t in store.task_data(store.runs()[-1])] == names
 
 
 def test_a_branch_that_was_killed_is_resumed_with_its_own_budget(parent, tmp_path):
     store = Store(parent / "e.db")
     first = store.runs()[0]
-    turns = [{"text": "a", "calls": [scripts.call("loss", tasks=[t], examples=16)]} for t in ("agreement", "copying", "brackets", "brackets")]
+    turns = [
+        {"text": "a", "calls": [scripts.call("loss", tasks=[t], examples=16)]}
+        for t in ("agreement", "copying", "brackets", "brackets")
+    ]
     turns.append({"text": "z", "calls": [scripts.call("finish", answer="unclear", words="Done.")]})
     spec = script(tmp_path, turns)
-    assert run.main(["--resume", first, "--from", "2", "--planner", spec, "--max-experiments", "2", *where(parent)]) == 0
+    assert (
+        run.main(["--resume", first, "--from", "2", "--planner", spec, "--max-experiments", "2", *where(parent)]) == 0
+    )
     made = store.runs()[-1]
     assert store.run(made).reason == "the budget of 2 experiments is spent"
     assert len(store.experiments(made)) == 5
     assert run.main(["--resume", made, "--max-experiments", "9", *where(parent)]) == 0
     assert store.run(made).status == "finished"
-    assert [e.experiment.args["tasks"] for e in store.experiments(made)[3:]] == [["agreement"], ["copying"], ["brackets"]]
+    assert [e.experiment.args["tasks"] for e in store.experiments(made)[3:]] == [
+        ["agreement"],
+        ["copying"],
+        ["brackets"],
+    ]
 
 
 def test_what_a_branch_took_over_counts_against_none_of_its_budgets(tmp_path):
@@ -391,7 +448,15 @@ def test_what_a_branch_took_over_counts_against_none_of_its_budgets(tmp_path):
     store.put_run(Run(name="first", goal="g", subject="demo", planner="p"))
     for _ in range(3):
         store.put_event("first", "turn", turn)
-    store.put_run(Run(name="second", goal="g", subject="demo", planner="p", settings={"branch": {"run": "first", "turn": 2, "seq": 2}}))
+    store.put_run(
+        Run(
+            name="second",
+            goal="g",
+            subject="demo",
+            planner="p",
+            settings={"branch": {"run": "first", "turn": 2, "seq": 2}},
+        )
+    )
     copy_record(store, "first", "second", 2)
     store.put_event("second", "turn", {**turn, "usage": {**usage, "prompt_tokens": 1}, "minutes": 0.25})
     first, second = (spending(RunRecord(store, n), store.run(n)) for n in ("first", "second"))

@@ -99,11 +99,16 @@ def test_a_question_that_nothing_was_tried_for_says_so(store):
     i = Investigation(store, "lazy")
     i.confirmed("capability")
     i.end()
-    assert "nothing that could answer it about addition was put to the test" in conclude(of(store, "lazy")).questions[1].why
+    assert (
+        "nothing that could answer it about addition was put to the test"
+        in conclude(of(store, "lazy")).questions[1].why
+    )
 
 
 def test_found_means_that_every_question_has_an_answer(store):
-    i = Investigation(store, "all", questions=(Question(handle="Q1", asks="where", text="Where?", tasks=("addition",)),))
+    i = Investigation(
+        store, "all", questions=(Question(handle="Q1", asks="where", text="Where?", tasks=("addition",)),)
+    )
     f = i.confirmed("necessary", MLP0)
     i.end()
     assert conclude(of(store, "all")).verdict == "Found"
@@ -162,7 +167,10 @@ def test_findings_that_contradict_each_other_are_named(store):
     i.end()
     text = render(store, "torn", None)
     assert "with contradictions" in conclude(of(store, "torn")).verdict
-    assert "[F1](#f1), [F2](#f2) contradict each other:** decoder.0.mlp.out@answer is necessary by itself, and not needed" in text
+    assert (
+        "[F1](#f1), [F2](#f2) contradict each other:** decoder.0.mlp.out@answer is necessary by itself, and not needed"
+        in text
+    )
     assert "F1 and F2 contradict each other" in headline(of(store, "torn"))
 
 
@@ -253,7 +261,9 @@ def test_every_link_in_the_report_leads_to_an_anchor_in_it_and_each_anchor_is_th
 
 
 def test_hostile_texts_in_findings_questions_and_reasons_are_inert(store):
-    i = Investigation(store, "evil", goal=EVIL, questions=(Question(handle="Q1", asks="open", text=EVIL, tasks=(EVIL,)),))
+    i = Investigation(
+        store, "evil", goal=EVIL, questions=(Question(handle="Q1", asks="open", text=EVIL, tasks=(EVIL,)),)
+    )
     f = i.confirmed("necessary", MLP0, task=EVIL)
     store.put_entry("evil", 2, f.model_copy(update={"sentence": EVIL, "retracted": EVIL, "reason": EVIL}))
     i.settled(i.predicted("differs", "decoder.1.mlp.out@answer", label=EVIL, among=EVIL), EVIL)
@@ -277,7 +287,10 @@ def test_a_finding_of_an_experiment_that_is_not_there_is_shown_without_numbers(s
     store.put_entry("torn-out", 2, f.model_copy(update={"experiment": "E99", "sentence": ""}))
     i.end()
     text = render(store, "torn-out", None)
-    assert "Necessary for addition at the answer, under both resample and zero ablation: the MLP of block 0 (by itself)." in text
+    assert (
+        "Necessary for addition at the answer, under both resample and zero ablation: the MLP of block 0 (by itself)."
+        in text
+    )
 
 
 def test_a_run_that_is_under_way_or_was_stopped_has_no_conclusion_but_shows_what_stands(store):
@@ -336,8 +349,14 @@ def test_a_statement_in_words_says_all_that_it_holds(statement, words):
 
 
 def test_what_the_gate_found_stands_in_the_report_and_a_broken_record_of_it_does_not(store):
-    checks = (Check("identity", "decoder", "", "holds", 12, 1e-7, 1e-5), Check("edit", "decoder", "attn.z", "fails", 8, 0.5, 1e-5, "block 1"))
-    for name, kept in (("gated", IntegrityReport(checks, {"decoder": (0, 1)}, 1.5).as_json()), ("broken", {"checks": EVIL})):
+    checks = (
+        Check("identity", "decoder", "", "holds", 12, 1e-7, 1e-5),
+        Check("edit", "decoder", "attn.z", "fails", 8, 0.5, 1e-5, "block 1"),
+    )
+    for name, kept in (
+        ("gated", IntegrityReport(checks, {"decoder": (0, 1)}, 1.5).as_json()),
+        ("broken", {"checks": EVIL}),
+    ):
         store.put_run(Run(name=name, goal="g", subject="demo", planner="p", settings={"integrity": kept}))
     text = render(store, "gated", None)
     assert "refused for this model: decoder.attn.z" in text

@@ -23,7 +23,16 @@ TIMES = {"created", "ended", "time", "wall_seconds", "peak_memory_bytes", "prove
 def arguments(folder, *more):
     script = folder / "script.jsonl"
     scripts.write(script)
-    base = ["--planner", f"scripted:{script}", "--db", str(folder / "e.db"), "--out", str(folder / "t"), "--device", "cpu"]
+    base = [
+        "--planner",
+        f"scripted:{script}",
+        "--db",
+        str(folder / "e.db"),
+        "--out",
+        str(folder / "t"),
+        "--device",
+        "cpu",
+    ]
     return [*base, "--quiet", *more]
 
 
@@ -94,7 +103,9 @@ def test_a_budget_stops_a_run_with_a_report_and_more_budget_continues_it(tmp_pat
 def test_what_cannot_be_resumed_is_said_in_one_line(tmp_path, capsys):
     folder = tmp_path / "model"
     shutil.copytree(DEMO, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    assert run.main(arguments(tmp_path, "--goal", "can it add", "--subject", str(folder), "--max-experiments", "1")) == 0
+    assert (
+        run.main(arguments(tmp_path, "--goal", "can it add", "--subject", str(folder), "--max-experiments", "1")) == 0
+    )
     weights = load_file(folder / "model.safetensors")
     weights["transformer.ln_f.bias"][0] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -107,7 +118,16 @@ def test_what_cannot_be_resumed_is_said_in_one_line(tmp_path, capsys):
 
 
 def test_ctrl_c_ends_with_a_report_and_nobody_else_may_drive_a_run_that_is_under_way(tmp_path):
-    argv = ["--goal", "find where addition happens", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--device", "cpu"]
+    argv = [
+        "--goal",
+        "find where addition happens",
+        "--db",
+        str(tmp_path / "e.db"),
+        "--out",
+        str(tmp_path / "t"),
+        "--device",
+        "cpu",
+    ]
     command = [sys.executable, "-m", "agent.run"]
     interruptible = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from agent import run; sys.exit(run.main())"
     process = subprocess.Popen([sys.executable, "-c", interruptible, *argv, "--quiet"])

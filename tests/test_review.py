@@ -72,7 +72,9 @@ def test_every_link_inside_an_exported_file_leads_to_a_place_in_it(store):
         places = ids(text)
         links = set(re.findall(r'href="#([^"]+)"', text))
         assert links <= places, (run, sorted(links - places)[:5])
-        assert not re.findall(r'(?:href|src)="(?!#|data:,")', re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL))
+        assert not re.findall(
+            r'(?:href|src)="(?!#|data:,")', re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+        )
 
 
 def test_the_numbers_of_the_report_page_are_those_of_the_report_file(store, site):
@@ -132,7 +134,9 @@ def test_what_is_not_there_is_said_so_in_a_page(site, path):
     assert "Not found" in text
 
 
-@pytest.mark.parametrize("query", ["page=0", "page=-1", "page=99999999999999999999", "page=x", "page=7", "down=9", "tool=none", "q=%25_%27"])
+@pytest.mark.parametrize(
+    "query", ["page=0", "page=-1", "page=99999999999999999999", "page=x", "page=7", "down=9", "tool=none", "q=%25_%27"]
+)
 def test_odd_queries_are_answered(site, query):
     for path in ("/runs/hostile/experiments", "/runs/hostile/timeline", "/runs/hostile/experiments/E1", "/"):
         assert get(f"{site}{path}?{query}")[0] == 200
@@ -177,7 +181,10 @@ def test_a_search_finds_what_contains_every_word_and_percent_signs_mean_themselv
 
 def test_a_large_experiment_is_shown_a_page_at_a_time_and_a_number_on_a_later_page_is_found(store, site):
     store.put_run(Run(name="large", goal="many", subject="demo", planner="scripted", settings={"seed": 0}))
-    many = tuple(Measurement(name="a", value=i, unit="u", n=1, component=f"decoder.{i // 50}.attn.z[{i % 50}]") for i in range(450))
+    many = tuple(
+        Measurement(name="a", value=i, unit="u", n=1, component=f"decoder.{i // 50}.attn.z[{i % 50}]")
+        for i in range(450)
+    )
     asked = Experiment(tool="loss", args={"n": 450}, subject="s", seed=0, dtype="float32", code="c")
     result = store.put_result(asked, Result(status="ok", text="many", measurements=many))
     store.link_experiment("large", asked.id, result, cached=False, seq=1)
@@ -209,7 +216,9 @@ def test_export_and_wrong_arguments_on_the_command_line(store, tmp_path, capsys)
 
 def test_ctrl_c_ends_the_server_quietly(store):
     argv = [sys.executable, "-m", "agent.review", "hostile", "--db", str(store.path)]
-    server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    server = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+    )
     url = server.stdout.readline().split(" at ")[1].split("  ")[0]
     assert get(url)[0] == 200
     server.send_signal(signal.SIGINT)
@@ -229,7 +238,9 @@ def test_looking_leaves_a_database_that_was_packed_for_reading_as_it_was(store, 
 
 def test_help_answers_without_loading_torch():
     code = "import sys\nfrom agent.review.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: print('torch' in sys.modules, 'starlette' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+    )
     assert done.stdout.strip().endswith("False False")
 
 
@@ -249,23 +260,39 @@ def test_what_varies_decides_how_a_quantity_is_drawn():
     (heat,) = plots("ablate", heads)
     assert (heat.kind, heat.row_name, heat.column_name) == ("heat", "block", "head")
     assert (heat.rows, heat.columns) == (("0", "1", "2"), ("0", "1"))
-    (line,) = plots("lens", made(*(m(component=c) for c in ("decoder.embed", "decoder.0.resid_post", "decoder.1.resid_post"))))
+    (line,) = plots(
+        "lens", made(*(m(component=c) for c in ("decoder.embed", "decoder.0.resid_post", "decoder.1.resid_post")))
+    )
     assert (line.kind, line.columns) == ("line", ("0", "1", "2"))
     (bars,) = plots("ablate", made(m(program="intact"), *(m(component=f"decoder.{i}.mlp.out@-1") for i in range(3))))
-    assert (bars.kind, bars.columns, bars.reference is not None) == ("bars", ("0.mlp.out", "1.mlp.out", "2.mlp.out"), True)
+    assert (bars.kind, bars.columns, bars.reference is not None) == (
+        "bars",
+        ("0.mlp.out", "1.mlp.out", "2.mlp.out"),
+        True,
+    )
     both = made(*(m(component=f"decoder.{i}.{part}.out") for i in range(2) for part in ("attn", "mlp")))
     assert plots("ablate", both)[0].columns == ("0.attn.out", "0.mlp.out", "1.attn.out", "1.mlp.out")
     sets = made(m(component="decoder.0.attn.z[0]@-1"), m(component="decoder.0.attn.z[0]@-1 + decoder.1.mlp.out@-1"))
     assert plots("minimal_set", sets)[0].columns == ("0.attn.z[0]", "0.attn.z[0] + 1.mlp.out")
     paths = made(*(m(component=f"decoder.{i}.attn.z[{j}] -> decoder.logits") for i in range(2) for j in range(2)))
     assert (plots("path_patch", paths)[0].row_name, plots("path_patch", paths)[0].column_name) == ("block", "head")
-    (doses,) = plots("steer", made(*(m(component="decoder.1.resid_post", intervention=f"add(dir:x~ab12, {d})", dose=d) for d in (2, 10, 1))))
+    (doses,) = plots(
+        "steer",
+        made(*(m(component="decoder.1.resid_post", intervention=f"add(dir:x~ab12, {d})", dose=d) for d in (2, 10, 1))),
+    )
     assert (doses.kind, doses.columns) == ("line", ("1", "2", "10"))
     assert plots("loss", made(m(task="addition"))) == []
 
 
 def test_every_measurement_is_in_one_place_of_its_plots_with_its_number():
-    result = made(*(m(component=f"decoder.{i}.resid_pre@{p}", task=t) for i in range(2) for p in (-2, -1) for t in ("a", "b", "c")))
+    result = made(
+        *(
+            m(component=f"decoder.{i}.resid_pre@{p}", task=t)
+            for i in range(2)
+            for p in (-2, -1)
+            for t in ("a", "b", "c")
+        )
+    )
     found = [p for plot in plots("patch", result) for line in plot.points for p in line]
     assert sorted(p.number for p in found) == list(range(1, 13))
     assert all(result.measurements[p.number - 1] == p.measurement for p in found)
@@ -273,7 +300,9 @@ def test_every_measurement_is_in_one_place_of_its_plots_with_its_number():
 
 def test_tokens_are_written_into_cells_and_positions_carry_the_prompts_tokens():
     labels = Axis(name="position", labels=("-2 \n", "-1 b"))
-    array = Array(name="top_token", dtype="int64", shape=(1, 2), data=b"\0" * 16, axes=(Axis(name="depth", labels=("0",)), labels))
+    array = Array(
+        name="top_token", dtype="int64", shape=(1, 2), data=b"\0" * 16, axes=(Axis(name="depth", labels=("0",)), labels)
+    )
     result = made(*(m("top1", 0.1 * i, "probability", component=f"decoder.{i // 2}.resid_pre@{i % 2 - 2}", token=t)
                     for i, t in enumerate(["x", "\n", "y", "x"])), arrays=(array,))  # fmt: skip
     (grid,) = main_plots("lens", plots("lens", result))
@@ -285,7 +314,10 @@ def test_tokens_are_written_into_cells_and_positions_carry_the_prompts_tokens():
 
 
 def test_colours_are_even_about_zero_where_effects_go_both_ways():
-    (plot,) = plots("ablate", made(*(m("nll.delta", v, "nats", component=f"decoder.{i}.mlp.out") for i, v in enumerate((-3.0, 1.0)))))
+    (plot,) = plots(
+        "ablate",
+        made(*(m("nll.delta", v, "nats", component=f"decoder.{i}.mlp.out") for i, v in enumerate((-3.0, 1.0)))),
+    )
     assert plot.limits == (-3.0, 3.0)
     (share,) = plots("ablate", made(*(m(value=v, component=f"decoder.{i}.mlp.out") for i, v in enumerate((0.2, 0.3)))))
     assert share.limits == (0.0, 1.0)

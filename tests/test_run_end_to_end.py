@@ -140,7 +140,9 @@ def test_replay_gives_every_number_again_and_notices_one_that_was_changed(invest
     with sqlite3.connect(store.path) as source, sqlite3.connect(copy) as target:
         source.backup(target)
         handle = next(e for e in store.experiments(addition) if e.experiment.tool == "lens")
-        target.execute("UPDATE measurements SET value = value + 0.001 WHERE result = ? AND name = 'nll'", (handle.result_id,))
+        target.execute(
+            "UPDATE measurements SET value = value + 0.001 WHERE result = ? AND name = 'nll'", (handle.result_id,)
+        )
     capsys.readouterr()
     assert replay.main([addition, "--db", str(copy), "--experiment", handle.handle]) == 1
     assert "DIFFERENT" in capsys.readouterr().out
@@ -164,6 +166,8 @@ def test_help_answers_without_loading_anything_heavy():
         "import sys\nfrom agent import run\ntry: run.main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
         "print(sorted({'torch', 'transformers', 'openai', 'pydantic', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+    )
     assert "--max-experiments" in done.stdout
     assert done.stdout.strip().endswith("[]")

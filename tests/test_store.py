@@ -32,7 +32,13 @@ from experiments_db.store import Store, StoreError
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 controls = st.builds(
-    Control, kind=words, value=numbers, low=st.none() | numbers, high=numbers, n=st.integers(0, 2**40), difference=st.none() | numbers
+    Control,
+    kind=words,
+    value=numbers,
+    low=st.none() | numbers,
+    high=numbers,
+    n=st.integers(0, 2**40),
+    difference=st.none() | numbers,
 )
 singles = st.builds(
     lambda block, part, head, anchor: f"decoder.{block}.{part}{head}{anchor}",
@@ -54,7 +60,9 @@ measurements = st.builds(
     label=st.none() | words,
 )
 arrays = st.builds(
-    lambda name, data: Array(name=name, dtype="float64", shape=(len(data) // 8,), data=data, axes=(Axis(name="i", labels=()),)),
+    lambda name, data: Array(
+        name=name, dtype="float64", shape=(len(data) // 8,), data=data, axes=(Axis(name="i", labels=()),)
+    ),
     words,
     st.binary(max_size=64).map(lambda b: b[: len(b) // 8 * 8]),
 )
@@ -66,12 +74,15 @@ results = st.builds(
     arrays=st.lists(arrays, max_size=2).map(tuple),
     wall_seconds=numbers,
     peak_memory_bytes=st.integers(0, 2**50),
-    provenance=st.none() | st.builds(Provenance, device=words, threads=st.integers(1, 64), platform=words, versions=st.just({})),
+    provenance=st.none()
+    | st.builds(Provenance, device=words, threads=st.integers(1, 64), platform=words, versions=st.just({})),
 )
 
 
 def experiment(**changes):
-    return Experiment(**{"tool": "loss", "args": {"a": 1}, "subject": "f", "seed": 0, "dtype": "float32", "code": "c", **changes})
+    return Experiment(
+        **{"tool": "loss", "args": {"a": 1}, "subject": "f", "seed": 0, "dtype": "float32", "code": "c", **changes}
+    )
 
 
 @pytest.fixture
@@ -121,7 +132,16 @@ def test_two_measurements_of_one_key_are_refused():
 
 
 @pytest.mark.parametrize(
-    "change", [{"tool": "lens"}, {"args": {"a": 2}}, {"subject": "g"}, {"tasks": {"t": "h"}}, {"seed": 1}, {"dtype": "x"}, {"code": "d"}]
+    "change",
+    [
+        {"tool": "lens"},
+        {"args": {"a": 2}},
+        {"subject": "g"},
+        {"tasks": {"t": "h"}},
+        {"seed": 1},
+        {"dtype": "x"},
+        {"code": "d"},
+    ],
 )
 def test_whatever_determines_the_answer_changes_the_id(change):
     assert experiment(**change).id != experiment().id
@@ -197,13 +217,18 @@ def test_a_run_is_found_by_prefix_and_latest_and_never_guessed(store):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rows=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["t1", "t2"]), st.floats(-5, 5)), min_size=1, max_size=12),
+    rows=st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from(["t1", "t2"]), st.floats(-5, 5)), min_size=1, max_size=12
+    ),
     bound=st.floats(-5, 5),
 )
 def test_a_selection_is_what_plain_python_selects(rows, bound, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("q") / "e.db")
     store.put_run(Run(name="r1", goal="g", subject="d", planner="p"))
-    made = tuple(Measurement(name=n, value=v, unit="u", n=1, task=t, component=f"decoder.{i}.block") for i, (n, t, v) in enumerate(rows))
+    made = tuple(
+        Measurement(name=n, value=v, unit="u", n=1, task=t, component=f"decoder.{i}.block")
+        for i, (n, t, v) in enumerate(rows)
+    )
     number = store.put_result(experiment(), Result(status="ok", text="", measurements=made))
     store.link_experiment("r1", experiment().id, number, cached=False, seq=1)
     wanted = [(n, t, v) for n, t, v in rows if v >= bound and n == "a"]
@@ -256,7 +281,11 @@ def test_the_verify_command_says_what_it_checked(store, capsys, tmp_path):
 
 def test_what_cannot_be_opened_is_said_in_one_line(store, tmp_path):
     (tmp_path / "text.db").write_text("this is no database, but long enough to look like a file with a header " * 3)
-    for path, create in ((tmp_path / "text.db", True), (tmp_path / "none.db", False), (tmp_path / "text.db" / "e.db", True)):
+    for path, create in (
+        (tmp_path / "text.db", True),
+        (tmp_path / "none.db", False),
+        (tmp_path / "text.db" / "e.db", True),
+    ):
         with pytest.raises(StoreError) as error:
             Store(path, create=create)
         assert "\n" not in str(error.value)
@@ -295,7 +324,9 @@ def test_several_processes_may_make_the_same_file_at_once(tmp_path):
     assert Store(tmp_path / "e.db").verify() == []
 
 
-@pytest.mark.parametrize("handle", ["E" + "9" * 30, "E" + "9" * 5000, "E0", "E01", "e1", "E", "", "E-1", "E1 ", "H1", "E\u0661"])
+@pytest.mark.parametrize(
+    "handle", ["E" + "9" * 30, "E" + "9" * 5000, "E0", "E01", "e1", "E", "", "E-1", "E1 ", "H1", "E\u0661"]
+)
 def test_a_handle_that_names_nothing_says_what_there_is(tmp_path, handle):
     store = Store(tmp_path / "e.db")
     store.put_run(Run(name="r", goal="g", subject="s", planner="p"))

@@ -52,7 +52,13 @@ def edit_from(plan: dict[str, Any], stack: str) -> Edit:
     shape, positions = plan["shape"], plan["positions"]
     value = torch.randn(shape, generator=torch.Generator().manual_seed(plan["seed"])) if shape else torch.zeros(())
     at = None if positions is None else torch.tensor(positions)
-    return Edit(Site(stack, plan["block"], plan["kind"]), plan["op"], value, at, None if plan["head"] is None else (plan["head"],))
+    return Edit(
+        Site(stack, plan["block"], plan["kind"]),
+        plan["op"],
+        value,
+        at,
+        None if plan["head"] is None else (plan["head"],),
+    )
 
 
 PROGRAMS = st.one_of(

@@ -76,7 +76,9 @@ def test_the_problems_of_a_small_task_are_all_found_and_counted():
     for split in SPLITS:
         sample = get_task("addition:digits=1x1").sample(split, 128)
         assert sample.groups == len(sample.examples)
-        assert {e.group for e in sample.examples} == {f"{a}+{b}" for a, b in sums if arithmetic.side("+", a, b) == split}
+        assert {e.group for e in sample.examples} == {
+            f"{a}+{b}" for a, b in sums if arithmetic.side("+", a, b) == split
+        }
         pairs = {(a, b) for a in NOUNS for b in NOUNS if a != b and agreement.side(a, b) == split}
         assert {e.group for e in get_task("agreement").examples(split, 999)} == {f"{a}/{b}" for a, b in pairs}
 
@@ -88,7 +90,9 @@ def test_two_formats_of_a_problem_share_its_group_and_its_place_in_the_order(fam
         groups = [e.group for e in spaced.examples(split, N)]
         assert [e.group for e in compact.examples(split, N)] == groups
         assert not set(groups) & {e.group for e in compact.examples(other, 500)}
-    assert {e.group for e in get_task(family).examples("explore", 10)} <= {e.group for e in spaced.examples("explore", 999)}
+    assert {e.group for e in get_task(family).examples("explore", 10)} <= {
+        e.group for e in spaced.examples("explore", 999)
+    }
 
 
 def test_examples_with_the_same_text_are_one_problem_and_a_group_names_it():
@@ -98,7 +102,9 @@ def test_examples_with_the_same_text_are_one_problem_and_a_group_names_it():
     assert Example("p", "a", "f", "t", ("c",), {"k": 1}).as_json()["metadata"] == {"k": 1}
 
 
-@pytest.mark.parametrize("spans", [{"x": (0, 0)}, {"x": (0, 9)}, {"x": (-1, 2)}, {"answer": (0, 1)}, {"a.first": (0, 1)}, {"-1": (0, 1)}])
+@pytest.mark.parametrize(
+    "spans", [{"x": (0, 0)}, {"x": (0, 9)}, {"x": (-1, 2)}, {"answer": (0, 1)}, {"a.first": (0, 1)}, {"-1": (0, 1)}]
+)
 def test_a_span_that_no_anchor_could_name_or_that_lies_outside_is_refused(spans):
     with pytest.raises(TaskError, match="span|characters"):
         Example("text", " x", spans=spans)
@@ -154,13 +160,20 @@ def test_a_class_of_examples_is_those_that_have_the_label():
     assert len(found) == 40
     assert all(e.metadata["carry"] and e.metadata["digits"] == "2x2" for e in found)
     assert {e.group for e in found} <= {e.group for e in get_task("addition").examples("explore", 1000)}
-    assert get_task("agreement").among("conflict=TRUE").examples("explore", 9) == get_task("agreement").among("conflict=1").examples("explore", 9)
+    assert get_task("agreement").among("conflict=TRUE").examples("explore", 9) == get_task("agreement").among(
+        "conflict=1"
+    ).examples("explore", 9)
     assert get_task("facts").among("").name == "facts"
 
 
 @pytest.mark.parametrize(
     ("condition", "says"),
-    [("carry", "key=value"), ("=1", "key=value"), ("colour=red", "no label 'colour'.*carry"), ("digits=9x9", "digits is .*2x2")],
+    [
+        ("carry", "key=value"),
+        ("=1", "key=value"),
+        ("colour=red", "no label 'colour'.*carry"),
+        ("digits=9x9", "digits is .*2x2"),
+    ],
 )
 def test_a_class_that_does_not_exist_is_answered_with_those_that_do(condition, says):
     with pytest.raises(TaskError, match=says):
@@ -186,7 +199,9 @@ def test_a_twin_has_as_many_tokens_as_its_prompt(name, demo):
         assert len(demo.tokens(e.prompt)) == len(demo.tokens(e.twin))
 
 
-@pytest.mark.parametrize("spec", ["addition", "subtraction", "addition:digits=3x3", "addition:format=compact,shots=2", "arithmetic"])
+@pytest.mark.parametrize(
+    "spec", ["addition", "subtraction", "addition:digits=3x3", "addition:format=compact,shots=2", "arithmetic"]
+)
 def test_sums_are_right_in_every_line_of_a_prompt(spec):
     for e in get_task(spec).examples("confirm", N):
         for text in (e.prompt + e.answer, e.twin + e.foil):
@@ -228,7 +243,10 @@ def test_the_closing_bracket_fits_the_innermost_open_one(name):
 
 def test_answers_follow_from_the_text():
     for e in get_task("key_value").examples("explore", N):
-        assert dict(re.findall(r"(\w+) has the (\w+)\.", e.prompt))[e.prompt.split(". ")[-1].split()[0]] == e.answer.strip()
+        assert (
+            dict(re.findall(r"(\w+) has the (\w+)\.", e.prompt))[e.prompt.split(". ")[-1].split()[0]]
+            == e.answer.strip()
+        )
     for e in get_task("agreement").examples("explore", N):
         assert (e.answer == " are") == e.prompt.split()[1].endswith("s")
     for e in get_task("indirect_object").examples("explore", N):
@@ -301,7 +319,13 @@ def test_a_users_file_is_read_and_split_by_content(tmp_path):
 
 def test_a_users_classes_groups_and_spans_are_read():
     rows = [
-        {"prompt": f"the {c} {i} is", "answer": f" {i}", "class": c, "group": str(i), "spans": {"number": str(i), "kind": [4, 7]}}
+        {
+            "prompt": f"the {c} {i} is",
+            "answer": f" {i}",
+            "class": c,
+            "group": str(i),
+            "spans": {"number": str(i), "kind": [4, 7]},
+        }
         for i in range(100, 140)
         for c in ("cat", "dog")
     ]
@@ -324,7 +348,15 @@ def test_a_users_classes_groups_and_spans_are_read():
 
 
 def test_records_from_before_there_were_groups_are_still_read():
-    old = {"prompt": "a", "answer": " b", "foil": None, "twin": None, "candidates": [], "metadata": {}, "split": "explore"}
+    old = {
+        "prompt": "a",
+        "answer": " b",
+        "foil": None,
+        "twin": None,
+        "candidates": [],
+        "metadata": {},
+        "split": "explore",
+    }
     (e,) = from_records("t", "d", [old]).examples("explore", 9)
     assert e == Example("a", " b")
 
@@ -340,7 +372,10 @@ def test_records_from_before_there_were_groups_are_still_read():
         (['{"prompt": "a", "answer": "b", "twin_spans": {"x": [0, 1]}}'], "no twin"),
         (['{"prompt": "a", "answer": "b", "class": "u", "labels": {"class": "v"}}'], "class is given twice"),
         (
-            [f'{{"prompt": "{i}", "answer": "b", "group": "g", "split": "{s}"}}' for i, s in enumerate(["explore", "confirm"])],
+            [
+                f'{{"prompt": "{i}", "answer": "b", "group": "g", "split": "{s}"}}'
+                for i, s in enumerate(["explore", "confirm"])
+            ],
             "group 'g' stands in both",
         ),
         (['{"prompt": "a", "answer": "b"}', "{"], "line 2: not JSON"),

@@ -21,9 +21,19 @@ from tools.findings.wording import could_mean
 
 CONTROL = Control(kind="random", value=0.9, low=0.8, high=1.0, n=10)
 ROWS = [
-    Measurement(name="accuracy", value=0.5, unit="share of examples", n=10, low=0.2, high=0.8, task="addition", program="skip 2"),
+    Measurement(
+        name="accuracy", value=0.5, unit="share of examples", n=10, low=0.2, high=0.8, task="addition", program="skip 2"
+    ),
     Measurement(name="accuracy", value=0.7, unit="share of examples", n=10, task="addition", program="intact"),
-    Measurement(name="nll", value=1.25, unit="nats per answer", n=10, task="addition", component="decoder.3.mlp.out@answer", control=CONTROL),
+    Measurement(
+        name="nll",
+        value=1.25,
+        unit="nats per answer",
+        n=10,
+        task="addition",
+        component="decoder.3.mlp.out@answer",
+        control=CONTROL,
+    ),
 ]
 
 
@@ -90,7 +100,9 @@ def test_a_number_typed_by_hand_is_answered_with_the_measurements_it_could_mean(
     for typed, m in (("97%", 0), ("0.97", 0), ("97.4 %", 0), ("0.31", 1), ("3.0", 2)):
         (reference,) = could_mean(record, typed)
         assert resolve(reference[2:-2], record.measurements_of).measurement == measured[m]
-    assert could_mean(record, "97.5%") == could_mean(record, "0.5") == could_mean(RunRecord(store, "other"), "97%") == []
+    assert (
+        could_mean(record, "97.5%") == could_mean(record, "0.5") == could_mean(RunRecord(store, "other"), "97%") == []
+    )
 
 
 def test_only_references_are_replaced():
@@ -178,13 +190,27 @@ def test_hostile_text_from_a_planner_and_a_task_is_inert_in_the_report(tmp_path)
         {"text": HOSTILE, "calls": [scripts.call("loss", tasks=[HOSTILE])]},
         {"text": "", "calls": [scripts.call("finish", answer="unclear", words="<img src=x> done")]},
     ]
-    argv = ["--goal", HOSTILE, "--subject", "demo", "--task", str(file), "--planner", f"scripted:{scripts.write(tmp_path / 's', turns)}"]
-    assert run.main([*argv, "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--quiet", "--device", "cpu"]) == 0
+    argv = [
+        "--goal",
+        HOSTILE,
+        "--subject",
+        "demo",
+        "--task",
+        str(file),
+        "--planner",
+        f"scripted:{scripts.write(tmp_path / 's', turns)}",
+    ]
+    assert (
+        run.main([*argv, "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--quiet", "--device", "cpu"])
+        == 0
+    )
     name = Store(tmp_path / "e.db").runs()[0]
     text = (tmp_path / "t" / name / "report.md").read_text()
     assert "\x1b" not in text
     fenced = text.split("```")[1::2]
-    outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", "".join(text.split("```")[::2]))  # code spans show text as it is
+    outside = re.sub(
+        r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", "".join(text.split("```")[::2])
+    )  # code spans show text as it is
     assert "<script>" not in outside
     assert "<img" not in outside
     assert any("loss" in part or "odd" in part for part in fenced)

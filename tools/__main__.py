@@ -1,6 +1,7 @@
 """`python -m tools`: list the tools, describe one, or run one on a subject without a database."""
 
 import argparse
+import ast
 import difflib
 import json
 import sys
@@ -25,9 +26,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--json", action="store_true", help="print the measurements, one JSON object a line")
     p.add_argument("--docs", action="store_true", help="print the table of all tools as markdown")
     args = p.parse_args(argv)
+    listed = headlines()
+    asked: str = args.name or ""
+    if not asked and not args.docs:
+        width = max(map(len, listed))
+        print("\n".join(f"{name:{width}}  {line}" for name, line in listed.items()))
+        return 0
+    if not args.docs and asked not in listed:
+        near = difflib.get_close_matches(asked, listed, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        print(f"tools: there is no tool {asked!r}{hint}; tools are {', '.join(listed)}", file=sys.stderr)
+        return 2
     from tools.engine.threads import share_the_machine
 
     share_the_machine()
+    from tools.methods.describing import describe
     from tools.methods.tool import ToolInputError, discover
     from tools.subjects import SubjectError
     from tools.tasks import TaskError
@@ -36,16 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.docs:
         print(docs(tools), end="")
         return 0
-    if args.name is None:
-        width = max(map(len, tools))
-        print("\n".join(f"{n:{width}}  {t.description.splitlines()[0]}" for n, t in tools.items()))
-        return 0
     try:
-        if args.name not in tools:
-            near = difflib.get_close_matches(args.name, tools, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ToolInputError(f"there is no tool {args.name!r}{hint}; tools are {', '.join(tools)}")
-        tool = tools[args.name]
+        tool = tools[asked]
         if args.arguments is None:
             print(describe(tool))
             return 0
@@ -53,6 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ToolInputError, SubjectError, TaskError) as error:
         print(f"tools: {error}", file=sys.stderr)
         return 2
+
+
+def headlines() -> dict[str, str]:
+    """Every tool's name with the first paragraph of what it says, read from the files without running them."""
+    found: dict[str, str] = {}
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found[path.stem] = " ".join(doc.split("\n\n")[0].split())
+    return found
 
 
 def _run(tool: "Tool", args: argparse.Namespace) -> int:
@@ -77,17 +91,10 @@ def _run(tool: "Tool", args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(tool: "Tool") -> str:
-    """A tool's description, its arguments with types and defaults, and an example call."""
-    lines = [f"{tool.name} ({tool.kind})", "", tool.description, "", "arguments:"]
-    for name, prop in tool.schema()["properties"].items():
-        lines.append(f"  {name}: {_type(prop)}. {prop.get('description', '')}")
-    example = json.dumps(tool.example, ensure_ascii=False)
-    return "\n".join([*lines, "", f"example: python -m tools {tool.name} '{example}'"])
-
-
 def docs(tools: Mapping[str, "Tool"]) -> str:
     """The table of all tools as markdown."""
+    from tools.methods.describing import type_words
+
     lines = ["# Tools", "", "Made by `python -m tools --docs`; one file a tool in `tools/`.", ""]
     for tool in tools.values():
         lines += [f"## {tool.name}", "", tool.description.replace("\n", "\n\n"), ""]
@@ -96,21 +103,10 @@ def docs(tools: Mapping[str, "Tool"]) -> str:
             lines += ["| argument | type | what it says |", "|---|---|---|"]
             for name, prop in properties.items():
                 words = prop.get("description", "").replace("|", "\\|")
-                lines.append(f"| `{name}` | {_type(prop)} | {words} |")
+                lines.append(f"| `{name}` | {type_words(prop)} | {words} |")
             lines.append("")
         lines += [f"```sh\npython -m tools {tool.name} '{json.dumps(tool.example, ensure_ascii=False)}'\n```", ""]
     return "\n".join(lines)
-
-
-def _type(prop: Mapping[str, Any]) -> str:
-    """A JSON schema type in words."""
-    if "anyOf" in prop:
-        return " or ".join(_type(p) for p in prop["anyOf"] if p.get("type") != "null")
-    if "enum" in prop:
-        return ", ".join(f"`{v}`" for v in prop["enum"])
-    if prop.get("type") == "array":
-        return f"list of {_type(prop.get('items', {}))}"
-    return str(prop.get("type", "any"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 from experiments_db.records import Outcome
+from tools.methods.showing import task_lines
 from tools.methods.tool import Context, ToolArgs
 from tools.tasks import Example, families, get_task
 
@@ -26,10 +27,10 @@ def run(_: Args, ctx: Context) -> Outcome:
             lines.append(f"    {option}={values} (default {field.default}): {field.description}")
     for made in ctx.tasks.made():
         lines.append(f"{made.name}: {made.description} ({len(made.examples)} examples, from {made.origin})")
-        lines += [f"    {_known(e)}" for e in ctx.tasks.get(made.name).examples("explore", 1, ctx.seed)]
+        lines += [f"    {line}" for line in task_lines(ctx.subject, ctx.tasks.get(made.name), ctx.seed, n=1)]
     lines.append(
         "Write options after a colon: addition:digits=2x2,format=compact. Spans are anchors of places: @operand1.last. "
-        "Labels can be probed for and divide the examples into classes: carry=1"
+        "Labels can be probed for and divide the examples into classes: carry=1. show_examples shows them token by token"
     )
     return Outcome(text="\n".join(lines))
 

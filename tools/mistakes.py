@@ -9,7 +9,6 @@ takes the answer's place, says what the model does instead.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,11 +16,10 @@ from pydantic import Field
 
 from experiments_db.records import Measurement, Outcome
 from tools.methods.arguments import AMONG, EXAMPLES
+from tools.methods.completing import completions
 from tools.methods.measuring import groups_of, load_examples, measured, shares, where_of
-from tools.methods.scoring import encode
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.subjects import SubjectError
-from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"task": "subtraction:digits=3x3", "examples": 32}
@@ -40,7 +38,10 @@ class Args(ToolArgs):
 def run(args: Args, ctx: Context) -> Outcome:
     """Complete every prompt and count what is said."""
     task, examples = load_examples(ctx, args.task, args.examples, args.among)
-    said = _completions(ctx, examples)
+    try:
+        said = completions(ctx.subject, examples, ctx.max_tokens)
+    except SubjectError as error:
+        raise ToolInputError(str(error)) from None
     most, _ = Counter(said).most_common(1)[0]
     counted = {
         "right": [s == e.answer.strip() for s, e in zip(said, examples, strict=True)],
@@ -62,28 +63,6 @@ def run(args: Args, ctx: Context) -> Outcome:
         : SHOWN + 1
     ]
     return Outcome(text="\n".join(lines), measurements=tuple(measurements))
-
-
-def _completions(ctx: Context, examples: Sequence[Example]) -> list[str]:
-    """What is said to each prompt: the first line, as many words as the answer has."""
-    subject = ctx.subject
-    longest = max(len(encode(subject, e.prompt, e.answer)[1]) for e in examples) + 1
-    rows = [subject.tokens(e.prompt) for e in examples]
-    step = max(1, ctx.max_tokens // (max(map(len, rows)) + longest))
-    new: list[list[int]] = []
-    try:
-        for at in range(0, len(rows), step):
-            new += subject.generate(rows[at : at + step], longest)
-    except SubjectError as error:
-        raise ToolInputError(str(error)) from None
-    texts = [subject.completion(row, more) for row, more in zip(rows, new, strict=True)]
-    return [said_in(text, e.answer) for text, e in zip(texts, examples, strict=True)]
-
-
-def said_in(completion: str, answer: str) -> str:
-    """The part of a completion that stands for the answer; '' where nothing is said."""
-    lines = completion.strip().splitlines()
-    return " ".join(lines[0].split()[: max(1, len(answer.split()))]) if lines else ""
 
 
 def form(text: str) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -26,6 +27,7 @@ from tools.engine.sites import SiteError
 from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
 from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
+from tools.methods.worked import worked_example
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
@@ -37,7 +39,7 @@ class Executed:
     """What one call came to. `experiment` is None for notebook tools; `result_id` is set for a cache hit.
 
     traceback: where an unexpected error came from, which is what failed. reused: of a finding that is settled, whether some
-    of its examples were used to settle another one.
+    of its examples were used to settle another one. worked: an example of each task that the run had not touched before.
     """
 
     outcome: Outcome
@@ -46,6 +48,7 @@ class Executed:
     result_id: int | None = None
     traceback: str = ""
     reused: bool = False
+    worked: tuple[dict[str, Any], ...] = ()
 
 
 @cache
@@ -146,12 +149,26 @@ class ToolRunner:
         experiment = self.experiment(tool, args)
         if tool.localises and not self.lifted:
             self._require_capability(tool, args)
+        worked = self._worked(tool, args)
         found = self.record.store.cached(experiment.id)
         if found is not None:
             number, result = found
-            return Executed(Outcome(status=result.status, text=result.text), experiment, result, number)
+            return Executed(Outcome(status=result.status, text=result.text), experiment, result, number, worked=worked)
         result, trace = self._computed(tool, args, progress, check)
-        return Executed(Outcome(status=result.status, text=result.text), experiment, result, traceback=trace)
+        return Executed(
+            Outcome(status=result.status, text=result.text), experiment, result, traceback=trace, worked=worked
+        )
+
+    def _worked(self, tool: Tool, args: ToolArgs) -> tuple[dict[str, Any], ...]:
+        """An example of each task that this run meets for the first time; none of a task that cannot be shown."""
+        sql = "SELECT json_extract(payload, '$.task') AS task FROM events WHERE run = ? AND kind = 'example'"
+        shown = {row["task"] for row in self.record.store.rows(sql, self.record.run)}
+        made: list[dict[str, Any]] = []
+        for task in {(t := self.tasks.get(spec)).name: t for spec, _ in tool.task_specs(args)}.values():
+            if task.name not in shown:
+                with suppress(SubjectError, SiteError, ToolInputError, TaskError):
+                    made.append(worked_example(self.subject, task, self.seed))
+        return tuple(made)
 
     def execute(
         self,

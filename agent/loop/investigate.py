@@ -20,6 +20,7 @@ from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
+from tools.methods.showing import own_examples
 from tools.methods.tool import DeadlineReached, Tool, ToolInputError
 from tools.statistics import share
 
@@ -68,10 +69,11 @@ async def investigate(
     spent = spending(record, run)
     before = run.settings.get("continue_from")
     earlier = earlier_text(RunRecord(record.store, before)) if before else ""
+    shown = own_examples(runner.subject, runner.tasks, runner.seed)
     ending: Ending | None = None
     while ending is None:
         if pending is None:
-            ending = _stop(record, exchanges, spent, limits)
+            ending = _stop(record, exchanges, spent, limits, patient=bool(getattr(planner, "patient", False)))
             if ending:
                 break
             view = View(
@@ -81,6 +83,7 @@ async def investigate(
                 exchanges=exchanges,
                 inherited=inherited,
                 tasks=[t.name for t in runner.tasks.made()],
+                shown=shown,
                 notebook=notebook_text(record),
                 earlier=earlier,
                 budget=spent.text(limits),
@@ -228,6 +231,8 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str)
     """Write an executed call: result, handle, entries and the answer, all or nothing."""
     store, text = record.store, done.outcome.text
     with store.transaction():
+        for example in done.worked:
+            store.put_event(run.name, "example", example)
         seq = store.last_seq(run.name) + 1
         handle: str | None = None
         measurements = ()
@@ -260,8 +265,10 @@ def _put_answer(record: RunRecord, run: Run, answer: Answer, traceback: str = ""
     record.store.put_event(run.name, "answer", payload)
 
 
-def _stop(record: RunRecord, exchanges: Sequence[Exchange], spent: Spent, limits: Limits) -> Ending | None:
-    """Whether the run has to end before another turn."""
+def _stop(
+    record: RunRecord, exchanges: Sequence[Exchange], spent: Spent, limits: Limits, *, patient: bool = False
+) -> Ending | None:
+    """Whether the run has to end before another turn. patient: not for calls in vain, which a person may make."""
     if exchanges and _finished(exchanges[-1].turn.calls, exchanges[-1].answers):
         return Ending("finished", _verdict(record))
     over = spent.stopped(limits)
@@ -271,7 +278,7 @@ def _stop(record: RunRecord, exchanges: Sequence[Exchange], spent: Spent, limits
     if over and exchanges and (_asks_in_vain(exchanges[-1]) or _brought_nothing(exchanges[-CLOSING_TURNS:])):
         return Ending("stopped", over)
     recent = exchanges[-USELESS_TURNS:]
-    if len(recent) == USELESS_TURNS and not any(a.status == "ok" for e in recent for a in e.answers):
+    if not patient and len(recent) == USELESS_TURNS and not any(a.status == "ok" for e in recent for a in e.answers):
         return Ending("stopped", f"{USELESS_TURNS} turns in a row brought no result")
     return None
 

@@ -1,6 +1,7 @@
 """The researcher's notebook as text: what a planner needs to remember when older turns are folded."""
 
 from agent.loop.record import RunRecord
+from agent.loop.strongest import in_a_line
 from agent.report.numbers import number_text
 from agent.report.references import substitute
 from agent.report.summary import finding_line, headline
@@ -26,7 +27,8 @@ def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
         lines.append("Experiments" + (f" (the last {last_experiments})" if len(rows) > last_experiments else "") + ":")
         for row in rows[-last_experiments:]:
             result = record.store.result(row.result_id, arrays=False)
-            lines.append(f"  {row.handle} {row.experiment.tool}: {_short(result.text)}")
+            told = in_a_line(result.measurements, 1) if result.status == "ok" else ""
+            lines.append(f"  {row.handle} {row.experiment.tool}: {_short(told or result.text)}")
     return "\n".join(lines)
 
 

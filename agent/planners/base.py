@@ -102,6 +102,7 @@ class View:
     exchanges: Sequence[Exchange]
     inherited: int = 0
     tasks: Sequence[str] = ()
+    shown: str = ""
     notebook: str = ""
     earlier: str = ""
     budget: str = ""

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.loop.prompts import render
+from agent.loop.strongest import in_a_line
 from agent.planners.base import Exchange, View
 
 FULL_TURNS = 8
 ANSWER_CHARACTERS = 6000
-FOLDED_CHARACTERS = 160
+FOLDED_CHARACTERS = 220
 FOLDED_TURNS = 12
 NOTEBOOK_CHARACTERS = 8000
 
@@ -22,7 +23,9 @@ def messages(view: View) -> list[Message]:
         {"role": "system", "content": render("system")},
         {
             "role": "user",
-            "content": render("goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none"),
+            "content": render(
+                "goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none", examples=view.shown
+            ).strip(),
         },
     ]
     if view.earlier:
@@ -48,7 +51,9 @@ def _folded(older: Sequence[Exchange], notebook: str) -> str:
         lines.append(f"({len(older) - FOLDED_TURNS} turns before these are in the notebook only)")
     for exchange in older[-FOLDED_TURNS:]:
         for call, answer in zip(exchange.turn.calls, exchange.answers, strict=True):
-            lines.append(f"- {call.name}: {_cut(' '.join(answer.text.split()), FOLDED_CHARACTERS)}")
+            told = in_a_line(answer.measurements) if answer.measurements else ""
+            said = f"{answer.handle} {told}" if told else " ".join(answer.text.split())
+            lines.append(f"- {call.name}: {_cut(said, FOLDED_CHARACTERS)}")
     return "\n".join(lines) + "\n\nNotebook:\n" + _cut(notebook, NOTEBOOK_CHARACTERS, from_end=True)
 
 

@@ -18,12 +18,15 @@ ENDED = "the run has ended; its report is written"
 
 
 class External:
-    """Hands calls from outside to the loop, and the loop's answers back."""
+    """Hands calls from outside to the loop, and the loop's answers back.
+
+    patient: calls that come to nothing, however many in a row, do not end the run.
+    """
 
     knows_price = True
 
-    def __init__(self, name: str = "mcp") -> None:
-        self.name = name
+    def __init__(self, name: str = "mcp", *, patient: bool = False) -> None:
+        self.name, self.patient = name, patient
         self._calls: queue.Queue[tuple[ToolCall, Future[Answer]] | None] = queue.Queue()
         self._waiting: Future[Answer] | None = None
         self._lock = threading.Lock()

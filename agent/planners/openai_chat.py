@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from agent.planners.base import PlannerError, ToolCall, Turn, Usage, View
 from agent.planners.chat import messages
+from agent.planners.compact import compact
 
 RETRIED = {408, 409, 429}
 FIRST_LIMIT, RAISED_LIMIT = 4096, 16384
@@ -80,18 +81,7 @@ class OpenAIChat:
 
     async def _create(self, client: openai.AsyncOpenAI, view: View, limit: int) -> Any:
         """One answered request, retried where that can help."""
-        tools = [
-            {
-                "type": "function",
-                "function": {
-                    "name": t.name,
-                    "description": t.description,
-                    "parameters": dict(t.parameters),
-                    "strict": True,
-                },
-            }
-            for t in view.tools
-        ]
+        tools = [{"type": "function", "function": compact(t)} for t in view.tools]
         request: dict[str, Any] = {
             "model": self.model,
             "messages": messages(view),

@@ -1,9 +1,11 @@
 """Build report.md and its figures from the database alone."""
 
+from functools import partial
 from pathlib import Path
 
 from agent.loop.record import Reading, RunRecord
 from agent.report.circuit import circuit
+from agent.report.circuit_figure import CIRCUIT, draw_circuit
 from agent.report.conclusion import Concluded, conclude
 from agent.report.evidence import draw_all, evidence_section, tried_section
 from agent.report.findings_table import findings_section
@@ -11,9 +13,12 @@ from agent.report.limits import limits
 from agent.report.marked import folded, linked, links, table
 from agent.report.opening import opening
 from agent.report.text import code, markdown
+from agent.report.worked import told, worked, worked_of
 from experiments_db.records import Run
 from experiments_db.store import Store
 from tools.findings.integrity_report import IntegrityReport
+
+WIDE = 14  # stretches of a prompt that one table shows
 
 
 def run_folder(run: Run, out: Path | None = None) -> Path:
@@ -43,7 +48,8 @@ def render(store: Store, name: str, figures: Path | None) -> str:
     concluded = conclude(record)
     sections = [
         opening(run, record, concluded),
-        _circuit(concluded, figures),
+        _example(concluded, record),
+        _circuit(concluded, record, figures),
         findings_section(record, concluded),
         _hypotheses(record),
         _notes(record),
@@ -57,16 +63,32 @@ def render(store: Store, name: str, figures: Path | None) -> str:
     return "\n\n".join("\n".join(s) for s in sections if s) + "\n"
 
 
-def _circuit(concluded: Concluded, figures: Path | None) -> list[str]:
+def _example(concluded: Concluded, record: RunRecord) -> list[str]:
+    """One example of the task in the model's tokens, with what stands where."""
+    found = worked_of(concluded, record)
+    if found is None:
+        return []
+    stretches = found.stretches()
+    said, twin = told(found)
+    lines = [
+        f"**One example** ({found.chosen}): {markdown(said)}{f'; its twin: {markdown(twin)}' if twin else ''}.",
+        "",
+    ]
+    if len(stretches) <= WIDE:
+        lines += table([code(text) for text, _ in stretches], [[markdown(role) for _, role in stretches]])
+    else:
+        lines.append(code(" ".join(text for text, _ in stretches)))
+    return lines
+
+
+def _circuit(concluded: Concluded, record: RunRecord, figures: Path | None) -> list[str]:
     """The picture that sums the findings up, where they are about places."""
-    found = circuit(concluded.findings)
+    found = circuit(concluded.findings, partial(worked, record))
     if found is None:
         return []
     if figures is not None:
-        from agent.report.circuit_figure import draw_circuit
-
         draw_circuit(found, figures)
-    return ["![circuit](figures/circuit.png)", "", f"{markdown(found.caption)} [vector](figures/circuit.svg)"]
+    return [f"![circuit](figures/{CIRCUIT})", "", markdown(found.caption)]
 
 
 def _hypotheses(record: RunRecord) -> list[str]:

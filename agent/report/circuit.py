@@ -1,57 +1,80 @@
 """The confirmed findings about one task as a diagram: positions across, blocks upward, what takes part and what does not."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from agent.report.numbers import compact_text
 from agent.report.tested import Tested
+from agent.report.worked import Worked, shown
 from experiments_db.places import PARTS, Component, parse_anchor
+from experiments_db.records import Measurement
+from tools.tasks.spans import role_words
 
 NEEDED = frozenset({"necessary", "jointly_necessary"})
-ROLES = ("needed", "carries", "suppresses", "spared")
-ROLE = {"carries": "carries", "sends": "carries", "suppresses": "suppresses", "not_needed": "spared"}
+ROLES = ("needed", "carries", "looks", "suppresses", "readable", "spared")
+ROLE = {
+    "carries": "carries", "sends": "carries", "suppresses": "suppresses", "not_needed": "spared", "attends": "looks",
+    "readable": "readable",
+}  # fmt: skip
 MOST = 48  # nodes that one picture holds
-CHARACTER, GAP, ROW, HEIGHT = 0.075, 0.22, 0.86, 0.42  # inches: a letter, between nodes, from block to block, a node
-ANSWER = "the answer"
+CHARACTER, GAP, ROW, HEIGHT = 7.4, 20, 78, 42  # pixels: a letter of 12, between nodes, from block to block, a node
+RISE = 58  # pixels below a block whose heads look somewhere: room for the arrows
+LOOK = 14  # letters on an arrow of attention
+LEFT, BELOW, ABOVE = 96, 60, 56  # pixels: names of blocks, tokens with their roles, the answer
+ANSWER = "answer"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A component, or several heads of one block together. x, y: its middle, in inches; lines: what stands in it."""
+    """A component, or several heads of one block together. x, y: its middle, in pixels; lines: what stands in it."""
 
     place: Component
     role: str
     lines: tuple[str, ...]
+    finding: str = ""
     x: float = 0.0
     y: float = 0.0
 
     @property
     def width(self) -> float:
         """As wide as its longest line."""
-        return CHARACTER * max(map(len, self.lines)) + 0.16
+        return CHARACTER * max(map(len, self.lines)) + 16
 
 
 @dataclass(frozen=True)
 class Edge:
-    """From one point to another, in inches, with the effect that it stands for."""
+    """From one point to another, in pixels, with the effect that it stands for. looks: attention, not a state that is moved."""
 
     start: tuple[float, float]
     end: tuple[float, float]
     text: str
+    looks: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A position: what it is called, which token stands there in the worked example, its middle in pixels."""
+
+    anchor: str
+    name: str
+    token: str
+    x: float
 
 
 @dataclass(frozen=True)
 class Circuit:
-    """A diagram with computed places. columns, rows: (name, place in inches) of positions and blocks."""
+    """A diagram with computed places, y downward. rows: (name, place in pixels) of blocks. answer: the example's right answer."""
 
     task: str
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
-    columns: tuple[tuple[str, float], ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[str, float], ...]
     width: float
     height: float
+    goal: tuple[float, float]
+    answer: str = ""
     left_out: int = 0
 
     @property
@@ -59,16 +82,22 @@ class Circuit:
         """What the picture shows."""
         words = {
             "needed": "filled: needed, with what is lost without it", "carries": "outlined: carries the answer",
-            "suppresses": "orange: holds the answer down", "spared": "grey: tested and not needed",
+            "suppresses": "orange: holds the answer down", "readable": "dotted: the answer can be read from here on",
+            "spared": "grey: tested and not needed",
         }  # fmt: skip
-        seen = [words[r] for r in ROLES if any(n.role == r for n in self.nodes)]
+        seen = [words[r] for r in ROLES if r in words and any(n.role == r for n in self.nodes)]
+        if any(e.looks for e in self.edges):
+            seen.append("dashed arrows: where a head looks, with its share of attention")
         more = f" {self.left_out} more places are in the table." if self.left_out else ""
         told = f"What takes part in {self.task}, from confirmed findings alone; {'; '.join(seen)}."
         return f"{told} What is not drawn was not settled.{more}"
 
 
-def circuit(findings: Sequence[Tested]) -> Circuit | None:
-    """The picture of the task with most standing findings about places; None where there is none to draw."""
+def circuit(findings: Sequence[Tested], example: Callable[[str], Worked | None] = lambda _: None) -> Circuit | None:
+    """The picture of the task with most standing findings about places; None where there is none to draw.
+
+    example: the worked example of a task, whose tokens stand below.
+    """
     placed = [t for t in findings if t.finding.stands and _role(t) and not t.finding.statement.among]
     tasks = [t.finding.statement.task for t in placed]
     if not tasks:
@@ -78,7 +107,7 @@ def circuit(findings: Sequence[Tested]) -> Circuit | None:
     nodes = _nodes(mine)
     if not any(n.role != "spared" for n in nodes):
         return None
-    return _laid_out(task, nodes[:MOST], mine, max(0, len(nodes) - MOST))
+    return _laid_out(task, nodes[:MOST], mine, max(0, len(nodes) - MOST), example(task))
 
 
 def _role(t: Tested) -> str:
@@ -101,20 +130,20 @@ def _nodes(findings: Iterable[Tested]) -> list[Node]:
     for t in sorted(findings, key=lambda t: ROLES.index(_role(t))):
         role = _role(t)
         for place in _places(t):
-            if (
-                place.part in ("logits", "final")
-                or place.key
-                or place in found
-                or (role == "spared" and _known(found, place))
-            ):
+            if place.part in ("logits", "final") or (place.key and role != "looks"):
+                continue
+            if role == "looks":  # a pattern's head stands where it looks from
+                place = place.but(part="attn.z", key="")
+            if place in found or (role in ("spared", "looks") and _known(found, place)):
                 continue
             joint = t.finding.statement.kind == "jointly_necessary" and len(t.finding.statement.members) > 1
             effect = (
                 min(t.effects, key=lambda m: abs(m.value)) if t.effects and role in ("needed", "suppresses") else None
             )
             value = compact_text(effect) if effect is not None else ""
-            lines = (_name(place), *filter(None, (f"together {value}" if joint and value else value,)))
-            found[place] = Node(place, role, lines)
+            said = "answer readable" if role == "readable" else f"together {value}" if joint and value else value
+            lines = (_name(place), *filter(None, (said,)))
+            found[place] = Node(place, role, lines, t.finding.handle)
     return list(found.values())
 
 
@@ -143,35 +172,84 @@ def _block(c: Component) -> float:
     return c.block - 0.5 if c.part == "resid_pre" else c.block + 0.5 if c.part == "resid_post" else float(c.block)
 
 
-def _row_name(row: float) -> str:
-    return "embedding" if row < -0.5 else f"block {row:g}" if row == int(row) else ""
+def _row_name(rows: Sequence[float]) -> str:
+    low, high = rows[0], rows[-1]
+    if low < -0.5:
+        return "embedding"
+    if low != high:
+        return f"blocks {low:g} to {high:g}"
+    return f"block {low:g}" if low == int(low) else ""
 
 
-def _laid_out(task: str, nodes: Sequence[Node], findings: Sequence[Tested], left_out: int) -> Circuit:
-    anchors = sorted({n.place.anchor for n in nodes}, key=_anchor_order)
-    levels = sorted({_block(n.place) for n in nodes})
+def _levels(nodes: Sequence[Node]) -> list[list[float]]:
+    """Rows from below upward; neighbouring blocks in which the same places, and no others, were spared are one row."""
+    inside: dict[float, list[Node]] = {}
+    for n in nodes:
+        inside.setdefault(_block(n.place), []).append(n)
+    levels: list[list[float]] = []
+    for level in sorted(inside):
+        here = inside[level]
+        alike = {_kind_of(n) for n in here}
+        below = inside[levels[-1][-1]] if levels else []
+        if (
+            below and level - levels[-1][-1] == 1 and all(n.role == "spared" for n in [*here, *below])
+            and alike == {_kind_of(n) for n in below}
+        ):  # fmt: skip
+            levels[-1].append(level)
+        else:
+            levels.append([level])
+    return levels
+
+
+def _kind_of(n: Node) -> tuple[str, str, tuple[str, ...]]:
+    return n.place.part, n.place.anchor, n.lines
+
+
+def _laid_out(
+    task: str, nodes: Sequence[Node], findings: Sequence[Tested], left_out: int, example: Worked | None
+) -> Circuit:
+    keys = {c.key for t in findings if _role(t) == "looks" for c in _places(t) if c.key}
+    anchors = sorted({n.place.anchor for n in nodes} | keys, key=lambda a: _anchor_order(a, example))
+    levels = _levels(nodes)
+    drawn = {level[0] for level in levels}
     cells = {
-        (a, r): [n for n in nodes if n.place.anchor == a and _block(n.place) == r] for a in anchors for r in levels
+        (a, level[0]): [n for n in nodes if n.place.anchor == a and _block(n.place) == level[0]]
+        for a in anchors
+        for level in levels
     }
-    widths = {a: max([CHARACTER * len(_column_name(a)) + 0.2, *(_cell(cells[a, r]) for r in levels)]) for a in anchors}
-    left = 0.9
-    middles: dict[str, float] = {}
+    names = {a: (_column_name(a), _token(a, example)) for a in anchors}
+    widths = {
+        a: max(
+            [
+                CHARACTER * max(LOOK if a in keys else 0, *map(len, names[a])) + 20,
+                *(_cell(cells[a, level[0]]) for level in levels),
+            ]
+        )
+        for a in anchors
+    }
+    left, middles = float(LEFT), dict[str, float]()
     for a in anchors:
         middles[a] = left + widths[a] / 2
         left += widths[a] + 2 * GAP
-    heights = {r: 0.9 + ROW * i for i, r in enumerate(levels)}
+    looking = {_block(c) for t in findings if _role(t) == "looks" for c in _places(t)}
+    heights, y = dict[float, float](), 0.0
+    for level in levels:  # measured upward first
+        y += ROW + (RISE if looking & set(level) else 0)
+        heights[level[0]] = y
+    height = ABOVE + y + ROW / 2 + BELOW
+    heights = {level: height - BELOW + ROW / 2 - y for level, y in heights.items()}
     placed: list[Node] = []
     for (a, r), inside in cells.items():
         x = middles[a] - _cell(inside) / 2
         for n in sorted(inside, key=lambda n: (ROLES.index(n.role), n.place)):
             placed.append(replace(n, x=x + n.width / 2, y=heights[r]))
             x += n.width + GAP
-    top = 0.9 + ROW * len(levels)
-    goal = (middles[anchors[-1]], top)
-    columns = tuple((_column_name(a), middles[a]) for a in anchors)
-    rows = tuple((_row_name(r), heights[r]) for r in levels)
-    width = max(left + 0.2, 5.2)
-    return Circuit(task, tuple(placed), _edges(findings, placed, goal), columns, rows, width, top + 0.75, left_out)
+    goal = (middles[anchors[-1]], ABOVE / 2 - 4)
+    columns = tuple(Column(a, *names[a], middles[a]) for a in anchors)
+    rows = tuple((_row_name(level), heights[level[0]]) for level in levels if level[0] in drawn)
+    edges = (*_edges(findings, placed, goal), *_looks(findings, placed, middles))
+    answer = example.answer.strip() if example else ""
+    return Circuit(task, tuple(placed), edges, columns, rows, max(left + 10, 480), height, goal, answer, left_out)
 
 
 def _cell(nodes: Sequence[Node]) -> float:
@@ -194,15 +272,50 @@ def _edges(findings: Sequence[Tested], nodes: Sequence[Node], goal: tuple[float,
     return tuple(out)
 
 
-def _anchor_order(text: str) -> tuple[int, float, str]:
-    """All positions, spans by name, counted positions, the answer last."""
+def _looks(findings: Sequence[Tested], nodes: Sequence[Node], middles: Mapping[str, float]) -> Iterator[Edge]:
+    """From the position that a head looks at, below its block, up to the head."""
+    for t in findings:
+        if _role(t) != "looks":
+            continue
+        text = _attention(t.effects[0]) if t.effects else ""
+        for c in (c for c in _places(t) if c.key in middles):
+            head = c.but(part="attn.z", key="")
+            for n in nodes:
+                if n.place.but(units=()) == head.but(units=()) and set(head.units) <= set(n.place.units):
+                    yield Edge((middles[c.key], n.y + HEIGHT / 2 + RISE), (n.x, n.y), text, looks=True)
+
+
+def _attention(m: Measurement) -> str:
+    inside = "" if m.low is None or m.high is None else f" [{m.low:.0%}, {m.high:.0%}]"
+    return f"{m.value:.0%}{inside}"
+
+
+def _anchor_order(text: str, example: Worked | None) -> tuple[int, float, str]:
+    """All positions, then by the worked example's places; without one spans by name and counted positions; the answer last."""
     if not text:
         return 0, 0.0, ""
     anchor = parse_anchor(text)
+    last = anchor.name == "answer"
+    if example is not None and (found := example.places(text)) and not last:
+        return 2, float(found[-1]), text
     if anchor.position is not None:
         return (1 if anchor.position >= 0 else 3), float(anchor.position), ""
-    return (4 if anchor.name == "answer" else 2), {"first": 0.0, "all": 0.5, "last": 1.0}[anchor.policy], text
+    return (4 if last else 2), {"first": 0.0, "all": 0.5, "last": 1.0}[anchor.policy], text
 
 
 def _column_name(text: str) -> str:
-    return {"": "all positions", "-1": "last position"}.get(text, text.replace("_", " "))
+    if not text:
+        return "all positions"
+    anchor = parse_anchor(text)
+    if anchor.position is not None:
+        return "last token" if anchor.position == -1 else f"token {text}"
+    words = role_words(anchor.name).removeprefix("the ")
+    return words if anchor.policy == "all" else f"{words}, {anchor.policy} token"
+
+
+def _token(anchor: str, example: Worked | None) -> str:
+    """The tokens of a column in the worked example, in quotes."""
+    found = example.places(anchor) if example and anchor else ()
+    if not found or example is None or len(found) > 4:
+        return ""
+    return " ".join(shown(example.tokens[i]) for i in found)

@@ -1,66 +1,116 @@
-"""A circuit diagram drawn with Matplotlib, as PNG and SVG."""
+"""A circuit diagram as SVG text: one drawing for the report's file, the page and the exported page.
 
+Colours are the page's variables with a fallback for a file that stands by itself, on light ground.
+"""
+
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
-from typing import Any
 
-from agent.report.circuit import ANSWER, HEIGHT, ROW, Circuit, Node
-from agent.report.figures import BLUE, GREY, ORANGE, label, pyplot
+from agent.report.circuit import BELOW, HEIGHT, Circuit, Edge, Node
+from agent.report.text import inert
 
-FILL = {"needed": BLUE, "carries": "white", "suppresses": ORANGE, "spared": "#E3E3E3"}
-EDGE = {"needed": BLUE, "carries": BLUE, "suppresses": ORANGE, "spared": "#B0B0B0"}
-INK = {"needed": "white", "carries": "black", "suppresses": "black", "spared": "#555555"}
+INK, QUIET, GROUND, GRID, BAR, BAR2, LINE = (
+    f"var(--{name}, {plain})"
+    for name, plain in (
+        ("ink", "#1d1d1b"), ("quiet", "#5c5a55"), ("raised", "#ffffff"), ("sunken", "#f1efea"), ("bar", "#0072b2"),
+        ("bar2", "#b35c00"), ("line", "#c9c6bf"),
+    )
+)  # fmt: skip
+ON_BAR = "var(--on-bar, #ffffff)"
+STYLE = {  # fill, outline, text, dashes of the outline
+    "needed": (BAR, BAR, ON_BAR, ""), "carries": (GROUND, BAR, INK, ""), "looks": (GROUND, BAR, INK, ""),
+    "suppresses": (GROUND, BAR2, INK, ""), "readable": (GROUND, QUIET, INK, "2 3"), "spared": (GRID, LINE, QUIET, ""),
+}  # fmt: skip
+CIRCUIT = "circuit.svg"
+FONT = 'system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif'
 
 
 def draw_circuit(circuit: Circuit, folder: Path) -> None:
-    """Write circuit.png and circuit.svg into a folder."""
+    """Write the drawing into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    plt, figure = pyplot(), figure_of(circuit)
-    with plt.rc_context({"figure.constrained_layout.use": False}):  # what is laid out already is left where it is
-        figure.savefig(folder / "circuit.png", dpi=130, metadata={"Software": None})
-        figure.savefig(folder / "circuit.svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
+    (folder / CIRCUIT).write_text(circuit_svg(circuit, ground=True), encoding="utf-8")
 
 
-def figure_of(circuit: Circuit) -> Any:
-    """The figure, one unit an inch, so that what was laid out is where it is drawn."""
-    figure = pyplot().figure(figsize=(circuit.width, circuit.height), layout="none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, circuit.width), ylim=(0, circuit.height))
-    axes.axis("off")
-    axes.text(0.12, circuit.height - 0.12, label(circuit.task, 60), fontsize=9, fontweight="bold", va="top")
-    for name, y in circuit.rows:
-        axes.text(0.12, y, name, fontsize=8, color=GREY, va="center")
-    for name, x in circuit.columns:
-        axes.text(x, 0.28, label(name, 40), fontsize=8, ha="center", va="center")
-        axes.plot(
-            [x, x], [0.44, circuit.rows[-1][1] + 0.4], color="#EEEEEE", linewidth=6, zorder=0, solid_capstyle="round"
-        )
-    top = circuit.rows[-1][1] + 0.86
-    axes.text(circuit.columns[-1][1], top, ANSWER, fontsize=8, ha="center", va="center", bbox=_box("white", "black"))
-    for e in circuit.edges:
-        arrow = {"arrowstyle": "-|>", "color": BLUE, "linewidth": 1.2, "shrinkA": 14, "shrinkB": 12, "alpha": 0.7}
-        axes.annotate("", xy=e.end, xytext=e.start, arrowprops=arrow, zorder=1)
-        if e.text:  # on the arrow, between the rows
-            along = min(0.45, 0.55 * ROW / max(abs(e.end[1] - e.start[1]), 0.01))
-            x, y = (a + along * (b - a) for a, b in zip(e.start, e.end, strict=True))
-            axes.text(x, y, e.text, fontsize=7, ha="center", va="center", bbox=_box("white", "none"), zorder=4)
-    for n in circuit.nodes:
-        _draw_node(axes, n)
-    return figure
+def circuit_svg(c: Circuit, link: Callable[[str], str] = lambda _: "", *, ground: bool = False) -> str:
+    """The drawing. link: where a finding's handle leads, '' for nowhere; ground: with a ground of its own, for a file."""
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {c.width:.0f} {c.height:.0f}" width="{c.width:.0f}" '
+        f'height="{c.height:.0f}" role="img" aria-label="{_t(c.caption)}" font-family="{escape(FONT)}" font-size="12">',
+        '<defs><marker id="circuit-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+        f'<path d="M0 0 8 4 0 8z" fill="{BAR}"/></marker></defs>',
+    ]
+    if ground:
+        out.append(f'<rect width="100%" height="100%" fill="{GROUND}"/>')
+    low = c.height - BELOW
+    for column in c.columns:
+        out.append(_line((column.x, low), (column.x, c.goal[1] + 22), GRID, 6))
+        if column.token:
+            out.append(_text(column.x, low + 22, column.token, INK, weight=True))
+        out.append(_text(column.x, low + (40 if any(k.token for k in c.columns) else 22), column.name, QUIET))
+    for name, y in c.rows:
+        out.append(_text(10, y + 4, name, QUIET, anchor="start"))
+    answer = "answer" + (f": {c.answer}" if c.answer else "")
+    wide = 7.4 * len(answer) + 18
+    out += [_arrow(e) for e in c.edges]
+    out.append(_box(c.goal[0], c.goal[1], wide, 28, GROUND, INK) + _text(c.goal[0], c.goal[1] + 4, answer, INK))
+    out += [_node(n, link(n.finding) if n.finding else "") for n in c.nodes]
+    out += [_said(e) for e in c.edges if e.text]
+    return "\n".join([*out, "</svg>"])
 
 
-def _draw_node(axes: Any, n: Node) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
-    x, y = n.x - n.width / 2, n.y - HEIGHT / 2
-    shape = FancyBboxPatch(
-        (x, y), n.width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.08", facecolor=FILL[n.role], edgecolor=EDGE[n.role],
-        linewidth=1.2, zorder=2,
-    )  # fmt: skip
-    axes.add_patch(shape)
-    lines = "\n".join(label(line, 60) for line in n.lines)
-    axes.text(n.x, n.y, lines, fontsize=7.5, ha="center", va="center", color=INK[n.role], linespacing=1.15, zorder=3)
+def _node(n: Node, href: str) -> str:
+    fill, outline, ink, dashes = STYLE[n.role]
+    box = _box(n.x, n.y, n.width, HEIGHT, fill, outline, dashes)
+    top = n.y + 4 - 7.5 * (len(n.lines) - 1)
+    lines = "".join(_text(n.x, top + 15 * i, line, ink) for i, line in enumerate(n.lines))
+    whole = f'<g class="node {n.role}"><title>{_t(f"{n.place} {n.finding}")}</title>{box}{lines}</g>'
+    return f'<a href="{_t(href)}">{whole}</a>' if href else whole
 
 
-def _box(fill: str, edge: str) -> dict[str, Any]:
-    return {"boxstyle": "round,pad=0.25", "facecolor": fill, "edgecolor": edge, "linewidth": 0.8}
+def _arrow(e: Edge) -> str:
+    dashes = ' stroke-dasharray="5 4"' if e.looks else ""
+    (x1, y1), (x2, y2) = e.start, _end(e)
+    return (
+        f'<path d="M{x1:.1f} {y1:.1f} L{x2:.1f} {y2:.1f}" stroke="{BAR}" stroke-width="1.4" fill="none"{dashes} '
+        'marker-end="url(#circuit-arrow)"/>'
+    )
+
+
+def _end(e: Edge) -> tuple[float, float]:
+    """Where an arrow ends: at the lower side of what it points to."""
+    return e.end[0], e.end[1] + (HEIGHT / 2 if e.looks else 16)
+
+
+def _said(e: Edge) -> str:
+    """The effect, on the arrow a little after its beginning, on ground of its own."""
+    (x1, y1), (x2, y2) = e.start, _end(e)
+    along = 0.3 if e.looks else min(0.5, 36 / max(abs(y2 - y1), 1))
+    x, y = x1 + along * (x2 - x1), y1 + along * (y2 - y1)
+    return _box(x, y, 6.6 * len(e.text) + 8, 17, GROUND, "none") + _text(x, y + 4, e.text, INK, size=11)
+
+
+def _box(x: float, y: float, width: float, height: float, fill: str, outline: str, dashes: str = "") -> str:
+    more = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return (
+        f'<rect x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="6" fill="{fill}" '
+        f'stroke="{outline}" stroke-width="1.4"{more}/>'
+    )
+
+
+def _line(a: tuple[float, float], b: tuple[float, float], color: str, width: float) -> str:
+    return (
+        f'<line x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}" stroke="{color}" stroke-width="{width}" '
+        'stroke-linecap="round"/>'
+    )
+
+
+def _text(
+    x: float, y: float, text: str, color: str, *, anchor: str = "middle", size: int = 12, weight: bool = False
+) -> str:
+    bold = ' font-weight="600"' if weight else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{color}"{bold}>{_t(text)}</text>'
+
+
+def _t(text: str) -> str:
+    return escape(inert(text))

@@ -1,5 +1,6 @@
 """Figures of a report, drawn with Matplotlib from what is on record: colour-blind-safe, labelled with units, n and intervals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ def draw(row: ExperimentRow, result: Result, folder: Path | None) -> tuple[str, 
     stem = f"{row.handle}-{row.experiment.tool}"
     if folder is None:
         return stem, caption(row, found)
+    figure = figure_of(found)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{stem}.png", dpi=130, metadata={"Software": None})
+    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Creator": None})
+    pyplot().close(figure)
+    return stem, caption(row, found)
+
+
+def figure_of(found: Sequence[Plot]) -> Any:
+    """A Matplotlib figure with one panel for each plot, from above downward."""
     plt = pyplot()
     sizes = [_size(p) for p in found]
     figure, panels = plt.subplots(
@@ -49,11 +60,7 @@ def draw(row: ExperimentRow, result: Result, folder: Path | None) -> tuple[str, 
         if plot.title or len(found) > 1:
             axes.set_title(plot.name + (f", {label(plot.title, 60)}" if plot.title else ""), fontsize=9, loc="left")
         axes.set_title(_sample(plot), fontsize=7, loc="right", color=GREY)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{stem}.png", dpi=130, metadata={"Software": None})
-    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
-    return stem, caption(row, found)
+    return figure
 
 
 def caption(row: ExperimentRow, found: list[Plot]) -> str:

@@ -6,9 +6,13 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
+from markupsafe import Markup
+
 from agent.loop.investigate import spending
 from agent.loop.record import Reading
 from agent.report.build import integrity
+from agent.report.circuit import circuit
+from agent.report.circuit_figure import circuit_svg
 from agent.report.conclusion import Concluded, conclude, sureness, verdict
 from agent.report.findings_table import rank
 from agent.report.limits import limits
@@ -17,6 +21,7 @@ from agent.report.opening import sure
 from agent.report.plots import as_json, main_plots, shown
 from agent.report.plots import plots as all_plots
 from agent.report.tested import tested
+from agent.report.worked import Worked, told, worked, worked_of
 from agent.review.finding_cards import Cards
 from agent.review.texts import PAGE, Links, Texts, arguments_text, first_line
 from agent.review.timeline import timeline
@@ -91,6 +96,8 @@ class Pages:
         return {
             **head,
             "answer": cards.answer(concluded),
+            "example": _example(worked_of(concluded, record)),
+            "circuit": self._circuit(record, concluded),
             "findings": [cards.finding(t) for t in sorted(concluded.findings, key=rank)],
             "claims": cards.claims(),
             "integrity": integrity(record),
@@ -107,6 +114,15 @@ class Pages:
             "limits": limits(record, run),
             "facts": self._facts(run, record),
         }
+
+    def _circuit(self, record: Reading, concluded: Concluded) -> Context | None:
+        """The picture that sums the findings up: SVG text in which every letter is escaped, and its caption."""
+        found = circuit(concluded.findings, partial(worked, record))
+        if found is None:
+            return None
+        link = partial(self.links.handle, record.run)
+        drawn = Markup(circuit_svg(found, link))  # noqa: S704  # every letter in it is escaped
+        return {"svg": drawn, "caption": found.caption}
 
     def _facts(self, run: Run, record: Reading) -> list[tuple[str, str]]:
         s, spent = run.settings, spending(record, run)
@@ -308,6 +324,10 @@ class Pages:
 
     def _count(self, sql: str, *values: Any) -> int:
         return int(self.store.rows(sql, *values)[0]["n"])
+
+
+def _example(found: Worked | None) -> Context | None:
+    return None if found is None else {"e": found, "stretches": found.stretches(), "told": told(found)}
 
 
 def _cited(c: Concluded, known: Sequence[str]) -> list[str]:

@@ -96,12 +96,17 @@ class _Book:
     def add(self, name: str, error: float, where: str = "", site: tuple[str, str] = ("", "")) -> None:
         self.cases.setdefault((name, *site), []).append((error if math.isfinite(error) else 1e9, where))
 
-    def same(self, name: str, got: Tensor, want: Tensor, where: str, site: tuple[str, str] = ("", "")) -> None:
-        """Note how far `got` is from `want`, relative to the size of `want`."""
+    def same(
+        self, name: str, got: Tensor, want: Tensor, where: str, site: tuple[str, str] = ("", ""), usual: float = 0.0
+    ) -> None:
+        """Note how far `got` is from `want`, relative to the size of `want`, or to its usual one where that is more.
+
+        usual: the norm that a row of its last axis usually has: what a model leaves at zero differs by rounding alone.
+        """
         if got.shape != want.shape:
             self.add(name, math.inf, f"{where}: shape {tuple(got.shape)}, not {tuple(want.shape)}", site)
         else:
-            self.add(name, _off(got, want), where, site)
+            self.add(name, _off(got, want, usual * math.sqrt(want[..., 0].numel())), where, site)
 
     def checks(self) -> tuple[Check, ...]:
         made: list[Check] = []
@@ -156,10 +161,10 @@ def _noting(book: _Book, name: str, site: tuple[str, str] = ("", "")) -> Generat
         book.add(name, math.inf, f"{type(error).__name__}: {first[:200]}", site)
 
 
-def _off(got: Tensor, want: Tensor) -> float:
-    """Distance from `want` relative to its norm; not a number counts as infinitely far."""
+def _off(got: Tensor, want: Tensor, least: float = 0.0) -> float:
+    """Distance from `want` relative to its norm (of at least so much); not a number counts as infinitely far."""
     got, want = got.double(), want.double()
-    gap, size = (got - want).norm(), want.norm()
+    gap, size = (got - want).norm(), want.norm().clamp_min(least)
     return 0.0 if gap == 0 else float(gap / size) if size > 0 else math.inf
 
 
@@ -196,18 +201,19 @@ def _independent(
 ) -> None:
     """Each row by itself in the plain model against the engine's batches: together, in reverse, among shorter rows."""
     alone = {tuple(row): plain.logits(make([row]).fields)[0] for row in [*even, *ragged]}
+    usual = float(torch.cat([*alone.values()]).double().norm(dim=-1).square().mean().sqrt())
     for rows, where in ((even, "beside others"), (even[::-1], "in another order"), (ragged, "beside padding")):
         logits = subject.run(make(rows)).logits
         for row, got in zip(rows, logits, strict=True):
-            book.same("rows", got[: len(row)], alone[tuple(row)], f"a row of {len(row)} tokens {where}")
+            book.same("rows", got[: len(row)], alone[tuple(row)], f"a row of {len(row)} tokens {where}", usual=usual)
     if subject.spec().causal:
         for row in even:
-            book.same(
-                "causal", alone[tuple(row)][:1], plain.logits(make([row[:1]]).fields)[0], "the first token's logits"
-            )
+            first = plain.logits(make([row[:1]]).fields)[0]
+            book.same("causal", alone[tuple(row)][:1], first, "the first token's logits", usual=usual)
             other = [*row[:-1], even[0][0] if row[-1] != even[0][0] else even[0][1]]
             later = plain.logits(make([other]).fields)[0]
-            book.same("causal", later[:-1], alone[tuple(row)][:-1], "logits before a token that is changed")
+            before = "logits before a token that is changed"
+            book.same("causal", later[:-1], alone[tuple(row)][:-1], before, usual=usual)
 
 
 def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:

@@ -1,0 +1,249 @@
+"""The notebook: the tools on a subject from Python, with or without a record.
+
+    from agent.lab import Lab
+
+    lab = Lab("demo")
+    lab.tasks                                                    # what there is to ask
+    found = lab.run("ablate", task="addition", components=["attn.out@answer"], intervention="zero")
+    found.frame()                                                # pandas, where it is installed
+    found.plot()                                                 # a Matplotlib figure
+    with lab.record("notes.db", goal="where is addition done?"): # from here on as in any run: recorded, replayable
+        lab.run("examine", kind="necessary", task="addition", components=["decoder.0.mlp.out@answer"])
+        lab.run("predict", experiment="E1")
+        lab.run("confirm")
+    lab.subject                                                  # the engine's own: run, sweep, generate, sites, edits
+
+Nothing imports torch before a `Lab` is made.
+"""
+
+import sys
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from experiments_db.records import Measurement, Outcome, Result
+    from tools.subjects import Subject
+
+ToolName = Literal[
+    "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "finish", "generate",
+    "help", "hypothesis", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set", "mistakes",
+    "note",
+    "patch", "path_patch", "predict", "probe", "query", "recall", "retract", "show_examples",
+    "steer", "trajectory_anomaly", "tuned_lens",
+]  # fmt: skip
+PERSON = "person"
+EXPERIMENTS = 100_000
+
+
+class LabError(ValueError):
+    """A call that cannot be carried out; the message says what would be valid."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a call came to: its text, its measurements (value, interval, n, control) and, in a record, its handle."""
+
+    tool: str
+    text: str
+    result: "Result" = field(repr=False)
+    handle: str | None = None
+
+    @property
+    def measurements(self) -> "tuple[Measurement, ...]":
+        """Every number with its coordinates, interval, n and control."""
+        return self.result.measurements
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a measurement: quantity, value, unit, low, high, n, groups, coordinates, control and its value."""
+        from experiments_db.records import COORDINATES
+
+        used = [c for c in COORDINATES if any(c in m.coordinates for m in self.measurements)]
+        return [
+            {
+                "quantity": m.name, "value": m.value, "unit": m.unit, "low": m.low, "high": m.high, "n": m.n, "groups": m.groups,
+                **{c: m.coordinates.get(c) for c in used},
+                "control": m.control.kind if m.control else None, "control_value": m.control.value if m.control else None,
+            }
+            for m in self.measurements
+        ]  # fmt: skip
+
+    def frame(self) -> Any:
+        """The measurements as a pandas DataFrame; LabError where pandas is not installed (`rows` needs nothing)."""
+        try:
+            import pandas as pd  # pyright: ignore
+        except ImportError:
+            raise LabError("frame() needs pandas: pip install pandas; or use .rows") from None
+        frame: Any = pd
+        return frame.DataFrame(self.rows)
+
+    def plot(self) -> Any:
+        """The figure that a report would show, as a Matplotlib figure; LabError where there is nothing to draw."""
+        from agent.report.figures import figure_of
+        from agent.report.plots import main_plots, plots
+
+        found = main_plots(self.tool, plots(self.tool, self.result))
+        if not found:
+            raise LabError(f"{self.tool} measured nothing that a figure would show; print the result, or see .rows")
+        return figure_of(found)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(self.text)}</pre>"
+
+
+class Lab:
+    """A subject with the tools at hand.
+
+    subject: demo, a folder, or a hub name. tasks: files of your own (JSON lines), named after the files. LabError for what
+    cannot be loaded.
+    """
+
+    def __init__(
+        self, subject: str = "demo", *, tasks: Sequence[str | Path] = (), device: str = "auto", dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        from tools.engine.threads import share_the_machine
+        from tools.methods.offline import OfflineTasks
+        from tools.subjects import SubjectError, load_subject
+        from tools.tasks import TaskError
+
+        share_the_machine()
+        self.name, self.device, self.dtype, self.seed = subject, device, dtype, seed
+        self.files = [Path(t) for t in tasks]
+        missing = [str(f) for f in self.files if not f.is_file()]
+        if missing:
+            raise LabError(f"there is no file {missing[0]}")
+        try:
+            self.subject: Subject = load_subject(subject, device=device, dtype=dtype)
+            self._tasks = OfflineTasks(self.files)
+        except (SubjectError, TaskError) as error:
+            raise LabError(str(error)) from None
+        self._recording: _Recording | None = None
+
+    @cached_property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the built-in tasks and of the files'; `lab.run("list_tasks")` says more."""
+        from tools.tasks import families
+
+        return (*families(), *(f.stem for f in self.files))
+
+    def run(self, tool: ToolName, **args: Any) -> Found:
+        """Run a tool. LabError says what is wrong with the arguments, as a planner would be told.
+
+        While a record is open the call goes through the loop of a run: it is recorded and held to the same discipline.
+        Otherwise nothing is kept, and tools that need a record refuse.
+        """
+        if self._recording is not None:
+            return self._recording.run(tool, args)
+        from tools.methods.offline import Nothing
+        from tools.methods.tool import Context, ToolInputError, discover
+        from tools.subjects import SubjectError
+        from tools.tasks import TaskError
+
+        if tool not in discover():
+            raise LabError(f"there is no tool {tool!r}; tools are {', '.join(discover())}")
+        chosen = discover()[tool]
+        try:
+            outcome = chosen.run(chosen.parse(args), Context(self.subject, self._tasks, Nothing(), seed=self.seed))
+        except (ToolInputError, SubjectError, TaskError) as error:
+            raise LabError(str(error)) from None
+        result = _result(self.subject, outcome)
+        return Found(tool, outcome.text, result)
+
+    @contextmanager
+    def record(
+        self, db: str | Path = "experiments.db", goal: str = "notes", out: str | Path = "transcripts"
+    ) -> "Generator[str]":
+        """A run by the planner `person`: inside, every call is recorded; yields the run's name.
+
+        When it is left the run ends and its report is written; `finish` inside states an answer first. LabError for a store or
+        folder that cannot be written, and for a record inside a record.
+        """
+        if self._recording is not None:
+            raise LabError(f"run {self._recording.name} is being recorded; leave it first")
+        self._recording = _Recording(self, Path(db), goal, Path(out))
+        try:
+            yield self._recording.name
+        finally:
+            recording, self._recording = self._recording, None
+            recording.end()
+
+
+def _result(subject: "Subject", outcome: "Outcome") -> "Result":
+    """What nobody timed, as a result."""
+    from agent.loop.executor import provenance
+    from experiments_db.records import Result
+
+    return Result(
+        status=outcome.status, text=outcome.text, measurements=outcome.measurements, arrays=outcome.arrays, wall_seconds=0.0,
+        peak_memory_bytes=0, provenance=provenance(subject),
+    )  # fmt: skip
+
+
+class _Recording:
+    """A run under way, driven by a thread that waits for the person's calls."""
+
+    def __init__(self, lab: Lab, db: Path, goal: str, out: Path) -> None:
+        from agent.loop.session import InputError, Session
+        from agent.planners.external import External
+        from agent.run import parser
+        from experiments_db.store import Store
+
+        args = ["--goal", goal, "--subject", lab.name, "--db", str(db), "--out", str(out), "--quiet"]
+        args += [
+            "--device",
+            lab.device,
+            "--dtype",
+            lab.dtype,
+            "--seed",
+            str(lab.seed),
+            "--max-experiments",
+            str(EXPERIMENTS),
+        ]
+        args += [part for f in lab.files for part in ("--task", str(f))]
+        self.planner = External(PERSON, patient=True)
+        asked = parser().parse_args(args)
+        asked.planner = PERSON
+        try:
+            self.session = Session.begin(asked, {}, self.planner)
+        except InputError as error:
+            raise LabError(str(error)) from None
+        self.name = self.session.run.name
+        self.store = Store(db, create=False)  # a connection of this thread's own
+        self.thread = threading.Thread(target=self._drive, name="investigation", daemon=True)
+        self.thread.start()
+
+    def _drive(self) -> None:
+        from agent.loop.investigate import history
+
+        try:
+            self.session.investigate(out=sys.stderr)
+        finally:
+            exchanges, _ = history(self.session.record)
+            self.planner.close(exchanges[-1].answers[-1] if exchanges and exchanges[-1].answers else None)
+
+    def run(self, tool: str, args: Mapping[str, Any]) -> Found:
+        from experiments_db.records import Outcome
+
+        answer = self.planner.submit(tool, args).result()
+        if answer.status in ("rejected", "budget"):
+            raise LabError(answer.text)
+        if answer.handle and answer.handle.startswith("E"):
+            result = self.store.result(self.store.experiment(self.name, answer.handle).result_id)
+        else:
+            result = _result(self.session.subject, Outcome(text=answer.text))
+        return Found(tool, answer.text, result, answer.handle)
+
+    def end(self) -> None:
+        self.planner.hang_up()
+        self.thread.join()

@@ -1,0 +1,75 @@
+"""Tasks and examples as text, in the model's own tokens: what somebody needs to see before asking anything about them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tools.methods.anchors import span_positions
+from tools.methods.tool import TaskBook, ToolInputError
+from tools.subjects import Subject
+from tools.tasks import Example, Task, chance_level
+
+LOOKED_AT = 256
+MOST_VALUES = 6  # of a label that is written out
+
+
+def task_lines(subject: Subject, task: Task, seed: int, among: str = "", n: int = 2) -> list[str]:
+    """What a task's explore examples have in common, and `n` of them: chance, lengths in tokens, spans, labels with values.
+
+    TaskError where there is no such class of examples.
+    """
+    examples = task.among(among).examples("explore", LOOKED_AT, seed)
+    if not examples:
+        return [f"{task.name}: no examples to explore"]
+    more = "" if len(examples) < LOOKED_AT else " or more"
+    lengths = sorted(len(subject.tokens(e.prompt)) for e in examples)
+    long = f"{lengths[0]}" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]}"
+    twins = sum(e.twin is not None for e in examples)
+    lines = [
+        f"{task.name}{f', {among}' if among else ''}: {len(examples)}{more} independent problems to explore, prompts of {long} "
+        f"tokens, chance {chance_level(examples, task.choices):.3f}, {twins} with a twin"
+        + (f", answers among {', '.join(map(repr, task.choices))}" if task.choices else "")
+    ]
+    lines += [f"  {line}" for line in _labels(examples)]
+    for e in examples[:n]:
+        lines += [f"  {line}" for line in example_lines(subject, e)]
+    return lines
+
+
+def own_examples(subject: Subject, tasks: TaskBook, seed: int) -> str:
+    """The tasks that the user brought along, with examples; those that a planner made are not in it."""
+    brought = [t.name for t in tasks.made() if t.origin == "file"]
+    return "\n".join(line for name in brought for line in task_lines(subject, tasks.get(name), seed))
+
+
+def example_lines(subject: Subject, e: Example) -> list[str]:
+    """One example: its tokens with the spans above them, right answer, foil and twin, labels."""
+    tokens = [subject.token_label(t) for t in subject.tokens(e.prompt)]
+    named: dict[int, list[str]] = {}
+    for role in e.spans:
+        try:
+            for at in span_positions(subject, e, role):
+                named.setdefault(at, []).append(role)
+        except ToolInputError:
+            continue
+    roles = [f" <{'/'.join(named[i])}>" if i in named else "" for i in range(len(tokens))]
+    shown = [f"{t!r}{role}" for t, role in zip(tokens, roles, strict=True)]
+    lines = [f"{' '.join(shown)} -> {e.answer!r}"]
+    if e.twin is not None:
+        lines.append(f"  twin {e.twin!r} -> {e.foil!r}")
+    elif e.foil is not None:
+        lines.append(f"  foil {e.foil!r}")
+    if e.values:
+        lines.append("  " + ", ".join(f"{name}={value}" for name, value in e.values.items()))
+    return lines
+
+
+def _labels(examples: Sequence[Example]) -> list[str]:
+    """Each label that all have, with its values, or with how many there are."""
+    told: list[str] = []
+    for name in dict.fromkeys(n for e in examples for n in e.values):
+        counts = Counter(str(e.values[name]) for e in examples if name in e.values)
+        if len(counts) <= MOST_VALUES:
+            told.append(f"{name} ({', '.join(f'{v}: {n}' for v, n in sorted(counts.items()))})")
+        else:
+            told.append(f"{name} ({len(counts)} values)")
+    return [f"labels: {'; '.join(told)}"] if told else []
