@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 when the client has gone and the report is written, 2 bad input."""
     args = parser().parse_args(argv)
     args.planner = "mcp"
+    args.null_twins = args.null_twins or 0  # the client waits for the end; --resume makes them later
     problem = plain_problem(args)
     if problem:
         print(f"agent.mcp: {problem}", file=sys.stderr)

@@ -9,7 +9,7 @@ import os
 import random
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from agent.loop.executor import ToolRunner
+    from agent.loop.record import RunRecord
     from experiments_db.records import Array, Control, Measurement, Provenance, Result, Run
     from experiments_db.store import ExperimentRow, Store
     from tools.methods.tool import Tool
@@ -157,6 +158,36 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
     return verdict(word, "; ".join([detail, *notes]))
 
 
+def replay_nulls(
+    record: "RunRecord", subject: "Subject", seed: int, *, exact: bool, tolerance: float
+) -> Iterator[Comparison]:
+    """Test the confirmed findings on each null again that is on record, and compare p values and what they decided."""
+    from agent.loop.null_twins import trial
+    from agent.report.null_twins import events
+    from tools.findings.null_report import TRIAL
+
+    for kind, old in events(record):
+        if kind != TRIAL:
+            continue
+        told = {t["finding"]: t for t in old["tests"]}
+        new = {t["finding"]: t for t in trial(record, subject, seed, old["null"], old["seed"], list(told))["tests"]}
+        for handle, before in told.items():
+            after = new.get(handle, {})
+            word, detail = compare_null(before, after, exact=exact, tolerance=tolerance)
+            yield Comparison(handle, f"{old['null']} {old['seed'] + 1}", word, detail)
+
+
+def compare_null(old: Mapping[str, Any], new: Mapping[str, Any], *, exact: bool, tolerance: float) -> tuple[str, str]:
+    """(verdict, detail) of a test on a null against the one on record."""
+    if old == new:
+        return "equal", "could not be measured" if old["refused"] else "p value and smallest effect, to the last bit"
+    same = all(old.get(k) == new.get(k) for k in ("refused", "confirmed", "threshold", "unit"))
+    close = same and old["p"] is not None and abs(old["p"] - new["p"]) <= 10 * tolerance
+    if close and not exact:
+        return "within tolerance", f"p {old['p']:.3g} then, {new['p']:.3g} here"
+    return "DIFFERENT", f"p {old['p']} then, {new.get('p')} here"
+
+
 Compared = tuple[str, str, str, bool]
 
 
@@ -291,18 +322,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             made.append(replay_one(row, store, runner, tools))
             c = made[-1]
             print(inert(f"{c.handle:5} {c.tool:18} {c.verdict:16} {c.detail}"), flush=True)
+        nulls = [] if args.experiment or args.sample else _nulls(run, subject, runner.record)
     except KeyboardInterrupt:
         print(f"interrupted after {len(made)} of {len(rows)} experiments", flush=True)
+        nulls = []
     good = sum(c.verdict in ("equal", "within tolerance") for c in made)
     exact = sum(c.verdict == "equal" for c in made)
     print(f"{good} of {len(made)} experiments came out as recorded, {exact} of them to the last bit")
+    if nulls:
+        well = sum(c.verdict != "DIFFERENT" for c in nulls)
+        print(f"{well} of {len(nulls)} tests on null twins came out as recorded")
     if args.out is not None:
         folder = args.out / run.name
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / "replay.jsonl.part"
-        part.write_text("".join(json.dumps(asdict(c)) + "\n" for c in made), encoding="utf-8")
+        part.write_text("".join(json.dumps(asdict(c)) + "\n" for c in [*made, *nulls]), encoding="utf-8")
         part.replace(folder / "replay.jsonl")
-    return 1 if good < len(made) else 0 if len(made) == len(rows) else 130
+    different = good < len(made) or any(c.verdict == "DIFFERENT" for c in nulls)
+    return 1 if different else 0 if len(made) == len(rows) else 130
+
+
+def _nulls(run: "Run", subject: "Subject", record: "RunRecord") -> list[Comparison]:
+    """The tests on null twins again, each in a line."""
+    from agent.loop.executor import provenance
+    from experiments_db.records import Provenance
+
+    s, made = run.settings, list[Comparison]()
+    here, there = provenance(subject), Provenance.model_validate(s["provenance"])
+    exact = here == there and here.device == "cpu" and s["dtype"] == "float32"
+    for c in replay_nulls(record, subject, s["seed"], exact=exact, tolerance=TOLERANCE.get(s["dtype"], 1e-3)):
+        made.append(c)
+        print(inert(f"{c.handle:5} {c.tool:18} {c.verdict:16} {c.detail}"), flush=True)
+    return made
 
 
 def _say_provenance(rows: list[Compared]) -> None:
@@ -340,6 +391,7 @@ def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> in
         "--max-experiments",
         str(args.max_experiments or s["max_experiments"]),
     ]
+    words += ["--null-twins", str(s.get("null_twins", 0))]
     words += ["--subject", args.subject] if args.subject else []
     words += ["--device", args.device] if args.device else []
     for name in ("max_minutes", "max_tokens", "max_cost"):

@@ -48,6 +48,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dtype", help="float32 (default), bfloat16 or float16")
     p.add_argument("--seed", type=int, help="decides which examples are drawn (default 0)")
     p.add_argument(
+        "--null-twins",
+        type=int,
+        metavar="N",
+        help="after the run, test what it confirmed once more on N models of random weights and N times with other problems' "
+        "answers (default 3 where the subject has at most 10 million parameters, else 0; 0 switches it off)",
+    )
+    p.add_argument(
         "--db", type=Path, default=Path("experiments.db"), help="experiments database (default experiments.db)"
     )
     p.add_argument("--out", type=Path, default=Path("transcripts"), help="folder for transcripts (default transcripts)")
@@ -99,6 +106,8 @@ def plain_problem(args: argparse.Namespace) -> str | None:
         value = getattr(args, name)
         if value is not None and value <= 0:
             return f"--{name.replace('_', '-')} must be more than 0, not {value:g}"
+    if args.null_twins is not None and args.null_twins < 0:
+        return f"--null-twins must be 0 or more, not {args.null_twins}"
     for file in args.task:
         if not file.is_file():
             return f"--task {file}: there is no such file"

@@ -104,6 +104,16 @@ TEXT_MODELS = [name for name in MODELS if name not in {"bert", "whisper"}]  # th
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_null_twins() -> Iterator[None]:
+    """Runs have no null twins but where a test asks for them: they would take as long as the run."""
+    from agent.loop import null_twins
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(null_twins, "TWINS", 0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_network() -> Iterator[None]:
     """Connections to anything but this machine are an error, so that no test depends on the world."""
     connect, lookup = socket.socket.connect, socket.getaddrinfo

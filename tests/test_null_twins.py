@@ -92,19 +92,18 @@ def test_the_share_confirmed_on_nulls_counts_each_null_once() -> None:
     assert low == pytest.approx(0.00127, abs=1e-4)  # Clopper and Pearson, 1 of 20
     assert high == pytest.approx(0.2487, abs=1e-3)
     assert together.interval[1] >= high - 1e-9  # ten tests of one null are no ten nulls
-    assert NullTwinReport.from_json(together.as_json()) == together
-    assert "10 of 200 tests" in together.section()
-    assert "F1, F2" in together.section()
+    assert "10 of 200 tests" in together.line()
+    assert together.rows()[0][-1].startswith("F0, F1, F2")
 
 
 def test_few_nulls_give_no_interval_and_none_are_explained() -> None:
     few = NullTwinReport((NullTrial("shuffled_answers", 0, 3), NullTrial("random_init", 0, 3, ("F2",))))
     assert few.interval is None
-    assert "too few for an interval" in few.section()
-    assert few.section().count("\n|") == 4
-    assert NullTwinReport().section() == ""
-    assert NullTwinReport(skipped="the model is large").section().endswith("No null twins: the model is large.")
+    assert "too few for an interval" in few.line()
+    assert [row[1:] for row in few.rows()] == [("1", "3", "1", "F2"), ("1", "3", "0", "")]
+    assert NullTwinReport(skipped="the model is large").line() == "no null twins: the model is large"
     assert NullTwinReport().share is None
+    assert NullTwinReport.read([]) is None
 
 
 @pytest.mark.parametrize(("kind", "tried", "confirmed"), [("other", 1, ()), ("random_init", 1, ("F1", "F2"))])

@@ -26,7 +26,7 @@ from experiments_db.records import Experiment, Outcome, Provenance, Result
 from tools.engine.sites import SiteError
 from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
-from tools.methods.tool import Context, DeadlineReached, Tool, ToolArgs, ToolInputError, discover
+from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.methods.worked import worked_example
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
@@ -87,21 +87,23 @@ def _processor() -> str:
 class ToolRunner:
     """Executes tool calls on one subject; holds no state that a resumed run would miss.
 
-    fresh: nothing that an earlier process kept on disk is used, as in a replay.
+    fresh: nothing that an earlier process kept on disk is used, as in a replay. lifted: the capability gate is (`Context.lifted`),
+    for nulls alone; what is measured so is never found under the key of what is not.
     """
 
     def __init__(
         self,
         subject: Subject,
         record: RunRecord,
-        tasks: RunTasks,
+        tasks: TaskBook,
         seed: int,
         max_tokens: int = 2048,
         *,
         fresh: bool = False,
+        lifted: bool = False,
     ) -> None:
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
-        self.max_tokens, self.fresh = max_tokens, fresh
+        self.max_tokens, self.fresh, self.lifted = max_tokens, fresh, lifted
 
     def experiment(self, tool: Tool, args: ToolArgs, split: Split = "explore", draw: int = 0) -> Experiment:
         """The identity of a call: everything that determines its answer.
@@ -117,7 +119,8 @@ class ToolRunner:
                     hashes[f"{spec} confirm"] = task.sha("confirm", n, self.seed, draw)
             except TaskError as error:
                 raise ToolInputError(str(error)) from None
-        sealed = {"split": split, "draw": draw} if split == "confirm" else {}
+        sealed: dict[str, Any] = {"split": split, "draw": draw} if split == "confirm" else {}
+        sealed |= {"lifted": True} if self.lifted else {}
         return Experiment(
             tool=tool.name,
             args={**args.model_dump(mode="json"), **sealed},
@@ -144,7 +147,7 @@ class ToolRunner:
             outcome, trace = self._measured(tool, args, progress, check)
             return Executed(outcome, traceback=trace)
         experiment = self.experiment(tool, args)
-        if tool.localises:
+        if tool.localises and not self.lifted:
             self._require_capability(tool, args)
         worked = self._worked(tool, args)
         found = self.record.store.cached(experiment.id)
@@ -297,6 +300,7 @@ class ToolRunner:
             progress=progress,
             check=check,
             fresh=self.fresh,
+            lifted=self.lifted,
         )
 
 

@@ -66,6 +66,14 @@ class Progress:
         mark = "" if answer.status == "ok" else f"{answer.status}: "
         self._say(f"         {call.name}: {mark}{first[:230]}")
 
+    def note(self, line: str, *, passing: bool = False) -> None:
+        """Say something beside the run; passing: on a line that is overwritten."""
+        if passing and self.live:
+            self.out.write(f"\r\033[K         {inert(line)[:90]} …")
+            self.out.flush()
+        elif not passing:
+            self._say(("\r\033[K" if self.live else "") + line)
+
     def end(self, run: Run, report: Path, database: Path) -> None:
         """The answer and where to look; printed even when quiet."""
         found = conclude(self.record)

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TextIO
 
 from agent.loop import goal as goals
+from agent.loop import null_twins
 from agent.loop.branch import Branch, BranchError
 from agent.loop.budget import Limits
 from agent.loop.executor import ToolRunner, code_version, provenance
-from agent.loop.investigate import event_line, history, investigate
+from agent.loop.investigate import event_line, history, investigate, spending
 from agent.loop.progress import Progress
 from agent.loop.prompts import version as prompts_version
 from agent.loop.record import RunRecord, RunTasks
 from agent.planners import PlannerChoiceError, PlannerOptions, make_planner
 from agent.planners.base import Planner, PlannerError, View
 from agent.report.build import run_folder, write_report
+from agent.report.null_twins import null_report
 from experiments_db.branch import copy_record
 from experiments_db.records import Run, TaskData
 from experiments_db.store import Store, StoreError
@@ -50,6 +52,7 @@ class Session:
         s = run.settings
         self.folder = Path(s["out"]) / run.name
         self.limits = Limits(s["max_experiments"], s["max_minutes"], s["max_tokens"], s["max_cost"])
+        self.twins = int(s.get("null_twins", 0))
 
     @classmethod
     def open(cls, args: argparse.Namespace, environ: Mapping[str, str], planner: Planner | None = None) -> "Session":
@@ -120,6 +123,7 @@ class Session:
             "provenance": provenance(subject).model_dump(),
             "integrity": report.as_json(),
             "continue_from": earlier,
+            "null_twins": null_twins.default_twins(subject) if args.null_twins is None else args.null_twins,
             "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -152,7 +156,9 @@ class Session:
             run = store.run(store.resolve_run(args.resume))
             check_settings(run)
             s = run.settings
-            chosen = args.planner or s["planner"]
+            twins = s.get("null_twins", 0) if args.null_twins is None else args.null_twins
+            over = run.status == "finished"  # then nobody is asked any more
+            chosen = "systematic" if over else args.planner or s["planner"]
             planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
             subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
         except (StoreError, PlannerChoiceError, SubjectError) as error:
@@ -161,14 +167,16 @@ class Session:
             raise InputError(
                 f"{run.subject} is not the model this run began with: its weights or tokenizer have changed"
             )
-        if run.status == "finished":
+        if over and not null_twins.pending(RunRecord(store, run.name), twins):
             raise InputError(f"run {run.name} is finished; its report is {Path(s['out']) / run.name / 'report.md'}")
         if run.status == "stopped":
             budgets = ("max_experiments", "max_minutes", "max_tokens", "max_cost")
             raised = {k: given for k in budgets if (given := getattr(args, k)) is not None}
             run = run.model_copy(update={"settings": {**s, **raised}})
-        store.update_run(run.name, "running")
-        run = run.model_copy(update={"settings": {**run.settings, "out": str(run_folder(run).parent)}})
+        if not over:
+            store.update_run(run.name, "running")
+        where = {"out": str(run_folder(run).parent), "null_twins": twins}
+        run = run.model_copy(update={"settings": {**run.settings, **where}})
         return cls(store, run, subject, planner, args.quiet)
 
     def investigate(self, out: TextIO | None = None) -> int:
@@ -184,6 +192,10 @@ class Session:
         if not self._alone():
             print(f"agent.run: run {self.run.name} is being driven by another process", file=sys.stderr)
             return 2
+        if self.run.status == "finished":
+            self._null_twins(progress, null_twins.begin(self.record, self.twins))
+            (self.folder / ".lock").unlink(missing_ok=True)
+            return 0
         try:
             asyncio.run(investigate(self.planner, self.run, self.record, runner, discover(), self.limits, progress))
         except KeyboardInterrupt:
@@ -194,10 +206,41 @@ class Session:
             self._write_transcript()
             raise
         self._write_transcript()
+        waiting = 0 if interrupted else null_twins.begin(self.record, self.twins)
         report = write_report(self.store, self.run.name, self.folder)
         progress.end(self.store.run(self.run.name), report, self.store.path)
+        if waiting:
+            self._null_twins(progress, waiting)
         (self.folder / ".lock").unlink(missing_ok=True)
         return 130 if interrupted else 0
+
+    def _null_twins(self, progress: Progress, waiting: int) -> None:
+        """Test what was confirmed where it cannot be true; the report, which is there already, says what came of it.
+
+        An interrupt ends it, and not the run: what is missing can be made with --resume.
+        """
+        progress.note(
+            f"\nnulls     {waiting} tests on null twins: what was confirmed, where it cannot be true (Ctrl-C skips them)"
+        )
+        made = null_twins.make(
+            self.record, self.subject, self.twins, self.run.settings["seed"], lambda s: progress.note(s, passing=True)
+        )
+        spent, minutes = spending(self.record, self.run), self.limits.minutes
+        bounded = (
+            minutes is not None and self.run.status != "finished"
+        )  # who resumes a finished run asks for nothing else
+        try:
+            while not (bounded and spent.minutes >= (minutes or 0)) and next(made, None):
+                write_report(self.store, self.run.name, self.folder, figures=False)
+        except KeyboardInterrupt:
+            null_twins.skip(self.record, "skipped")
+        else:
+            if null_twins.pending(self.record, self.twins):
+                null_twins.skip(self.record, f"the budget of {minutes:g} minutes was spent")
+        self._write_transcript()
+        write_report(self.store, self.run.name, self.folder, figures=False)
+        if found := null_report(self.record):
+            progress.note(f"          {found.line()}")
 
     def _alone(self) -> bool:
         """Whether no other process drives this run; holds a lock that ends with this process, however it ends."""

@@ -30,10 +30,10 @@ def run_folder(run: Run, out: Path | None = None) -> Path:
     return out / run.name if out is not None else there if there.is_dir() else Path("transcripts") / run.name
 
 
-def write_report(store: Store, run: str, folder: Path) -> Path:
-    """Write report.md and figures/ below the folder; returns the report's path."""
+def write_report(store: Store, run: str, folder: Path, *, figures: bool = True) -> Path:
+    """Write report.md and figures/ below the folder; returns the report's path. figures: draw them, not the text alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = render(store, run, folder / "figures")
+    text = render(store, run, folder / "figures" if figures else None)
     part = folder / "report.md.part"
     part.write_text(text, encoding="utf-8")
     part.replace(folder / "report.md")
@@ -52,6 +52,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _hypotheses(record),
         _notes(record),
         _integrity(record),
+        _null_twins(concluded),
         evidence_section(rows, results, draw_all(rows, results, figures), concluded),
         tried_section(rows, results, _refused(record)),
         _limits(record, run),
@@ -135,6 +136,24 @@ def _integrity(record: RunRecord) -> list[str]:
     shown = table(("what was checked", "comparisons", "largest deviation", "came to"), rows)
     refused = [f"- refused: {markdown(reason)}" for reason in report.reasons()]
     return ["## Integrity", "", *folded(f"The model as it is run here: {report.line()}", [*shown, *refused])]
+
+
+def _null_twins(c: Concluded) -> list[str]:
+    """What the run's tests confirm where there is nothing."""
+    found = c.nulls
+    if found is None:
+        return []
+    head = ("null", "twins", "tests", "would be confirmed", "which")
+    rows = [(markdown(a), b, n, k, links(which.split(", ")) if which else "") for a, b, n, k, which in found.rows()]
+    lines = ["## Null twins", "", markdown(f"{found.line()[:1].upper()}{found.line()[1:]}.")]
+    if reasons := [f"- {markdown(r)}" for r in found.reasons()]:
+        reasons = ["", *reasons]
+    if rows or reasons:
+        lines += [
+            "",
+            *folded("What was tested where, and what was left out", [*(table(head, rows) if rows else []), *reasons]),
+        ]
+    return lines
 
 
 def _refused(record: RunRecord) -> list[tuple[str, str]]:

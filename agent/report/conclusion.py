@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from agent.loop.record import RunRecord
 from agent.report.headline import Sentence, compose
+from agent.report.null_twins import null_report
 from agent.report.tested import Tested, statement_words, tested
 from experiments_db.findings import FATES, Finding, Question
 from experiments_db.records import Run
 from tools.findings.consequences import answers, contradictions
+from tools.findings.null_report import NullTwinReport
 from tools.statistics import share
 
 NAMED = 4  # findings named where a question has no answer
@@ -69,6 +71,7 @@ class Concluded:
     interpretations: tuple[Interpretation, ...]
     sureness: Sureness
     findings: tuple[Tested, ...]
+    nulls: NullTwinReport | None = None
 
     @property
     def unanswered(self) -> tuple[Answered, ...]:
@@ -89,6 +92,7 @@ def conclude(record: RunRecord) -> Concluded:
         interpretations=_interpretations(record),
         sureness=sureness(findings),
         findings=every,
+        nulls=null_report(record),
     )
 
 

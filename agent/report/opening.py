@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded, Sureness
 from agent.report.marked import folded, linked, links
+from agent.report.null_twins import nulls_words
 from agent.report.text import code, markdown
 from experiments_db.records import Run
 from tools.statistics.multiplicity import ALPHA
@@ -38,7 +39,8 @@ def opening(run: Run, record: RunRecord, c: Concluded, picture: Sequence[str] = 
         for x in ("", f"**{links([a, b])} contradict each other:** {markdown(why)}.")
     ]
     lines += _questions(c, record)
-    lines += ["", f"**How sure.** {sure(c.sureness)}", "", f"**What stays open.** {markdown(stays_open(c))}"]
+    known = f"{sure(c.sureness)} {markdown(nulls_words(c.nulls))}".rstrip()
+    lines += ["", f"**How sure.** {known}", "", f"**What stays open.** {markdown(stays_open(c))}"]
     if whole := next((i.words for i in c.interpretations if not i.finding), ""):
         words = linked(whole, record)
         short = [f"> *The planner's {UNTESTED}:* {words}"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from agent.loop.record import Reading, RunRecord
 from agent.report.conclusion import Concluded, conclude
+from agent.report.null_twins import nulls_words
 from agent.report.numbers import number_text
 from agent.report.opening import UNTESTED, stays_open, sure, without_headline
 from agent.report.references import substitute
@@ -65,7 +66,7 @@ def summary(record: Reading) -> Summary:
         conclusion=headline(record, c) + beyond,
         findings=tuple(finding_line(t) for t in c.findings),
         open=stays_open(c),
-        sure=sure(c.sureness),
+        sure=inert(f"{sure(c.sureness)} {nulls_words(c.nulls)}".rstrip()),
         questions=frozenset(r["id"] for r in found),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 from agent.loop.record import Reading
 from agent.report.conclusion import Concluded
 from agent.report.headline import Sentence
+from agent.report.null_twins import nulls_words
 from agent.report.opening import LEGEND, stays_open, sure, tested_how, without_headline
 from agent.report.tested import Tested, controls, effect_words
 from agent.review.texts import Links, Part, Texts
@@ -39,7 +40,7 @@ class Cards:
                 {"q": a.question, "parts": self.texts.parts(a.question.text), "by": self.handles(a.by),
                  "why": self.texts.parts(a.why)} for a in c.questions
             ],
-            "sure": sure(c.sureness),
+            "sure": f"{sure(c.sureness)} {nulls_words(c.nulls)}".rstrip(),
             "open": self.texts.parts(stays_open(c)),
             "interpretation": self.texts.parts(whole) if whole else None,
         }  # fmt: skip

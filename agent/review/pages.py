@@ -101,6 +101,7 @@ class Pages:
             "findings": [cards.finding(t) for t in sorted(concluded.findings, key=rank)],
             "claims": cards.claims(),
             "integrity": integrity(record),
+            "nulls": concluded.nulls,
             "evidence": evidence,
             "more": cards.handles([h for h in cited if h not in {e["handle"] for e in evidence}]),
             "notes": [(f"N{i}", texts.parts(n.text)) for i, n in enumerate(record.notes(), 1)],

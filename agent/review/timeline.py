@@ -49,6 +49,8 @@ def timeline(store: Store, texts: Texts, links: Links, before: int, size: int) -
 def _said(payload: dict[str, Any]) -> str:
     """An event's payload in words."""
     flat = {
-        k: " ".join(f"{x} {y}" for x, y in v.items()) if isinstance(v, dict) else v for k, v in payload.items() if v
+        k: " ".join(f"{x} {y}" for x, y in v.items()) if isinstance(v, dict) else len(v) if isinstance(v, list) else v
+        for k, v in payload.items()
+        if v
     }
     return ", ".join(f"{k} {v}" for k, v in flat.items())

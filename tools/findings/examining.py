@@ -4,6 +4,7 @@ The same code measures on explore examples, for a first look, and on confirm exa
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from experiments_db.findings import Statement
@@ -14,6 +15,7 @@ from tools.findings.kind import Bench, Kind, kind_of
 from tools.findings.sureness import features, probability
 from tools.methods.measuring import percent
 from tools.methods.pairing import auto_twins
+from tools.methods.scoring import microbatches
 from tools.methods.tool import Context, ToolInputError
 from tools.tasks import Example, TaskError
 
@@ -50,7 +52,10 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
     kind = kind_of(statement.kind)
     statement = kind.complete(statement)
     bench = bench_for(statement, ctx)
-    if kind.capable and bench.gap <= 0:
+    if ctx.lifted:
+        bench = without_capability(bench)
+        statement = bench.statement
+    elif kind.capable and bench.gap <= 0:
         raise ToolInputError(
             f"the intact model does not do {statement.task} better than chance on these {len(bench.examples)} examples, so nothing "
             "can be needed for it: examine kind cannot"
@@ -64,6 +69,20 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
     if ctx.split == "explore":
         rows += _prospects(contrasts, bench, where)
     return Outcome(text=_text(statement, contrasts, rows, bench.examples), measurements=tuple(rows))
+
+
+def without_capability(bench: Bench) -> Bench:
+    """The bench with a quantity that exists where the model cannot do the task: at chance there is no accuracy to lose.
+
+    For accuracy the margin between answer and foil, or where examples have none the answer's nll; with fewer problems than a
+    test of either needs, its probability.
+    """
+    if bench.statement.objective != "accuracy":
+        return bench
+    enough = len(set(bench.groups)) >= statistics.MINIMUM["mean"]
+    foils = all(e.foil is not None for b in microbatches(bench.ctx.subject, bench.examples) for e in b.encoded)
+    objective = "probability" if not enough else "margin" if foils else "nll"
+    return replace(bench, statement=bench.statement.model_copy(update={"objective": objective}))
 
 
 def _check_smallest(kind: Kind, statement: Statement, bench: Bench) -> None:

@@ -59,8 +59,13 @@ class Bench:
 
     @property
     def gap(self) -> float:
-        """What separates the intact model from chance, in the objective."""
-        return float(np.nanmean(self.objective.of(self.intact))) - self.objective.chance(self.chance)
+        """What separates the intact model from chance, in the objective.
+
+        With the gate lifted, in either direction, example by example: for a model that does the task the same, and for one
+        that does not as large as what it says by chance, so that a tenth of it can be reached there too.
+        """
+        values, chance = self.objective.of(self.intact), self.objective.chance(self.chance)
+        return float(np.nanmean(np.abs(values - chance))) if self.ctx.lifted else float(np.nanmean(values)) - chance
 
     @property
     def smallest(self) -> float:
@@ -155,6 +160,24 @@ def tenth_of_examples(_: Bench) -> float:
 
 
 Check = Callable[[Statement], None]
+NULLS: tuple[str, str] = ("random_init", "shuffled_answers")
+
+
+@dataclass(frozen=True)
+class Nulls:
+    """On which nulls a kind of finding is false, so that a test which confirms it there has erred.
+
+    without: for each null on which it is not tested, why: there it is true anyway, or says what it says of the model itself.
+    apart: why it may truly hold on a null of random weights; then what is confirmed there is shown apart, and is no error.
+    """
+
+    without: Mapping[str, str] = field(default_factory=dict[str, str])
+    apart: str = ""
+
+    @classmethod
+    def none(cls, why: str) -> "Nulls":
+        """Tested on no null."""
+        return cls(dict.fromkeys(NULLS, why))
 
 
 @dataclass(frozen=True)
@@ -167,8 +190,8 @@ class Kind:
     counts, so that a stricter statement names a smaller one. least: the smallest effect that counts where the statement does
     not ask for more; unit: its unit, where that is not the objective's. locates: it says where something is. each: of several
     components it says something of each by itself; else they are changed all at once. own: it is measured on sequences of its
-    own, so that the task's examples are not run. measure: the contrasts that must all hold. sentence: what it says, with
-    `{effect}` where the effect on unseen examples stands.
+    own, so that the task's examples are not run. nulls: where it is false, so that its test can be tried. measure: the contrasts
+    that must all hold. sentence: what it says, with `{effect}` where the effect on unseen examples stands.
     """
 
     name: str
@@ -188,6 +211,7 @@ class Kind:
     own: bool = False
     check: Check = lambda _: None
     least: Callable[[Bench], float] = tenth_of_gap
+    nulls: Nulls = Nulls()
 
     def complete(self, statement: Statement) -> Statement:
         """The statement with this kind's interventions where none are given; ToolInputError where it cannot be meant."""

@@ -25,7 +25,7 @@ def settle(
     reused: handles of those whose examples had been used before, for want of others.
     """
     measured = [(f, h, m) for f, h, m in open_ if not isinstance(m, str)]
-    p = [_largest(m).value for _, _, m in measured]
+    p = [whole(m).value for _, _, m in measured]
     decisions = statistics.adjusted_in_round(p, number) if p else []
     out: dict[str, Finding] = {
         f.handle: f.model_copy(update={"round": number, "experiment": h or None, "fate": "void", "reason": m})
@@ -44,7 +44,7 @@ def settle(
     return [out[f.handle] for f, _, _ in open_]
 
 
-def _largest(rows: Sequence[Measurement]) -> Measurement:
+def whole(rows: Sequence[Measurement]) -> Measurement:
     """The p value of the contrast that holds least: that of the whole statement."""
     return max((m for m in rows if m.name == "p"), key=lambda m: m.value)
 
@@ -63,7 +63,7 @@ def _fate(rows: Sequence[Measurement], passed: bool, threshold: float) -> tuple[
 
 def _why(rows: Sequence[Measurement]) -> str:
     """What is not shown, from the contrast with the largest p value."""
-    worst = _largest(rows)
+    worst = whole(rows)
     if worst.variant is not None:
         what = "control as destructive" if "random vector" in worst.variant else "not told apart from its control"
         where = f" at {worst.component}" if worst.component else ""

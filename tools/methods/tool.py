@@ -121,7 +121,9 @@ class Context:
 
     split, draw: `explore`, but when the loop settles findings: then `confirm`, and how many of its groups are passed over.
     check: to be called now and then by long work that does not run the subject (which calls it itself); raises
-    DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk.
+    DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk. lifted: what a finding says is
+    tested although the model cannot do the task, on quantities that exist without capability: on nulls alone, which no planner
+    and no command line can ask for.
     """
 
     subject: "Subject"
@@ -134,6 +136,7 @@ class Context:
     progress: Callable[[str], None] = field(default=lambda _: None)
     check: Callable[[], None] = field(default=lambda: None)
     fresh: bool = False
+    lifted: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from experiments_db.findings import Statement
 from experiments_db.places import Component, display
 from tools.findings.contrast import Contrast, Quantity, Values
-from tools.findings.kind import Bench, Kind, tenth_of_examples
+from tools.findings.kind import Bench, Kind, Nulls, tenth_of_examples
 from tools.findings.phrases import capital, heads, listed, on_task, roles_of
 from tools.methods.readings import weights
 from tools.methods.tool import ToolInputError
@@ -71,4 +71,8 @@ KIND = Kind(
     "attends", "a head's pattern has weight from the query's anchor on the key's, more than spread evenly and than other heads",
     _measure, _sentence, needs=("components",), each=True, check=_check, capable=False, least=tenth_of_examples,
     unit="share of attention",
+    nulls=Nulls(
+        {"shuffled_answers": "it says where a head looks, whatever the answer"},
+        apart="tokens and positions alone can make a head look somewhere, without training",
+    ),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, tenth_of_task
+from tools.findings.kind import Bench, Kind, Nulls, tenth_of_task
 
 
 def _measure(_: Statement, bench: Bench) -> Sequence[Contrast]:
@@ -21,4 +21,5 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "capability", "the intact model does the task, above chance by a tenth of what there is to get", _measure, _sentence,
     capable=False, locates=False, least=tenth_of_task, unit="share of examples",
+    nulls=Nulls.none("it is what the gate asks that is lifted there"),
 )  # fmt: skip

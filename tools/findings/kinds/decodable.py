@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from experiments_db.findings import Statement
 from experiments_db.places import Component
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, mean_of, tenth_of_examples
+from tools.findings.kind import Bench, Kind, Nulls, mean_of, tenth_of_examples
 from tools.findings.null_twins import null_twin
 from tools.findings.phrases import capital, on_task, place, within
 from tools.methods.features import collect, labels_of
@@ -143,4 +143,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "decodable", "a linear probe reads the label from the component, beyond a control task and a random model", _measure,
     _sentence, needs=("components", "label"), check=_check, capable=False, least=tenth_of_examples, unit="share of examples",
+    nulls=Nulls({"shuffled_answers": "labels and activations are there what they were"}),
 )  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 
 from experiments_db.findings import Statement
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, tenth_of_examples
+from tools.findings.kind import Bench, Kind, Nulls, tenth_of_examples
 from tools.findings.phrases import capital, heads
 from tools.methods.readings import patterns
 from tools.methods.tool import ToolInputError
@@ -128,4 +128,8 @@ KIND = Kind(
     "matches", "a head attends by identity (label: same token, after same token, previous) on random tokens said twice",
     _measure, _sentence, needs=("components", "label"), each=True, own=True, check=_check, capable=False, least=tenth_of_examples,
     unit="share of attention",
+    nulls=Nulls(
+        {"shuffled_answers": "it says where a head looks, whatever the answer"},
+        apart="tokens and positions alone can make a head look somewhere, without training",
+    ),
 )  # fmt: skip

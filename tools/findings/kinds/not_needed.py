@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
 from tools.findings.contrast import Contrast
-from tools.findings.kind import Bench, Kind
+from tools.findings.kind import Bench, Kind, Nulls
 from tools.findings.phrases import at_once, is_or_are, on_task, place
 from tools.methods.effects import Condition
 
@@ -30,4 +30,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "not_needed", "removing all of the components at once changes the objective by less than the smallest effect", _measure,
     _sentence, needs=("components",), interventions=("resample(donor)", "zero"), stays=True, locates=False,
+    nulls=Nulls.none("there nothing is needed, so that it is true"),
 )  # fmt: skip

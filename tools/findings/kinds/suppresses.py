@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
 from tools.findings.contrast import Contrast
-from tools.findings.kind import Bench, Kind
+from tools.findings.kind import Bench, Kind, Nulls
 from tools.findings.phrases import is_or_are, on_task, place
 from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.methods.tool import ToolInputError
@@ -41,4 +41,5 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "suppresses", "removing each component by itself makes the objective better", _measure, _sentence,
     needs=("components",), each=True, interventions=("resample(donor)", "zero"), check=_check,
+    nulls=Nulls({"shuffled_answers": "what makes a model sure of its own answer does hold other answers down"}),
 )  # fmt: skip

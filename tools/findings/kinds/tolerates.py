@@ -11,7 +11,7 @@ import numpy as np
 from experiments_db.findings import Statement
 from tools.engine.programs import OPERATIONS, LayerProgram, ProgramError, parse
 from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, mean_of
+from tools.findings.kind import Bench, Kind, Nulls, mean_of
 from tools.findings.phrases import on_task
 from tools.methods.effects import Condition
 from tools.methods.objectives import OBJECTIVES
@@ -76,4 +76,5 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
 KIND = Kind(
     "tolerates", "under the layer program (skip 3, swap 1 2, repeat 4) the objective falls by less than the smallest effect",
     _measure, _sentence, needs=("program",), stays=True, locates=False,
+    nulls=Nulls.none("there nothing can be lost, so that it is true"),
 )  # fmt: skip
