@@ -261,7 +261,7 @@ def _plot(
         if len(set(shorts)) == len(points):  # what a person would call them
             at = {(w.get(column, "")): s for w, s in zip(wheres, shorts, strict=True)}
             wheres, columns, column = (
-                [{"component": at[w[column]]} for w in wheres],
+                [{"component": at[w.get(column, "")]} for w in wheres],
                 [at[c] for c in columns],
                 "component",
             )

@@ -25,7 +25,7 @@ def investigate(posed: Posed, planner: str, work: Path, experiments: int) -> Sco
     argv = [
         "--goal", GOAL.format(task=posed.task.stem), "--subject", str(posed.model), "--task", str(posed.task),
         "--planner", planner, "--db", str(db), "--out", str(folder / "out"), "--device", "cpu",
-        "--max-experiments", str(experiments), "--quiet",
+        "--max-experiments", str(experiments), "--null-twins", "0", "--quiet",
     ]  # fmt: skip
     started = time.perf_counter()
     if agent_run.main(argv) != 0:
