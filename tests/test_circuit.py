@@ -116,6 +116,18 @@ def test_neighbouring_blocks_in_which_the_same_was_spared_are_one_row(store):
     assert [name for name, _ in found.rows] == ["block 0", "blocks 1 to 2", "block 3", "", "block 5"]
 
 
+def test_a_path_inside_a_block_leads_upward_from_its_heads_to_its_mlp(store):
+    i = Investigation(store, "inside")
+    i.confirmed("necessary", "decoder.0.attn.z[0]@answer + decoder.0.attn.z[3]@answer + decoder.0.mlp.out@answer")
+    for head in (0, 3):
+        i.confirmed("sends", path=f"decoder.0.attn.z[{head}]@answer -> decoder.0.mlp.out@answer", interventions=())
+    i.end()
+    found = drawn(store, "inside")
+    for e in found.edges:
+        assert e.start[1] - e.end[1] > 44
+    assert len({e.start for e in found.edges}) == 2
+
+
 def test_a_hostile_token_is_text_in_the_picture(store):
     name = looking(store)
     store.put_event(name, "example", {**EXAMPLE, "task": "x"})

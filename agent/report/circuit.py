@@ -1,6 +1,6 @@
 """The confirmed findings about one task as a diagram: positions across, blocks upward, what takes part and what does not."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -165,10 +165,15 @@ def _name(c: Component) -> str:
     )
 
 
-def _block(c: Component) -> float:
-    """The row: blocks as they are counted, the stream before a block between it and the one below."""
+def _block(c: Component, parted: Collection[int] = ()) -> float:
+    """The row: blocks as they are counted, the stream before a block between it and the one below.
+
+    parted: blocks whose MLP stands above their attention, because a path leads from one to the other.
+    """
     if c.block is None:
         return -1.0
+    if c.block in parted and c.part.startswith("mlp"):
+        return c.block + 0.25
     return c.block - 0.5 if c.part == "resid_pre" else c.block + 0.5 if c.part == "resid_post" else float(c.block)
 
 
@@ -181,11 +186,18 @@ def _row_name(rows: Sequence[float]) -> str:
     return f"block {low:g}" if low == int(low) else ""
 
 
-def _levels(nodes: Sequence[Node]) -> list[list[float]]:
+def _parted(findings: Iterable[Tested]) -> frozenset[int]:
+    """Blocks inside which a path leads from attention to the MLP."""
+    routes = [t.finding.statement.route for t in findings]
+    steps = [pair for r in routes if r is not None for pair in pairwise(r.nodes)]
+    return frozenset(a.block for a, b in steps if a.block is not None and a.block == b.block)
+
+
+def _levels(nodes: Sequence[Node], parted: Collection[int]) -> list[list[float]]:
     """Rows from below upward; neighbouring blocks in which the same places, and no others, were spared are one row."""
     inside: dict[float, list[Node]] = {}
     for n in nodes:
-        inside.setdefault(_block(n.place), []).append(n)
+        inside.setdefault(_block(n.place, parted), []).append(n)
     levels: list[list[float]] = []
     for level in sorted(inside):
         here = inside[level]
@@ -210,10 +222,11 @@ def _laid_out(
 ) -> Circuit:
     keys = {c.key for t in findings if _role(t) == "looks" for c in _places(t) if c.key}
     anchors = sorted({n.place.anchor for n in nodes} | keys, key=lambda a: _anchor_order(a, example))
-    levels = _levels(nodes)
+    parted = _parted(findings)
+    levels = _levels(nodes, parted)
     drawn = {level[0] for level in levels}
     cells = {
-        (a, level[0]): [n for n in nodes if n.place.anchor == a and _block(n.place) == level[0]]
+        (a, level[0]): [n for n in nodes if n.place.anchor == a and _block(n.place, parted) == level[0]]
         for a in anchors
         for level in levels
     }
@@ -231,7 +244,7 @@ def _laid_out(
     for a in anchors:
         middles[a] = left + widths[a] / 2
         left += widths[a] + 2 * GAP
-    looking = {_block(c) for t in findings if _role(t) == "looks" for c in _places(t)}
+    looking = {_block(c, parted) for t in findings if _role(t) == "looks" for c in _places(t)}
     heights, y = dict[float, float](), 0.0
     for level in levels:  # measured upward first
         y += ROW + (RISE if looking & set(level) else 0)
