@@ -41,7 +41,7 @@ def test_the_truth_is_at_the_level_that_was_planted():
     assert BY_NAME["cannot-copy"].truth == BY_NAME["random-copy"].truth == frozenset()
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda t: t.name)
 def test_tasks_are_single_tokens_with_twins_of_another_answer(task):
     import random
 
