@@ -37,16 +37,24 @@ class Sample:
     """An example and what its places are called.
 
     roles: role -> (first, last + 1) of its tokens; `answer` holds the positions that predict the answer, counted on
-    prompt and answer together. spans: the same, but `answer`, in characters of the prompt. group: the independent
-    problem. of_class: the class of examples. source: the role whose token differs in the twin, where there is one.
+    prompt and answer together. spans: the same, but `answer`, in characters of the prompt; twin_spans: of the twin. group:
+    the independent problem. of_class: the class of examples. source: the role whose token differs in the twin, where there
+    is one.
     """
 
     example: Example
     roles: dict[str, tuple[int, int]]
     spans: dict[str, tuple[int, int]]
+    twin_spans: dict[str, tuple[int, int]]
     group: str
     of_class: str | None
     source: str | None
+
+    def as_json(self) -> dict[str, object]:
+        """A line of a user's task file: the example with its group, and where its roles are, here and in the twin."""
+        moved = {} if self.spans == self.twin_spans else self.twin_spans
+        spans, twins = ({r: list(at) for r, at in places.items()} for places in (self.spans, moved))
+        return self.example.as_json() | {"group": self.group, "spans": spans, "twin_spans": twins}
 
 
 @dataclass(frozen=True)
@@ -90,14 +98,15 @@ class CompiledCase:
     def write(self, folder: Path) -> None:
         """Write the model folder for `load_subject`: configuration, weights, tokenizer.
 
-        Beside them `task.jsonl`, up to 200 examples a split in the format of a user's task, and `truth.json`: the facts,
+        Beside them `task.jsonl`, up to 200 examples a split in the format of a user's task, with
+        groups and spans, and `truth.json`: the facts,
         and each prompt's spans (in characters) and group.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         samples = [(split, s) for split in SPLITS for s in self.samples(split, PER_SPLIT)]
-        lines = [json.dumps({**s.example.as_json(), "split": split}) for split, s in samples]
+        lines = [json.dumps(s.as_json() | {"split": split}) for split, s in samples]
         (folder / "task.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         places = {s.example.prompt: {"spans": s.spans, "group": s.group} for _, s in samples}
         facts = {"program": self.name, "seed": self.seed, "truth": [f.as_json() for f in self.truth], "places": places}
@@ -106,8 +115,6 @@ class CompiledCase:
 
 def _sample(shown: Shown, twin: Shown, source: str | None) -> Sample:
     n = len(shown.tokens)
-    starts = [len(" ".join(shown.tokens[:i])) + bool(i) for i in range(n)]
-    spans = {r: (starts[a], starts[b - 1] + len(shown.tokens[b - 1])) for r, (a, b) in shown.roles.items()}
     labels: dict[str, int | float | str | bool] = {"group": shown.group, "length": n}
     example = Example(
         " ".join(shown.tokens),
@@ -118,7 +125,12 @@ def _sample(shown: Shown, twin: Shown, source: str | None) -> Sample:
         labels | ({"class": shown.of_class} if shown.of_class else {}),
     )
     roles = {**shown.roles, "answer": (n - 1, n - 1 + len(shown.answer))}
-    return Sample(example, roles, spans, shown.group, shown.of_class, source)
+    return Sample(example, roles, _characters(shown), _characters(twin), shown.group, shown.of_class, source)
+
+
+def _characters(shown: Shown) -> dict[str, tuple[int, int]]:
+    starts = [len(" ".join(shown.tokens[:i])) + bool(i) for i in range(len(shown.tokens))]
+    return {r: (starts[a], starts[b - 1] + len(shown.tokens[b - 1])) for r, (a, b) in shown.roles.items()}
 
 
 def compile_case(name: str, seed: int) -> CompiledCase:
