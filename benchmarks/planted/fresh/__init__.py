@@ -1,0 +1,1 @@
+"""Cases drawn by a seed, trained where nobody has looked before."""
