@@ -1,144 +1,178 @@
-"""From a run's record to the benchmark's numbers: what was confirmed, how it compares with what was planted."""
+"""What a run confirmed against what is true: which targets it named, which of its findings are false, how sure it was.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+A finding is compared as the statement that it is: kind, components, positions, class of examples, interventions. A case is exact when
+every target is named at the finest level planted and every finding that calls something needed is true. Each confirmed
+finding that is false counts, whatever its kind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from scipy.stats import beta
 
-from benchmarks.planted.cases import BLOCKS, HEADS, Case
-from experiments_db.findings import Finding
-from experiments_db.places import Component
+from benchmarks.planted.facts import Target
+from benchmarks.planted.judging import Judge, Verdict
+from benchmarks.planted.sites import Map, Site
+from experiments_db.findings import Finding, Statement
+from tools import statistics
+
+NEEDED = ("necessary", "jointly_necessary")
+RESAMPLE = "resample(donor)"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a method says of one case.
+class Said:
+    """One confirmed finding. text: what it says, in places; by: who judged it."""
 
-    claimed: components, or sets joined by +, with the method's confidence. scores: a number for every component, higher
-    is more likely planted. verdict: found, not_found, cannot, unclear, or empty for a method that has none.
+    kind: str
+    text: str
+    verdict: Verdict
+    by: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One case for one method. named, targets: how many targets were named, of how many. settled: probability and whether
+    it came true, for every finding that was settled. ending: found, cannot, ...; empty for a ranking.
+    auroc, precision: of the scores that a ranking gives to places, None for a planner.
     """
 
-    claimed: Mapping[str, float]
-    scores: Mapping[str, float]
-    verdict: str = ""
-    confidences: tuple[tuple[float, bool], ...] = ()
-    experiments: int = 0
+    case: str
+    origin: str
+    method: str
+    targets: int
+    named: int
+    exact: bool
+    said: tuple[Said, ...] = ()
+    missed: tuple[str, ...] = ()
+    settled: tuple[tuple[float, bool], ...] = ()
+    ending: str = ""
+    experiments: int = 1
     tokens: int = 0
     seconds: float = 0.0
+    auroc: float | None = None
+    precision: float | None = None
+    made: str = ""
+    stamp: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def false(self) -> tuple[Said, ...]:
+        """What is not so."""
+        return tuple(s for s in self.said if s.verdict == "false")
+
+    @property
+    def quiet(self) -> bool:
+        """Of a null: it was said, and nothing named."""
+        return self.ending in ("cannot", "not_found") and not any(s.kind in NEEDED for s in self.said)
 
 
-def components(case: Case) -> list[str]:
-    """Every attention and MLP; in a case with planted heads, that attention's heads in its place."""
-    out: list[str] = []
-    for b in range(BLOCKS):
-        split = bool(case.heads) and b in case.attention
-        out += [f"{b}.head.{h}" for h in range(HEADS)] if split else [f"{b}.attn"]
-        out.append(f"{b}.mlp")
-    return out
+def score(
+    findings: Sequence[Finding], judge: Judge, targets: Sequence[Target]
+) -> tuple[tuple[Said, ...], tuple[str, ...], bool]:
+    """(what each confirmed finding is worth, targets that were not named, whether the case is exact)."""
+    standing = [f for f in findings if f.stands]
+    said = tuple(Said(f.statement.kind, text_of(f.statement), *judge.verdict(f.statement)) for f in standing)
+    statements = [f.statement for f in standing]
+    missed = tuple(str(t) for t in targets if not names(statements, t, judge.whole))
+    needed = [s for s in said if s.kind in NEEDED]
+    return said, missed, not missed and all(s.verdict == "true" for s in needed)
 
 
-def positives(case: Case) -> frozenset[str]:
-    """Components that are planted, alone or in a set."""
-    return frozenset(c for name in case.truth for c in name.split("+"))
+def text_of(s: Statement) -> str:
+    """A statement in a line: places, class, interventions."""
+    among = f" among {s.among}" if s.among else ""
+    return f"{s.components or s.path}{among}{' (' + ', '.join(s.interventions) + ')' if s.interventions else ''}".strip()
 
 
-def component_of(c: Component) -> str:
-    """`decoder.3.attn.out@answer` as 3.attn, `decoder.3.attn.z[1]@answer` as 3.head.1; any other place by its own text."""
-    if c.anchor in ("answer", "-1") and c.part == "attn.z" and len(c.units) == 1:
-        return f"{c.block}.head.{c.units[0]}"
-    whole = c.anchor in ("answer", "-1") and not c.units and c.part in ("attn.out", "mlp.out")
-    return f"{c.block}.{c.part.partition('.')[0]}" if whole else str(c)
-
-
-def claimed(findings: Iterable[Finding], case: Case) -> dict[str, float]:
-    """What confirmed findings say is needed, alone or together, at the level at which the case is planted, each with the
-    probability that it was predicted with.
-
-    A finding about single heads stands for their attention where heads are not planted; where they are, it replaces the
-    one about the whole attention, which says less.
+def names(statements: Sequence[Statement], target: Target, whole: Map) -> bool:
+    """Whether statements name a target: its very units and positions, in its class, under all its interventions; a set,
+    under one of them. Heads name the attention that they belong to where no head is known to be the one.
     """
-    found: dict[str, float] = {}
-    for f in findings:
-        if not f.stands or f.statement.kind not in ("necessary", "jointly_necessary"):
+    ops: set[str] = set()
+    for s in statements:
+        if s.kind not in NEEDED or (s.among.partition("=")[2] or None) != target.of_class or s.objective != "accuracy":
             continue
-        members = [component_of(c) for c in f.statement.members]
-        if not case.heads:
-            members = [f"{m.split('.')[0]}.attn" if ".head." in m else m for m in members]
-        together = f.statement.kind == "jointly_necessary"
-        names = ["+".join(sorted(set(members)))] if together else sorted(set(members))
-        for name in names:
-            found[name] = max(found.get(name, 0.0), f.probability)
-    if case.heads:
-        (block,) = case.attention
-        if any(f"{block}.head." in name for name in found):
-            found.pop(f"{block}.attn", None)
-    return found
+        where = replace(whole, among=s.among)
+        try:
+            sites = where.sites(s.set) if s.set is not None else []
+        except ValueError:
+            continue
+        done = {{RESAMPLE: "resample"}.get(i, i) for i in s.interventions}
+        if s.kind == "jointly_necessary" and _same(sites, target, where):
+            ops |= done
+        elif s.kind == "necessary" and not target.together and any(_same([site], target, where) for site in sites):
+            ops |= done
+    return bool(ops & set(target.ops)) if target.together else ops >= set(target.ops)
 
 
-def auroc(scores: Sequence[float], truth: Sequence[bool]) -> float:
-    """Probability that a planted component scores above another; ties count one half."""
-    s, y = np.asarray(scores), np.asarray(truth)
-    wins = (s[y][:, None] > s[~y][None]) + 0.5 * (s[y][:, None] == s[~y][None])
-    return float(wins.mean())
+def _same(sites: Sequence[Site], target: Target, where: Map) -> bool:
+    """Whether sites are the target's, each of them one of its and each of its among them."""
 
+    def alike(site: Site, planted: Site) -> bool:
+        inside = site.units <= planted.units if target.of_attention else site.units == planted.units
+        return inside and where.same(site.anchor, planted.anchor)
 
-def average_precision(scores: Sequence[float], truth: Sequence[bool]) -> float:
-    """Mean precision at the planted components, ties broken against the method."""
-    s, y = np.asarray(scores), np.asarray(truth)
-    order = np.lexsort((y, -s))
-    hits = np.cumsum(y[order])
-    return float((hits / np.arange(1, len(s) + 1))[y[order]].mean())
-
-
-def calibration_error(pairs: Sequence[tuple[float, bool]], bins: int = 10) -> float:
-    """Expected calibration error (Naeini et al. 2015): confidence against share true, over equal bins, by their weight."""
-    if not pairs:
-        return float("nan")
-    p, y = np.array([c for c, _ in pairs]), np.array([t for _, t in pairs], dtype=float)
-    at = np.minimum((p * bins).astype(int), bins - 1)
-    return float(sum((at == b).mean() * abs(p[at == b].mean() - y[at == b].mean()) for b in np.unique(at)))
+    if not target.of_attention and len(sites) != len(target.sites):
+        return False
+    matched = all(any(alike(s, p) for p in target.sites) for s in sites)
+    return bool(sites) and matched and all(any(alike(s, p) for s in sites) for p in target.sites)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One method over all cases."""
+class Summary:
+    """One method over all cases. Shares come with a 95% interval (Clopper and Pearson 1934)."""
 
     method: str
-    planted: int
-    exact: float
-    sites: float
+    exact: tuple[int, int]
+    named: tuple[int, int]
+    false: tuple[int, int]
+    unjudged: int
+    nulls: tuple[int, int]
+    ece: float
+    skill: float
+    settled: int
     auroc: float
     precision: float
-    false_findings: int
-    nulls: int
-    not_found: float
-    calibration: float
     experiments: float
     tokens: float
     seconds: float
     slowest: float
 
 
-def summarise(method: str, results: Sequence[tuple[Case, Found]]) -> Row:
-    """The table's line for a method.
+def summarise(method: str, rows: Sequence[Scored]) -> Summary:
+    """The table's line for a method. false: confirmed findings that are false, of those that could be judged."""
+    real, nulls = [r for r in rows if r.targets], [r for r in rows if not r.targets]
+    said = [s for r in rows for s in r.said]
+    judged = [s for s in said if s.verdict != "unjudged"]
+    p = [x for r in rows for x, _ in r.settled]
+    y = [float(t) for r in rows for _, t in r.settled]
+    nan = float("nan")
 
-    exact: cases with a mechanism of which every planted site, and nothing else, was named; sites: planted sites that were
-    named; false_findings: named sites or sets that are not planted, over all cases; not_found: nulls with nothing named.
-    """
-    real = [(c, f) for c, f in results if c.truth]
-    nulls = [(c, f) for c, f in results if not c.truth]
-    exact = [set(f.claimed) == c.truth for c, f in real]
-    named = [t in f.claimed for c, f in real for t in c.truth]
-    ranked = [
-        ([f.scores[x] for x in components(c)], [x in positives(c) for x in components(c)]) for c, f in real if f.scores
-    ]
-    return Row(
-        method, len(real), float(np.mean(exact)), float(np.mean(named)),
-        float(np.mean([auroc(s, y) for s, y in ranked])) if ranked else float("nan"),
-        float(np.mean([average_precision(s, y) for s, y in ranked])) if ranked else float("nan"),
-        sum(len(set(f.claimed) - c.truth) for c, f in results), len(nulls),
-        float(np.mean([not f.claimed and f.verdict in ("cannot", "not_found") for _, f in nulls])) if nulls else float("nan"),
-        calibration_error([x for _, f in results for x in f.confidences]),
-        float(np.mean([f.experiments for _, f in results])), float(np.mean([f.tokens for _, f in results])),
-        float(np.median([f.seconds for _, f in results])), max(f.seconds for _, f in results),
+    def mean(values: Sequence[float | None]) -> float:
+        known = [v for v in values if v is not None]
+        return float(np.mean(known)) if known else nan
+
+    return Summary(
+        method, (sum(r.exact for r in real), len(real)), (sum(r.named for r in real), sum(r.targets for r in real)),
+        (sum(s.verdict == "false" for s in judged), len(judged)), len(said) - len(judged),
+        (sum(r.quiet for r in nulls), len(nulls)),
+        statistics.expected_calibration_error(p, y) if p else nan, skill(p, y), len(p),
+        mean([r.auroc for r in rows]), mean([r.precision for r in rows]), mean([float(r.experiments) for r in rows]),
+        mean([float(r.tokens) for r in rows]), float(np.median([r.seconds for r in rows])) if rows else nan,
+        max((r.seconds for r in rows), default=nan),
     )  # fmt: skip
+
+
+def skill(p: Sequence[float], y: Sequence[float]) -> float:
+    """Brier skill against the base rate; not a number where everything came out the same way."""
+    return statistics.brier_skill(p, y) if p and len(set(y)) > 1 else float("nan")
+
+
+def interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a share."""
+    if n == 0:
+        return 0.0, 1.0
+    a = (1 - level) / 2
+    return (float(beta.ppf(a, k, n - k + 1)) if k else 0.0), (float(beta.ppf(1 - a, k + 1, n - k)) if k < n else 1.0)

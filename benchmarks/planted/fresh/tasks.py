@@ -108,7 +108,7 @@ def _tabled(rng: random.Random, name: str, says: str, table: Tensor, extra: Sequ
 
 def modular(rng: random.Random, early: bool = False) -> Seeded:
     """Addition modulo a prime, or the same with the second operand's values in another order."""
-    m = rng.choice((11, 13, 17))
+    m = rng.choice((17, 19, 23))
     order = torch.tensor(rng.sample(range(m), m))
     i = torch.arange(m)
     return _tabled(rng, "modular", f"addition modulo {m}", (i[:, None] + order[None]) % m, (), early)
@@ -116,14 +116,14 @@ def modular(rng: random.Random, early: bool = False) -> Seeded:
 
 def lookup(rng: random.Random, early: bool = False) -> Seeded:
     """A random table of two operands."""
-    side = rng.randint(9, 14)
+    side = rng.randint(15, 20)
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     return _tabled(rng, "lookup", "table lookup", torch.randint(side, (side, side), generator=generator), (), early)
 
 
 def compare(rng: random.Random, early: bool = False) -> Seeded:
     """How far two numbers are apart, in five grades."""
-    n = rng.randint(12, 20)
+    n = rng.randint(18, 24)
     i = torch.arange(n)
     grade = ((i[:, None] - i[None]) / (n / 4)).round().clamp(-2, 2).long() + 2
     return _tabled(rng, "compare", "comparison", grade, ("<<", "<", "~", ">", ">>")[:GRADES], early)
