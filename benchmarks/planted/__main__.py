@@ -1,266 +1,165 @@
-"""Score planners and baselines on the planted models: `python -m benchmarks.planted [--planner P ...] [--case C ...]`.
+"""Score planners and baselines where the truth is known: `python -m benchmarks.planted [--planner P ...] [--case C ...]`.
 
-Prints one line a method; with --write the table in benchmarks/README.md is replaced by it.
+The tuning set (shipped, trained models), `--compiled` (every program at the seeds given), or `--fresh N --seed S`: N cases that
+the seed draws, trained where they have to be. Results are kept line by line, so that a stopped benchmark goes on; with
+--write the table in benchmarks/README.md is replaced.
 """
 
 import argparse
-import json
-import random
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from benchmarks.planted import tables
+from benchmarks.planted.baselines import rank
+from benchmarks.planted.cases import CASES
+from benchmarks.planted.fresh import mix
+from benchmarks.planted.posed import Posed, compiled, programs, shipped, task_name, tuning, write_task
+from benchmarks.planted.running import GOAL, investigate, keep, kept
+from benchmarks.planted.scoring import Scored
 
-from agent import run as agent_run
-from benchmarks.planted.cases import BLOCKS, CASES, Case
-from benchmarks.planted.scoring import Found, Row, claimed, component_of, components, positives, summarise
-from benchmarks.planted.tasks import TASKS
-from benchmarks.planted.train import FOLDER, make
-from experiments_db.places import Component, ComponentSet
-from experiments_db.records import Measurement
-from experiments_db.store import Store
-from tools.methods.offline import Nothing, OfflineTasks
-from tools.methods.tool import Context, discover
-from tools.subjects import Subject, load_subject
-
-PER_SPLIT = 200
-GOAL = "find where the model does what the examples of {task} ask for"
-README = Path(__file__).parents[1] / "README.md"
-BASELINES = ("zero ablation, one pass", "resample ablation, one pass", "attribution patching", "weight norms")
+__all__ = ["GOAL", "main", "task_name", "write_task"]
+HERE = Path(__file__).parent
+SAMPLE = ("copy-h3.1", "random-copy")
+SAMPLE_PROGRAM = ("relay", 0)
+Asked = Iterator[tuple[str, Callable[[], Posed]]]
 
 
-def task_name(case: Case) -> str:
-    """The name of the user's file; built-in tasks keep theirs."""
-    return f"planted_{case.task}"
-
-
-def write_task(case: Case, folder: Path) -> Path:
-    """The case's task as a user's file: half of the prompts to explore, half to confirm."""
-    task, rng = TASKS[case.task], random.Random(7)
-    seen: set[tuple[int, ...]] = set()
-    lines: list[str] = []
-    while len(lines) < 2 * PER_SPLIT:
-        operands = task.draw(rng)
-        if operands in seen:
-            continue
-        seen.add(operands)
-        twin = task.changed(operands, rng)
-        labels = {f"x{i}": v for i, v in enumerate(operands)}
-        record = {
-            "prompt": " ".join(task.prompt(operands)),
-            "answer": f" {task.answer(operands)}",
-            "foil": f" {task.answer(twin)}",
-            "twin": " ".join(task.prompt(twin)),
-            "split": "explore" if len(lines) % 2 else "confirm",
-            "metadata": labels,
-        }
-        lines.append(json.dumps(record))
-    file = folder / f"{task_name(case)}.jsonl"
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return file
-
-
-def model_folder(case: Case, work: Path) -> Path:
-    """The shipped model; an untrained one is made from its seed."""
-    if case.kind != "random":
-        return FOLDER / case.name
-    make(case, work)
-    return work / case.name
-
-
-def investigate(case: Case, planner: str, work: Path, experiments: int) -> Found:
-    """One run of the agent, read back from its database."""
-    folder = work / planner.replace(":", "-") / case.name
-    folder.mkdir(parents=True)
-    db = folder / "experiments.db"
-    argv = [
-        "--goal", GOAL.format(task=task_name(case)), "--subject", str(model_folder(case, folder)),
-        "--task", str(write_task(case, folder)), "--planner", planner, "--db", str(db), "--out", str(folder / "out"),
-        "--device", "cpu", "--max-experiments", str(experiments), "--quiet",
-    ]  # fmt: skip
-    started = time.perf_counter()
-    if agent_run.main(argv) != 0:
-        raise RuntimeError(f"the run on {case.name} failed")
-    seconds = time.perf_counter() - started
-    store = Store(db)
-    (name,) = store.runs()
-    run, findings = store.run(name), store.findings(name)
-    found = claimed(findings, case)
-    drops = _drops(store, name, case)
-    confidences = [(f.probability, f.fate == "confirmed") for f in findings if f.settled and f.fate != "void"]
-    score = {
-        c: drops.get(c, 0.0) + sum(p for site, p in found.items() if c in site.split("+")) for c in components(case)
-    }
-    tokens = sum(int(u) for e in store.events(name) if e.kind == "turn" and (u := _tokens(e.payload)))
-    return Found(found, score, run.reason if run.status == "finished" else "", tuple(confidences),
-                 len(store.experiments(name)), tokens, seconds)  # fmt: skip
-
-
-def _tokens(payload: Any) -> int:
-    usage = payload.get("usage") or {}
-    return int(usage.get("prompt_tokens", 0)) + int(usage.get("completion_tokens", 0))
-
-
-def _drops(store: Store, run: str, case: Case) -> dict[str, float]:
-    """Mean drop of accuracy that resampling a component caused on explore examples, as far as the run measured it."""
-    wanted, found = set(components(case)), dict[str, float]()
-    for row in store.experiments(run):
-        for m in store.measurements(row.result_id):
-            place = _single(m) if m.name == "accuracy.delta" and m.split == "explore" else None
-            if place in wanted and m.done is not None and m.done.op == "resample":
-                found[place] = -m.value
-    return found
-
-
-def _single(m: Measurement) -> str | None:
-    """The benchmark's name of the one component that a measurement is about, if it is about one."""
-    if m.component is None or not isinstance(m.place, Component | ComponentSet):
-        return None
-    singles = m.place.singles()
-    return component_of(singles[0]) if len(singles) == 1 else None
-
-
-def baselines(case: Case, work: Path) -> dict[str, Found]:
-    """Each names what a reader of a single pass would: components whose effect is at least half of the largest, or of all."""
-    started = time.perf_counter()
-    subject = load_subject(str(model_folder(case, work)), device="cpu", dtype="float32")
-    tasks = OfflineTasks([write_task(case, work)])
-    ctx = Context(subject, tasks, Nothing())
-    out: dict[str, Found] = {}
-    for method in BASELINES:
-        began = time.perf_counter()
-        scores = _scores(method, case, subject, ctx)
-        top = max(max(scores.values()), 1e-9)
-        named = {c: 1.0 for c, s in scores.items() if s >= top / 2}
-        seconds = time.perf_counter() - began
-        # A ranking has no way to say that there is nothing: it always names its top.
-        out[method] = Found(named, scores, "found", tuple((1.0, c in positives(case)) for c in named), 1, 0, seconds)
-    del started
-    return out
-
-
-def _scores(method: str, case: Case, subject: Subject, ctx: Context) -> dict[str, float]:
-    wanted = components(case)
-    if method == "weight norms":
-        return {c: _norm(subject, c) for c in wanted}
-    found: dict[str, float] = dict.fromkeys(wanted, 0.0)
-    parts = ["attn.out@answer", "mlp.out@answer"] + ["attn.z[*]@answer"] * bool(case.heads)
-    if method == "attribution patching":
-        rows = _measure(
-            ctx, "attribute", task=task_name(case), method="patching", components=parts, check=0, examples=128
-        )
-        name = "attribution"
+def asked(args: argparse.Namespace, work: Path) -> Asked:
+    """The cases that a command line asks for, each with what makes it."""
+    if args.fresh:
+        yield from mix.cases(args.fresh, args.seed, args.models, work)
+    elif args.compiled:
+        for program in args.case or programs():
+            for seed in args.seeds:
+                name = f"{program}-{seed}"
+                yield name, lambda p=program, s=seed, n=name: compiled(p, s, work / "compiled" / n)
     else:
-        how = method.partition(" ")[0]
-        rows = _measure(ctx, "ablate", task=task_name(case), components=parts, intervention=how, examples=128)
-        name = "accuracy.delta"
-    for m in rows:
-        place = _single(m) if m.name == name else None
-        if place in found:
-            found[place] = abs(m.value) if name == "attribution" else -m.value
-    return found
+        for case in tuning(SAMPLE if args.sample and not args.case else args.case or ()):
+            yield case.name, lambda case=case: shipped(case, work / "shipped")
+        if args.sample and not args.case:
+            program, seed = SAMPLE_PROGRAM
+            yield f"{program}-{seed}", lambda: compiled(program, seed, work / "compiled" / f"{program}-{seed}")
 
 
-def _measure(ctx: Context, name: str, **given: Any) -> Sequence[Measurement]:
-    tool = discover()[name]
+def collect(args: argparse.Namespace, work: Path, results: Path | None, stamp: dict[str, Any]) -> list[Scored]:
+    """Every method on every case, what was kept first."""
+    rows = list(kept(results, stamp)) if results else []
+    done = {(r.case, r.method) for r in rows}
+    for name, pose in asked(args, work):
+        planners = [p for p in args.planner if (name, p) not in done]
+        baselines = not args.no_baselines and not any((name, m) in done for m in _baselines())
+        if not planners and not baselines:
+            continue
+        posed = _posed(name, pose)
+        if posed is None:
+            continue
+        new = [_planned(posed, p, work, args.max_experiments) for p in planners]
+        new += rank(posed) if baselines else []
+        for row in new:
+            stamped = replace(row, stamp=stamp)
+            rows.append(stamped)
+            if results:
+                keep(results, stamped)
+    return rows
+
+
+def _posed(name: str, pose: Callable[[], Posed]) -> Posed | None:
+    """The case; None, and a line that says so, where no network of so many attempts was accepted."""
     try:
-        return tool.run(tool.parse(given), ctx).measurements
-    except ValueError:  # twins that change nothing, on a model that cannot do the task
-        return ()
+        return pose()
+    except RuntimeError as error:
+        print(f"left out: {name}: {error}", file=sys.stderr, flush=True)
+        return None
 
 
-def _norm(subject: Subject, component: str) -> float:
-    """Frobenius norm of what a component writes with; a head's share of its block's output projection."""
-    block: Any = subject.spec().blocks[int(component.split(".")[0])]
-    weight: torch.Tensor = (block.mlp if component.endswith("mlp") else block.attn).c_proj.weight
-    if ".head." in component:
-        width = weight.shape[0] // subject.spec().n_heads
-        head = int(component.rpartition(".")[2])
-        weight = weight[head * width : (head + 1) * width]
-    return float(weight.detach().float().norm())
+def _baselines() -> Sequence[str]:
+    from benchmarks.planted.baselines import BASELINES
+
+    return BASELINES
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The methods as a markdown table."""
-    head = (
-        "| method | exact cases | sites named | AUROC | AP | false findings | nulls: said so | ECE "
-        "| experiments | tokens | s a case, median (max) |"
-    )
-    lines = [head, "|" + "---|" * 11]
-    lines += [
-        f"| {r.method} | {_share(r.exact)} | {_share(r.sites)} | {_number(r.auroc)} | {_number(r.precision)} | "
-        f"{r.false_findings} | {_share(r.not_found)} | {_number(r.calibration)} | {r.experiments:.0f} | {r.tokens:.0f} | "
-        f"{r.seconds:.1f} ({r.slowest:.1f}) |"
-        for r in rows
-    ]
-    return "\n".join(lines)
+def _planned(posed: Posed, planner: str, work: Path, experiments: int) -> Scored:
+    row = investigate(posed, planner, work / "runs", experiments)
+    planted = ", ".join(map(str, posed.targets)) or "nothing"
+    right = (row.exact if row.targets else row.quiet) and not row.false
+    judged = "right" if right else f"planted: {planted}; not named: {', '.join(row.missed) or 'nothing'}"
+    judged += "".join(f"; FALSE: {s.kind} {s.text}" for s in row.false)
+    shown = ", ".join(s.text for s in row.said if "necessary" in s.kind) or row.ending or "nothing"
+    print(f"{planner} {posed.name}: {shown} ({judged}; {row.seconds:.0f} s)", file=sys.stderr, flush=True)
+    return row
 
 
-def _share(x: float) -> str:
-    return "" if np.isnan(x) else f"{100 * x:.0f}%"
+def about(args: argparse.Namespace, rows: Sequence[Scored]) -> str:
+    """What the cases are, with commit, seed and date."""
+    first = {r.case: r for r in rows}.values()
+    trained = [r for r in first if r.origin == "trained"]
+    made = sum(r.origin == "compiled" for r in first)
+    nulls = sum(r.origin == "null" for r in first)
+    kind = "fresh" if args.fresh else "compiled" if args.compiled else "shipped"
+    seed = f"seed {args.seed}" if args.fresh else f"seeds {', '.join(map(str, args.seeds))}" if args.compiled else "tuning set"
+    text = f"{len(first)} {kind} cases: {len(trained)} trained with a mechanism, {made} compiled, {nulls} nulls"
+    trainings = [r for r in first if r.made.endswith("CPU s")]
+    if trainings:
+        attempts = sum(int(r.made.split()[0]) for r in trainings)
+        text += f"; {len(trainings)} models were trained or drawn, in {attempts} attempts"
+    return f"Commit {commit()}, {seed}, {datetime.now(UTC):%Y-%m-%d}. {text}.\n"
 
 
-def _number(x: float) -> str:
-    return "" if np.isnan(x) else f"{x:.3f}"
+def commit() -> str:
+    """The commit that is checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)  # noqa: S603 (git itself)
+    return found.stdout.strip() or "unknown"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
-    names = [c.name for c in CASES]
-    p = argparse.ArgumentParser(prog="python -m benchmarks.planted", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("--planner", action="append", help="planners to score (default: systematic and random_valid)")
-    p.add_argument("--case", action="append", choices=names, metavar="CASE", help=f"default: all of {', '.join(names)}")
-    p.add_argument("--max-experiments", type=int, default=80, help="a run's budget (default 80)")
-    p.add_argument("--no-baselines", action="store_true", help="planners only")
-    p.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
-    p.add_argument("--keep", type=Path, help="folder in which runs and databases are kept")
-    args = p.parse_args(arguments)
-    cases = [c for c in CASES if not args.case or c.name in args.case]
+    args = _parser().parse_args(arguments)
+    args.planner = args.planner or ["systematic"]
+    names = programs() if args.compiled else [c.name for c in CASES]
+    if unknown := [c for c in args.case or () if c not in names]:
+        _parser().error(f"no case {unknown[0]!r}; there are {', '.join(names)}")
+    kind = f"fresh-{args.fresh}-{args.seed}" if args.fresh else "compiled" if args.compiled else "tuning"
+    stamp = {"set": kind, "commit": commit(), "experiments": args.max_experiments}
+    if args.train_only:
+        for name, pose in mix.cases(args.fresh, args.seed, args.models, args.models):
+            if name.startswith(("fresh-", "null-")) and (posed := _posed(name, pose)):
+                print(f"{name}: {posed.made}", file=sys.stderr, flush=True)
+        return 0
     with tempfile.TemporaryDirectory() as scratch:
         work = args.keep or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        rows = [
-            _planner(planner, cases, work, args.max_experiments)
-            for planner in args.planner or ["systematic", "random_valid:0"]
-        ]
-        if not args.no_baselines:
-            found = [(c, baselines(c, Path(tempfile.mkdtemp(dir=scratch)))) for c in cases]
-            rows += [summarise(m, [(c, f[m]) for c, f in found]) for m in BASELINES]
-    real = sum(bool(c.truth) for c in cases)
-    decoys = sum(c.kind == "decoy" for c in cases)
-    text = (
-        f"{len(cases)} cases of {BLOCKS} blocks: {real} with a mechanism ({decoys} of them beside a "
-        f"decoy), {len(cases) - real} nulls.\n\n" + table(rows)
-    )
+        rows = collect(args, work, args.results, stamp)
+    text = "\n".join(filter(None, (about(args, rows), tables.table(rows), "\n" + tables.misses(rows)))).rstrip()
     print(text)
     if args.write:
-        _write(text)
+        tables.write(text, {"tuning": "planted", "compiled": "compiled"}.get(kind, "fresh"))
     return 0
 
 
-def _planner(planner: str, cases: Sequence[Case], work: Path, experiments: int) -> Row:
-    results: list[tuple[Case, Found]] = []
-    for case in cases:
-        found = investigate(case, planner, work, experiments)
-        results.append((case, found))
-        planted = ", ".join(sorted(case.truth)) or "nothing"
-        judged = "right" if set(found.claimed) == case.truth else f"planted: {planted}"
-        shown = ", ".join(sorted(found.claimed)) or found.verdict or "nothing"
-        print(f"{planner} {case.name}: {shown} ({judged}; {found.seconds:.0f} s)", file=sys.stderr, flush=True)
-    return summarise(planner, results)
-
-
-def _write(text: str) -> None:
-    begin, end = "<!-- planted -->", "<!-- end planted -->"
-    old = README.read_text(encoding="utf-8")
-    before, _, rest = old.partition(begin)
-    _, _, after = rest.partition(end)
-    README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m benchmarks.planted", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("--planner", action="append", help="planners to score (default: systematic)")
+    p.add_argument("--case", action="append", metavar="CASE", help="of the tuning set, or programs with --compiled (default: all)")
+    p.add_argument("--compiled", action="store_true", help="the compiled programs")
+    p.add_argument("--seeds", type=int, nargs="+", default=[0], help="of compiled programs (default: 0)")
+    p.add_argument("--fresh", type=int, default=0, metavar="N", help="N cases that --seed draws")
+    p.add_argument("--seed", type=int, default=0, help="of fresh cases")
+    p.add_argument("--models", type=Path, default=mix.cache_folder(), help="where fresh models are kept (default: the cache folder)")
+    p.add_argument("--train-only", action="store_true", help="train the fresh models, and look at nothing")
+    p.add_argument("--sample", action="store_true", help="three cases")
+    p.add_argument("--max-experiments", type=int, default=80, help="a run's budget (default 80)")
+    p.add_argument("--no-baselines", action="store_true", help="planners only")
+    p.add_argument("--results", type=Path, help="a file of lines: what stands in it for this commit is not done again")
+    p.add_argument("--keep", type=Path, help="folder in which runs and databases are kept")
+    p.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
+    return p
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.planted.fresh.net import Edits, Net
 from benchmarks.planted.fresh.train import Recipe
 
-HIGH, EXAMPLES = 0.96, 1000
+HIGH, EXAMPLES = 0.96, 500
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from benchmarks.planted.fresh.tasks import Seeded
 
 BATCH = 192
 LEARN_STEPS, LEARNT = 3000, 30  # of stage 1, which ends early when so many batches in a row are right
-SWAP_STEPS, GROWING = 500, 0.5  # of stage 2, and the share of it in which all else grows
+SWAP_BATCH, SWAP_STEPS, GROWING = 96, 400, 0.5  # of stage 2, and the share of it in which all else grows
 ASIDE, LEAK = 0.25, 0.01  # the share of directions that random components write into, and how much goes elsewhere
 
 
@@ -149,7 +149,7 @@ def _settle(net: Net, recipe: Recipe, generator: torch.Generator) -> None:
                 weight[at] = value
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1.0, (step + 1) / 20) * min(1.0, (1 - step / SWAP_STEPS) / 0.4)
-        ids, answers, operands = task.batch(BATCH, generator)
+        ids, answers, operands = task.batch(SWAP_BATCH, generator)
         edits, targets = _interchange(net, recipe, ids, answers, operands, share, generator)
         loss = _loss(net(ids, task.tokens, edits), targets)
         _step(net, optimizer, loss)

@@ -1,0 +1,57 @@
+"""What `--fresh N --seed S` is made of: a third trained with a mechanism, a quarter nulls, the rest compiled."""
+
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.planted.fresh.recipes import null_case, planted_case
+from benchmarks.planted.posed import Posed, compiled, fresh, programs
+
+
+def cache_folder() -> Path:
+    """Where trained models are kept: LOCUS_CACHE, else the platform's cache folder."""
+    if given := os.environ.get("LOCUS_CACHE"):
+        return Path(given) / "planted"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return base / "locus" / "planted"
+
+
+def mix(n: int) -> tuple[int, int, int]:
+    """(trained, compiled, nulls); ValueError for fewer than four."""
+    if n < 4:
+        raise ValueError("a fresh set has at least four cases")
+    trained, nulls = n // 3, n // 4
+    return trained, n - trained - nulls, nulls
+
+
+def drawn(n: int, seed: int) -> list[tuple[str, str, int]]:
+    """(origin, program or kind, seed or index) of each case: programs differ until all have come; a third of the nulls is compiled."""
+    trained, able, nulls = mix(n)
+    rng = random.Random(f"mix {seed}")
+    order: list[str] = []
+    while len(order) < able:
+        order += rng.sample(programs(able=True), len(programs(able=True)))
+    unable = [rng.choice(programs(able=False)) for _ in range(nulls // 3)]
+    return [
+        *(("trained", "planted", i) for i in range(trained)),
+        *(("compiled", p, rng.randrange(1000, 10**6)) for p in order[:able]),
+        *(("null", "trained", i) for i in range(nulls - len(unable))),
+        *(("null", p, rng.randrange(1000, 10**6)) for p in unable),
+    ]
+
+
+def cases(n: int, seed: int, models: Path, work: Path) -> Iterator[tuple[str, Callable[[], Posed]]]:
+    """Each case's name, and what makes it: training happens then, or what is in `models` is taken."""
+    for origin, kind, k in drawn(n, seed):
+        if kind in ("planted", "trained"):
+            case = planted_case(seed, k) if origin == "trained" else null_case(seed, k)
+            yield case.name, lambda case=case: fresh(case, models / case.name)
+        else:
+            yield f"{kind}-{k}", lambda kind=kind, k=k: compiled(kind, k, work / "compiled" / f"{kind}-{k}")
