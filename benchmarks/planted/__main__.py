@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from benchmarks.planted import tables
-from benchmarks.planted.baselines import rank
+from benchmarks.planted.baselines import BASELINES, rank
 from benchmarks.planted.cases import CASES
 from benchmarks.planted.fresh import mix
 from benchmarks.planted.posed import Posed, compiled, programs, shipped, task_name, tuning, write_task
@@ -47,26 +46,33 @@ def asked(args: argparse.Namespace, work: Path) -> Asked:
             yield f"{program}-{seed}", lambda: compiled(program, seed, work / "compiled" / f"{program}-{seed}")
 
 
-def collect(args: argparse.Namespace, work: Path, results: Path | None, stamp: dict[str, Any]) -> list[Scored]:
-    """Every method on every case, what was kept first."""
-    rows = list(kept(results, stamp)) if results else []
+def collect(args: argparse.Namespace, work: Path, kind: str) -> list[Scored]:
+    """Every method on every case, what was kept first: a planner's lines are those of this commit, a ranking's of any."""
+    own = {"set": kind, "commit": commit(), "experiments": args.max_experiments}
+    ranked = {"set": kind}
+    wanted = [*args.planner, *(() if args.no_baselines else BASELINES)]
+    rows = [
+        r for stamp in (own, ranked) for r in (kept(args.results, stamp) if args.results else ()) if r.method in wanted
+    ]
     done = {(r.case, r.method) for r in rows}
+    names: list[str] = []
     for name, pose in asked(args, work):
+        names.append(name)
         planners = [p for p in args.planner if (name, p) not in done]
-        baselines = not args.no_baselines and not any((name, m) in done for m in _baselines())
+        baselines = not args.no_baselines and not all((name, m) in done for m in BASELINES)
         if not planners and not baselines:
             continue
         posed = _posed(name, pose)
         if posed is None:
             continue
-        new = [_planned(posed, p, work, args.max_experiments) for p in planners]
-        new += rank(posed) if baselines else []
+        new = [replace(_planned(posed, p, work, args.max_experiments), stamp=own) for p in planners]
+        new += [replace(r, stamp=ranked) for r in rank(posed)] if baselines else []
         for row in new:
-            stamped = replace(row, stamp=stamp)
-            rows.append(stamped)
-            if results:
-                keep(results, stamped)
-    return rows
+            rows.append(row)
+            if args.results:
+                keep(args.results, row)
+    order = {m: i for i, m in enumerate(wanted)}
+    return sorted((r for r in rows if r.case in names), key=lambda r: (order[r.method], names.index(r.case)))
 
 
 def _posed(name: str, pose: Callable[[], Posed]) -> Posed | None:
@@ -76,12 +82,6 @@ def _posed(name: str, pose: Callable[[], Posed]) -> Posed | None:
     except RuntimeError as error:
         print(f"left out: {name}: {error}", file=sys.stderr, flush=True)
         return None
-
-
-def _baselines() -> Sequence[str]:
-    from benchmarks.planted.baselines import BASELINES
-
-    return BASELINES
 
 
 def _planned(posed: Posed, planner: str, work: Path, experiments: int) -> Scored:
@@ -102,7 +102,13 @@ def about(args: argparse.Namespace, rows: Sequence[Scored]) -> str:
     made = sum(r.origin == "compiled" for r in first)
     nulls = sum(r.origin == "null" for r in first)
     kind = "fresh" if args.fresh else "compiled" if args.compiled else "shipped"
-    seed = f"seed {args.seed}" if args.fresh else f"seeds {', '.join(map(str, args.seeds))}" if args.compiled else "tuning set"
+    seed = (
+        f"seed {args.seed}"
+        if args.fresh
+        else f"seeds {', '.join(map(str, args.seeds))}"
+        if args.compiled
+        else "tuning set"
+    )
     text = f"{len(first)} {kind} cases: {len(trained)} trained with a mechanism, {made} compiled, {nulls} nulls"
     trainings = [r for r in first if r.made.endswith("CPU s")]
     if trainings:
@@ -121,12 +127,11 @@ def commit() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     args = _parser().parse_args(arguments)
-    args.planner = args.planner or ["systematic"]
+    args.planner = [p for p in args.planner or ["systematic"] if p != "none"]
     names = programs() if args.compiled else [c.name for c in CASES]
     if unknown := [c for c in args.case or () if c not in names]:
         _parser().error(f"no case {unknown[0]!r}; there are {', '.join(names)}")
     kind = f"fresh-{args.fresh}-{args.seed}" if args.fresh else "compiled" if args.compiled else "tuning"
-    stamp = {"set": kind, "commit": commit(), "experiments": args.max_experiments}
     if args.train_only:
         for name, pose in mix.cases(args.fresh, args.seed, args.models, args.models):
             if name.startswith(("fresh-", "null-")) and (posed := _posed(name, pose)):
@@ -135,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         work = args.keep or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        rows = collect(args, work, args.results, stamp)
+        rows = collect(args, work, kind)
     text = "\n".join(filter(None, (about(args, rows), tables.table(rows), "\n" + tables.misses(rows)))).rstrip()
     print(text)
     if args.write:
@@ -145,13 +150,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m benchmarks.planted", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("--planner", action="append", help="planners to score (default: systematic)")
-    p.add_argument("--case", action="append", metavar="CASE", help="of the tuning set, or programs with --compiled (default: all)")
+    p.add_argument("--planner", action="append", help="planners to score (default: systematic; none: rankings only)")
+    p.add_argument(
+        "--case", action="append", metavar="CASE", help="of the tuning set, or programs with --compiled (default: all)"
+    )
     p.add_argument("--compiled", action="store_true", help="the compiled programs")
     p.add_argument("--seeds", type=int, nargs="+", default=[0], help="of compiled programs (default: 0)")
     p.add_argument("--fresh", type=int, default=0, metavar="N", help="N cases that --seed draws")
     p.add_argument("--seed", type=int, default=0, help="of fresh cases")
-    p.add_argument("--models", type=Path, default=mix.cache_folder(), help="where fresh models are kept (default: the cache folder)")
+    p.add_argument(
+        "--models",
+        type=Path,
+        default=mix.cache_folder(),
+        help="where fresh models are kept (default: the cache folder)",
+    )
     p.add_argument("--train-only", action="store_true", help="train the fresh models, and look at nothing")
     p.add_argument("--sample", action="store_true", help="three cases")
     p.add_argument("--max-experiments", type=int, default=80, help="a run's budget (default 80)")

@@ -72,7 +72,9 @@ def targets(facts: Iterable[Fact], where: Map) -> tuple[Target, ...]:
     """
     kinds = ("necessary", "jointly_necessary")
     return tuple(
-        Target(tuple(where.sites(f.components)), f.of_class, f.ops) for f in facts if f.kind in kinds and "resample" in f.ops
+        Target(tuple(where.sites(f.components)), f.of_class, f.ops)
+        for f in facts
+        if f.kind in kinds and "resample" in f.ops
     )
 
 

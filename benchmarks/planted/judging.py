@@ -105,7 +105,10 @@ class Judge:
         team = [self.whole.sites(f.components) for f in self.facts if f.kind == "redundant" and op in f.ops]
         taken: list[int] = []
         for unit, anchor in loose:
-            own = next((i for i, t in enumerate(team) if any(unit in s.units and where.same(s.anchor, anchor) for s in t)), None)
+            own = next(
+                (i for i, t in enumerate(team) if any(unit in s.units and where.same(s.anchor, anchor) for s in t)),
+                None,
+            )
             if own is not None and own not in taken:
                 taken.append(own)
             elif not self._spared(unit, anchor, op, of, where):
@@ -129,7 +132,9 @@ class Judge:
             alike = [Component.parse(f.components[0]) for f in self.facts if f.kind == "attends"]
             found.append(
                 any(
-                    (k.block, k.units) == (c.block, c.units) and where.same(k.anchor, c.anchor) and where.holds(c.key, k.key)
+                    (k.block, k.units) == (c.block, c.units)
+                    and where.same(k.anchor, c.anchor)
+                    and where.holds(c.key, k.key)
                     for k in alike
                 )
             )

@@ -95,7 +95,9 @@ class Oracle:
         for (n, k), rows in sorted(groups.items()):
             whole = ids(rows, "prompt", "answer")[:, :-1]
             twins = ids(rows, "twin", "answer")[:, :-1]
-            self._batches.append(_Batch(rows, whole, twins, ids(rows, "answer"), ids(rows, "foil"), slice(n - 1, n - 1 + k)))
+            self._batches.append(
+                _Batch(rows, whole, twins, ids(rows, "answer"), ids(rows, "foil"), slice(n - 1, n - 1 + k))
+            )
 
     @torch.inference_mode()
     def _under(self, places: Sequence[Component], op: str, among: str) -> tuple[float | None, float | None]:
@@ -169,7 +171,10 @@ class Oracle:
         return found
 
     def _hook(self, batch: _Batch, c: Component, op: str, donors: list[int], other: dict[Component, Tensor]) -> Any:
-        mask, source = torch.zeros(batch.ids.shape, dtype=torch.bool), torch.arange(batch.ids.shape[1]).repeat(len(batch.rows), 1)
+        mask, source = (
+            torch.zeros(batch.ids.shape, dtype=torch.bool),
+            torch.arange(batch.ids.shape[1]).repeat(len(batch.rows), 1),
+        )
         for i, r in enumerate(batch.rows):
             mine = r.at(c.anchor)
             theirs = r.at(c.anchor, twin=True) if op == "twin" else batch.rows[donors[i]].at(c.anchor)

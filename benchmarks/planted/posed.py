@@ -136,7 +136,9 @@ def fresh(case: FreshCase, folder: Path) -> Posed:
     origin: Origin = "trained" if case.kind == "planted" else "null"
     shape = case.recipe.shape
     said = f"{made['attempts']} attempt{'s' * (made['attempts'] != 1)}, {made['seconds']:.0f} CPU s"
-    return Posed(case.name, origin, folder / "model", task, folder / "more.jsonl", facts, shape.blocks, shape.heads, said)
+    return Posed(
+        case.name, origin, folder / "model", task, folder / "more.jsonl", facts, shape.blocks, shape.heads, said
+    )
 
 
 def tuning(names: Sequence[str] = ()) -> list[Case]:

@@ -83,7 +83,9 @@ def score(
 def text_of(s: Statement) -> str:
     """A statement in a line: places, class, interventions."""
     among = f" among {s.among}" if s.among else ""
-    return f"{s.components or s.path}{among}{' (' + ', '.join(s.interventions) + ')' if s.interventions else ''}".strip()
+    return (
+        f"{s.components or s.path}{among}{' (' + ', '.join(s.interventions) + ')' if s.interventions else ''}".strip()
+    )
 
 
 def names(statements: Sequence[Statement], target: Target, whole: Map) -> bool:

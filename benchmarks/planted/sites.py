@@ -60,7 +60,17 @@ def _row(data: dict[str, Any]) -> Row:
     spans = {r: _words(data["prompt"], s) for r, s in data.get("spans", {}).items()}
     moved = {r: _words(data["twin"], s) for r, s in (data.get("twin_spans") or data.get("spans", {})).items()}
     values = {**data.get("metadata", {}), **data.get("labels", {})}
-    return Row(prompt, answer, twin, foil, spans, moved, values, data.get("group") or data["prompt"], len(data.get("candidates") or ()))
+    return Row(
+        prompt,
+        answer,
+        twin,
+        foil,
+        spans,
+        moved,
+        values,
+        data.get("group") or data["prompt"],
+        len(data.get("candidates") or ()),
+    )
 
 
 def _words(text: str, span: Sequence[int]) -> tuple[int, int]:

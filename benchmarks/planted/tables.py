@@ -17,7 +17,11 @@ def table(rows: Sequence[Scored]) -> str:
     """What counts most first, then a line for each method."""
     methods = list(dict.fromkeys(r.method for r in rows))
     made = [summarise(m, [r for r in rows if r.method == m]) for m in methods]
-    lines = [*(headline(s) for s in made if s.settled and s.tokens == s.tokens and s.method in _planners(rows)), "", HEAD]
+    lines = [
+        *(headline(s) for s in made if s.settled and s.tokens == s.tokens and s.method in _planners(rows)),
+        "",
+        HEAD,
+    ]
     return "\n".join([*lines, "|" + "---|" * (HEAD.count("|") - 1), *(_line(s) for s in made)])
 
 
@@ -68,7 +72,11 @@ def misses(rows: Sequence[Scored]) -> str:
             continue
         parts = [f"not named: {', '.join(r.missed)}"] if r.missed else []
         parts += [f"false: {s.kind} {s.text}" for s in r.false]
-        parts += [f"not shown to be true: {s.kind} {s.text}" for s in r.said if s.verdict == "unjudged" and "necessary" in s.kind]
+        parts += [
+            f"not shown to be true: {s.kind} {s.text}"
+            for s in r.said
+            if s.verdict == "unjudged" and "necessary" in s.kind
+        ]
         parts += [] if r.targets or r.quiet else [f"a null ended in {r.ending or 'nothing'}"]
         lines.append(f"- {r.method}, {r.case}: {'; '.join(parts)}")
     return "\n".join(lines)

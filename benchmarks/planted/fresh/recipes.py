@@ -59,7 +59,9 @@ def _attention(rng: random.Random, shape: Shape, block: int) -> str:
 
 def _shape(rng: random.Random, task: Seeded, depth: int) -> Shape:
     heads = rng.choice((2, 3, 4))
-    return Shape(depth, heads, heads * rng.choice((16, 20, 24)) if heads > 2 else 2 * rng.choice((24, 32)), len(task.words))
+    return Shape(
+        depth, heads, heads * rng.choice((16, 20, 24)) if heads > 2 else 2 * rng.choice((24, 32)), len(task.words)
+    )
 
 
 def joined(rng: random.Random) -> Recipe:
@@ -78,7 +80,11 @@ def early(rng: random.Random) -> Recipe:
     depth, (a, b) = _blocks(rng, 2)
     shape, mlp = _shape(rng, task, depth), rng.randrange(a, b)
     first, last = _attention(rng, shape, a), _attention(rng, shape, b)
-    return Recipe(task, shape, (Part(first, "operand2", (0,)), Part(f"{mlp}.mlp", "operand2", (0, 1)), Part(last, "answer", (0, 1))))
+    return Recipe(
+        task,
+        shape,
+        (Part(first, "operand2", (0,)), Part(f"{mlp}.mlp", "operand2", (0, 1)), Part(last, "answer", (0, 1))),
+    )
 
 
 def copied(rng: random.Random) -> Recipe:
@@ -116,7 +122,16 @@ def mlps_twice(rng: random.Random) -> Recipe:
     return Recipe(task, shape, (first, *(Part(m, "answer", (0, 1)) for m in both)), both)
 
 
-PLANTED: tuple[Callable[[random.Random], Recipe], ...] = (joined, early, copied, named, joined, early, heads_twice, mlps_twice)
+PLANTED: tuple[Callable[[random.Random], Recipe], ...] = (
+    joined,
+    early,
+    copied,
+    named,
+    joined,
+    early,
+    heads_twice,
+    mlps_twice,
+)
 
 
 def planted_case(seed: int, i: int) -> FreshCase:
@@ -141,5 +156,3 @@ def null_case(seed: int, i: int) -> FreshCase:
     asked = replace(task, solve=other.solve)
     trained = Recipe(task, replace(recipe.shape, vocabulary=len(task.words)), recipe.parts)
     return FreshCase(f"null-{seed}-{i}-other_table", "cannot", trained, asked, rng.randrange(2**31))
-
-

@@ -83,7 +83,11 @@ def _words(rng: random.Random, n: int, signs: int) -> tuple[tuple[str, ...], tup
     """Words for values, and signs: the shapes of both differ by seed."""
     letters = rng.choice((ascii_lowercase, ascii_lowercase.upper()))
     style = rng.choice(("number", "letter", "both"))
-    pool = [str(i) for i in range(100)] if style == "number" else [f"{c}{i if style == 'both' else ''}" for i in range(4) for c in letters]
+    pool = (
+        [str(i) for i in range(100)]
+        if style == "number"
+        else [f"{c}{i if style == 'both' else ''}" for i in range(4) for c in letters]
+    )
     if style == "letter":
         pool = [a + b for a in letters for b in letters[:8]]
     return tuple(rng.sample(pool, n)), tuple(rng.sample(("+", "=", "^", "?", "@", "!", "#", "|", "&", "%"), signs))

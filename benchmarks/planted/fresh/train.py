@@ -84,7 +84,9 @@ def _only(recipe: Recipe, n: int, share: float, generator: torch.Generator) -> E
     masks, values = dict[str, Tensor](), dict[str, Tensor]()
     size = recipe.shape.width // recipe.shape.heads
     quiet = [(p.name, ~recipe.mask(p.role)) for p in recipe.parts]
-    quiet += [(o, torch.ones(recipe.task.length, dtype=torch.bool)) for o in recipe.others if ".head." in o and share == 0]
+    quiet += [
+        (o, torch.ones(recipe.task.length, dtype=torch.bool)) for o in recipe.others if ".head." in o and share == 0
+    ]
     for name, where in quiet:
         closed = torch.rand(n, generator=generator) >= share
         masks[name] = closed[:, None] & where
