@@ -50,9 +50,7 @@ def statements(subject: Subject, task: str, n: int, rng: random.Random) -> Itera
         yield Statement(kind="necessary", task=task, components=str(c), interventions=rng.choice(ways), examples=n)
     for _ in range(4):
         chosen = ComponentSet.of(*rng.sample(parts, rng.randint(1, 4)))
-        yield Statement(
-            kind="not_needed", task=task, components=str(chosen), interventions=rng.choice(ways), examples=n
-        )
+        yield Statement(kind="not_needed", task=task, components=str(chosen), interventions=rng.choice(ways), examples=n)
 
 
 def rows(name: str, subject: Subject, tasks: OfflineTasks, task: str, seed: int) -> Iterator[Row]:
@@ -72,13 +70,7 @@ def rows(name: str, subject: Subject, tasks: OfflineTasks, task: str, seed: int)
                 seen.append(list(kind_of(statement.kind).measure(statement, bench)))
             if len(seen) == 2:
                 confirmed = max(c.p() for c in seen[1]) <= alpha
-                yield {
-                    "model": name,
-                    "kind": statement.kind,
-                    "n": n,
-                    "row": features(seen[0], alpha).row,
-                    "confirmed": confirmed,
-                }
+                yield {"model": name, "kind": statement.kind, "n": n, "row": features(seen[0], alpha).row, "confirmed": confirmed}
 
 
 def models(seed: int, sample: bool) -> Iterator[tuple[str, Iterator[Row]]]:
