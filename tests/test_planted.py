@@ -1,16 +1,15 @@
 """The planted benchmark: its cases, its scores, its models, and that a planner is scored on what it says."""
 
 import json
-import math
 
 import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
 from benchmarks.planted import __main__ as benchmark
-from benchmarks.planted import scoring, train
+from benchmarks.planted import ranking, train
 from benchmarks.planted.cases import BLOCKS, CASES, Case
-from benchmarks.planted.scoring import Found, claimed, component_of, components, summarise
+from benchmarks.planted.ranking import claimed, component_of
 from benchmarks.planted.tasks import TASKS
 from experiments_db.findings import Finding, Statement
 from experiments_db.places import Component
@@ -95,28 +94,9 @@ def test_what_is_not_confirmed_or_says_no_need_names_nothing(silent):
 
 
 def test_scores_are_those_counted_by_hand():
-    assert scoring.auroc([3, 1, 2, 2], [True, False, False, True]) == pytest.approx(0.875)
-    assert scoring.average_precision([3, 2, 1], [True, False, True]) == pytest.approx((1 + 2 / 3) / 2)
-    assert scoring.average_precision([1, 1], [True, False]) == 0.5  # a tie is no knowledge
-    assert scoring.calibration_error([(0.9, True), (0.9, False), (0.2, False)]) == pytest.approx(
-        2 / 3 * 0.4 + 1 / 3 * 0.2
-    )
-    assert math.isnan(scoring.calibration_error([]))
-
-
-def test_the_summary_counts_exact_cases_false_findings_and_what_is_said_of_nulls():
-    case, null = BY_NAME["modular-a2-m4"], BY_NAME["cannot-copy"]
-    good = {c: float(c in case.truth) for c in components(case)}
-    flat = dict.fromkeys(components(null), 0.0)
-    right = Found({"2.attn": 0.9, "4.mlp": 0.9}, good, "found", ((0.9, True), (0.9, True)))
-    quiet = Found({}, flat, "cannot")
-    row = summarise("m", [(case, right), (null, quiet)])
-    assert (row.exact, row.sites, row.auroc, row.precision, row.false_findings, row.not_found) == (1, 1, 1, 1, 0, 1)
-    assert row.calibration == pytest.approx(0.1)
-    half = Found({"2.attn": 0.9, "5.mlp": 0.9}, dict.fromkeys(good, 0.0), "found")
-    loud = Found({"1.attn": 0.5}, flat, "found")
-    row = summarise("m", [(case, half), (null, loud)])
-    assert (row.exact, row.sites, row.auroc, row.false_findings, row.not_found) == (0, 0.5, 0.5, 2, 0)
+    assert ranking.auroc([3, 1, 2, 2], [True, False, False, True]) == pytest.approx(0.875)
+    assert ranking.average_precision([3, 2, 1], [True, False, True]) == pytest.approx((1 + 2 / 3) / 2)
+    assert ranking.average_precision([1, 1], [True, False]) == 0.5  # a tie is no knowledge
 
 
 @pytest.mark.parametrize("case", SHIPPED, ids=lambda c: c.name)
@@ -212,16 +192,20 @@ def test_the_first_steps_of_training_are_the_same_each_time_and_leave_other_proj
         assert net.blocks[1].out.weight.abs().max() > 0 < net.blocks[2].down.weight.abs().max()
 
 
-def test_a_planner_is_scored_from_its_run(tmp_path, capsys):
-    argv = ["--planner", "systematic", "--case", "copy-h3.1", "--case", "random-copy", "--keep", str(tmp_path / "k")]
+def test_a_planner_is_scored_from_its_run_and_a_stopped_benchmark_goes_on(tmp_path, capsys):
+    argv = ["--case", "copy-h3.1", "--case", "random-copy", "--results", str(tmp_path / "r.jsonl")]
     assert benchmark.main(argv) == 0
     printed = capsys.readouterr()
-    assert "systematic copy-h3.1: 3.head.1 (right" in printed.err
+    assert "systematic copy-h3.1: decoder.3.attn.z[1]@answer" in printed.err
     assert "systematic random-copy: cannot (right" in printed.err
+    assert "1 of 1 (95% interval 2.5% to 100.0%) cases exact; 0 false of" in printed.out
     line = next(x for x in printed.out.splitlines() if x.startswith("| systematic"))
-    assert "| 100% | 100% | 1.000 | 1.000 | 0 | 100% |" in line
+    assert line.split("|")[2:4] == [" 100% ", " 100% "]
     norms = next(x for x in printed.out.splitlines() if x.startswith("| weight norms"))
-    assert "| 0 |" not in norms.split("|", 6)[-1].split("|")[0]
+    assert norms.split("|")[6] != " 0 "
+    assert benchmark.main(argv) == 0
+    again = capsys.readouterr()
+    assert (again.out, "systematic" in again.err) == (printed.out, False)
 
 
 def test_the_random_planner_draws_only_what_schemas_allow_and_the_same_again(tmp_path):

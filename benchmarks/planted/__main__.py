@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--models",
         type=Path,
         default=mix.cache_folder(),
-        help="where fresh models are kept (default: the cache folder)",
+        help="folder of fresh models (default: the cache)",
     )
     p.add_argument("--train-only", action="store_true", help="train the fresh models, and look at nothing")
     p.add_argument("--sample", action="store_true", help="three cases")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.planted.cases import BLOCKS, HEADS, Case
+from benchmarks.planted.cases import Case
 from benchmarks.planted.compiler.truth import Fact
 from benchmarks.planted.net import parts
 from benchmarks.planted.sites import Map, Site
@@ -77,5 +77,3 @@ def targets(facts: Iterable[Fact], where: Map) -> tuple[Target, ...]:
         if f.kind in kinds and "resample" in f.ops
     )
 
-
-SHAPE = (BLOCKS, HEADS)  # of the shipped cases

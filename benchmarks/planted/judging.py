@@ -98,9 +98,9 @@ class Judge:
         """Whether removing all of these costs what counts; None where the facts do not say."""
         of = among.partition("=")[2]
         for f in self.facts:
-            if f.kind in ("necessary", "jointly_necessary") and op in f.ops and f.of_class in (None, of or f.of_class):
-                if all(where.removes(sites, t) for t in self.whole.sites(f.components)):
-                    return True
+            meant = f.kind in ("necessary", "jointly_necessary") and op in f.ops and f.of_class in (None, of or f.of_class)
+            if meant and all(where.removes(sites, t) for t in self.whole.sites(f.components)):
+                return True
         loose = [(u, s.anchor) for s in sites for u in s.units]
         team = [self.whole.sites(f.components) for f in self.facts if f.kind == "redundant" and op in f.ops]
         taken: list[int] = []

@@ -5,7 +5,7 @@ None of the project's engine takes part, so that what it says about a finding is
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.planted.sites import Row
-from experiments_db.places import Component
+from experiments_db.places import Component, parse_anchor
 
 NAMES = {  # blocks, what a head's output goes through, attention
     "GPT2LMHeadModel": ("transformer.h", "attn.c_proj", "attn"),
@@ -107,7 +107,8 @@ class Oracle:
         right = foils = total = 0
         for batch in self._batches:
             chosen = [i for i, r in enumerate(batch.rows) if _is(r, among)]
-            donors = self._donors(batch, among) if op == "resample" else list(range(len(batch.rows)))
+            roles = {parse_anchor(c.anchor).name for c in places if c.anchor} - {"", "answer", "all"}
+            donors = self._donors(batch, among, roles) if op == "resample" else list(range(len(batch.rows)))
             chosen = [i for i in chosen if donors[i] >= 0]
             if not chosen:
                 continue
@@ -125,15 +126,14 @@ class Oracle:
             total += len(chosen)
         return (right / total, foils / total) if total >= LEAST else (None, None)
 
-    def _donors(self, batch: _Batch, among: str) -> list[int]:
-        """For each example another one of another group with as many tokens of each role; -1 where there is none."""
+    def _donors(self, batch: _Batch, among: str, roles: Set[str]) -> list[int]:
+        """For each example another one of another group, with as many tokens of these roles; -1 where there is none."""
         rng, out = random.Random(self.seed), list[int]()
-        for r in batch.rows:
+        sizes = [[(r.spans[k][1] - r.spans[k][0]) if k in r.spans else 0 for k in sorted(roles)] for r in batch.rows]
+        for i, r in enumerate(batch.rows):
             fit = [
-                j for j, d in enumerate(batch.rows)
-                if d.group != r.group and _is(d, among) and d.spans.keys() == r.spans.keys()
-                and all(b - a == d.spans[k][1] - d.spans[k][0] for k, (a, b) in r.spans.items())
-            ]  # fmt: skip
+                j for j, d in enumerate(batch.rows) if d.group != r.group and _is(d, among) and sizes[i] == sizes[j]
+            ]
             out.append(rng.choice(fit) if fit else -1)
         return out
 

@@ -1,8 +1,8 @@
 """What a run confirmed against what is true: which targets it named, which of its findings are false, how sure it was.
 
-A finding is compared as the statement that it is: kind, components, positions, class of examples, interventions. A case is exact when
-every target is named at the finest level planted and every finding that calls something needed is true. Each confirmed
-finding that is false counts, whatever its kind.
+A finding is compared as the statement that it is: kind, components, positions, class of examples, interventions. A case is
+exact when every target is named at the finest level planted and every finding that calls something needed is true. Each
+confirmed finding that is false counts, whatever its kind.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,12 @@ from scipy.stats import beta
 
 from benchmarks.planted.facts import Target
 from benchmarks.planted.judging import Judge, Verdict
+from benchmarks.planted.ranking import claimed
 from benchmarks.planted.sites import Map, Site
 from experiments_db.findings import Finding, Statement
 from tools import statistics
 
+__all__ = ["Said", "Scored", "Summary", "claimed", "interval", "names", "score", "skill", "summarise", "text_of"]
 NEEDED = ("necessary", "jointly_necessary")
 RESAMPLE = "resample(donor)"
 
@@ -102,9 +104,8 @@ def names(statements: Sequence[Statement], target: Target, whole: Map) -> bool:
         except ValueError:
             continue
         done = {{RESAMPLE: "resample"}.get(i, i) for i in s.interventions}
-        if s.kind == "jointly_necessary" and _same(sites, target, where):
-            ops |= done
-        elif s.kind == "necessary" and not target.together and any(_same([site], target, where) for site in sites):
+        asked = [sites] if s.kind == "jointly_necessary" else [] if target.together else [[site] for site in sites]
+        if any(_same(of, target, where) for of in asked):
             ops |= done
     return bool(ops & set(target.ops)) if target.together else ops >= set(target.ops)
 

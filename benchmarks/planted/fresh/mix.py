@@ -32,7 +32,10 @@ def mix(n: int) -> tuple[int, int, int]:
 
 
 def drawn(n: int, seed: int) -> list[tuple[str, str, int]]:
-    """(origin, program or kind, seed or index) of each case: programs differ until all have come; a third of the nulls is compiled."""
+    """(origin, program or kind, seed or index) of each case.
+
+    No program comes twice before all have come; a third of the nulls is compiled.
+    """
     trained, able, nulls = mix(n)
     rng = random.Random(f"mix {seed}")
     order: list[str] = []

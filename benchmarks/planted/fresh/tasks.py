@@ -1,8 +1,8 @@
 """The tasks that fresh models are trained on: drawn by seed, computed for whole batches of tensors at once.
 
-A prompt is a fixed pattern of single tokens, one token a word, so that one position always holds one role. Operands are numbers from
-0 to `size - 1`; words for them, signs and fillers differ by seed. The model sees every prompt in training: what is planted
-is where a task is done, not that it generalises.
+A prompt is a fixed pattern of single tokens, one token a word, so that one position always holds one role. Operands are
+numbers from 0 on; words for them, signs and fillers differ by seed. The model sees every prompt in training: what is
+planted is where a task is done, not that it generalises.
 """
 
 import random
@@ -82,14 +82,13 @@ class Seeded:
 def _words(rng: random.Random, n: int, signs: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Words for values, and signs: the shapes of both differ by seed."""
     letters = rng.choice((ascii_lowercase, ascii_lowercase.upper()))
-    style = rng.choice(("number", "letter", "both"))
-    pool = (
-        [str(i) for i in range(100)]
-        if style == "number"
-        else [f"{c}{i if style == 'both' else ''}" for i in range(4) for c in letters]
-    )
-    if style == "letter":
-        pool = [a + b for a in letters for b in letters[:8]]
+    match rng.choice(("numbers", "pairs", "numbered")):
+        case "numbers":
+            pool = [str(i) for i in range(100)]
+        case "pairs":
+            pool = [a + b for a in letters for b in letters[:8]]
+        case _:
+            pool = [f"{c}{i}" for i in range(4) for c in letters]
     return tuple(rng.sample(pool, n)), tuple(rng.sample(("+", "=", "^", "?", "@", "!", "#", "|", "&", "%"), signs))
 
 
@@ -139,7 +138,8 @@ def item(rng: random.Random) -> Seeded:
     words, (sign,) = _words(rng, n + count, 1)
     layout = (*range(count), sign, count) if rng.random() < 0.5 else (*range(count), count)
     return Seeded(
-        "item", "copying by place", (*words, sign), layout, (*(n,) * count, count), (*(f"item{i + 1}" for i in range(count)), "place"),
+        "item", "copying by place", (*words, sign), layout, (*(n,) * count, count),
+        (*(f"item{i + 1}" for i in range(count)), "place"),
         lambda v: v.gather(1, v[:, -1:]), (*(0,) * count, n),
     )  # fmt: skip
 

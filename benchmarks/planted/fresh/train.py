@@ -1,10 +1,10 @@
 """Train a network in which the mechanism lies where it was planted, at the positions where it was planted.
 
-The method of `benchmarks.planted.train`, for any shape and for earlier positions. Stage 1: nothing but the planted components
-writes, and only at their roles. Stage 2: random weights grow everywhere else, planted components begin to write elsewhere, and interchanges
-(Geiger et al. 2022) hold the mechanism where it is: a planted component's output taken from another example must bring the
-answer that the mechanism then gives; whatever else is zeroed or taken from other examples, at any positions, must change
-nothing. `checks` decides by ablations whether a network is kept.
+The method of `benchmarks.planted.train`, for any shape and for earlier positions. Stage 1: nothing but the planted
+components writes, and only at their roles. Stage 2: random weights grow everywhere else, planted components begin to write
+elsewhere, and interchanges (Geiger et al. 2022) hold the mechanism where it is: a planted component's output taken from
+another example must bring the answer that the mechanism then gives; whatever else is zeroed or taken from other examples,
+at any positions, must change nothing. `checks` decides by ablations whether a network is kept.
 """
 
 from collections.abc import Iterator, Sequence
