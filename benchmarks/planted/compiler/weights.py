@@ -39,7 +39,6 @@ from benchmarks.planted.compiler.language import START, AnyStep, Design, Head, L
 from benchmarks.planted.compiler.plan import POSITIONS, SLOW, Plan, columns, copied, shared_words
 
 SCORE, SHARP, LOGIT = 40.0, 40.0, 20.0  # scores of heads, slope of lookups, logit of a word in `out`
-FLOOR = 5.0  # logit of every word
 
 
 class Assembler:
@@ -83,11 +82,7 @@ class Assembler:
             fill_norms(model, p)
             embedding = torch.stack([self._embedding(w) for w in self.vocabulary]) @ self.basis.T
             outs = set(self.design.variables["out"])
-            # The same for every word: it changes no probability, and leaves no row of logits that is nothing but rounding.
-            floor = {("", "one"): FLOOR}
-            unembedding = torch.stack(
-                [self.row(floor | ({("out", w): LOGIT} if w in outs else {})) for w in self.vocabulary]
-            )
+            unembedding = torch.stack([self.row({("out", w): LOGIT} if w in outs else {}) for w in self.vocabulary])
             model.get_input_embeddings().weight.copy_(embedding)
             model.get_output_embeddings().weight.copy_(unembedding @ self.basis.T)
             if p.family == "gpt2":
