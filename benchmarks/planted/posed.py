@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-
 from benchmarks.planted.cases import BLOCKS, CASES, HEADS, Case
 from benchmarks.planted.compiled import compile_case
 from benchmarks.planted.compiler.truth import Fact

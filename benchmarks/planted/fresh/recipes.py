@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-
 from benchmarks.planted.compiler.truth import Fact
 from benchmarks.planted.facts import component
 from benchmarks.planted.fresh.net import Shape
