@@ -142,6 +142,8 @@ def test_what_was_made_is_taken_from_its_folder(tmp_path):
     (tmp_path / "made.json").write_text(json.dumps({**first, "attempts": 5}))
     assert make(case, tmp_path)["attempts"] == 5
     assert case.facts(True)[0].kind == "cannot"
+    with pytest.raises(RuntimeError, match="another case"):
+        make(null_case(8, 0), tmp_path)
 
 
 def test_a_mechanism_is_trained_where_it_is_planted(tmp_path):
