@@ -24,7 +24,7 @@ def linear_model(folder):
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=12, n_positions=8, n_embd=16, n_layer=2, n_head=2, layer_norm_epsilon=EPSILON, resid_pdrop=0, embd_pdrop=0,
-        attn_pdrop=0, bos_token_id=None, eos_token_id=None,
+        attn_pdrop=0, bos_token_id=None, eos_token_id=None, tie_word_embeddings=False,
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
     with torch.no_grad():
@@ -36,7 +36,7 @@ def linear_model(folder):
             elif "mlp.c_proj" in name:
                 p.zero_()
             else:
-                p.mul_(20)
+                p.mul_(150 if "c_proj" in name else 20)
     model.save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token=WORDS[-1]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -47,15 +47,16 @@ def linear_model(folder):
 def examples(model, file):
     """Prompts with the model's own answers, and twins that have another one."""
     rng, lines = random.Random(0), []
-    while len(lines) < 160:
+    for _ in range(600):
         prompt = [rng.choice(WORDS[:-1]) for _ in range(4)]
-        twin = [rng.choice(WORDS[:-1]), *prompt[1:]]
+        twin = [rng.choice(WORDS[:-1]) for _ in range(4)]
         with torch.inference_mode():
             a, b = model(torch.tensor([[WORDS.index(w) for w in p] for p in (prompt, twin)])).logits[:, -1].argmax(-1).tolist()
-        if a != b and len({a, b, 11}) == 3:
+        if a != b:
             row = {"prompt": " ".join(prompt), "twin": " ".join(twin), "answer": f" {WORDS[a]}", "foil": f" {WORDS[b]}"}
             lines.append(row | {"split": "explore" if len(lines) % 2 else "confirm"})
     unique = {r["prompt"]: r for r in lines}
+    assert len(unique) > 150
     file.write_text("\n".join(json.dumps(r) for r in unique.values()))
 
 

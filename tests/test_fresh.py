@@ -142,6 +142,8 @@ def test_what_was_made_is_taken_from_its_folder(tmp_path):
     (tmp_path / "made.json").write_text(json.dumps({**first, "attempts": 5}))
     assert make(case, tmp_path)["attempts"] == 5
     assert case.facts(True)[0].kind == "cannot"
+    with pytest.raises(RuntimeError, match="another case"):
+        make(null_case(8, 0), tmp_path)
 
 
 def test_a_mechanism_is_trained_where_it_is_planted(tmp_path):
@@ -152,3 +154,18 @@ def test_a_mechanism_is_trained_where_it_is_planted(tmp_path):
     assert accepted(found), found
     case = FreshCase("c", "planted", recipe, recipe.task, 1)
     assert [f.components for f in case.facts(False) if f.kind == "necessary"] == [("decoder.1.attn.out@answer",)]
+
+
+def test_what_cannot_be_trained_is_left_out_told_and_stood_in_for(tmp_path, capsys):
+    made = {"attempts": 8, "seconds": 1.0, "done": False, "checks": {}}
+    refused, spare = (planted_case(2, i) for i in (0, 1))
+    (tmp_path / refused.name).mkdir()
+    (tmp_path / refused.name / "made.json").write_text(json.dumps(made))
+    (tmp_path / spare.name).mkdir()
+    write_examples(spare.asked, tmp_path / spare.name, 1)
+    done = {**made, "attempts": 2, "done": True}
+    (tmp_path / spare.name / "made.json").write_text(json.dumps(done))
+    posed = next(mix._trained([refused, spare], tmp_path))
+    assert (posed.name, posed.made) == (spare.name, "2 attempts, 1 CPU s")
+    assert refused.name in capsys.readouterr().err
+    assert mix.left_out(2, tmp_path) == 1

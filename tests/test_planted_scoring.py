@@ -212,3 +212,23 @@ def test_the_oracle_says_nothing_with_too_few_examples(posed):
     assert oracle.drop([], "zero") is None
     with torch.inference_mode():
         assert case.judge.oracle.drop([], "zero") == pytest.approx(0.0)
+
+
+def test_patterns_readings_and_what_is_carried_are_measured_too(posed):
+    """In the relay one head fetches at the marker, a later one hands on: both ways round for each kind of claim."""
+    case = posed("relay")
+    judge = Judge((), case.whole, case.judge.oracle)
+    looks = next(f.components[0] for f in case.facts if f.kind == "attends" and "@answer" in f.components[0])
+    (last,) = (int(f.components[0].split(".")[1]) for f in case.facts if f.kind == "necessary" and "@answer" in f.components[0])
+    true = [
+        says("attends", looks), says("readable", f"decoder.{last}.resid_post@answer"),
+        says("carries", f"decoder.{last}.resid_pre@marker"), says("carries", "decoder.0.resid_pre@item"),
+    ]  # fmt: skip
+    false = [
+        says("attends", looks.replace("<-marker", "<-item")), says("readable", f"decoder.{last - 1}.resid_post@answer"),
+        says("carries", "decoder.0.resid_pre@marker"), says("carries", f"decoder.{last}.resid_pre@item"),
+    ]  # fmt: skip
+    assert [judge.verdict(f.statement) for f in true] == [("true", "oracle")] * 4
+    assert [judge.verdict(f.statement) for f in false] == [("false", "oracle")] * 4
+    assert {case.judge.verdict(f.statement)[0] for f in true} == {"true"}
+    assert {case.judge.verdict(f.statement)[0] for f in false} == {"false"}

@@ -164,6 +164,13 @@ def test_a_goal_about_nothing_known_is_answered_with_what_is_known():
     assert understand("make me a sandwich", ("mine",)).tasks == ("mine",)
 
 
+def test_words_in_the_name_of_a_users_task_ask_nothing():
+    assert understand("find where my_lookup happens", ("my_lookup",)).tasks == ("my_lookup",)
+    assert understand("find where compiled induction.v2 happens", ("compiled_induction.v2",)).tasks == ("compiled_induction.v2",)
+    assert understand("compare my_addition with addition", ("my_addition",)).tasks == ("my_addition", "addition")
+    assert understand("where is addition done?", ("sum",)).tasks == ("sum", "addition")
+
+
 HOSTILE = "<script>alert(1)</script> \x1b[31mred\x1b[0m [click](javascript:1) | `x` **b** \u202e {{E9.x}} $a$ \n# head"
 
 

@@ -66,9 +66,17 @@ def _plain(text: str) -> str:
     return re.sub(r"[\s/_-]+", " ", text.lower())
 
 
+def _without_names(text: str, own_tasks: Sequence[str]) -> str:
+    """A goal without the names of the user's own tasks: `my_lookup` is no question about look-ups."""
+    for name in sorted(own_tasks, key=len, reverse=True):
+        words = r"[\s/_.-]+".join(map(re.escape, _plain(name.replace(".", " ")).split()))
+        text = re.sub(rf"(?<!\w){words}(?!\w)", " ", text)
+    return text
+
+
 def understand(goal: str, own_tasks: Sequence[str] = ()) -> Goal:
     """Which tasks a goal is about: the user's own first, then those whose words it uses."""
-    text = goal.lower()
+    text = _without_names(goal.lower(), own_tasks)
     specs = [*own_tasks, *tasks_named_in(text)]
     if re.search(r"\d+\s*-?\s*digit", text) and "addition" in specs:
         digits = re.search(r"(\d)\s*-?\s*digit", text)

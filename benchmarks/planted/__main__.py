@@ -62,9 +62,7 @@ def collect(args: argparse.Namespace, work: Path, kind: str) -> list[Scored]:
         baselines = not args.no_baselines and not all((name, m) in done for m in BASELINES)
         if not planners and not baselines:
             continue
-        posed = _posed(name, pose)
-        if posed is None:
-            continue
+        posed = pose()
         new = [replace(_planned(posed, p, work, args.max_experiments), stamp=own) for p in planners]
         new += [replace(r, stamp=ranked) for r in rank(posed)] if baselines else []
         for row in new:
@@ -73,15 +71,6 @@ def collect(args: argparse.Namespace, work: Path, kind: str) -> list[Scored]:
                 keep(args.results, row)
     order = {m: i for i, m in enumerate(wanted)}
     return sorted((r for r in rows if r.case in names), key=lambda r: (order[r.method], names.index(r.case)))
-
-
-def _posed(name: str, pose: Callable[[], Posed]) -> Posed | None:
-    """The case; None, and a line that says so, where no network of so many attempts was accepted."""
-    try:
-        return pose()
-    except RuntimeError as error:
-        print(f"left out: {name}: {error}", file=sys.stderr, flush=True)
-        return None
 
 
 def _planned(posed: Posed, planner: str, work: Path, experiments: int) -> Scored:
@@ -114,6 +103,7 @@ def about(args: argparse.Namespace, rows: Sequence[Scored]) -> str:
     if trainings:
         attempts = sum(int(r.made.split()[0]) for r in trainings)
         text += f"; {len(trainings)} models were trained or drawn, in {attempts} attempts"
+        text += f", and {mix.left_out(args.seed, args.models)} others left out, for want of a network with one mechanism alone"
     return f"Commit {commit()}, {seed}, {datetime.now(UTC):%Y-%m-%d}. {text}.\n"
 
 
@@ -134,8 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kind = f"fresh-{args.fresh}-{args.seed}" if args.fresh else "compiled" if args.compiled else "tuning"
     if args.train_only:
         for name, pose in mix.cases(args.fresh, args.seed, args.models, args.models):
-            if name.startswith(("fresh-", "null-")) and (posed := _posed(name, pose)):
-                print(f"{name}: {posed.made}", file=sys.stderr, flush=True)
+            if name.startswith(("fresh-", "null-")):
+                print(f"{name}: {pose().made}", file=sys.stderr, flush=True)
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         work = args.keep or Path(scratch)

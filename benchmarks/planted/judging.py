@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.planted.compiler.truth import Fact
-from benchmarks.planted.oracle import Oracle
+from benchmarks.planted.oracle import SMALLEST, Oracle
 from benchmarks.planted.sites import Map, Site
 from experiments_db.findings import Statement
 from experiments_db.places import Component, Intervention
@@ -98,7 +98,9 @@ class Judge:
         """Whether removing all of these costs what counts; None where the facts do not say."""
         of = among.partition("=")[2]
         for f in self.facts:
-            meant = f.kind in ("necessary", "jointly_necessary") and op in f.ops and f.of_class in (None, of or f.of_class)
+            meant = (
+                f.kind in ("necessary", "jointly_necessary") and op in f.ops and f.of_class in (None, of or f.of_class)
+            )
             if meant and all(where.removes(sites, t) for t in self.whole.sites(f.components)):
                 return True
         loose = [(u, s.anchor) for s in sites for u in s.units]
@@ -157,6 +159,10 @@ class Judge:
 
     def _by_oracle(self, s: Statement) -> bool | None:
         assert self.oracle is not None
+        if s.kind == "attends" and s.set is not None:
+            return _all(self._looks(c, s.among) for c in s.set.singles())
+        if s.kind == "readable":
+            return self._readable(s)
         if s.set is None or s.objective != "accuracy" or not all(map(self.oracle.can, s.set.singles())):
             return None
 
@@ -190,6 +196,20 @@ class Judge:
                 return _more(self.oracle.flipped(s.set.singles(), s.among), 0.1)
             case _:
                 return None
+
+    def _looks(self, c: Component, among: str) -> bool | None:
+        found = self.oracle.looks(c, among) if self.oracle is not None else None
+        return None if found is None else _all(_more(x, SMALLEST) for x in found)
+
+    def _readable(self, s: Statement) -> bool | None:
+        """Whether half of the gap is there from this block on, and not one block earlier."""
+        assert self.oracle is not None
+        c = s.members[0]
+        first, half = (c.block or 0) + (c.part == "resid_post"), 0.5 * self.oracle.gap(s.among)
+        found = [self.oracle.read(k, s.among) for k in range(first - 1, self.whole.blocks + 1)]
+        chance = self.oracle.chance(s.among)
+        before, *after = [None if x is None else _more(x - chance, half, 0.05) for x in found]
+        return _all([None if before is None else not before, *after])
 
 
 def _minus(a: float | None, b: float | None) -> float | None:

@@ -55,13 +55,11 @@ class Oracle:
 
     def smallest(self, among: str) -> float:
         """The smallest drop of accuracy that counts among these examples."""
-        rows = [r for r in self.rows if _is(r, among)]
-        counts: dict[tuple[str, ...], int] = defaultdict(int)
-        for r in rows:
-            counts[r.answer] += 1
-        guess = sum(1 / r.candidates if r.candidates else 0.0 for r in rows) / max(1, len(rows))
-        chance = max([guess, *(c / len(rows) for c in counts.values())], default=0.0)
-        return SMALLEST * max(0.0, (self._accuracy(among) or 0.0) - chance)
+        return SMALLEST * self.gap(among)
+
+    def gap(self, among: str) -> float:
+        """What separates the intact model from chance."""
+        return max(0.0, (self._accuracy(among) or 0.0) - self.chance(among))
 
     def drop(self, places: Sequence[Component], op: str, among: str = "") -> float | None:
         """How far accuracy falls without them, all removed at once; None with too few examples."""
@@ -73,6 +71,51 @@ class Oracle:
         before, after = self._under([], "twin", among)[1], self._under(places, "twin", among)[1]
         return None if before is None or after is None else after - before
 
+    @torch.inference_mode()
+    def looks(self, c: Component, among: str = "") -> tuple[float, float] | None:
+        """The share of a head's attention that goes from its anchor to its key, and how much more that is than evenly spread."""
+        own, even = list[float](), list[float]()
+        for batch in self._loaded():
+            weights = (
+                self._model(batch.ids, use_cache=False, output_attentions=True)
+                .attentions[c.block][:, list(c.units)]
+                .mean(1)
+            )
+            for i, r in enumerate(batch.rows):
+                queries, keys = r.at(c.anchor), r.at(c.key)
+                if queries and keys and _is(r, among):
+                    own.append(float(weights[i][list(queries)][:, list(keys)].sum(-1).mean()))
+                    even.append(sum(sum(k <= q for k in keys) / (q + 1) for q in queries) / len(queries))
+        n = len(own)
+        return (sum(own) / n, (sum(own) - sum(even)) / n) if n >= LEAST else None
+
+    def read(self, blocks: int, among: str = "") -> float | None:
+        """Accuracy of the model with its first blocks alone."""
+        self._loaded()
+        later = self._model.get_submodule(NAMES[type(self._model).__name__][0])[blocks:]
+        hooks = [
+            b.register_forward_hook(lambda _m, a, o: (a[0], *o[1:]) if isinstance(o, tuple) else a[0]) for b in later
+        ]
+        try:
+            return self._under([], "zero", among)[0]
+        finally:
+            for h in hooks:
+                h.remove()
+
+    def chance(self, among: str) -> float:
+        """The accuracy of the best guess that knows the format alone."""
+        rows = [r for r in self.rows if _is(r, among)]
+        counts: dict[tuple[str, ...], int] = defaultdict(int)
+        for r in rows:
+            counts[r.answer] += 1
+        guess = sum(1 / r.candidates if r.candidates else 0.0 for r in rows) / max(1, len(rows))
+        return max([guess, *(c / len(rows) for c in counts.values())], default=0.0)
+
+    def _loaded(self) -> list[_Batch]:
+        if self._model is None:
+            self._load()
+        return self._batches
+
     def _accuracy(self, among: str) -> float | None:
         if among not in self._intact:
             self._intact[among] = self._under([], "zero", among)[0]
@@ -81,7 +124,9 @@ class Oracle:
     def _load(self) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self._model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+        self._model = AutoModelForCausalLM.from_pretrained(
+            self.folder, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
         tokenizer = AutoTokenizer.from_pretrained(self.folder)
         groups: dict[tuple[int, int], list[Row]] = defaultdict(list)
         for r in self.rows:
@@ -102,10 +147,8 @@ class Oracle:
     @torch.inference_mode()
     def _under(self, places: Sequence[Component], op: str, among: str) -> tuple[float | None, float | None]:
         """Share of examples with the right answer, and with the foil, while places are zeroed or taken from elsewhere."""
-        if self._model is None:
-            self._load()
         right = foils = total = 0
-        for batch in self._batches:
+        for batch in self._loaded():
             chosen = [i for i, r in enumerate(batch.rows) if _is(r, among)]
             roles = {parse_anchor(c.anchor).name for c in places if c.anchor} - {"", "answer", "all"}
             donors = self._donors(batch, among, roles) if op == "resample" else list(range(len(batch.rows)))
@@ -131,9 +174,7 @@ class Oracle:
         rng, out = random.Random(self.seed), list[int]()
         sizes = [[(r.spans[k][1] - r.spans[k][0]) if k in r.spans else 0 for k in sorted(roles)] for r in batch.rows]
         for i, r in enumerate(batch.rows):
-            fit = [
-                j for j, d in enumerate(batch.rows) if d.group != r.group and _is(d, among) and sizes[i] == sizes[j]
-            ]
+            fit = [j for j, d in enumerate(batch.rows) if d.group != r.group and _is(d, among) and sizes[i] == sizes[j]]
             out.append(rng.choice(fit) if fit else -1)
         return out
 

@@ -116,20 +116,20 @@ def compiled(program: str, seed: int, folder: Path) -> Posed:
     if not (folder / "written").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         case.write(folder / "model")
-        shutil.copy(folder / "model" / "task.jsonl", folder / f"compiled_{program}.jsonl")
+        shutil.copy(folder / "model" / "task.jsonl", folder / "compiled.jsonl")
         drawn = islice(case.draw("confirm", random.Random(f"to judge by {name}")), 2 * PER_SPLIT)
         lines = [json.dumps(s.as_json()) for s in {s.example.prompt: s for s in drawn}.values()]
         (folder / "more.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (folder / "written").touch()
     origin: Origin = "compiled" if case.design.able else "null"
-    return Posed(name, origin, folder / "model", folder / f"compiled_{program}.jsonl", folder / "more.jsonl", case.truth,
+    return Posed(name, origin, folder / "model", folder / "compiled.jsonl", folder / "more.jsonl", case.truth,
                  case.plan.blocks, case.plan.heads, case.plan.family)  # fmt: skip
 
 
 def fresh(case: FreshCase, folder: Path) -> Posed:
     """A model trained for a seed; what was trained before is taken from its folder."""
     made = make_fresh(case, folder)
-    task = folder / f"fresh_{case.asked.name}.jsonl"
+    task = folder / "fresh.jsonl"  # a name that says nothing: a goal's words are read
     shutil.copy(folder / "task.jsonl", task)
     facts = case.facts(everywhere=made["checks"].get("everywhere", 0.0) >= 0.95)
     origin: Origin = "trained" if case.kind == "planted" else "null"

@@ -1,5 +1,6 @@
 """From a fresh case to a folder: the model as a GPT-2, its examples as a user's task, and what is true of it."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -24,7 +25,11 @@ def make(case: FreshCase, folder: Path) -> dict[str, Any]:
     Given back, and kept in made.json: attempts so far, CPU seconds of all of them, what `checks` found.
     """
     file = folder / "made.json"
-    kept: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"attempts": 0, "seconds": 0.0}
+    drawn = fingerprint(case)
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    if kept.get("drawn", drawn) != drawn:
+        raise RuntimeError(f"{folder} holds another case of this name, drawn by other code: remove it")
+    kept = {"attempts": 0, "seconds": 0.0} | kept
     if kept.get("done"):
         return kept
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +38,7 @@ def make(case: FreshCase, folder: Path) -> dict[str, Any]:
         net, found, good = _attempt(case, seed)
         kept = {
             "attempts": kept["attempts"] + 1, "seconds": round(kept["seconds"] + time.process_time() - started, 1),
-            "done": good, "checks": {k: round(v, 3) for k, v in found.items()},
+            "drawn": drawn, "done": good, "checks": {k: round(v, 3) for k, v in found.items()},
         }  # fmt: skip
         if good:
             save(net, case.asked.words, folder / "model")
@@ -42,6 +47,13 @@ def make(case: FreshCase, folder: Path) -> dict[str, Any]:
         if good:
             return kept
     raise RuntimeError(f"{case.name}: none of {ATTEMPTS} networks was accepted")
+
+
+def fingerprint(case: FreshCase) -> str:
+    """What tells a case from another one of its name: shape, places, words and layout."""
+    r, t = case.recipe, case.asked
+    told = repr((r.shape, r.parts, r.backup, t.name, t.words, t.layout, t.ranges, case.seed))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _attempt(case: FreshCase, seed: int) -> tuple[Net, dict[str, float], bool]:

@@ -1,13 +1,17 @@
 """What `--fresh N --seed S` is made of: a third trained with a mechanism, a quarter nulls, the rest compiled."""
 
+import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.planted.fresh.recipes import null_case, planted_case
+from benchmarks.planted.fresh.making import ATTEMPTS
+from benchmarks.planted.fresh.recipes import FreshCase, null_case, planted_case
 from benchmarks.planted.posed import Posed, compiled, fresh, programs
+
+SPARES = 2  # cases of the same kind that stand in for one that cannot be trained
 
 
 def cache_folder() -> Path:
@@ -51,10 +55,28 @@ def drawn(n: int, seed: int) -> list[tuple[str, str, int]]:
 
 
 def cases(n: int, seed: int, models: Path, work: Path) -> Iterator[tuple[str, Callable[[], Posed]]]:
-    """Each case's name, and what makes it: training happens then, or what is in `models` is taken."""
+    """Each case's name, and what makes it; what has to be trained is trained before it is named, or taken from `models`."""
+    trained, _, nulls = mix(n)
     for origin, kind, k in drawn(n, seed):
         if kind in ("planted", "trained"):
-            case = planted_case(seed, k) if origin == "trained" else null_case(seed, k)
-            yield case.name, lambda case=case: fresh(case, models / case.name)
+            draw, step = (planted_case, trained) if origin == "trained" else (null_case, nulls)
+            posed = next(_trained([draw(seed, k + again * step) for again in range(SPARES + 1)], models), None)
+            if posed is not None:
+                yield posed.name, lambda posed=posed: posed
         else:
             yield f"{kind}-{k}", lambda kind=kind, k=k: compiled(kind, k, work / "compiled" / f"{kind}-{k}")
+
+
+def _trained(candidates: Sequence[FreshCase], models: Path) -> Iterator[Posed]:
+    """Those of the candidates of which a network was accepted, in order, made when asked for; each that was not is told."""
+    for case in candidates:
+        try:
+            yield fresh(case, models / case.name)
+        except RuntimeError as error:
+            print(f"left out: {error}", file=sys.stderr, flush=True)
+
+
+def left_out(seed: int, models: Path) -> int:
+    """How many cases of a seed were drawn and left out because no network of so many attempts was accepted."""
+    made = [json.loads(f.read_text()) for f in sorted(models.glob(f"*-{seed}-*/made.json"))]
+    return sum(not m["done"] and m["attempts"] >= ATTEMPTS for m in made)
