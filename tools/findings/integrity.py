@@ -30,6 +30,7 @@ LIMITS = {torch.float64: 1e-8, torch.float32: 5e-5, torch.bfloat16: 3e-2, torch.
 SCOPES = ((False, False), (False, True), (True, False), (True, True))  # (some units, one position)
 FACTOR = -1.5  # a norm takes a positive factor out again
 ROWS, LENGTH, CHUNK = 2, 5, 32
+ROUNDINGS = 8.0  # times what rounding alone does is still called the same
 WORK = {"cpu": 2e11, "cuda": 1e14}  # floating-point operations that the edits may take, about seconds each
 
 
@@ -89,6 +90,7 @@ class _Book:
     """Comparisons as they are made, by (check, stack, part); `still`: edits that move no logits of the plain model."""
 
     limit: float
+    usual: float = 0.0  # the norm of a position's logits below which rounding alone can make so much of a difference
     cases: dict[tuple[str, str, str], list[tuple[float, str]]] = field(default_factory=dict)
     unseen: dict[tuple[str, str, str], str] = field(default_factory=dict)
     still: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -97,16 +99,24 @@ class _Book:
         self.cases.setdefault((name, *site), []).append((error if math.isfinite(error) else 1e9, where))
 
     def same(
-        self, name: str, got: Tensor, want: Tensor, where: str, site: tuple[str, str] = ("", ""), usual: float = 0.0
+        self,
+        name: str,
+        got: Tensor,
+        want: Tensor,
+        where: str,
+        site: tuple[str, str] = ("", ""),
+        *,
+        logits: bool = False,
     ) -> None:
-        """Note how far `got` is from `want`, relative to the size of `want`, or to its usual one where that is more.
-
-        usual: the norm that a row of its last axis usually has: what a model leaves at zero differs by rounding alone.
-        """
+        """Note how far `got` is from `want`, relative to the size of `want`; logits: or to what rounding makes of them."""
         if got.shape != want.shape:
             self.add(name, math.inf, f"{where}: shape {tuple(got.shape)}, not {tuple(want.shape)}", site)
         else:
-            self.add(name, _off(got, want, usual * math.sqrt(want[..., 0].numel())), where, site)
+            self.add(name, _off(got, want, self.least(want) if logits else 0.0), where, site)
+
+    def least(self, logits: Tensor) -> float:
+        """The norm that counts as the size of logits that are smaller."""
+        return self.usual * math.sqrt(logits[..., 0].numel())
 
     def checks(self) -> tuple[Check, ...]:
         made: list[Check] = []
@@ -141,9 +151,10 @@ def check(
         plain, inputs = Plain(subject), make(even)
         clean = plain.logits(inputs.fields)
         book.add("finite", 0.0 if bool(clean.isfinite().all()) else math.inf, "the plain model's logits are not finite")
+        seen = plain.see(inputs.fields)
+        book.usual = ROUNDINGS * _rounding(subject, plain, inputs, seen, seed) / book.limit
         _identity(subject, inputs, clean, book)
         _independent(subject, plain, make, even, ragged, book)
-        seen = plain.see(inputs.fields)
         _parts(subject, inputs, seen, book)
         asks = _asks(subject, seen, inputs, seed)
         _edits(subject, plain, inputs, seen, asks, book)
@@ -181,14 +192,37 @@ def _rows(subject: Subject, seed: int) -> tuple[list[list[int]], list[list[int]]
     return even[:ROWS], [even[0], even[1][: max(1, length // 2)], even[2][:1], even[2]]
 
 
+def _rounding(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, seed: int) -> float:
+    """By what norm a position's logits of the plain model change when the stream before its blocks changes by rounding alone.
+
+    Nearly nothing in most models. Where the logits are small differences of large states it is most of them, and says
+    nothing about the engine.
+    """
+    eps = torch.finfo(subject.dtype).eps
+    generator = torch.Generator().manual_seed(seed)
+    spec = subject.spec()
+
+    def nudged(state: Tensor) -> Tensor:
+        drawn = torch.randn(state.shape, generator=generator).to(state.device)
+        return (state.float() * (1 + eps * drawn)).to(state.dtype)
+
+    sites = [s for b in range(len(spec.blocks)) if (s := Site(spec.name, b, "resid_pre")) in seen.parts]
+    moved = [
+        (x - seen.logits).double().norm(dim=-1).square().mean()
+        for part in (sites[i : i + CHUNK] for i in range(0, len(sites), CHUNK))
+        for x in plain.changed(inputs.fields, [Change(s, nudged) for s in part], seen)
+    ]
+    return float(torch.stack(moved).sum().sqrt()) if moved else 0.0
+
+
 def _identity(subject: Subject, inputs: Inputs, clean: Tensor, book: _Book) -> None:
     spec = subject.spec()
     every = tuple(range(len(spec.blocks)))
     whole = {name: range(len(s.blocks)) for name, s in subject.stacks.items()}
-    book.same("identity", subject.run(inputs).logits, clean, "a plain run")
-    book.same("identity", subject.run(inputs, whole).logits, clean, "a run of all blocks in order")
+    book.same("identity", subject.run(inputs).logits, clean, "a plain run", logits=True)
+    book.same("identity", subject.run(inputs, whole).logits, clean, "a run of all blocks in order", logits=True)
     (swept,), _ = subject.sweep(inputs, [Variant(every)], lambda h, _: subject.unembed(h))
-    book.same("identity", swept, clean, "a sweep")
+    book.same("identity", swept, clean, "a sweep", logits=True)
 
 
 def _independent(
@@ -201,19 +235,18 @@ def _independent(
 ) -> None:
     """Each row by itself in the plain model against the engine's batches: together, in reverse, among shorter rows."""
     alone = {tuple(row): plain.logits(make([row]).fields)[0] for row in [*even, *ragged]}
-    usual = float(torch.cat([*alone.values()]).double().norm(dim=-1).square().mean().sqrt())
     for rows, where in ((even, "beside others"), (even[::-1], "in another order"), (ragged, "beside padding")):
         logits = subject.run(make(rows)).logits
         for row, got in zip(rows, logits, strict=True):
-            book.same("rows", got[: len(row)], alone[tuple(row)], f"a row of {len(row)} tokens {where}", usual=usual)
+            book.same("rows", got[: len(row)], alone[tuple(row)], f"a row of {len(row)} tokens {where}", logits=True)
     if subject.spec().causal:
         for row in even:
             first = plain.logits(make([row[:1]]).fields)[0]
-            book.same("causal", alone[tuple(row)][:1], first, "the first token's logits", usual=usual)
+            book.same("causal", alone[tuple(row)][:1], first, "the first token's logits", logits=True)
             other = [*row[:-1], even[0][0] if row[-1] != even[0][0] else even[0][1]]
             later = plain.logits(make([other]).fields)[0]
             before = "logits before a token that is changed"
-            book.same("causal", later[:-1], alone[tuple(row)][:-1], before, usual=usual)
+            book.same("causal", later[:-1], alone[tuple(row)][:-1], before, logits=True)
 
 
 def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
@@ -221,7 +254,7 @@ def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
     sites = [Site(s.name, b, k) for s in subject.stacks.values() for b in range(len(s.blocks)) for k in s.declared]
     run = subject.run(inputs, capture=sites)
     mine = run.captured
-    book.same("identity", run.logits, seen.logits, "a run in which every part is read")
+    book.same("identity", run.logits, seen.logits, "a run in which every part is read", logits=True)
     for site in sites:
         where = (site.stack, site.kind)
         if site not in seen.parts:
@@ -332,14 +365,14 @@ def _edits(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, asks: lis
             place = (ask.site.stack, ask.site.kind)
             if ask.op == "self":
                 if i in swept:
-                    book.same("self-patch", swept[i], seen.logits, str(ask), place)
+                    book.same("self-patch", swept[i], seen.logits, str(ask), place, logits=True)
                 continue
             with _noting(book, "edit", place):
                 run = subject.run(inputs, edits=[ask.edit()], capture=[ask.site])
                 book.same("edit", run.captured[ask.site], ask.of(seen.parts[ask.site]), str(ask), place)
                 for got, how in [(run.logits, ""), (swept.get(i, run.logits), ", in a sweep")]:
-                    book.add("effect", _missed(got, want, seen.logits, book.limit), f"{ask}{how}", place)
-            if _off(want, seen.logits) <= book.limit:
+                    book.add("effect", _missed(got, want, seen.logits, book), f"{ask}{how}", place)
+            if _off(want, seen.logits, book.least(want)) <= book.limit:
                 book.still[place] = book.still.get(place, 0) + 1
 
 
@@ -362,9 +395,10 @@ def _sweep(subject: Subject, inputs: Inputs, asks: list[Ask], book: _Book) -> di
         return found
 
 
-def _missed(got: Tensor, want: Tensor, clean: Tensor, limit: float) -> float:
+def _missed(got: Tensor, want: Tensor, clean: Tensor, book: _Book) -> float:
     """How far `got` is from `want`: relative to its size, and to how far it should have moved where that is well seen."""
-    off, moved = _off(got, want), _off(want, clean)
+    least, limit = book.least(want), book.limit
+    off, moved = _off(got, want, least), _off(want, clean, least)
     return max(off, off / moved * limit * 10) if moved > 20 * limit and off > limit / 10 else off
 
 
