@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import scripts
@@ -27,6 +30,8 @@ from tools.methods.scoring import score
 from tools.methods.tool import Context, DeadlineReached, ToolInputError, discover
 from tools.subjects import load_subject
 from tools.tasks import get_task
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -387,3 +392,19 @@ def test_a_model_that_the_gate_refuses_as_a_whole_is_refused_in_one_line(tmp_pat
     assert "demo cannot be studied: the identity program" in line
     assert line.count("\n") == 1
     assert not (tmp_path / "e.db").exists()
+
+
+def test_a_pipe_that_is_closed_at_the_other_end_does_not_end_the_run(tmp_path):
+    code = f"from agent.run import main; main(['--goal', 'can the demo model do addition?', '--db', r'{tmp_path / 'e.db'}', "
+    code += f"'--out', r'{tmp_path}', '--max-experiments', '4', '--null-twins', '0'])"
+    ran = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+    assert ran.stdout is not None and ran.stderr is not None
+    ran.stdout.readline()
+    ran.stdout.close()
+    said = ran.stderr.read()
+    assert ran.wait(timeout=300) == 0, said
+    assert "Traceback" not in said
+    store = Store(tmp_path / "e.db", create=False)
+    (name,) = store.runs()
+    assert store.run(name).reason == "the budget of 4 experiments is spent"
+    assert (tmp_path / name / "report.md").is_file()

@@ -32,6 +32,8 @@ def arguments(folder, *more):
         str(folder / "t"),
         "--device",
         "cpu",
+        "--null-twins",
+        "0",
     ]
     return [*base, "--quiet", *more]
 

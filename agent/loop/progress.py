@@ -1,5 +1,7 @@
 """What a person sees while a run is under way: what is done, why, how far, at what rate."""
 
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import TextIO
 
 from agent.loop.budget import Limits
 from agent.loop.record import RunRecord
+from agent.loop.strongest import in_a_line
 from agent.planners.base import Answer, ToolCall, Turn
 from agent.report.conclusion import conclude
 from agent.report.numbers import number_text
@@ -17,6 +20,50 @@ from experiments_db.records import Run
 from tools.findings.integrity_report import IntegrityReport
 from tools.subjects import Subject
 
+WIDE = 160  # characters of a line where nobody says how wide it is
+
+
+def cut(text: str, width: int) -> str:
+    """A line that fits, cut at the end of a word."""
+    if len(text) <= width:
+        return text
+    kept = text[: width - 1]
+    end = kept.rfind(" ")
+    return f"{kept[:end] if end > width // 2 else kept}…"
+
+
+class _Lasting:
+    """A stream that may be closed at the other end (a pipe, a terminal that is gone): the run goes on in silence."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out, self.gone = out, False
+
+    def write(self, text: str) -> int:
+        """Write, or nothing once nobody reads."""
+        if not self.gone:
+            try:
+                return self.out.write(text)
+            except (BrokenPipeError, ValueError):  # ValueError: written to after it was closed
+                self._leave()
+        return 0
+
+    def flush(self) -> None:
+        """Flush what can be."""
+        if not self.gone:
+            try:
+                self.out.flush()
+            except (BrokenPipeError, ValueError):
+                self._leave()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return not self.gone and self.out.isatty()
+
+    def _leave(self) -> None:
+        self.gone = True
+        if self.out is sys.stdout:  # else the interpreter fails over it once more at its end
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
 
 class Progress:
     """Prints a run line by line; implements the loop's `Viewer`."""
@@ -25,11 +72,12 @@ class Progress:
         self, run: Run, limits: Limits, subject: Subject, record: RunRecord, *, quiet: bool, out: TextIO | None = None
     ) -> None:
         self.run, self.limits, self.subject, self.record, self.quiet = run, limits, subject, record, quiet
-        self.out = out or sys.stdout
+        self.out: TextIO = _Lasting(out or sys.stdout)  # type: ignore[assignment]  # the part of a stream that is used
         self.started = time.monotonic()
         self.experiments = self.tokens = 0
         self.cost = 0.0
         self.live = self.out.isatty() and not quiet
+        self.width = max(60, shutil.get_terminal_size((WIDE, 24)).columns) if self.live else WIDE
 
     def begin(self, folder: Path) -> None:
         """Say what is about to be done."""
@@ -44,7 +92,7 @@ class Progress:
         self.tokens += turn.usage.prompt_tokens + turn.usage.completion_tokens
         self.cost += turn.usage.cost
         first = " ".join(inert(turn.text).split())
-        self._say(f"\n{self._clock()}  {first or '(no words)'}")
+        self._say(cut(f"\n{self._clock()}  {first or '(no words)'}", self.width))
 
     def working(self, call: ToolCall, message: str) -> None:
         """Show what is being computed, on a line that is overwritten."""
@@ -62,9 +110,14 @@ class Progress:
             self.experiments += 1
             rate = self.experiments / max(1e-9, (time.monotonic() - self.started) / 60)
             limit = f"/{self.limits.experiments}" if self.limits.experiments else ""
-            first = f"{first[:150]}   [{seconds:.1f} s; {self.experiments}{limit} experiments, {rate:.0f} a minute]"
+            told = inert(in_a_line(answer.measurements, 1)) if answer.status == "ok" else ""
+            about = f"   [{seconds:.1f} s; {self.experiments}{limit} experiments, {rate:.0f} a minute]"
+            first = (
+                cut(f"{answer.handle}: {told}" if told else first, self.width - len(about) - len(call.name) - 11)
+                + about
+            )
         mark = "" if answer.status == "ok" else f"{answer.status}: "
-        self._say(f"         {call.name}: {mark}{first[:230]}")
+        self._say(cut(f"         {call.name}: {mark}{first}", self.width))
 
     def note(self, line: str, *, passing: bool = False) -> None:
         """Say something beside the run; passing: on a line that is overwritten."""
@@ -77,15 +130,17 @@ class Progress:
     def end(self, run: Run, report: Path, database: Path) -> None:
         """The answer and where to look; printed even when quiet."""
         found = conclude(self.record)
-        shown = f"{found.verdict}. {headline(self.record, found)}"
+        shown = f"{found.verdict}. {headline(self.record, found, brief=True)}"
         if found.unanswered:
             shown += (
                 f"\nunanswered: {'; '.join(f'{a.question.handle} {inert(a.question.text)}' for a in found.unanswered)}"
             )
+        where = f" --db {database}" if str(database) != "experiments.db" else ""
         print(
             f"\n{shown}\n\nreport    {report}\ndatabase  {database}, run {run.name}\n"
             f"replay    python -m agent.replay {run.name}"
-            + (f" --db {database}" if str(database) != "experiments.db" else ""),
+            + where
+            + (f"\ngo on     python -m agent.run --resume {run.name}{where}" if run.status == "stopped" else ""),
             file=self.out,
             flush=True,
         )

@@ -34,10 +34,13 @@ def plain(text: str, record: RunRecord) -> str:
     return substitute(inert(text), lambda inside: number_text(inside, record))
 
 
-def headline(record: RunRecord, c: Concluded | None = None) -> str:
-    """The headline as plain text, or what to say where no finding stands."""
+def headline(record: RunRecord, c: Concluded | None = None, *, brief: bool = False) -> str:
+    """The headline as plain text, or what to say where no finding stands. brief: what answers the question, and how many more."""
     c = c or conclude(record)
-    said = " ".join(plain(s.text, record) for s in c.headline)
+    shown = [s for s in c.headline if s.leads] if brief else c.headline
+    said = " ".join(plain(s.text, record) for s in shown)
+    if said and (more := len(c.headline) - len(shown)):
+        said += f" {more} more {'sentence stands' if more == 1 else 'sentences stand'} in the report."
     clashes = "".join(f" {a} and {b} contradict each other: {why}." for a, b, why in c.contradictions)
     return inert((said or without_headline(record.store.run(record.run), record, c)) + clashes)
 
