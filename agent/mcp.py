@@ -63,7 +63,10 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
     tasks = RunTasks(session.store, session.run.name)
     shown = own_examples(session.subject, tasks, session.run.settings["seed"])
     named = ", ".join(t.name for t in tasks.made()) or "none"
-    goal = render("goal", goal=session.run.goal, subject=session.run.subject, tasks=named, examples=shown).strip()
+    asked = "; ".join(f"{q.handle} ({q.asks}) {q.text}" for q in session.record.questions()) or "none"
+    goal = render(
+        "goal", goal=session.run.goal, questions=asked, subject=session.run.subject, tasks=named, examples=shown
+    ).strip()
     known = notebook_text(session.record)  # of a run that is resumed, or that branches from another
     told = f"{render('system')}\n{goal}" + (f"\nOn record so far:\n{known}" if known else "")
     server = Server("locus", instructions=told, on_list_tools=list_tools, on_call_tool=call_tool)

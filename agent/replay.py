@@ -9,7 +9,7 @@ import os
 import random
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,7 +162,7 @@ def replay_nulls(
     record: "RunRecord", subject: "Subject", seed: int, *, exact: bool, tolerance: float
 ) -> Iterator[Comparison]:
     """Test the confirmed findings on each null again that is on record, and compare p values and what they decided."""
-    from agent.loop.null_twins import trial
+    from agent.loop.null_twins import compare_null, trial
     from agent.report.null_twins import events
     from tools.findings.null_report import TRIAL
 
@@ -175,17 +175,6 @@ def replay_nulls(
             after = new.get(handle, {})
             word, detail = compare_null(before, after, exact=exact, tolerance=tolerance)
             yield Comparison(handle, f"{old['null']} {old['seed'] + 1}", word, detail)
-
-
-def compare_null(old: Mapping[str, Any], new: Mapping[str, Any], *, exact: bool, tolerance: float) -> tuple[str, str]:
-    """(verdict, detail) of a test on a null against the one on record."""
-    if old == new:
-        return "equal", "could not be measured" if old["refused"] else "p value and smallest effect, to the last bit"
-    same = all(old.get(k) == new.get(k) for k in ("refused", "confirmed", "threshold", "unit"))
-    close = same and old["p"] is not None and abs(old["p"] - new["p"]) <= 10 * tolerance
-    if close and not exact:
-        return "within tolerance", f"p {old['p']:.3g} then, {new['p']:.3g} here"
-    return "DIFFERENT", f"p {old['p']} then, {new.get('p')} here"
 
 
 Compared = tuple[str, str, str, bool]

@@ -8,23 +8,11 @@ import benches
 import numpy as np
 import pytest
 
-from benchmarks.planted import programs
-from benchmarks.planted.compiler.language import Head
-from benchmarks.planted.programs import lists
 from tools.findings.contrast import Contrast, Quantity, p_absent
 from tools.findings.kind import kinds
 from tools.methods.tool import ToolInputError
 
 ALPHA = benches.ALPHA
-
-
-def held(rng):
-    """One head copies the last letter but one, another lowers it half as much."""
-    steps = [Head(name="copy", offset=2, looks="item"), Head(name="hold", offset=2, gain=-0.5, looks="item")]
-    return lists._listed(rng, lambda *_: steps, 2)
-
-
-programs.PROGRAMS["held"] = programs.Program("held", "a letter is copied and held down", held)
 
 
 # (program, kind, what is true, what differs from it in one field and is not). A word in braces is where a step lies, with

@@ -143,4 +143,4 @@ def test_what_version_0_1_claimed_stands_among_the_notes_and_makes_no_headline(o
     text = render(store, "r", None)
     assert "**Nothing confirmed.**" in text
     assert "Recorded by version 0.1" in text.partition("## ")[0]
-    assert "MLP 2 adds: [0.2 u (n=8)](#e1)." in text
+    assert "MLP 2 adds: [0.2 u [n=8]](#e1)." in text.replace("\\", "")

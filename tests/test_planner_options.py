@@ -90,7 +90,7 @@ def test_the_next_run_is_shown_what_an_earlier_one_found_with_its_numbers(ask, t
     shown = [m["content"] for m in requests[0]["messages"] if "earlier run" in str(m["content"])]
     assert len(shown) == 1
     assert "Question: can it add?" in shown[0]
-    assert "The model does addition: right for 100%" in shown[0]
+    assert "The model does addition: 100%" in shown[0]
     assert "{{" not in shown[0]
     assert requests[0]["messages"][0]["role"] == "system"  # the prefix stays
     _, without = ask()

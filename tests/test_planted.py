@@ -205,7 +205,9 @@ def test_a_planner_is_scored_from_its_run_and_a_stopped_benchmark_goes_on(tmp_pa
     assert norms.split("|")[6] != " 0 "
     assert benchmark.main(argv) == 0
     again = capsys.readouterr()
-    assert (again.out, "systematic" in again.err) == (printed.out, False)
+    assert again.out.startswith("Commit ")
+    assert printed.out.endswith(again.out)
+    assert "systematic" not in again.err
 
 
 def test_the_random_planner_draws_only_what_schemas_allow_and_the_same_again(tmp_path):

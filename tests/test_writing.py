@@ -224,7 +224,7 @@ def test_hostile_text_from_a_planner_and_a_task_is_inert_in_the_report(tmp_path)
 
 
 def test_a_template_gets_exactly_the_values_it_names():
-    assert "find it" in prompts.render("goal", goal="find it", subject="demo", tasks="none", examples="")
+    assert "find it" in prompts.render("goal", goal="find it", questions="none", subject="demo", tasks="none", examples="")
     with pytest.raises(prompts.PromptError, match="places"):
         prompts.render("goal", goal="find it")
     with pytest.raises(prompts.PromptError, match="places"):

@@ -22,7 +22,7 @@ EXAMPLE = {"kind": "necessary", "task": "addition", "components": ["decoder.0.ml
 class Args(ToolArgs):
     """Arguments of examine."""
 
-    kind: str = Field(description="what is to be shown: capability, cannot, necessary, not_needed ...; see list_kinds")
+    kind: str = Field(description="a kind that list_kinds names, such as necessary")
     task: str = Field(description="a task spec; see list_tasks")
     among: str = Field(default="", description="only examples of this class, for example carry=1")
     components: list[str] = Field(

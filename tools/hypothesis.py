@@ -69,8 +69,8 @@ def _check_tested(ctx: Context, args: Args, handle: str, old: Hypothesis | None)
         raise ToolInputError(
             f"{mine[0].handle} was predicted from {handle} as it is: open a new hypothesis for other words"
         )
-    if args.status in ("supported", "refuted") and any(f.settled for f in mine) and args.status != old.status:
+    if args.status == "supported" and any(f.settled for f in mine) and args.status != old.status:
         fates = ", ".join(f"{f.handle} {f.fate or 'open'}" for f in mine)
         raise ToolInputError(
-            f"{handle} is {old.status} by what its findings came to ({fates}); it can only be abandoned"
+            f"{handle} is {old.status} by what its findings came to ({fates}); it can only be refuted or abandoned"
         )

@@ -84,6 +84,7 @@ async def investigate(
                 inherited=inherited,
                 tasks=[t.name for t in runner.tasks.made()],
                 shown=shown,
+                questions="; ".join(f"{q.handle} ({q.asks}) {q.text}" for q in record.questions()),
                 notebook=notebook_text(record),
                 earlier=earlier,
                 budget=spent.text(limits),

@@ -5,7 +5,7 @@ from agent.loop.strongest import in_a_line
 from agent.report.numbers import number_text
 from agent.report.references import substitute
 from agent.report.summary import finding_line, headline
-from agent.report.tested import Tested, tested
+from agent.report.tested import Tested, came_to, tested
 from tools.findings.consequences import answers, contradictions
 from tools.statistics import share
 
@@ -16,9 +16,10 @@ def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
     lines = [*_questions(record)]
     if hypotheses:
         lines.append("Hypotheses:")
+        found = record.findings()
         for h in hypotheses:
             evidence = f" for {', '.join(h.evidence_for) or '-'}; against {', '.join(h.evidence_against) or '-'}"
-            lines.append(f"  {h.handle} [{h.status}] {h.statement} ({evidence.strip()})")
+            lines.append(f"  {h.handle} [{came_to(h, found)}] {h.statement} ({evidence.strip()})")
     lines += _findings(record)
     if notes:
         lines.append("Notes:")

@@ -105,3 +105,14 @@ def _result(f: Finding, p: float | None, rows: Sequence[Measurement], refused: s
         "refused": refused,
         **measured,
     }
+
+
+def compare_null(old: Mapping[str, Any], new: Mapping[str, Any], *, exact: bool, tolerance: float) -> tuple[str, str]:
+    """(verdict, detail) of a test on a null against the one on record."""
+    if old == new:
+        return "equal", "could not be measured" if old["refused"] else "p value and smallest effect, to the last bit"
+    same = all(old.get(k) == new.get(k) for k in ("refused", "confirmed", "threshold", "unit"))
+    close = same and old["p"] is not None and abs(old["p"] - new["p"]) <= 10 * tolerance
+    if close and not exact:
+        return "within tolerance", f"p {old['p']:.3g} then, {new['p']:.3g} here"
+    return "DIFFERENT", f"p {old['p']} then, {new.get('p')} here"

@@ -103,6 +103,7 @@ class View:
     inherited: int = 0
     tasks: Sequence[str] = ()
     shown: str = ""
+    questions: str = ""
     notebook: str = ""
     earlier: str = ""
     budget: str = ""

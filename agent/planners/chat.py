@@ -24,7 +24,12 @@ def messages(view: View) -> list[Message]:
         {
             "role": "user",
             "content": render(
-                "goal", goal=view.goal, subject=view.subject, tasks=", ".join(view.tasks) or "none", examples=view.shown
+                "goal",
+                goal=view.goal,
+                questions=view.questions or "none",
+                subject=view.subject,
+                tasks=", ".join(view.tasks) or "none",
+                examples=view.shown,
             ).strip(),
         },
     ]

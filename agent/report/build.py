@@ -12,6 +12,7 @@ from agent.report.findings_table import findings_section
 from agent.report.limits import limits
 from agent.report.marked import folded, linked, links, table
 from agent.report.opening import opening
+from agent.report.tested import came_to
 from agent.report.text import code, markdown
 from agent.report.worked import told, worked, worked_of
 from experiments_db.records import Run
@@ -97,16 +98,15 @@ def _hypotheses(record: RunRecord) -> list[str]:
         (
             f'<a id="{h.handle.lower()}"></a>{markdown(h.handle)}',
             linked(h.statement, record),
-            h.status,
+            came_to(h, findings),
             links([f.handle for f in findings if f.hypothesis == h.handle]),
             links(h.evidence_for),
             links(h.evidence_against),
         )
         for h in hypotheses
     ]
-    counts = ", ".join(
-        f"{sum(h.status == s for h in hypotheses)} {s}" for s in dict.fromkeys(h.status for h in hypotheses)
-    )
+    words = [came_to(h, findings) for h in hypotheses]
+    counts = ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(words))
     head = ("", "hypothesis, in the planner's words", "came to", "its findings", "for", "against")
     return ["## Hypotheses", "", *folded(f"Stated: {len(hypotheses)} ({counts})", table(head, rows))]
 

@@ -36,7 +36,7 @@ def circuit_svg(c: Circuit, link: Callable[[str], str] = lambda _: "", *, ground
     """The drawing. link: where a finding's handle leads, '' for nowhere; ground: with a ground of its own, for a file."""
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {c.width:.0f} {c.height:.0f}" width="{c.width:.0f}" '
-        f'height="{c.height:.0f}" role="img" aria-label="{_t(c.caption)}" font-family="{escape(FONT)}" font-size="12">',
+        f'height="{c.height:.0f}" role="group" aria-label="{_t(c.caption)}" font-family="{escape(FONT)}" font-size="12">',
         '<defs><marker id="circuit-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         f'<path d="M0 0 8 4 0 8z" fill="{BAR}"/></marker></defs>',
     ]

@@ -17,6 +17,9 @@ LAST = ("not_needed",)
 ABILITY = ("capability", "cannot")
 
 
+LEADING = 5  # sentences of the answer in brief
+
+
 @dataclass(frozen=True)
 class Sentence:
     """One sentence of the headline and the handles of the findings that it says. leads: it belongs to the answer in brief."""
@@ -32,6 +35,7 @@ def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
     for t in sorted(standing, key=lambda t: _rank(t.finding.statement.kind)):
         groups.setdefault(_group(t), []).append(t)
     said: dict[str, int] = {}
+    led: list[tuple[str, str]] = []
     out: list[Sentence] = []
     rest: list[Tested] = []
     for group in groups.values():
@@ -40,7 +44,7 @@ def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
         if said[kind] > MOST or len(out) == SENTENCES:
             rest += group
         else:
-            leads = _leads(kind, said, [s.leads for s in out])
+            leads = _leads(group[0], led)
             out.append(Sentence(_say(group), _handles(group), leads))
     if rest:
         kinds = listed(list(dict.fromkeys(t.finding.statement.kind.replace("_", " ") for t in rest)))
@@ -48,11 +52,18 @@ def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
     return tuple(out)
 
 
-def _leads(kind: str, said: dict[str, int], before: Sequence[bool]) -> bool:
-    """What the model can do, once, and after it the first thing that is said about a place."""
-    if kind in ABILITY:
-        return sum(said.get(k, 0) for k in ABILITY) == 1
-    return sum(before) <= any(said.get(k, 0) for k in ABILITY)
+def _leads(t: Tested, led: list[tuple[str, str]]) -> bool:
+    """Of each task what the model can do, and the first thing that is said about a place; and the first difference.
+
+    led: what has led so far, as (what it is about, task); what leads is added.
+    """
+    s = t.finding.statement
+    about = "ability" if s.kind in ABILITY else "difference" if s.kind == "differs" else "place"
+    mine = (about, "" if about == "difference" else s.task)
+    if mine in led or len(led) == LEADING:
+        return False
+    led.append(mine)
+    return True
 
 
 def _handles(group: Sequence[Tested]) -> tuple[str, ...]:

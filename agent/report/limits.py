@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from agent.loop.record import RunRecord
 from agent.report.tested import tested
 from experiments_db.findings import Finding
-from experiments_db.places import Intervention
+from experiments_db.places import ComponentSet, Intervention, PlaceError
 from experiments_db.records import Run
 from tools.findings.phrases import listed
+from tools.statistics.multiplicity import ALPHA
 
 ABLATIONS = ("mean", "resample", "zero")
 
@@ -19,6 +20,7 @@ def limits(record: RunRecord, run: Run) -> list[str]:
     lines = [
         *_tasks(record, run, standing),
         *_interventions(standing),
+        *_failed_interventions(record, standing),
         *_sample(record, standing),
         *_looks(record, findings),
     ]
@@ -72,6 +74,41 @@ def _interventions(standing: Sequence[Finding]) -> list[str]:
         named = ", ".join(f"{f.handle} {f.statement.objective}" for f in others)
         lines.append(f"Measured otherwise than by accuracy: {named}.")
     return lines
+
+
+def _failed_interventions(record: RunRecord, standing: Sequence[Finding]) -> list[str]:
+    """Interventions under which the same was examined and did not show, left out of what was then predicted."""
+    lines: list[str] = []
+    for row in record.experiments():
+        asked = row.experiment.args
+        if row.experiment.tool != "examine" or asked.get("split", "explore") != "explore":
+            continue
+        about = (asked.get("kind"), asked.get("task"), asked.get("among", ""))
+        places = " + ".join(asked.get("components") or ())
+        alike = [
+            f for f in standing if f.statement.components
+            and (f.statement.kind, f.statement.task, f.statement.among) == about
+            and _same_set(places, f.statement.components)
+        ]  # fmt: skip
+        if not alike:
+            continue
+        p: dict[str, float] = {}
+        for m in record.measurements_of(row.handle):
+            if m.name == "p" and m.intervention:
+                p[m.intervention] = max(m.value, p.get(m.intervention, 0.0))
+        for f in alike:
+            failed = [how for how, value in p.items() if how not in f.statement.interventions and value > ALPHA]
+            if failed:
+                words = listed([Intervention.parse(how).op for how in sorted(failed)])
+                lines.append(f"Under {words} ablation {f.handle} was examined too ({row.handle}), and did not show.")
+    return list(dict.fromkeys(lines))
+
+
+def _same_set(one: str, other: str) -> bool:
+    try:
+        return ComponentSet.parse(one) == ComponentSet.parse(other)
+    except PlaceError:
+        return False
 
 
 def _sample(record: RunRecord, standing: Sequence[Finding]) -> list[str]:

@@ -62,7 +62,8 @@ def tested_how(c: Concluded) -> list[str]:
     came_true = c.sureness.fates.get("confirmed", 0)
     many = f"all {settled}" if came_true == settled else f"{came_true} of {settled}"
     said = f"{many} predictions were confirmed" if settled > 1 else "it was confirmed"
-    return [f"This was predicted first and then tested on unseen examples: {said}."]
+    seen = " (some of them had been used before, by an earlier round or run)" if any(f.reused for f in sealed) else ""
+    return [f"This was predicted first and then tested on unseen examples{seen}: {said}."]
 
 
 def without_headline(run: Run, record: RunRecord, c: Concluded) -> str:

@@ -8,7 +8,7 @@ from agent.loop.record import RunRecord
 from agent.report.numbers import compact_text, value_text
 from experiments_db.findings import Finding, Statement
 from experiments_db.places import ComponentSet, Path, PlaceError, display
-from experiments_db.records import Measurement
+from experiments_db.records import Hypothesis, Measurement
 from experiments_db.store import StoreError
 from tools.findings.kind import kinds
 from tools.findings.phrases import role_names
@@ -73,6 +73,19 @@ def controls(t: Tested) -> str:
         if m.control is not None:
             by_kind.setdefault(m.control.kind, []).append(value_text(m.control.value, m.unit))
     return "; ".join(f"{', '.join(dict.fromkeys(values))}: {kind}" for kind, values in by_kind.items())
+
+
+def came_to(h: Hypothesis, findings: Sequence[Finding]) -> str:
+    """What became of a hypothesis. Its words are the planner's: what was tested are its findings, and that is what is said."""
+    tested_ = any(f.hypothesis == h.handle and f.settled for f in findings)
+    match h.status:
+        case "supported":
+            return "its findings held" if tested_ else "supported, says the planner"
+        case "refuted":
+            against = any(f.hypothesis == h.handle and f.fate in ("contradicted", "absent") for f in findings)
+            return "refuted by its findings" if against else "refuted, says the planner"
+        case _:
+            return h.status
 
 
 def statement_words(s: Statement) -> str:

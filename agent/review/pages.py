@@ -20,7 +20,7 @@ from agent.report.numbers import value_text
 from agent.report.opening import sure
 from agent.report.plots import as_json, main_plots, shown
 from agent.report.plots import plots as all_plots
-from agent.report.tested import tested
+from agent.report.tested import came_to, tested
 from agent.report.worked import Worked, told, worked, worked_of
 from agent.review.finding_cards import Cards
 from agent.review.texts import PAGE, Links, Texts, arguments_text, first_line
@@ -156,7 +156,7 @@ class Pages:
         cards = Cards(record, texts, self.links)
         rows = [
             {
-                "h": h, "parts": texts.parts(h.statement), "for": cards.handles(h.evidence_for),
+                "h": h, "came_to": came_to(h, findings), "parts": texts.parts(h.statement), "for": cards.handles(h.evidence_for),
                 "against": cards.handles(h.evidence_against),
                 "findings": [cards.finding(tested(record, f)) for f in findings if f.hypothesis == h.handle],
             }

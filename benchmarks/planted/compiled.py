@@ -25,7 +25,7 @@ from benchmarks.planted.compiler.language import START, Design, Shown
 from benchmarks.planted.compiler.plan import FAMILIES, Plan, plan
 from benchmarks.planted.compiler.truth import Fact, truth
 from benchmarks.planted.compiler.weights import Assembler
-from benchmarks.planted.programs import PROGRAMS
+from benchmarks.planted.programs import PROGRAMS, Program
 from tools.tasks import SPLITS, Example, Split, Task, split_of
 
 PER_SPLIT = 200
@@ -62,6 +62,7 @@ class CompiledCase:
     """A compiled program: the model (float32, CPU) with its tokenizer, its task, and the truth."""
 
     name: str
+    words: str
     seed: int
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
@@ -72,7 +73,7 @@ class CompiledCase:
     @cached_property
     def task(self) -> Task:
         """The behaviour; a group lies in one split."""
-        return Task(f"compiled_{self.name}", PROGRAMS[self.name].words, self._draw, source="generator")
+        return Task(f"compiled_{self.name}", self.words, self._draw, source="generator")
 
     def _draw(self, split: Split, rng: random.Random) -> Iterator[Example]:
         for sample in self.draw(split, rng):
@@ -133,20 +134,23 @@ def _characters(shown: Shown) -> dict[str, tuple[int, int]]:
     return {r: (starts[a], starts[b - 1] + len(shown.tokens[b - 1])) for r, (a, b) in shown.roles.items()}
 
 
-def compile_case(name: str, seed: int) -> CompiledCase:
-    """The case of a program of `PROGRAMS` and a seed, the same each time; KeyError for another name."""
+def compile_case(program: str | Program, seed: int) -> CompiledCase:
+    """The case of a program and a seed, the same each time; of a name the one of `PROGRAMS`, KeyError where there is none."""
+    chosen = PROGRAMS[program] if isinstance(program, str) else program
+    name = chosen.name
     rng = random.Random(f"compiled {name} {seed}")
-    design = PROGRAMS[name].design(rng)
+    design = chosen.design(rng)
     vocabulary = [START, *design.words]
     rng.shuffle(vocabulary)
     # The unknown word comes first: it is what the largest of logits that are all the same would be.
     vocabulary.insert(0, UNKNOWN)
-    family = FAMILIES[(list(PROGRAMS).index(name) + seed) % len(FAMILIES)]
+    number = list(PROGRAMS).index(name) if name in PROGRAMS else len(PROGRAMS)
+    family = FAMILIES[(number + seed) % len(FAMILIES)]
     shape = plan(design, family, rng)
     model = Assembler(design, vocabulary, shape, rng.randrange(2**31)).build()
     roles = sorted({role for _ in range(50) for role in design.problem(rng)[0].roles})
     facts = truth(design, shape, [*roles, "answer"])
-    return CompiledCase(name, seed, model, _tokenizer(vocabulary), design, shape, facts)
+    return CompiledCase(name, chosen.words, seed, model, _tokenizer(vocabulary), design, shape, facts)
 
 
 def _tokenizer(vocabulary: Sequence[str]) -> Any:

@@ -58,6 +58,8 @@ def settle_hypotheses(hypotheses: Sequence[Hypothesis], findings: Sequence[Findi
         against = [f for f in mine if f.fate in ("contradicted", "absent")]
         pro = [f for f in mine if f.fate == "confirmed"]
         status = "refuted" if against else "supported" if len(pro) == len(mine) else "open"
+        if h.status == "refuted" and h.evidence_against:
+            status = "refuted"  # words may say more than their findings do: who stated them may give them up
         changed = h.model_copy(
             update={
                 "status": status,

@@ -20,7 +20,7 @@ from tools.engine.adapter import StackSpec
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Site
 from tools.findings.integrity_report import Check, IntegrityReport, Verdict
-from tools.findings.plain import Change, Plain, Seen
+from tools.findings.plain import Change, Plain, Seen, rounding
 from tools.subjects import Inputs, Subject
 
 Op = Literal["set", "add", "scale", "project_out", "self"]
@@ -152,7 +152,7 @@ def check(
         clean = plain.logits(inputs.fields)
         book.add("finite", 0.0 if bool(clean.isfinite().all()) else math.inf, "the plain model's logits are not finite")
         seen = plain.see(inputs.fields)
-        book.usual = ROUNDINGS * _rounding(subject, plain, inputs, seen, seed) / book.limit
+        book.usual = ROUNDINGS * rounding(subject, plain, inputs, seen, seed) / book.limit
         _identity(subject, inputs, clean, book)
         _independent(subject, plain, make, even, ragged, book)
         _parts(subject, inputs, seen, book)
@@ -190,29 +190,6 @@ def _rows(subject: Subject, seed: int) -> tuple[list[list[int]], list[list[int]]
     picked = torch.randint(len(ordinary), (ROWS + 1, length), generator=torch.Generator().manual_seed(seed)).tolist()
     even = [[ordinary[i] for i in row] for row in picked]
     return even[:ROWS], [even[0], even[1][: max(1, length // 2)], even[2][:1], even[2]]
-
-
-def _rounding(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, seed: int) -> float:
-    """By what norm a position's logits of the plain model change when the stream before its blocks changes by rounding alone.
-
-    Nearly nothing in most models. Where the logits are small differences of large states it is most of them, and says
-    nothing about the engine.
-    """
-    eps = torch.finfo(subject.dtype).eps
-    generator = torch.Generator().manual_seed(seed)
-    spec = subject.spec()
-
-    def nudged(state: Tensor) -> Tensor:
-        drawn = torch.randn(state.shape, generator=generator).to(state.device)
-        return (state.float() * (1 + eps * drawn)).to(state.dtype)
-
-    sites = [s for b in range(len(spec.blocks)) if (s := Site(spec.name, b, "resid_pre")) in seen.parts]
-    moved = [
-        (x - seen.logits).double().norm(dim=-1).square().mean()
-        for part in (sites[i : i + CHUNK] for i in range(0, len(sites), CHUNK))
-        for x in plain.changed(inputs.fields, [Change(s, nudged) for s in part], seen)
-    ]
-    return float(torch.stack(moved).sum().sqrt()) if moved else 0.0
 
 
 def _identity(subject: Subject, inputs: Inputs, clean: Tensor, book: _Book) -> None:

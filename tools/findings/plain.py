@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -19,7 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from tools.engine.adapter import StackSpec
 from tools.engine.attention import INNER
 from tools.engine.sites import Kind, Site
-from tools.subjects import Subject
+from tools.subjects import Inputs, Subject
 
 NAME = "locus_plain"
 Touch = Callable[[Site, Tensor], Tensor]
@@ -289,3 +290,27 @@ def _hooks() -> Generator[Hook]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def rounding(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, seed: int) -> float:
+    """By what norm a position's logits of the plain model change when the stream before its blocks changes by rounding alone.
+
+    Nearly nothing in most models. Where the logits are small differences of large states it is most of them, and says
+    nothing about the engine.
+    """
+    chunk = 8
+    eps = torch.finfo(subject.dtype).eps
+    generator = torch.Generator().manual_seed(seed)
+    spec = subject.spec()
+
+    def nudged(state: Tensor) -> Tensor:
+        drawn = torch.randn(state.shape, generator=generator).to(state.device)
+        return (state.float() * (1 + eps * drawn)).to(state.dtype)
+
+    sites = [s for b in range(len(spec.blocks)) if (s := Site(spec.name, b, "resid_pre")) in seen.parts]
+    moved = [
+        (x - seen.logits).double().norm(dim=-1).square().mean()
+        for part in (sites[i : i + chunk] for i in range(0, len(sites), chunk))
+        for x in plain.changed(inputs.fields, [Change(s, nudged) for s in part], seen)
+    ]
+    return float(torch.stack(moved).sum().sqrt()) if moved else 0.0

@@ -58,11 +58,11 @@ def _fate(rows: Sequence[Measurement], passed: bool, threshold: float) -> tuple[
         return "contradicted", ""
     if named["p_absent"] <= threshold:
         return "absent", ""
-    return "inconclusive", _why(rows)
+    return "inconclusive", _why(rows, threshold)
 
 
-def _why(rows: Sequence[Measurement]) -> str:
-    """What is not shown, from the contrast with the largest p value."""
+def _why(rows: Sequence[Measurement], threshold: float) -> str:
+    """What is not shown, from the contrast with the largest p value. threshold: what p of being otherwise had to reach."""
     worst = whole(rows)
     if worst.variant is not None:
         what = "control as destructive" if "random vector" in worst.variant else "not told apart from its control"
@@ -75,7 +75,19 @@ def _why(rows: Sequence[Measurement]) -> str:
     if e.low is None or e.high is None:
         return f"too few independent groups ({e.groups})"
     where = f" under {e.intervention}" if e.intervention else ""
+    named = {m.name: m.value for m in rows if m.name in ("smallest", "p_contradicted", "p_absent")}
+    least = named.get("smallest", 0.0)
+    if e.high < -least:
+        return f"not enough evidence: the effect{where} is the other way round, {_short_of(named['p_contradicted'], threshold)}"
+    if -least < e.low and e.high < least:
+        return f"not enough evidence: the effect{where} is smaller than what counts, {_short_of(named['p_absent'], threshold)}"
+    if e.low > least:
+        return f"not enough evidence: the effect{where} is there, but p = {worst.value:.2g} is more than the round has left"
     return f"interval too wide: the effect{where} may be on either side of the smallest that counts"
+
+
+def _short_of(p: float, threshold: float) -> str:
+    return f"but p = {p:.2g} had to reach {threshold:.2g}"
 
 
 def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mapping[str, str] | None = None) -> str:
