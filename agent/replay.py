@@ -54,11 +54,8 @@ def _numbers(m: "Measurement | Control") -> list[float | None]:
 
 def _moved(a: "Measurement", b: "Measurement") -> float:
     """The largest change in value, interval and control; infinite where something else changed."""
-    if (a.unit, a.n, a.control and (a.control.kind, a.control.n)) != (
-        b.unit,
-        b.n,
-        b.control and (b.control.kind, b.control.n),
-    ):
+    before, now = ((m.unit, m.n, m.control and (m.control.kind, m.control.n)) for m in (a, b))
+    if before != now:
         return float("inf")
     pairs = list(zip(_numbers(a), _numbers(b), strict=True))
     if any((x is None) != (y is None) for x, y in pairs):

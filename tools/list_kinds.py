@@ -22,8 +22,8 @@ def run(args: Args, ctx: Context) -> Outcome:
         + (f"; tested under {' and '.join(k.interventions)}" if k.interventions else "")
         for k in kinds().values()
     ]
-    lines.append(
-        "Components: decoder.0.attn.z[0,3]@answer; where a head looks (attends, moves): "
-        "decoder.0.attn.pattern[0]@answer<-operand1; a path: decoder.0.attn.z[1]@answer -> decoder.2.mlp.out@answer; interventions: resample(donor), zero, mean"
-    )
+    lines += [
+        "Components: decoder.0.attn.z[0,3]@answer; where a head looks (attends, moves): decoder.0.attn.pattern[0]@answer<-operand1",
+        "A path: decoder.0.attn.z[1]@answer -> decoder.2.mlp.out@answer. Interventions: resample(donor), zero, mean",
+    ]
     return Outcome(text="\n".join(lines))

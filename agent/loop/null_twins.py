@@ -2,8 +2,9 @@
 its tests are worth. What was concluded stands whatever comes out; each null's results are on record as it ends.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from agent.loop.executor import ToolRunner, asked_of
 from agent.loop.record import RunRecord, RunTasks
