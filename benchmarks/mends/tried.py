@@ -131,7 +131,7 @@ MENDS: tuple[Mend, ...] = (
     mend(
         "refuted, because a random vector of the same norm is as destructive",
         "test_settling.py::test_the_contrast_that_holds_least_decides",
-        (LARGEST, 'return "inconclusive", _why(rows)', 'return "contradicted", _why(rows)'),
+        (LARGEST, 'return "inconclusive", _why(rows, threshold)', 'return "contradicted", _why(rows, threshold)'),
     ),
     mend(
         "ablations disagree, by a threshold on each and not by a test of the difference",
