@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.methods.anchors import anchor_names, positions, span_positions, tokens_of
-from tools.methods.scoring import batch_of, encode
+from tools.methods.anchors import anchor_names, positions, span_positions
+from tools.methods.scoring import batch_of
 from tools.methods.tool import ToolInputError
+from tools.ports.text import encode, tokens_of
 from tools.subjects import load_subject, wrap
 from tools.tasks import Example, get_task
 from tools.tasks.spans import compose, fill, role_words
@@ -80,7 +81,7 @@ def test_a_tokenizer_without_offsets_gives_the_same_tokens(bytewise, words, data
 
 
 def test_counted_anchors_count_from_the_prompts_ends_whatever_its_length(demo):
-    examples = [Example("k f q | k f", " q"), Example("k f |", " k")]
+    examples = [Example.of_text("k f q | k f", " q"), Example.of_text("k f |", " k")]
     assert at(demo, examples, "-1") == [[5], [2]]
     assert at(demo, examples, "-3") == [[3], [0]]
     assert at(demo, examples, "0") == [[0], [0]]
@@ -93,7 +94,7 @@ def test_counted_anchors_count_from_the_prompts_ends_whatever_its_length(demo):
 
 
 def test_answer_is_every_position_that_predicts_one_of_its_tokens_and_short_rows_repeat_their_last(demo):
-    examples = [Example("k f q | k f", " q"), Example("k f |", " k f s")]
+    examples = [Example.of_text("k f q | k f", " q"), Example.of_text("k f |", " k f s")]
     assert at(demo, examples, "answer") == [[5, 5, 5], [2, 3, 4]]
     assert at(demo, examples, "answer.first") == [[5], [2]]
     assert at(demo, examples, "answer.last") == [[5], [4]]
@@ -101,8 +102,8 @@ def test_answer_is_every_position_that_predicts_one_of_its_tokens_and_short_rows
 
 def test_a_role_is_found_in_every_row_and_its_policies_are_its_ends(demo):
     examples = [
-        Example("the old boat is", " new", spans={"subject": (4, 12)}),
-        Example("the dog is", " new", spans={"subject": (4, 7)}),
+        Example.of_text("the old boat is", " new", spans={"subject": (4, 12)}),
+        Example.of_text("the dog is", " new", spans={"subject": (4, 7)}),
     ]
     assert at(demo, examples, "subject") == [[1, 2], [1, 1]]
     assert at(demo, examples, "subject.all") == [[1, 2], [1, 1]]
@@ -148,7 +149,7 @@ def test_a_counted_position_has_a_name_only_where_all_examples_agree(demo):
     assert not any(
         w in ("the giver", "the receiver") for k, w in names.items() if k.startswith("-")
     )  # either may come first
-    two = [Example("the old boat is", " new", spans={"subject": (4, 12)})]
+    two = [Example.of_text("the old boat is", " new", spans={"subject": (4, 12)})]
     assert anchor_names(demo, task, two)["-2"] == "the last token of the subject"
     assert anchor_names(demo, task, two)["-3"] == "the first token of the subject"
 
@@ -166,7 +167,7 @@ def test_text_and_roles_are_composed_together():
 
 
 def test_positions_of_a_batch_fit_the_prompt_that_was_run(bytewise):
-    example = Example("the cats on", " mat", spans={"subject": (4, 8)})
+    example = Example.of_text("the cats on", " mat", spans={"subject": (4, 8)})
     prompt, _ = encode(bytewise, example.prompt, example.answer)
     (row,) = at(bytewise, [example], "subject")
     assert "".join(bytewise.text([prompt[i]]) for i in row).strip() == "cats"

@@ -43,40 +43,40 @@ def task(*choices):
 @pytest.mark.parametrize(
     ("example", "word"),
     [
-        (Example("red zebra", "is"), "zebra"),
-        (Example("red", "was"), "was"),
-        (Example("red", "is", foil="were"), "were"),
-        (Example("red", "is", foil="are", twin="green"), "green"),
+        (Example.of_text("red zebra", "is"), "zebra"),
+        (Example.of_text("red", "was"), "was"),
+        (Example.of_text("red", "is", foil="were"), "were"),
+        (Example.of_text("red", "is", foil="are", twin="green"), "green"),
     ],
 )
 def test_text_with_words_outside_the_vocabulary_is_refused_by_the_words(special, example, word, model_named):
     subject = words_subject(model_named("gpt2"), **special)
     with pytest.raises(ToolInputError, match=rf"{word!r}.*1 of 2 examples"):
-        check_fit(subject, task(), [Example("red blue", "is", foil="are"), example])
+        check_fit(subject, task(), [Example.of_text("red blue", "is", foil="are"), example])
 
 
 def test_padding_and_unknown_written_out_are_no_words_but_a_first_token_is(model_named):
     declared = words_subject(model_named("gpt2"), unk_token="[UNK]", pad_token="<pad>", bos_token="<s>")
     for word in ("<pad>", "[UNK]"):
         with pytest.raises(ToolInputError, match="cannot read"):
-            check_fit(declared, task(), [Example(f"{word} red", "is")])
-    check_fit(declared, task(), [Example("<s> red", "is")])
+            check_fit(declared, task(), [Example.of_text(f"{word} red", "is")])
+    check_fit(declared, task(), [Example.of_text("<s> red", "is")])
     one_for_all = words_subject(model_named("gpt2"), unk_token="<s>", pad_token="<s>", bos_token="<s>")
-    check_fit(one_for_all, task(), [Example("<s> red", "is")])
+    check_fit(one_for_all, task(), [Example.of_text("<s> red", "is")])
 
 
 def test_a_choice_that_cannot_be_read_is_refused(model_named):
     subject = words_subject(model_named("gpt2"))
-    check_fit(subject, task("is", "are"), [Example("red", "is")])
+    check_fit(subject, task("is", "are"), [Example.of_text("red", "is")])
     with pytest.raises(ToolInputError, match="'be'"):
-        check_fit(subject, task("is", "be"), [Example("red", "is")])
+        check_fit(subject, task("is", "be"), [Example.of_text("red", "is")])
 
 
 def test_a_sign_that_doubles_as_the_unknown_word_may_stand_for_itself():
     subject = load_subject(str(PLANTED))
-    check_fit(subject, task(), [Example("3 # 4 =", "7")])
+    check_fit(subject, task(), [Example.of_text("3 # 4 =", "7")])
     with pytest.raises(ToolInputError, match="plus"):
-        check_fit(subject, task(), [Example("3 plus 4 =", "7")])
+        check_fit(subject, task(), [Example.of_text("3 plus 4 =", "7")])
 
 
 def test_characters_that_the_tokenizer_drops_are_named(model_named):
@@ -88,15 +88,15 @@ def test_characters_that_the_tokenizer_drops_are_named(model_named):
     )  # no token for the rest, and no word of it
     subject = wrap(model_named("gpt2"), PreTrainedTokenizerFast(tokenizer_object=inner))
     assert subject.tokens("aéb") == subject.tokens("ab")
-    check_fit(subject, task(), [Example("ab", "c")])
+    check_fit(subject, task(), [Example.of_text("ab", "c")])
     with pytest.raises(ToolInputError, match="'é'"):
-        check_fit(subject, task(), [Example("aéb", "c")])
+        check_fit(subject, task(), [Example.of_text("aéb", "c")])
     with pytest.raises(ToolInputError, match="'7'"):
-        check_fit(subject, task(), [Example("ab", "7")])
+        check_fit(subject, task(), [Example.of_text("ab", "7")])
 
 
 def test_an_answer_or_a_prompt_without_tokens_is_refused(demo):
-    for example in (Example("a b", " "), Example(" ", " a")):
+    for example in (Example.of_text("a b", " "), Example.of_text(" ", " a")):
         with pytest.raises(ToolInputError, match="no tokens"):
             check_fit(demo, task(), [example])
 
@@ -113,7 +113,7 @@ def test_every_tool_that_reads_a_task_refuses_one_that_does_not_fit():
 
 
 def test_examples_that_are_the_same_tokens_count_as_one_problem(demo):
-    same = [Example("3+4=", "7"), Example("3 + 4 =", " 7"), Example("3 + 5 =", " 8")]
+    same = [Example.of_text("3+4=", "7"), Example.of_text("3 + 4 =", " 7"), Example.of_text("3 + 5 =", " 8")]
     assert len({e.group for e in same}) == 3
     assert [e.group for e in merged(demo, same)] == [same[0].group, same[0].group, same[2].group]
 
@@ -134,10 +134,10 @@ class Contextual(Subject):
 
 
 def test_choices_are_read_after_each_prompt():
-    found = closed_tokens(Contextual(), [Example("y", "a"), Example("x", "b")], ("a", "b"))
+    found = closed_tokens(Contextual(), [Example.of_text("y", "a"), Example.of_text("x", "b")], ("a", "b"))
     assert found.tolist() == [[97, 98], [97, 99]]
-    assert closed_tokens(Contextual(), [Example("y", "a"), Example("x", "b")], ("b", "bb")) is None
-    assert closed_tokens(Contextual(), [Example("y", "a")], ()) is None
+    assert closed_tokens(Contextual(), [Example.of_text("y", "a"), Example.of_text("x", "b")], ("b", "bb")) is None
+    assert closed_tokens(Contextual(), [Example.of_text("y", "a")], ()) is None
 
 
 def test_a_closed_answer_is_compared_with_its_own_rows_choices(demo, monkeypatch):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tools.methods.completing import said_in
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.tool import Context, discover
 from tools.mistakes import form, line_answers, off_by_one, words
+from tools.ports.text import said_in
 from tools.subjects import load_subject
 
 

@@ -50,7 +50,7 @@ def test_a_twin_of_another_kind_is_refused(subject_named: Callable[[str], Subjec
 
 @given(n=st.integers(2, 40), seed=st.integers(0, 5))
 def test_shuffled_answers_keep_prompts_and_answers_with_their_foils_and_no_problem_its_own(n: int, seed: int) -> None:
-    examples = [Example(f"p{i}", f"a{i}", f"f{i}", f"t{i}", (f"a{i}", f"f{i}"), {"i": i}) for i in range(n)]
+    examples = [Example.of_text(f"p{i}", f"a{i}", f"f{i}", f"t{i}", (f"a{i}", f"f{i}"), {"i": i}) for i in range(n)]
     shuffled = shuffled_answers(examples, seed)
     assert [(e.prompt, e.twin, e.metadata) for e in shuffled] == [(e.prompt, e.twin, e.metadata) for e in examples]
     came = {(e.answer, e.foil, e.candidates) for e in examples}
@@ -68,16 +68,16 @@ def test_shuffled_answers_differ_by_seed_and_need_two_problems() -> None:
 
 def test_two_formats_of_one_problem_get_the_same_other_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.findings.null_twins.group_of", lambda e: str(e.metadata["problem"]))
-    examples = [Example(f"{form} {i}", f"a{i}", metadata={"problem": i}) for i in range(8) for form in ("one", "two")]
+    examples = [Example.of_text(f"{form} {i}", f"a{i}", metadata={"problem": i}) for i in range(8) for form in ("one", "two")]
     shuffled = shuffled_answers(examples, 3)
     for one, two in zip(shuffled[::2], shuffled[1::2], strict=True):
         assert one.answer == two.answer != f"a{one.metadata['problem']}"
 
 
 def test_a_group_is_the_examples_own_or_its_prompt_and_answer() -> None:
-    a = Example("p", "a")
-    assert group_of(a) == group_of(Example("p", "a", "f"))
-    assert group_of(a) != group_of(Example("p", "b"))
+    a = Example.of_text("p", "a")
+    assert group_of(a) == group_of(Example.of_text("p", "a", "f"))
+    assert group_of(a) != group_of(Example.of_text("p", "b"))
 
 
 def test_the_share_confirmed_on_nulls_counts_each_null_once() -> None:

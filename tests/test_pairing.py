@@ -36,7 +36,7 @@ def distance(demo, a, b):
 @settings(max_examples=60)
 @given(sample=samples(), seed=st.integers(0, 3), shuffle=st.randoms(use_true_random=False))
 def test_a_twin_is_the_nearest_other_problem_of_its_format_with_another_answer(demo, sample, seed, shuffle):
-    sample = [Example(p, a, group=g, spans={"head": (0, 1)} if s else {}) for p, (a, g, s) in sample.items()]
+    sample = [Example.of_text(p, a, group=g, spans={"head": (0, 1)} if s else {}) for p, (a, g, s) in sample.items()]
     by_prompt = {e.prompt: e for e in sample}
     paired = auto_twins(demo, TASK, sample, seed)
     assert [e.prompt for e in paired] == [e.prompt for e in sample]
@@ -61,15 +61,15 @@ def test_a_twin_is_the_nearest_other_problem_of_its_format_with_another_answer(d
 
 
 def test_the_seed_draws_among_equally_near_twins(demo):
-    sample = [Example(f"{c} x", f" {c}") for c in "abcdefgh"]
+    sample = [Example.of_text(f"{c} x", f" {c}") for c in "abcdefgh"]
     assert len({tuple(e.twin for e in auto_twins(demo, TASK, sample, seed)) for seed in range(4)}) > 1
 
 
 def test_a_twin_of_its_own_is_kept_where_it_has_as_many_tokens(demo):
     sample = [
-        Example("a b", " c", foil=" d", twin="a e"),
-        Example("a f", " g", foil=" d", twin="a e e"),
-        Example("h i", " k"),
+        Example.of_text("a b", " c", foil=" d", twin="a e"),
+        Example.of_text("a f", " g", foil=" d", twin="a e e"),
+        Example.of_text("h i", " k"),
     ]
     first, second, third = auto_twins(demo, TASK, sample, 0)
     assert (first.twin, first.foil) == ("a e", " d")
@@ -79,7 +79,7 @@ def test_a_twin_of_its_own_is_kept_where_it_has_as_many_tokens(demo):
 
 def test_twins_by_span_differ_in_that_span_and_nowhere_else(demo):
     sample = [
-        Example(f"{a} + {b} =", f" {a + b}", spans={"operand1": (0, 1), "operand2": (4, 5)})
+        Example.of_text(f"{a} + {b} =", f" {a + b}", spans={"operand1": (0, 1), "operand2": (4, 5)})
         for a in range(5)
         for b in range(5)
     ]

@@ -60,7 +60,7 @@ def test_with_nothing_in_between_a_path_is_the_patch_itself(relay):
 
 def test_a_twin_that_is_the_same_sends_nothing(relay):
     subject, task, examples = relay
-    same = [replace(e, twin=e.prompt) for e in examples]
+    same = [replace(e, twin_inputs=e.inputs) for e in examples]
     path = Path.parse(f"{EDGES} -> decoder.logits@answer")
     intact, sent = score_along(benches.context(subject, task), task, same, [Sending(path)])
     assert sent.nll == pytest.approx(intact.nll, abs=1e-4)

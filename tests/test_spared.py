@@ -17,7 +17,7 @@ from tools.tasks import Example, Task, chance_level, chance_of
 def sums(split, rng):
     while True:
         a, b = rng.randrange(8), rng.randrange(8)
-        yield Example(f"{a}+{b}=", str(a + b), metadata={"answer": str(a + b)})
+        yield Example.of_text(f"{a}+{b}=", str(a + b), metadata={"answer": str(a + b)})
 
 
 def test_in_a_class_with_one_answer_chance_is_that_of_the_whole_task():
@@ -81,7 +81,7 @@ def test_a_head_that_matches_is_found_whatever_task_is_named(seed):
 
     def too_long(split, rng):
         while True:
-            yield Example(" ".join(["a"] * 99) + str(rng.random()), " b")
+            yield Example.of_text(" ".join(["a"] * 99) + str(rng.random()), " b")
 
     task = Task("t", "prompts that are too long", too_long)
     (b, h), (pb, ph) = case.plan.places["match"], case.plan.places["prev"]

@@ -96,10 +96,10 @@ def test_two_formats_of_a_problem_share_its_group_and_its_place_in_the_order(fam
 
 
 def test_examples_with_the_same_text_are_one_problem_and_a_group_names_it():
-    assert Example("a", " b").group == Example("a", " b", foil=" c").group
-    assert len({Example("a", " b").group, Example("a", " c").group, Example("a b", "").group}) == 3
-    assert Example("a", " b", group="one").group == "one"
-    assert Example("p", "a", "f", "t", ("c",), {"k": 1}).as_json()["metadata"] == {"k": 1}
+    assert Example.of_text("a", " b").group == Example.of_text("a", " b", foil=" c").group
+    assert len({Example.of_text("a", " b").group, Example.of_text("a", " c").group, Example.of_text("a b", "").group}) == 3
+    assert Example.of_text("a", " b", group="one").group == "one"
+    assert Example.of_text("p", "a", "f", "t", ("c",), {"k": 1}).as_json()["metadata"] == {"k": 1}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_examples_with_the_same_text_are_one_problem_and_a_group_names_it():
 )
 def test_a_span_that_no_anchor_could_name_or_that_lies_outside_is_refused(spans):
     with pytest.raises(TaskError, match="span|characters"):
-        Example("text", " x", spans=spans)
+        Example.of_text("text", " x", spans=spans)
 
 
 def test_labels_are_what_the_digits_say():
@@ -274,14 +274,14 @@ def test_nothing_held_out_is_in_the_training_documents():
 
 def test_chance_is_what_the_best_guesser_without_content_gets():
     def example(answer, *candidates):
-        return Example(f"p{next(number)}", answer, candidates=candidates)
+        return Example.of_text(f"p{next(number)}", answer, candidates=candidates)
 
     number = itertools.count()
 
     assert chance_level([example("a"), example("a"), example("b"), example("c")]) == 0.5
     assert chance_level([example("a"), example("b"), example("c"), example("d")], ("x", "y")) == 0.5
     assert chance_level([example(str(i), "1", "2", "3", "4") for i in range(8)]) == 0.25
-    wordings = [Example(f"p{i}", "a", group="one") for i in range(8)]
+    wordings = [Example.of_text(f"p{i}", "a", group="one") for i in range(8)]
     assert chance_level([*wordings, example("b"), example("c"), example("c")]) == 0.5
     with pytest.raises(ValueError, match="no examples"):
         chance_level([])
@@ -358,7 +358,7 @@ def test_records_from_before_there_were_groups_are_still_read():
         "split": "explore",
     }
     (e,) = from_records("t", "d", [old]).examples("explore", 9)
-    assert e == Example("a", " b")
+    assert e == Example.of_text("a", " b")
 
 
 @pytest.mark.parametrize(

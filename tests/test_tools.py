@@ -319,7 +319,7 @@ def test_the_control_of_a_pattern_is_said_to_be_anothers_weights(use):
 
 @pytest.mark.parametrize("n", [2, 5, 40])
 def test_nobody_is_their_own_donor_and_those_without_one_are_counted(demo, n):
-    examples = [Example(f"{a} + 3 =", f" {a}") for a in range(n)] + [Example("1 + 1 + 1 =", " 3")]
+    examples = [Example.of_text(f"{a} + 3 =", f" {a}") for a in range(n)] + [Example.of_text("1 + 1 + 1 =", " 3")]
     chosen, alone = donors(demo, examples, ["all"], seed=n)
     assert alone == 1
     assert chosen[-1] == n
@@ -328,8 +328,8 @@ def test_nobody_is_their_own_donor_and_those_without_one_are_counted(demo, n):
 
 
 def test_wordings_of_one_problem_are_no_donors_of_each_other(demo):
-    examples = [Example(f"{a} + 3 =", f" {a}", group="one") for a in range(4)] + [
-        Example("9 + 3 =", " 12", group="other")
+    examples = [Example.of_text(f"{a} + 3 =", f" {a}", group="one") for a in range(4)] + [
+        Example.of_text("9 + 3 =", " 12", group="other")
     ]
     chosen, alone = donors(demo, examples, ["all"], seed=0)
     assert alone == 0

@@ -14,7 +14,7 @@ def listed(groups: int) -> Task:
         rows = list(range(groups))
         rng.shuffle(rows)
         for i in rows:
-            yield Example(f"{i}", "a", group=f"{split}{i}", labels={"class": "c" if i % 3 == 0 else "d"})
+            yield Example.of_text(f"{i}", "a", group=f"{split}{i}", labels={"class": "c" if i % 3 == 0 else "d"})
 
     return Task("listed", "Numbers.", draw)
 

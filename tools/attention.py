@@ -31,9 +31,10 @@ from tools.methods.measuring import (
     measured,
     where_of,
 )
-from tools.methods.scoring import Microbatch, microbatches
+from tools.methods.scoring import microbatches
 from tools.methods.tables import as_array, grid, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.ports import Batch
 from tools.statistics import Groups
 from tools.subjects import Subject
 
@@ -220,7 +221,7 @@ def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Out
     )
 
 
-def _mask(subject: Subject, batch: Microbatch, anchor: str) -> Tensor:
+def _mask(subject: Subject, batch: Batch, anchor: str) -> Tensor:
     """Which positions of each row an anchor is, (batch, seq)."""
     at = positions(subject, batch, anchor)
     assert at is not None

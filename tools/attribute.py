@@ -36,10 +36,11 @@ from tools.methods.measuring import (
     recoveries,
     where_of,
 )
-from tools.methods.scoring import Encoded, Microbatch, microbatches
+from tools.methods.scoring import microbatches
 from tools.methods.tables import component_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.twins import donor_inputs, donor_margin, load_pairs, whole_gap
+from tools.ports import Batch, Encoded
 from tools.subjects import Subject
 from tools.tasks import Example
 
@@ -132,7 +133,7 @@ def _patching(args: Args, ctx: Context) -> Outcome:
 
 
 def estimate(
-    subject: Subject, batch: Microbatch, targets: Sequence[Component], steps: int = 1
+    subject: Subject, batch: Batch, targets: Sequence[Component], steps: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """(targets, batch) first-order effects on the margin of putting the twin's activation in; and the clean margins."""
     where = [sites_of(subject, c) for c in targets]
@@ -163,7 +164,7 @@ def estimate(
     return torch.stack([torch.as_tensor(e) for e in effects]).cpu().double().numpy(), margins.cpu().double().numpy()
 
 
-def _share(subject: Subject, batch: Microbatch, c: Component, site: Site, product: Tensor) -> Tensor:
+def _share(subject: Subject, batch: Batch, c: Component, site: Site, product: Tensor) -> Tensor:
     """The part of a site's products that belongs to a component's units and positions, summed for each example."""
     at = positions(subject, batch, c.anchor or "all")
     heads = subject.spec(c.stack).n_heads if site.kind in HEADED else product.shape[-1]
@@ -176,19 +177,19 @@ def _share(subject: Subject, batch: Microbatch, c: Component, site: Site, produc
     return (picked * mask.scatter(1, at, True)[..., None]).sum((-1, -2))
 
 
-def margin(logits: Tensor, batch: Microbatch) -> Tensor:
+def margin(logits: Tensor, batch: Batch) -> Tensor:
     """Logit of the answer minus logit of the foil where they first differ, (batch)."""
     rows, at, answer, foil = _differences(batch, logits.device)
     picked = logits[rows, at].float()
     return picked[rows, answer] - picked[rows, foil]
 
 
-def _differences(batch: Microbatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _differences(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Row, position that predicts it, answer token and foil token of each example's first difference."""
 
     def place(e: Encoded) -> tuple[int, int, int]:
-        offset, foil = e.foil if e.foil is not None else (0, e.answer[0])
-        return len(e.prompt) - 1 + offset, e.answer[offset], foil
+        offset, foil = e.foil if e.foil is not None else (0, e.targets[0])
+        return e.scored[offset], e.targets[offset], foil
 
     places = [place(e) for e in batch.encoded]
     at, answer, foil = (torch.tensor(list(c), device=device) for c in zip(*places, strict=True))

@@ -19,9 +19,10 @@ from tools.engine.sites import Site
 from tools.methods.arguments import AMONG, EXAMPLES
 from tools.methods.layout import depth_component
 from tools.methods.measuring import groups_of, load_examples, score_measurements, where_of
-from tools.methods.scoring import encode, score
+from tools.methods.scoring import score
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.ports.text import encode
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"

@@ -35,9 +35,9 @@ from tools.methods.measuring import (
     shares,
     where_of,
 )
-from tools.methods.scoring import Scores
 from tools.methods.tables import as_array
 from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.ports import Scores
 from tools.statistics import Groups
 from tools.tasks import Example, Task, chance_of
 

@@ -34,10 +34,10 @@ from tools.methods.measuring import (
     recoveries,
     where_of,
 )
-from tools.methods.scoring import Scores
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
+from tools.ports import Scores
 from tools.statistics import Estimate, Groups
 
 KIND: Literal["experiment"] = "experiment"

@@ -41,9 +41,10 @@ from tools.methods.measuring import (
     over_draws,
     where_of,
 )
-from tools.methods.scoring import Scores, batch_of
+from tools.methods.scoring import batch_of
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.ports import Scores
 from tools.statistics import Groups
 from tools.tasks import Example, Task
 
@@ -217,7 +218,7 @@ def _like(vector: Tensor, generator: torch.Generator) -> Tensor:
 def _aimed(example: Example, toward: str) -> Example:
     """The example with the followed text as its answer and the task's answer as its foil."""
     foil = example.answer if example.answer != toward else example.foil
-    return Example(example.prompt, toward, foil=foil, group=example.group, spans=example.spans)
+    return Example.of_text(example.prompt, toward, foil=foil, group=example.group, spans=example.spans)
 
 
 Series = list[tuple[Quantity, NDArray[np.float64]]]  # values (doses, directions, examples)

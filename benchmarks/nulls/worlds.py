@@ -151,7 +151,7 @@ def _told(e: Example, answer: str, other: str, rng: random.Random) -> Example:
     """The prompt with what the model says for its answer, and what it says to the twin, or another word, for the foil."""
     words = sorted({f" {w}" for w in e.prompt.split()} - {answer})
     foil = other if other != answer else rng.choice(words)
-    return Example(e.prompt, answer, foil, e.twin if other != answer else None)
+    return Example.of_text(e.prompt, answer, foil, e.twin if other != answer else None)
 
 
 def _varied(examples: Sequence[Example]) -> list[Example]:
@@ -170,7 +170,7 @@ def _at_random(examples: Sequence[Example], like: Sequence[Example], rng: random
     out: list[Example] = []
     for e in examples:
         given = rng.choice(like)
-        out.append(replace(e, answer=given.answer, foil=given.foil, candidates=given.candidates))
+        out.append(replace(e, target=given.target, foil=given.foil, candidates=given.candidates))
     return out
 
 

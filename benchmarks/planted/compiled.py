@@ -117,7 +117,7 @@ class CompiledCase:
 def _sample(shown: Shown, twin: Shown, source: str | None) -> Sample:
     n = len(shown.tokens)
     labels: dict[str, int | float | str | bool] = {"group": shown.group, "length": n}
-    example = Example(
+    example = Example.of_text(
         " ".join(shown.tokens),
         " " + " ".join(shown.answer),
         " " + " ".join(twin.answer),

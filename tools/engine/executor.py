@@ -19,10 +19,14 @@ from tools.engine.sites import Edit, Kind, Site
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """Blocks to run, in order, and edits that apply every time their block runs."""
+    """Blocks to run, in order, and edits that apply every time their block runs.
+
+    earlier: programs of stacks that run before this one, by name; those not named run as they are.
+    """
 
     blocks: tuple[int, ...]
     edits: tuple[Edit, ...] = ()
+    earlier: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass

@@ -14,9 +14,8 @@ from experiments_db.findings import Statement
 from experiments_db.places import Component, ComponentSet, Intervention
 from tools.findings.contrast import Contrast, Quantity, Values
 from tools.methods.effects import Condition, score_under
-from tools.methods.objectives import OBJECTIVES, Objective
-from tools.methods.scoring import Scores
 from tools.methods.tool import Context, ToolInputError
+from tools.ports import Objective, Port, Scores, objectives, port_of
 from tools.tasks import Example, Task, chance_of
 
 SMALLEST = 0.1  # of what separates the intact model from chance: what counts as an effect, and what as none
@@ -40,7 +39,23 @@ class Bench:
     @cached_property
     def objective(self) -> Objective:
         """The quantity that the statement is about."""
-        return OBJECTIVES[self.statement.objective]
+        return self.objective_of(self.statement.objective)
+
+    @property
+    def port(self) -> Port:
+        """What knows how this subject answers."""
+        return port_of(self.ctx.subject)
+
+    def objective_of(self, name: str) -> Objective:
+        """An objective by name. ToolInputError where this subject's answers have no such quantity."""
+        known = self.port.objectives
+        if name not in known:
+            raise ToolInputError(f"objective {name!r}: {self.ctx.subject.name} is scored by {', '.join(known)}")
+        return known[name]
+
+    def guessed(self) -> float:
+        """What a guesser who knows the format gets in the statement's objective."""
+        return self.port.guess(self.objective, self.task, self.examples)
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
@@ -64,7 +79,7 @@ class Bench:
         With the gate lifted, in either direction, example by example: for a model that does the task the same, and for one
         that does not as large as what it says by chance, so that a tenth of it can be reached there too.
         """
-        values, chance = self.objective.of(self.intact), self.objective.chance(self.chance)
+        values, chance = self.objective.of(self.intact), self.guessed()
         return float(np.nanmean(np.abs(values - chance))) if self.ctx.lifted else float(np.nanmean(values)) - chance
 
     @property
@@ -97,13 +112,21 @@ class Bench:
 
     def tell_apart(self, a: Scores, b: Scores) -> tuple[Quantity, ...]:
         """A minus b in each quantity by which a control can differ: accuracy, probability, and where there are foils margin."""
-        names = ["accuracy", "probability"]
+        names = list(self.usual)
         if not np.isnan(a.foil_margin).any() and len(set(self.groups)) >= 64:
             names.append("margin")
-        return tuple(
-            Quantity(n, OBJECTIVES[n].unit, OBJECTIVES[n].of(a) - OBJECTIVES[n].of(b), OBJECTIVES[n].difference_bounds)
-            for n in names
-        )
+        return tuple(self.apart(n, a, b) for n in names)
+
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """The quantities in which controls are looked at: accuracy and probability where there are such, else the objective."""
+        return tuple(n for n in ("accuracy", "probability") if n in self.port.objectives) or (self.statement.objective,)
+
+    def apart(self, name: str, a: Scores, b: Scores | Sequence[Scores]) -> Quantity:
+        """A minus b in an objective, example by example; of several b their mean."""
+        o = self.objective_of(name)
+        other = o.of(b) if isinstance(b, Scores) else mean_of([o.of(x) for x in b])
+        return Quantity(name, o.unit, o.of(a) - other, o.difference_bounds)
 
     def effect(
         self, values: Quantity, bound: float, groups: Sequence[str] | None = None, /, *, component: str = "",
@@ -225,8 +248,9 @@ class Kind:
             takes = ", ".join(("task", *self.needs, *self.allows, *(("interventions",) if self.interventions else ())))
             raise ToolInputError(f"{self.name} {what}; it takes {takes} ({self.says})")
         self._check_interventions(statement)
-        if statement.objective not in OBJECTIVES:
-            raise ToolInputError(f"objective {statement.objective!r} is unknown: use {', '.join(OBJECTIVES)}")
+        known = objectives()
+        if statement.objective not in known:
+            raise ToolInputError(f"objective {statement.objective!r} is unknown: use {', '.join(known)}")
         self.check(statement)
         return statement
 

@@ -57,7 +57,7 @@ def shuffled_answers(examples: Sequence[Example], seed: int = 0) -> list[Example
         group = group_of(example)
         donor = donors[group][taken[group] % len(donors[group])]
         taken[group] += 1
-        shuffled.append(replace(example, answer=donor.answer, foil=donor.foil, candidates=donor.candidates))
+        shuffled.append(replace(example, target=donor.target, foil=donor.foil, candidates=donor.candidates))
     return shuffled
 
 

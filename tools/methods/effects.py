@@ -7,7 +7,7 @@ memory limit decides it. Several components, in several blocks and at several po
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ from tools.engine.sites import HEADED, Edit, Site, channels_of
 from tools.methods.anchors import positions, span_positions
 from tools.methods.arguments import Mode
 from tools.methods.interventions import select
-from tools.methods.scoring import Microbatch, Scores, batch_of, encode, microbatches, score
+from tools.methods.scoring import batch_of, encoded_all, microbatches, score
 from tools.methods.tool import Context, ToolInputError
+from tools.ports import Batch, Encoded, Scores
 from tools.subjects import Subject
 from tools.tasks import Example, Task
 from tools.tasks.task import unit_hash
@@ -32,17 +33,17 @@ Change = tuple[ComponentSet, Intervention]
 
 @dataclass(frozen=True)
 class Condition:
-    """One way of running the model: changes made together (none: intact), and blocks in another order (None: as they are).
+    """One way of running the model: changes made together (none: intact), and stacks' blocks in another order.
 
     control: a change of the same size that carries no information takes the place of each one: at the same sites and
     positions a random vector with the norm of the real change; at patterns the weights of yet another example.
-    draw: which of several random vectors.
+    draw: which of several random vectors. programs: (stack, blocks to run, in order); stacks not named run as they are.
     """
 
     changes: tuple[Change, ...] = ()
     control: bool = False
     draw: int = 0
-    blocks: tuple[int, ...] | None = None
+    programs: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @classmethod
     def of(cls, components: ComponentSet | Component, intervention: Intervention | str, **others: int) -> "Condition":
@@ -77,13 +78,13 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
     for a span as many tokens in it. Those without a donor keep themselves, so that their ablation changes nothing:
     `with_donors` leaves them out.
     """
-    encoded = [encode(subject, e.prompt, e.answer) for e in examples]
+    encoded = encoded_all(subject, examples)
     whole, named = "all" in anchors, [parse_anchor(a).name for a in anchors if a != "all"]
     spans = sorted({name for name in named if name not in ("", "answer")})
     classes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for i, (prompt, answer) in enumerate(encoded):
+    for i, e in enumerate(encoded):
         sizes = (len(span_positions(subject, examples[i], role)) for role in spans)
-        classes[len(prompt) if whole else 0, len(answer), *sizes].append(i)
+        classes[e.prompt if whole else 0, len(e.targets), *sizes, *(_elsewhere(subject, e) if whole else ())].append(i)
     chosen, alone = list(range(len(examples))), 0
     for key, members in sorted(classes.items()):
         order = list(members)
@@ -94,6 +95,11 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
             alone += found is None
             chosen[i] = i if found is None else found
     return chosen, alone
+
+
+def _elsewhere(subject: Subject, encoded: Encoded) -> list[int]:
+    """How many positions of every stack but the one that is read out an example takes."""
+    return [n for name, n in sorted(encoded.lengths.items()) if name != subject.readout]
 
 
 def sets_of(found: Sequence[Component], mode: Mode) -> list[ComponentSet]:
@@ -167,7 +173,7 @@ def score_under(
 
 def edits_of(
     ctx: Context, examples: Sequence[Example], conditions: Sequence[Condition]
-) -> Callable[[Microbatch], list[tuple[Edit, ...]]]:
+) -> Callable[[Batch], list[tuple[Edit, ...]]]:
     """For each microbatch of the examples the edits of every condition, where somebody has to run them in another way."""
     prepared = _Prepared(ctx, list(examples), conditions, {})
     return lambda batch: [variant.edits for variant in prepared.variants(batch)[1:]]
@@ -212,32 +218,30 @@ class _Prepared:
             for batch in microbatches(subject, self.examples, self.ctx.max_tokens):
                 full = _captured(subject, batch, [s for s, _ in wanted])
                 for site, anchor in wanted:
-                    at = positions(subject, batch, anchor)
+                    at = positions(subject, batch, anchor, stack=site.stack)
                     if at is None:
-                        rows = torch.stack(
-                            [full[site][i, :n].double().mean(0) for i, n in enumerate(batch.inputs.lengths)]
-                        )
+                        lengths = batch.inputs.of(site.stack)
+                        rows = torch.stack([full[site][i, :n].double().mean(0) for i, n in enumerate(lengths)])
                     else:
                         rows = select(full[site], at).double().mean(1)
                     total[site, anchor] = total[site, anchor] + rows.sum(0).cpu()
         return {key: (t / len(self.examples)).to(subject.device, subject.dtype) for key, t in total.items()}
 
-    def variants(self, batch: Microbatch) -> list[Variant]:
+    def variants(self, batch: Batch) -> list[Variant]:
         """Intact, then each condition, for one microbatch."""
         subject = self.ctx.subject
-        intact = tuple(range(len(subject.spec().blocks)))
         runs = _Runs(subject, batch, self)
-        out = [Variant(intact)]
+        out = [subject.variant()]
         for condition in self.conditions:
             edits = tuple(e for made, how in condition.changes for c in made for e in runs.edits(c, how, condition))
-            out.append(Variant(intact if condition.blocks is None else condition.blocks, edits))
+            out.append(subject.variant(dict(condition.programs), edits))
         return out
 
 
 class _Runs:
     """The activations of one microbatch, of its donors and of its twins, each read once; edits shared by conditions."""
 
-    def __init__(self, subject: Subject, batch: Microbatch, prepared: _Prepared) -> None:
+    def __init__(self, subject: Subject, batch: Batch, prepared: _Prepared) -> None:
         self.subject, self.batch, self.prepared = subject, batch, prepared
         changes = [(c, how, k) for k in prepared.conditions for made, how in k.changes for c in made]
         self._sites: dict[str, list[Site]] = defaultdict(list)
@@ -247,14 +251,14 @@ class _Runs:
             if condition.control:
                 self._sites["own"] += sites
                 self._sites[f"other {condition.draw}"] += [s for s in sites if s.kind.endswith("pattern")]
-        self._full: dict[str, tuple[Microbatch, dict[Site, Tensor]]] = {}
+        self._full: dict[str, tuple[Batch, dict[Site, Tensor]]] = {}
         self._made: dict[tuple[Component, Intervention, bool, int], tuple[Edit, ...]] = {}
 
     def edits(self, c: Component, how: Intervention, condition: Condition) -> tuple[Edit, ...]:
         """The edits that change a component, the same objects each time, so that a sweep shares what they share."""
         key = (c, how, condition.control, condition.draw if condition.control else 0)
         if key not in self._made:
-            at = positions(self.subject, self.batch, c.anchor or "all")
+            at = positions(self.subject, self.batch, c.anchor or "all", stack=c.stack)
             self._made[key] = tuple(self._edit(s, c, how, condition, at) for s in sites_of(self.subject, c))
         return self._made[key]
 
@@ -296,7 +300,7 @@ class _Runs:
                 return own - (own * unit).sum(-1, keepdim=True) * unit
             case "mean":
                 mean = self.prepared.means[site, c.anchor or "all"]
-                count = self.batch.inputs.fields["input_ids"].shape[1] if at is None else at.shape[1]
+                count = max(self.batch.inputs.of(site.stack)) if at is None else at.shape[1]
                 return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
             case "resample":
                 return self._selected(source_of(how), site, c)
@@ -318,14 +322,14 @@ class _Runs:
 
     def _selected(self, source: str, site: Site, c: Component) -> Tensor:
         batch, full = self._of(source)
-        at, own = (positions(self.subject, b, c.anchor) for b in (batch, self.batch))
+        at, own = (positions(self.subject, b, c.anchor, stack=c.stack) for b in (batch, self.batch))
         return self._units(select(full[site], as_many(at, own)), site, c)
 
     def _units(self, h: Tensor, site: Site, c: Component) -> Tensor:
         heads = self.subject.spec(c.stack).n_heads if site.kind in HEADED else h.shape[-1]
         return h[..., channels_of(c.units or None, h.shape[-1] // heads)]
 
-    def _of(self, source: str) -> tuple[Microbatch, dict[Site, Tensor]]:
+    def _of(self, source: str) -> tuple[Batch, dict[Site, Tensor]]:
         """The microbatch itself, its donors or its twins, with their intact activations at the sites wanted."""
         if source not in self._full:
             batch = self.batch
@@ -335,7 +339,7 @@ class _Runs:
                 others = self.prepared.others[int(source.removeprefix("other "))]
                 batch = batch_of(self.subject, [self.prepared.examples[others[i]] for i in batch.indices])
             elif source == "twin":
-                batch = batch_of(self.subject, [_twin_with_answer(e) for e in batch.examples])
+                batch = batch_of(self.subject, [e.as_twin(e.target) for e in batch.examples])
             self._full[source] = (batch, _captured(self.subject, batch, self._sites[source]))
         return self._full[source]
 
@@ -352,13 +356,5 @@ def source_of(how: Intervention) -> str:
     return (how.source or "donor") if how.op == "resample" else "own"
 
 
-def _twin_with_answer(example: Example) -> Example:
-    """The twin's prompt followed by the receiver's own answer, so that positions agree."""
-    assert example.twin is not None
-    return replace(
-        example, prompt=example.twin, spans=example.twin_spans, twin=example.prompt, twin_spans=example.spans
-    )
-
-
-def _captured(subject: Subject, batch: Microbatch, sites: Sequence[Site]) -> dict[Site, Tensor]:
+def _captured(subject: Subject, batch: Batch, sites: Sequence[Site]) -> dict[Site, Tensor]:
     return dict(subject.run(batch.inputs, capture=tuple(dict.fromkeys(sites))).captured)

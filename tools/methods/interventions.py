@@ -7,11 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tools.engine.sites import Site
-from tools.methods.scoring import Microbatch
+from tools.ports import Batch
 from tools.subjects import Subject
 
 
-def activations(subject: Subject, batch: Microbatch, sites: Sequence[Site]) -> dict[Site, Tensor]:
+def activations(subject: Subject, batch: Batch, sites: Sequence[Site]) -> dict[Site, Tensor]:
     """Intact activations of a microbatch at the sites, (batch, seq, channels) each."""
     return dict(subject.run(batch.inputs, capture=tuple(dict.fromkeys(sites))).captured)
 

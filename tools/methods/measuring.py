@@ -15,8 +15,8 @@ from scipy import stats
 from experiments_db.records import Control, Measurement
 from tools import statistics
 from tools.methods.fitness import check_fit, merged
-from tools.methods.scoring import Scores
 from tools.methods.tool import Context, ToolInputError
+from tools.ports import Scores
 from tools.statistics import Estimate, Groups, Undefined
 from tools.tasks import Example, Split, Task, TaskError
 

@@ -8,13 +8,14 @@ pair. The choice looks at the whole sample and depends on nothing but the sample
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tools.methods.anchors import span_positions
-from tools.methods.scoring import encode
+from tools.methods.scoring import encoded_all
 from tools.methods.tool import ToolInputError
+from tools.ports import port_of
 from tools.subjects import Subject
 from tools.tasks import Example, Task
 
@@ -23,7 +24,8 @@ from tools.tasks import Example, Task
 class _Row:
     """One example as tokens."""
 
-    prompt: tuple[int, ...]
+    size: tuple[tuple[str, int], ...]
+    tokens: tuple[int, ...]
     answer: tuple[int, ...]
     roles: tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -37,26 +39,22 @@ def auto_twins(
     (`without_twin` counts those). differs_in: a role; then every twin is another example that differs at the tokens of
     that span and nowhere else.
     """
-    rows = [_row(subject, e) for e in examples]
+    rows = _rows(subject, examples)
     groups: dict[object, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
-        groups[len(row.prompt), row.roles].append(i)
+        groups[row.size, len(row.tokens), row.roles].append(i)
     if differs_in is not None and not any(differs_in in e.spans for e in examples):
         known = ", ".join(sorted({role for e in examples for role in e.spans})) or "none"
         raise ToolInputError(f"{task.name} has no span {differs_in!r} in which twins could differ; it has {known}")
     out: list[Example] = list(examples)
     for members in groups.values():
-        tokens = np.array([rows[i].prompt for i in members], dtype=np.int64)
+        tokens = np.array([rows[i].tokens for i in members], dtype=np.int64)
         for at, i in enumerate(members):
             if differs_in is None and _has_aligned_twin(subject, examples[i]):
                 continue
             inside = next((list(where) for role, where in rows[i].roles if role == differs_in), [])
             donor = _donor(examples, rows, members, tokens, at, inside, seed, within=differs_in is not None)
-            if donor is None:
-                out[i] = replace(examples[i], twin=None, foil=None, twin_spans={})
-            else:
-                other = examples[donor]
-                out[i] = replace(examples[i], twin=other.prompt, foil=other.answer, twin_spans=other.spans)
+            out[i] = examples[i].with_twin(None if donor is None else examples[donor])
     return out
 
 
@@ -71,16 +69,23 @@ def without_twin(examples: Sequence[Example]) -> int:
     return sum(e.twin is None or e.foil is None for e in examples)
 
 
-def _row(subject: Subject, example: Example) -> _Row:
-    prompt, answer = encode(subject, example.prompt, example.answer)
-    roles = ((role, tuple(span_positions(subject, example, role))) for role in sorted(example.spans))
-    return _Row(prompt, answer, tuple(roles))
+def _rows(subject: Subject, examples: Sequence[Example]) -> list[_Row]:
+    """What is read need not be tokens: whatever stands for it at a position is numbered as it is met."""
+    ids: dict[object, int] = {}
+    rows: list[_Row] = []
+    for example, e in zip(examples, encoded_all(subject, examples), strict=True):
+        roles = tuple((role, tuple(span_positions(subject, example, role))) for role in sorted(example.spans))
+        size = tuple(sorted({**e.lengths, subject.readout: e.prompt}.items()))
+        rows.append(_Row(size, tuple(ids.setdefault(t, len(ids)) for t in e.tokens), e.targets, roles))
+    return rows
 
 
 def _has_aligned_twin(subject: Subject, example: Example) -> bool:
     if example.twin is None or example.foil is None:
         return False
-    return len(subject.tokens(example.twin)) == len(subject.tokens(example.prompt))
+    port = port_of(subject)
+    here, there = (port.encode(subject, e) for e in (example, example.as_twin(example.target)))
+    return here.lengths == there.lengths and here.prompt == there.prompt
 
 
 def _donor(

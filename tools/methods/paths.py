@@ -17,8 +17,9 @@ from tools.engine.sites import HEADED, Edit, Kind, Site, channels_of
 from tools.methods.anchors import positions
 from tools.methods.effects import Condition, edits_of, sites_of
 from tools.methods.interventions import activations, select
-from tools.methods.scoring import Microbatch, Scores, score
+from tools.methods.scoring import score
 from tools.methods.tool import Context, ToolInputError
+from tools.ports import Batch, Scores
 from tools.subjects import Subject
 from tools.tasks import Example, Task
 
@@ -61,13 +62,12 @@ def score_along(ctx: Context, task: Task, examples: Sequence[Example], sendings:
     subject = ctx.subject
     for path in dict.fromkeys(s.path for s in sendings):
         check_path(subject, path)
-    intact = tuple(range(len(subject.spec().blocks)))
     changes = edits_of(ctx, examples, [s.condition for s in sendings])
 
-    def variants(batch: Microbatch) -> list[Variant]:
+    def variants(batch: Batch) -> list[Variant]:
         run = _Run(subject, batch)
         arriving = [run.arriving(s.path, edits) for s, edits in zip(sendings, changes(batch), strict=True)]
-        return [Variant(intact), *(Variant(intact, (edit,)) for edit in arriving)]
+        return [subject.variant(), *(subject.variant(edits=(edit,)) for edit in arriving)]
 
     return score(subject, examples, variants, choices=task.choices, max_tokens=ctx.max_tokens)[0]
 
@@ -107,7 +107,7 @@ def _site(subject: Subject, c: Component) -> Site:
 class _Run:
     """The clean activations of one microbatch, and what arrives along paths."""
 
-    def __init__(self, subject: Subject, batch: Microbatch) -> None:
+    def __init__(self, subject: Subject, batch: Batch) -> None:
         self.subject, self.batch = subject, batch
         spec = subject.spec()
         self.between = [Site(spec.name, b, k) for b in range(len(spec.blocks)) for k in BETWEEN if k in spec.kinds]

@@ -1,6 +1,7 @@
 """What stands at an anchor, example by example: tokens, and attention weights from one anchor to another."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from experiments_db.places import Component
 from tools.engine.sites import HEADED, Site, channels_of
 from tools.methods.anchors import positions
-from tools.methods.scoring import microbatches
+from tools.methods.scoring import batch_of, microbatches
 from tools.methods.tool import Context, ToolInputError
+from tools.ports import port_of
 from tools.subjects import Inputs, Subject
 from tools.tasks import Example
 
@@ -21,16 +23,20 @@ def units_of(subject: Subject, h: Tensor, site: Site, component: Component) -> T
     return h[..., channels_of(component.units or None, h.shape[-1] // heads)]
 
 
-def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tuple[int, ...]]:
-    """The tokens that stand at an anchor, example by example."""
-    found: dict[int, tuple[int, ...]] = {}
-    for batch in microbatches(ctx.subject, examples, ctx.max_tokens):
-        at, ids = positions(ctx.subject, batch, anchor), batch.inputs.fields["input_ids"]
-        for row, index in enumerate(batch.indices):
-            n = batch.inputs.lengths[row]
-            here = ids[row, :n] if at is None else ids[row, torch.unique(at[row])]
-            found[index] = tuple(here.tolist())
-    return [found[i] for i in range(len(examples))]
+def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tuple[Any, ...]]:
+    """The tokens (or what stands for them where it is not tokens that are read) that stand at an anchor, example by example."""
+    batch, stack = batch_of(ctx.subject, examples), port_of(ctx.subject).reading(ctx.subject)
+    at = positions(ctx.subject, batch, anchor, stack=stack)
+    found: list[tuple[Any, ...]] = []
+    for row, e in enumerate(batch.encoded):
+        read = (
+            (*e.tokens, *e.targets[:-1])
+            if e.reads == ctx.subject.readout and e.lengths[stack] > len(e.tokens)
+            else e.tokens
+        )
+        wanted = range(len(read)) if at is None else torch.unique(at[row]).tolist()
+        found.append(tuple(read[i] for i in wanted))
+    return found
 
 
 def patterns(subject: Subject, inputs: Inputs, stack: str, blocks: Sequence[int]) -> Tensor:

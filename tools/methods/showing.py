@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from tools.methods.anchors import span_positions
+from tools.methods.anchors import length_in, span_positions
 from tools.methods.tool import TaskBook, ToolInputError
+from tools.ports import port_of
 from tools.subjects import Subject
 from tools.tasks import Example, Task, chance_level
 
@@ -21,7 +22,9 @@ def task_lines(subject: Subject, task: Task, seed: int, among: str = "", n: int 
     if not examples:
         return [f"{task.name}: no examples to explore"]
     more = "" if len(examples) < LOOKED_AT else " or more"
-    lengths = sorted(len(subject.tokens(e.prompt)) for e in examples)
+    port = port_of(subject)
+    stack = port.reading(subject)
+    lengths = sorted(length_in(subject, port.encode(subject, e), stack) for e in examples)
     long = f"{lengths[0]}" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]}"
     twins = sum(e.twin is not None for e in examples)
     lines = [
@@ -43,7 +46,7 @@ def own_examples(subject: Subject, tasks: TaskBook, seed: int) -> str:
 
 def example_lines(subject: Subject, e: Example) -> list[str]:
     """One example: its tokens with the spans above them, right answer, foil and twin, labels."""
-    tokens = [subject.token_label(t) for t in subject.tokens(e.prompt)]
+    tokens = port_of(subject).labels(subject, e)
     named: dict[int, list[str]] = {}
     for role in e.spans:
         try:

@@ -3,6 +3,8 @@
 Where a task has no twins, its examples serve as each other's (tools.methods.pairing).
 """
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Int
 from torch import Tensor
@@ -11,8 +13,9 @@ from tools.engine.executor import Variant
 from tools.methods.arguments import Direction
 from tools.methods.measuring import load_examples
 from tools.methods.pairing import auto_twins
-from tools.methods.scoring import Microbatch, score
+from tools.methods.scoring import batch_of, score
 from tools.methods.tool import Context, ToolInputError
+from tools.ports import Batch
 from tools.subjects import Inputs, Subject
 from tools.tasks import Example, Task
 
@@ -36,30 +39,13 @@ def load_pairs(
 
 def swapped(example: Example) -> Example:
     """The twin as the example: its answer is the foil. Its labels are not known; its group is the pair's."""
-    assert example.twin is not None
     assert example.foil is not None
-    return Example(
-        example.twin,
-        example.foil,
-        foil=example.answer,
-        twin=example.prompt,
-        metadata=example.metadata,
-        group=example.group,
-        spans=example.twin_spans,
-        twin_spans=example.spans,
-    )
+    return replace(example.as_twin(example.foil), foil=example.target, candidates=(), labels={})
 
 
-def twin_tokens(subject: Subject, example: Example) -> list[int]:
-    """The twin's prompt as tokens."""
-    assert example.twin is not None
-    return subject.tokens(example.twin)
-
-
-def donor_inputs(subject: Subject, batch: Microbatch) -> Inputs:
+def donor_inputs(subject: Subject, batch: Batch) -> Inputs:
     """The twins of a microbatch, each followed by the receiver's own answer, so that positions agree."""
-    pairs = zip(batch.examples, batch.encoded, strict=True)
-    return subject.inputs([[*twin_tokens(subject, e), *p.answer[:-1]] for e, p in pairs])
+    return batch_of(subject, [e.as_twin(e.target) for e in batch.examples]).inputs
 
 
 def donor_margin(ctx: Context, receivers: list[Example]) -> np.ndarray:
@@ -78,7 +64,7 @@ def whole_gap(base: np.ndarray, donor: np.ndarray, task: str) -> float:
     return gap
 
 
-def place_positions(batch: Microbatch, place: str) -> Int[Tensor, "batch 1"] | None:
+def place_positions(batch: Batch, place: str) -> Int[Tensor, "batch 1"] | None:
     """Token indices of a place: `all` (None), `last`, or -1, -2 ... counted back from the prompt's last token.
 
     The first token stands in where a prompt is shorter.

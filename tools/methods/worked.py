@@ -5,6 +5,7 @@ from typing import Any
 from tools.methods.anchors import span_positions
 from tools.methods.completing import completions
 from tools.methods.tool import ToolInputError
+from tools.ports import port_of
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Example, Task
 
@@ -25,14 +26,14 @@ def worked_example(subject: Subject, task: Task, seed: int) -> dict[str, Any]:
     ]
     at = both.index(True) if any(both) else right.index(True) if any(right) else 0
     example = examples[at]
-    has_twin = example.twin is not None
+    has_twin, port = example.twin is not None, port_of(subject)
     return {
         "task": task.name,
         "chosen": "an explore example that the model answers right" if right[at] else "the first explore example",
-        "tokens": [subject.token_label(t) for t in subject.tokens(example.prompt)],
+        "tokens": port.labels(subject, example),
         "answer": example.answer,
         "said": said[at],
-        "twin": [subject.token_label(t) for t in subject.tokens(example.twin or "")] if has_twin else None,
+        "twin": port.labels(subject, example, twin=True) if has_twin else None,
         "twin_answer": example.foil if has_twin else None,
         "twin_said": twins[at] if has_twin else None,
         "anchors": _anchors(subject, example),
@@ -40,7 +41,7 @@ def worked_example(subject: Subject, task: Task, seed: int) -> dict[str, Any]:
 
 
 def _twin(e: Example) -> Example:
-    return Example(e.twin, e.foil or e.answer) if e.twin is not None else e
+    return e.as_twin(e.foil or e.target) if e.twin is not None else e
 
 
 def _said(subject: Subject, examples: list[Example]) -> list[str | None]:

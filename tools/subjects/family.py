@@ -67,13 +67,14 @@ class Family:
     the model itself calls its output embeddings.
 
     Capabilities: `next_token` (the last stack predicts the next token of `input_ids`), `cached_generation`.
-    `refusals` says, for a capability that is absent, why.
+    `refusals` says, for a capability that is absent, why. port: the modality, by the name of its port.
     """
 
     name: str
     architectures: tuple[str, ...]
     stacks: tuple[StackPaths, ...]
     head: str = ""
+    port: str = "text"
     capabilities: frozenset[str] = frozenset()
     refusals: tuple[tuple[str, str], ...] = ()
 

@@ -35,10 +35,18 @@ class CapabilityError(SubjectError):
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch: named tensors whose first axis is the example, and each row's number of real tokens (right-padded)."""
+    """A batch: named tensors whose first axis is the example, and each row's number of real positions (right-padded).
+
+    lengths: in the stack that is read out; elsewhere: in other stacks, by name.
+    """
 
     fields: Mapping[str, Tensor]
     lengths: tuple[int, ...]
+    elsewhere: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+
+    def of(self, stack: str) -> tuple[int, ...]:
+        """Each row's number of real positions in a stack."""
+        return self.elsewhere.get(stack, self.lengths)
 
     @property
     def size(self) -> int:
@@ -118,6 +126,11 @@ class Subject:
         if name not in self.stacks:
             raise SubjectError(f"{self.name} has no stack {name!r}; it has {', '.join(self.stacks)}")
         return self.stacks[name]
+
+    def program_of(self, text: str) -> tuple[str, str]:
+        """(stack, operation) of a program as text: `skip 3` is about the stack that is read out, `encoder: skip 3` names one."""
+        before, colon, after = text.partition(":")
+        return (self.spec(before.strip()).name, after.strip()) if colon else (self.readout, text)
 
     def watched(self, check: Callable[[], None]) -> "Subject":
         """The same subject, which calls `check` before each step of its computations; what that raises ends them."""
@@ -237,22 +250,69 @@ class Subject:
         call: Call | None = None,
         **options: Any,
     ) -> tuple[list[Tensor], SweepCost]:
-        """Run many variants of one stack with shared computation; `read` takes the READOUT stack's final state.
+        """Run many variants with shared computation; `read` takes the readout stack's final state and the variant's index.
 
-        For an earlier stack (an encoder), the later ones run intact on each variant's output.
+        Edits may lie in any stack. What variants have in common of an earlier stack (an encoder) runs once, and the later
+        stacks once for each different output of it. stack: whose blocks the variants' programs are; None is the one that is
+        read out. call: of the readout stack, where it has been captured already.
         """
         spec = self.spec(stack)
-        if spec.name == self.readout:
+        if spec.name != self.readout:
+            whole = tuple(range(len(self.spec().blocks)))
+            variants = [Variant(whole, v.edits, (*v.earlier, (spec.name, v.blocks))) for v in variants]
+        if len(self.stacks) == 1:
             return sweep(call or self.call(inputs), variants, read, check=self._check, **options)
+        total, values = SweepCost(), dict[int, Tensor]()
+        self._descend(inputs, list(self.stacks), {}, list(enumerate(variants)), read, values, total, options)
+        return [values[i] for i in range(len(variants))], total
 
-        def downstream(h: Tensor, variant: int) -> Tensor:
-            upstream = {spec.name: self.family.finish(self.model, spec.name, h)}
-            final = h
-            for name in list(self.stacks)[list(self.stacks).index(spec.name) + 1 :]:
-                upstream[name], final, _ = self._run_stack(inputs, name, None, (), (), upstream)
-            return read(final, variant)
+    def variant(self, programs: Mapping[str, Sequence[int]] | None = None, edits: Sequence[Edit] = ()) -> Variant:
+        """A variant from programs by stack; the stacks not named run as they are."""
+        given = {self.spec(name).name: tuple(blocks) for name, blocks in (programs or {}).items()}
+        blocks = given.pop(self.readout, tuple(range(len(self.spec().blocks))))
+        return Variant(blocks, tuple(edits), tuple(sorted(given.items())))
 
-        return sweep(call or self.call(inputs, spec.name), variants, downstream, check=self._check, **options)
+    def _descend(
+        self,
+        inputs: Inputs,
+        order: Sequence[str],
+        upstream: Mapping[str, Tensor],
+        todo: Sequence[tuple[int, Variant]],
+        read: Callable[[Tensor, int], Tensor],
+        values: dict[int, Tensor],
+        total: SweepCost,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Run the stacks in order: each different variant of the first one, and on its output all that share it."""
+        name = order[0]
+        spec = self.stacks[name]
+        whole = tuple(range(len(spec.blocks)))
+        apart: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[int, Variant]]] = {}
+        heads: list[Variant] = []
+        for index, v in todo:
+            blocks = v.blocks if name == self.readout else dict(v.earlier).get(name, whole)
+            here = tuple(e for e in v.edits if e.site.stack == name)
+            key = (self._blocks(blocks, spec), tuple(map(id, here)))
+            if key not in apart:
+                apart[key] = []
+                heads.append(Variant(key[0], here))
+            apart[key].append((index, v))
+        shared = list(apart.values())
+
+        def onward(h: Tensor, head: int) -> Tensor:
+            if name == self.readout:
+                for index, _ in shared[head]:
+                    values[index] = read(h, index)
+                return h.new_empty(0)
+            further = {**upstream, name: self.family.finish(self.model, name, h)}
+            self._descend(inputs, order[1:], further, shared[head], read, values, total, options)
+            return h.new_empty(0)
+
+        _, cost = sweep(self.call(inputs, name, upstream), heads, onward, check=self._check, **options)
+        total.calls += cost.calls
+        total.edges += cost.edges
+        total.naive_edges += sum(len(h.blocks) * len(s) for h, s in zip(heads, shared, strict=True))
+        total.peak_live_states = max(total.peak_live_states, cost.peak_live_states)
 
     def unembed(
         self, h: Float[Tensor, "*batch width"], stack: str | None = None, *, norm: bool = True

@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
+from tools.tasks.example import Example, Given, Signal, TaskError, shown
 from tools.tasks.task import (
     SPLITS,
-    Example,
     Family,
     Options,
     Sample,
     Split,
     Task,
-    TaskError,
     chance_level,
     chance_of,
     split_of,
@@ -26,8 +25,10 @@ __all__ = [
     "SPLITS",
     "Example",
     "Family",
+    "Given",
     "Options",
     "Sample",
+    "Signal",
     "Split",
     "Task",
     "TaskError",
@@ -37,6 +38,7 @@ __all__ = [
     "from_records",
     "get_task",
     "read_jsonl",
+    "shown",
     "split_of",
     "to_records",
 ]

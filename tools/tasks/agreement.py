@@ -35,7 +35,7 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         plural, other = rng.random() < 0.5, rng.random() < 0.5
         preposition = rng.choice(PREPOSITIONS)
         text, spans = compose(_parts(subject, plural, preposition, attractor, other))
-        yield Example(
+        yield Example.of_text(
             text,
             CHOICES[plural],
             foil=CHOICES[not plural],

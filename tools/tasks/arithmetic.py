@@ -118,7 +118,7 @@ def _example(
     context = "".join("".join(line(op, *p, options.format)) + "\n" for p in lines if p is not None)
     question, spans = _question(op, a, b, options.format)
     other, foil = line(op, *twin, options.format)
-    return Example(
+    return Example.of_text(
         context + question,
         line(op, a, b, options.format)[1],
         foil=foil,
@@ -164,7 +164,7 @@ def _chain(split: Split, rng: random.Random) -> Iterator[Example]:
             "{operand1} + {operand2} + {operand3} {equals}",
             {"operand1": str(a), "operand2": str(b), "operand3": str(c), "equals": "="},
         )
-        yield Example(
+        yield Example.of_text(
             text + query,
             f" {a + b + c}",
             foil=f" {a + d + c}",

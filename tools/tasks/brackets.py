@@ -48,7 +48,7 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         twin = text[:at] + new + text[at + 1 :]
         if split_of("brackets", twin) not in (split, "train"):
             continue
-        yield Example(
+        yield Example.of_text(
             text,
             PAIRS[text[at]],
             foil=PAIRS[new],

@@ -32,7 +32,7 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
             *([("last_copied", items[at - 1])] if at else []),
         ]
         text, spans = compose([pieces[0], *(x for p in pieces[1:] for x in (" ", p))])
-        yield Example(
+        yield Example.of_text(
             text,
             f" {items[at]}",
             foil=f" {new}",

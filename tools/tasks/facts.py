@@ -64,7 +64,7 @@ def _draw(options: FactsOptions, split: Split, rng: random.Random) -> Iterator[E
         _, spans = fill(TEMPLATES[template][0], {role: CAPITALS[country] if role == "capital" else country})
         others = [c for c in CAPITALS if c != country and side(c, template) in (split, "train")]
         twin, foil = prompt_and_answer(rng.choice(others), template)
-        yield Example(
+        yield Example.of_text(
             prompt,
             answer,
             foil=foil,

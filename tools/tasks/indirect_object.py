@@ -31,7 +31,7 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         words = {"a": a, "b": b, "place": rng.choice(PLACES), "object": rng.choice(GIVEN)}
         text, spans = _text(number, words, subject)
         twin, twin_spans = _text(number, words, indirect)
-        yield Example(
+        yield Example.of_text(
             text,
             f" {indirect}",
             foil=f" {subject}",

@@ -21,7 +21,7 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         array = rng.random() < 0.5
         text = listed if array else mapped
         opens = text.index('"items": ') + len('"items": ')
-        yield Example(
+        yield Example.of_text(
             text,
             "]" if array else "}",
             foil="}" if array else "]",

@@ -32,7 +32,7 @@ def _draw(options: KeyValueOptions, split: Split, rng: random.Random) -> Iterato
         if split_of("key_value", tuple(names), tuple(changed)) not in (split, "train"):
             continue
         text, spans = _prompt(names, objects, at)
-        yield Example(
+        yield Example.of_text(
             text,
             f" {objects[at]}",
             foil=f" {new}",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from experiments_db.places import PlaceError, parse_anchor
 
-Spans = Mapping[str, tuple[int, int]]
+Spans = Mapping[str, tuple[int, ...]]
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 ROLES = frozenset(  # of the built-in tasks: what a user calls a span need not be English
     "attractor bar before_item equals first_name giver innermost_bracket item key last_copied object operand operator "
@@ -37,9 +37,9 @@ def fill(template: str, values: Mapping[str, str]) -> tuple[str, dict[str, tuple
     return compose(parts)
 
 
-def shifted(spans: Spans, by: int) -> dict[str, tuple[int, int]]:
+def shifted(spans: Spans, by: int) -> dict[str, tuple[int, ...]]:
     """The same stretches in a text that has `by` characters in front."""
-    return {role: (start + by, end + by) for role, (start, end) in spans.items()}
+    return {role: tuple(x + by for x in span) for role, span in spans.items()}
 
 
 def role_problem(role: str) -> str | None:
@@ -55,11 +55,23 @@ def role_problem(role: str) -> str | None:
 
 def span_problem(text: str, spans: Spans) -> str | None:
     """What is wrong with spans of a text, or None: each must be a stretch of at least one character inside it."""
-    for role, (start, end) in spans.items():
+    for role, span in spans.items():
         if problem := role_problem(role):
             return problem
+        start, end = (span[0], span[-1]) if len(span) == 2 else (1, 0)
         if not 0 <= start < end <= len(text):
             return f"span {role!r} is [{start}, {end}], but the text has characters 0 to {len(text)}"
+    return None
+
+
+def signal_span_problem(spans: Spans) -> str | None:
+    """What is wrong with spans of a signal, or None: [start, end] in milliseconds, or [left, top, right, bottom] in pixels."""
+    for role, span in spans.items():
+        if problem := role_problem(role):
+            return problem
+        half = len(span) // 2
+        if len(span) not in (2, 4) or any(not 0 <= a < b for a, b in zip(span[:half], span[half:], strict=True)):
+            return f"span {role!r} is {list(span)}: write [start, end] in milliseconds, or [left, top, right, bottom] in pixels"
     return None
 
 

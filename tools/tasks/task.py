@@ -8,75 +8,16 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from experiments_db.records import tagged_hash
-from tools.tasks.spans import Spans, span_problem
+from tools.tasks.example import Example, TaskError, Value
 
 Split = Literal["explore", "confirm"]
 SPLITS: tuple[Split, ...] = ("explore", "confirm")
-Value = int | float | str | bool
-Metadata = Mapping[str, Value]
-
-
-class TaskError(ValueError):
-    """A task that does not exist or cannot be used; the message says what can."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One prompt with its answer.
-
-    `foil` is a wrong answer of the same kind. `twin` is a corrupted prompt of the same shape whose right answer is
-    `foil`; patching between the two moves exactly what differs. `candidates` are the answers that a guesser who
-    understands the format, and nothing else, would choose among.
-
-    `group` names the independent problem that this is a wording of; by default each prompt with its answer is its own.
-    `labels` are the variables behind the text (digits, the number of a noun), to probe for and to divide by. `spans` are
-    the roles of the prompt's stretches of characters, end excluded; `twin_spans` those of the twin, where a role is not
-    at the same tokens there.
-    """
-
-    prompt: str
-    answer: str
-    foil: str | None = None
-    twin: str | None = None
-    candidates: tuple[str, ...] = ()
-    metadata: Metadata = field(default_factory=dict)
-    group: str = ""
-    labels: Metadata = field(default_factory=dict)
-    spans: Spans = field(default_factory=dict)
-    twin_spans: Spans = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.group:
-            object.__setattr__(self, "group", tagged_hash("group", [self.prompt, self.answer])[:16])
-        problem = span_problem(self.prompt, self.spans) or span_problem(self.twin or "", self.twin_spans)
-        if problem:
-            raise TaskError(f"{problem} (in {self.prompt!r})")
-
-    @property
-    def values(self) -> dict[str, Value]:
-        """Everything that is known about the example by name: its metadata and its labels."""
-        return {**self.metadata, **self.labels}
-
-    def as_json(self) -> dict[str, object]:
-        """Plain data for hashing and for storage."""
-        return {
-            "prompt": self.prompt,
-            "answer": self.answer,
-            "foil": self.foil,
-            "twin": self.twin,
-            "candidates": list(self.candidates),
-            "metadata": dict(self.metadata),
-            "group": self.group,
-            "labels": dict(self.labels),
-            "spans": {role: list(span) for role, span in self.spans.items()},
-            "twin_spans": {role: list(span) for role, span in self.twin_spans.items()},
-        }
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tools.tasks.example import Example, TaskError
 from tools.tasks.spans import span_problem
-from tools.tasks.task import SPLITS, Example, Split, Task, TaskError, unit_hash
+from tools.tasks.task import SPLITS, Split, Task, unit_hash
 
 Span = tuple[int, int] | str
 
@@ -120,7 +121,7 @@ def from_records(name: str, description: str, records: Sequence[dict[str, Any]])
         mine = [r for r in records if r["split"] == split]
         rng.shuffle(mine)
         for r in mine:
-            yield Example(
+            yield Example.of_text(
                 r["prompt"],
                 r["answer"],
                 r["foil"],

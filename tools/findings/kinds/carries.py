@@ -10,7 +10,7 @@ from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, tenth_of_examples
 from tools.findings.phrases import at_once, is_or_are, on_task, place
 from tools.methods.effects import RANDOM_VECTOR, Condition
-from tools.methods.objectives import flipped
+from tools.ports import flipped
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:

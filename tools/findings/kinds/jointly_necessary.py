@@ -15,9 +15,8 @@ from tools.findings.kind import Bench, Kind, mean_of
 from tools.findings.phrases import is_or_are, on_task, place
 from tools.findings.spared import ALONE, spared
 from tools.methods.effects import RANDOM_VECTOR, Condition
-from tools.methods.objectives import OBJECTIVES
-from tools.methods.scoring import Scores
 from tools.methods.tool import ToolInputError
+from tools.ports import Scores
 
 DRAWS = 5
 POOL = 4  # times the set's size: among how many others the random sets are drawn
@@ -43,8 +42,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         out.append(bench.effect(bench.difference(bench.intact, own), bench.smallest, **where))
         out.append(bench.beyond(bench.tell_apart(noise, own), f"a {RANDOM_VECTOR}", **where))
         if sets:
-            names = ("accuracy", "probability")
-            beyond = tuple(_mean_difference(bench, n, sets, own) for n in names)
+            beyond = tuple(_mean_difference(bench, n, sets, own) for n in bench.usual)
             out.append(bench.beyond(beyond, f"{len(sets)} other sets of as many components, {ALONE}", **where))
         for member, less in zip(s.members, fewer, strict=True):
             out.append(_part(bench, member, less, own, how))
@@ -61,8 +59,7 @@ def _conditions(
 
 
 def _mean_difference(bench: Bench, name: str, sets: Sequence[Scores], own: Scores) -> Quantity:
-    o = OBJECTIVES[name]
-    del bench
+    o = bench.objective_of(name)
     return Quantity(name, o.unit, mean_of([o.of(r) for r in sets]) - o.of(own), o.difference_bounds)
 
 

@@ -12,8 +12,8 @@ from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind
 from tools.findings.phrases import capital, on_task
 from tools.methods.effects import Condition
-from tools.methods.scoring import Scores
 from tools.methods.tool import ToolInputError
+from tools.ports import Scores
 
 HALF = 0.5
 
@@ -40,7 +40,9 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         raise ToolInputError(
             f"{c}: states that are read out are decoder.0.resid_post to {spec.name}.{n - 1}.resid_post"
         )
-    before, *states = bench.scores([Condition(blocks=tuple(range(k))) for k in range(first - 1, n + 1)])
+    before, *states = bench.scores(
+        [Condition(programs=((spec.name, tuple(range(k))),)) for k in range(first - 1, n + 1)]
+    )
 
     def beyond(scores: Scores, sign: int) -> Quantity:
         whole = bench.intact.correct.astype(float)

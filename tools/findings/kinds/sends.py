@@ -12,9 +12,9 @@ from experiments_db.places import display, is_plural
 from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import SMALLEST, Bench, Kind
 from tools.findings.phrases import capital, on_task, roles_of
-from tools.methods.objectives import flipped
 from tools.methods.paths import ALONG, TWIN, Sending, score_along
 from tools.methods.tool import ToolInputError
+from tools.ports import flipped
 
 
 def _check(s: Statement) -> None:

@@ -18,8 +18,8 @@ from tools.findings.kind import Bench, Kind, mean_of, tenth_of_examples
 from tools.findings.phrases import is_or_are, on_task, place
 from tools.methods.effects import Condition
 from tools.methods.features import collect, labels_of
-from tools.methods.objectives import flipped
 from tools.methods.tool import ToolInputError
+from tools.ports import flipped
 
 DRAWS = 3
 FEWEST = 4  # explore examples of a class, for its mean

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
 from experiments_db.places import ComponentSet, Intervention
-from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, mean_of
+from tools.findings.contrast import Contrast
+from tools.findings.kind import Bench, Kind
 from tools.findings.phrases import is_or_are, on_task, place
 from tools.methods.effects import Condition
-from tools.methods.objectives import OBJECTIVES
 from tools.methods.tool import ToolInputError
 
 DRAWS = 5
@@ -46,11 +45,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
         kept = "nothing of the universe kept"
         out.append(Contrast("control", "exceed", bench.smallest, (broken,), bench.groups, str(how), str(s.set), kept))
         if random:
-            beyond = tuple(
-                Quantity(n, o.unit, o.of(mine) - mean_of([o.of(r) for r in random]), o.difference_bounds)
-                for n in ("accuracy", "probability")
-                for o in (OBJECTIVES[n],)
-            )
+            beyond = tuple(bench.apart(n, mine, random) for n in bench.usual)
             others = f"{len(random)} other sets of as many components kept"
             out.append(bench.beyond(beyond, others, component=str(s.set), intervention=str(how)))
     return out

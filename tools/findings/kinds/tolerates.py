@@ -10,35 +10,32 @@ import numpy as np
 
 from experiments_db.findings import Statement
 from tools.engine.programs import OPERATIONS, LayerProgram, ProgramError, parse
-from tools.findings.contrast import Contrast, Quantity
-from tools.findings.kind import Bench, Kind, Nulls, mean_of
+from tools.findings.contrast import Contrast
+from tools.findings.kind import Bench, Kind, Nulls
 from tools.findings.phrases import on_task
 from tools.methods.effects import Condition
-from tools.methods.objectives import OBJECTIVES
 from tools.methods.tool import ToolInputError
 
 DRAWS = 5
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
-    n = len(bench.ctx.subject.spec().blocks)
+    subject = bench.ctx.subject
+    stack, text = subject.program_of(s.program)
+    n = len(subject.spec(stack).blocks)
     try:
-        operation, program = parse(s.program, n)
+        operation, program = parse(text, n)
     except ProgramError as error:
         raise ToolInputError(f"program: {error}") from None
     if program.is_identity:
         raise ToolInputError(f"program: {s.program!r} leaves the model as it is")
     elsewhere = _elsewhere(operation, program, n, bench.ctx.seed)
-    mine, *others = bench.scores([Condition(blocks=p.blocks) for p in (program, *elsewhere)])
-    how = f"program({program.label})"
+    mine, *others = bench.scores([Condition(programs=((stack, p.blocks),)) for p in (program, *elsewhere)])
+    how = f"program({program.label})" if stack == subject.readout else f"program({stack}: {program.label})"
     lost = bench.difference(bench.intact, mine)
     out = [Contrast("effect", "below", bench.smallest, (lost,), bench.groups, how)]
     if others:
-        beyond = tuple(
-            Quantity(name, o.unit, o.of(mine) - mean_of([o.of(x) for x in others]), o.difference_bounds)
-            for name in dict.fromkeys((s.objective, "accuracy", "probability"))
-            for o in (OBJECTIVES[name],)
-        )
+        beyond = tuple(bench.apart(n, mine, others) for n in dict.fromkeys((s.objective, *bench.usual)))
         out.append(
             bench.beyond(beyond, f"{operation} of as many blocks elsewhere ({len(others)} drawn)", intervention=how)
         )

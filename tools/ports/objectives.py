@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.methods.scoring import Scores
+from tools.ports.scores import Scores
 
 
 @dataclass(frozen=True)
 class Objective:
     """A quantity of each example's answer, turned so that higher is better.
 
-    sign: -1 where the quantity as it is named is better when lower. chance: what a guesser gets, from the chance level.
+    sign: -1 where the quantity as it is named is better when lower. chance: what a guesser gets, from the chance level
+    of accuracy. weight: how many units of an example the value counts, for quantities that are one count over another
+    (errors over words): then `read` gives the errors. None: every example counts the same.
     """
 
     name: str
@@ -23,9 +25,10 @@ class Objective:
     chance: Callable[[float], float]
     bounds: tuple[float, float] | None = None
     sign: int = 1
+    weight: Callable[[Scores], NDArray[np.float64]] | None = None
 
     def of(self, scores: Scores) -> NDArray[np.float64]:
-        """One value an example, higher is better."""
+        """One value an example, higher is better; NaN where an example cannot be scored."""
         return self.sign * self.read(scores)
 
     @property
@@ -34,7 +37,7 @@ class Objective:
         return None if self.bounds is None else (self.bounds[0] - self.bounds[1], self.bounds[1] - self.bounds[0])
 
 
-OBJECTIVES = {
+ANSWERS = {
     o.name: o
     for o in (
         Objective("accuracy", "share of examples", lambda s: s.correct.astype(np.float64), lambda c: c, (0.0, 1.0)),
@@ -42,7 +45,7 @@ OBJECTIVES = {
         Objective("margin", "logits, answer minus foil", lambda s: s.foil_margin, lambda _: 0.0),
         Objective("nll", "nats per answer", lambda s: s.nll, lambda c: math.log(max(c, 1e-6)), sign=-1),
     )
-}
+}  # of every model that chooses among tokens or classes
 
 
 def flipped(scores: Scores) -> NDArray[np.float64]:

@@ -1,0 +1,217 @@
+"""What a port is: the one place that knows what a modality's inputs are made of. One file of this folder a modality.
+
+A port turns examples into batches with anchors and reads per-example arrays from a run; everything above it sees batches,
+components and arrays alone.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tools.ports.objectives import ANSWERS, Objective
+from tools.subjects import Inputs, Subject, SubjectError
+from tools.tasks import Example, Task, chance_of
+
+
+class PortError(SubjectError):
+    """An input, an anchor or an ability that this modality does not have; the message says what it has."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as the model is given it.
+
+    tokens: ids of what is read, where that is tokens; else what stands for them, one hashable thing a position: two
+    examples with the same tokens, prefix and targets are the same to the model.
+    lengths: how many positions of each stack are the example's own. prompt: how many of the readout stack's come before
+    what is predicted, so that anchor -1 is the last of them. scored: positions of the readout stack at which the targets
+    are predicted. targets: token or class ids. foil: (offset into the targets, foil's id) of the first difference.
+    reads: the stack that the tokens enter. fields: what else the port needs to make a batch of it.
+    """
+
+    tokens: tuple[Any, ...]
+    lengths: Mapping[str, int]
+    prompt: int
+    scored: tuple[int, ...]
+    targets: tuple[int, ...]
+    foil: tuple[int, int] | None
+    reads: str
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What the model is given and has to say."""
+        return self.tokens, self.fields.get("prefix", ()), self.targets
+
+    @property
+    def size(self) -> int:
+        """Positions of the longest stack, what a batch is cut by."""
+        return max(self.lengths.values())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that run together.
+
+    indices: which examples these are. rows, columns: where answers are predicted in the readout stack; targets: what they are.
+    """
+
+    indices: tuple[int, ...]
+    examples: tuple[Example, ...]
+    encoded: tuple[Encoded, ...]
+    inputs: Inputs
+    rows: Int[Tensor, " k"]
+    columns: Int[Tensor, " k"]
+    targets: Int[Tensor, " k"]
+
+    @cached_property
+    def last(self) -> Int[Tensor, "batch 1"]:
+        """Position of each prompt's last token in the readout stack."""
+        return torch.tensor([[e.prompt - 1] for e in self.encoded], device=self.rows.device)
+
+
+class Port(ABC):
+    """One modality. Methods get the subject, so that a port has no state.
+
+    name: what families call it. reads: the names of an example's inputs. objectives: what can be scored. lacks: which of the
+    usual quantities mean nothing here. writes: whether a model says its answer in words of its own (`write`).
+    """
+
+    name: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]]
+    objectives: ClassVar[Mapping[str, Objective]] = ANSWERS
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    writes: ClassVar[bool] = False
+
+    # -- inputs ---------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode(self, subject: Subject, example: Example) -> Encoded:
+        """One example as the model is given it. PortError where it cannot be."""
+
+    @abstractmethod
+    def inputs(self, subject: Subject, encoded: Sequence[Encoded]) -> Inputs:
+        """Encoded examples as one batch of tensors, padded at the right so that padding changes nothing."""
+
+    @abstractmethod
+    def span(self, subject: Subject, example: Example, role: str, stack: str, *, twin: bool = False) -> list[int]:
+        """The positions of a stack that hold a part of a role's span, ascending; with `twin` in the twin. PortError for none."""
+
+    @abstractmethod
+    def noise(self, subject: Subject, n: int, length: int, generator: torch.Generator) -> list[Encoded]:
+        """Random inputs that mean something to the model, for the integrity gate: n of about a length in the readout stack."""
+
+    @abstractmethod
+    def labels(self, subject: Subject, example: Example, *, twin: bool = False) -> list[str]:
+        """What stands at each position of the stack that reads the first input, each as a short label."""
+
+    def check(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
+        """PortError where a task cannot be read by this subject; it names what is wrong."""
+        missing = next((n for n in self.reads for e in examples if n not in e.inputs), None)
+        if missing is not None:
+            raise PortError(
+                f"task {task.name} has no {missing}: {subject.name} reads {', '.join(self.reads)}, and its examples have "
+                f"{', '.join(examples[0].inputs)}"
+            )
+        for e in examples:
+            self.encode(subject, e)
+
+    def reading(self, subject: Subject) -> str:
+        """The stack that the first input enters."""
+        return next(iter(subject.stacks))
+
+    # -- answers --------------------------------------------------------------------------------------------------------
+
+    def choices(self, subject: Subject, example: Example, choices: Sequence[str]) -> tuple[int, ...] | None:
+        """The id by which each choice begins in this example's place; None where two share one and cannot decide."""
+        found = tuple(self.encode(subject, replace_target(example, c)).targets[0] for c in choices)
+        return found if found and len(set(found)) == len(found) else None
+
+    def read(
+        self,
+        subject: Subject,
+        states: Tensor,
+        targets: Tensor,
+        foils: Tensor,
+        decides: Tensor,
+        closed: Tensor | None,
+        base: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Columns for finished-but-for-the-head states at scored positions, (k, width).
+
+        targets, foils: (k,) ids, -1 for no foil. decides: (k,) whether it is the first of an example's targets. closed: (k,
+        choices) ids to choose among there. base: (k, vocab) log-probabilities to measure the divergence from. The columns
+        nll, rank, top, logit, margin, kl as in `Scores`, before they are summed over an example's targets.
+        """
+        logits = subject.unembed(states).float()
+        own = logits.gather(1, targets[:, None])
+        top = logits.argmax(-1) == targets
+        if closed is not None:  # the first token decides; the rest of the answer follows from it
+            top = (logits.gather(1, closed).amax(-1) == own[:, 0]) | ~decides
+        other = logits.gather(1, foils[:, None].clamp(min=0))[:, 0]
+        kl = torch.full_like(own[:, 0], torch.nan)
+        if base is not None:
+            kl = (base.exp() * (base - logits.log_softmax(-1))).sum(-1)
+        return {
+            "nll": logits.logsumexp(-1) - own[:, 0],
+            "rank": (logits > own).sum(-1) + 1,
+            "top": top,
+            "logit": own[:, 0],
+            "margin": torch.where(foils >= 0, own[:, 0] - other, torch.nan),
+            "kl": kl,
+        }
+
+    def distribution(self, subject: Subject, states: Tensor) -> Tensor:
+        """Log-probabilities at scored positions, (k, vocab), where the readout is a vocabulary."""
+        return subject.unembed(states).float().log_softmax(-1)
+
+    def guess(self, objective: Objective, task: Task, examples: Sequence[Example]) -> float:
+        """What a guesser who knows the format, and nothing else, gets in an objective, turned so that higher is better."""
+        return objective.chance(chance_of(task, examples))
+
+    def write(self, subject: Subject, examples: Sequence[Example], max_tokens: int = 2048, **how: Any) -> list[str]:
+        """What the model says to each example. how: `program` (by stack) and `edits`. PortError where it has no words."""
+        raise PortError(f"{subject.name} answers with no words of its own")
+
+    def judge(self, example: Example, said: str) -> dict[str, tuple[float, float]]:
+        """What was said held against the target: (numerator, weight) by name, none where it cannot be scored."""
+        return {"right": (float(said == example.target.strip()), 1.0)}
+
+
+def replace_target(example: Example, target: str) -> Example:
+    """The same question with another target, and no foil."""
+    return Example(example.inputs, target, group=example.group, spans=example.spans, metadata=example.metadata)
+
+
+def first_difference(targets: Sequence[int], other: Sequence[int]) -> tuple[int, int] | None:
+    """(offset, the other's id) where two answers first differ, None where one begins the other."""
+    return next(((i, b) for i, (a, b) in enumerate(zip(targets, other, strict=False)) if a != b), None)
+
+
+def batch_of(port: Port, subject: Subject, examples: Sequence[Example], indices: Sequence[int] | None = None) -> Batch:
+    """Examples as one batch, in the order given. indices: which of a sample they are; else counted from 0."""
+    encoded = [port.encode(subject, e) for e in examples]
+    return make_batch(port, subject, range(len(examples)) if indices is None else indices, examples, encoded)
+
+
+def make_batch(
+    port: Port, subject: Subject, indices: Sequence[int], examples: Sequence[Example], encoded: Sequence[Encoded]
+) -> Batch:
+    """A batch of what is already encoded."""
+    places = [(r, c) for r, e in enumerate(encoded) for c in e.scored]
+    device = subject.device
+    return Batch(
+        tuple(indices),
+        tuple(examples),
+        tuple(encoded),
+        port.inputs(subject, encoded),
+        torch.tensor([r for r, _ in places], device=device),
+        torch.tensor([c for _, c in places], device=device),
+        torch.tensor([t for e in encoded for t in e.targets], device=device),
+    )

@@ -1,0 +1,156 @@
+"""One example of a behaviour: named inputs with one right answer, and what is known about it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments_db.records import tagged_hash
+from tools.tasks.spans import Spans, signal_span_problem, span_problem
+
+Value = int | float | str | bool
+Metadata = Mapping[str, Value]
+
+
+class TaskError(ValueError):
+    """A task that does not exist or cannot be used; the message says what can."""
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """A real-valued input: a waveform, an image. name: what it is or where it comes from, in place of a text.
+
+    Two signals are equal if their numbers are.
+    """
+
+    data: NDArray[Any]
+    name: str
+
+    @cached_property
+    def sha(self) -> str:
+        """Content address: of the numbers, their type and shape."""
+        digest = hashlib.sha256(f"{self.data.dtype.str}{self.data.shape}".encode())
+        digest.update(np.ascontiguousarray(self.data).tobytes())
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Signal) and self.sha == other.sha
+
+    def __hash__(self) -> int:
+        return hash(self.sha)
+
+
+Given = Mapping[str, str | Signal]
+
+
+def shown(given: Given) -> str:
+    """Inputs as one line: the texts themselves, and what signals are called."""
+    return " ".join(v if isinstance(v, str) else v.name for v in given.values())
+
+
+@dataclass(frozen=True)
+class Example:
+    """Named inputs with one right answer: what a port of `tools.ports` can give to a model.
+
+    inputs: by name what the model is given, `text`, `source`, `audio`, `image` ...; the first one is what spans lie in.
+    `foil` is a wrong target of the same kind. `twin_inputs` are corrupted inputs of the same shape whose right target is
+    `foil`; patching between the two moves exactly what differs. `candidates` are the answers that a guesser who understands
+    the format, and nothing else, would choose among.
+
+    `group` names the independent problem that this is a wording of; by default each input with its target is its own.
+    `labels` are the variables behind it (digits, the number of a noun), to probe for and to divide by. `spans` are the
+    roles of stretches of the first input, end excluded: characters of a text, milliseconds of a recording, pixels of an image
+    (left, top, right, bottom); `twin_spans` those of the twin, where a role is not at the same positions there.
+    """
+
+    inputs: Given
+    target: str
+    foil: str | None = None
+    twin_inputs: Given | None = None
+    candidates: tuple[str, ...] = ()
+    metadata: Metadata = field(default_factory=dict)
+    group: str = ""
+    labels: Metadata = field(default_factory=dict)
+    spans: Spans = field(default_factory=dict)
+    twin_spans: Spans = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise TaskError("an example needs at least one input")
+        if not self.group:
+            object.__setattr__(self, "group", tagged_hash("group", [self._key(self.inputs), self.target])[:16])
+        for given, spans in ((self.inputs, self.spans), (self.twin_inputs or {}, self.twin_spans)):
+            first = next(iter(given.values()), "")
+            problem = span_problem(first, spans) if isinstance(first, str) else signal_span_problem(spans)
+            if problem:
+                raise TaskError(f"{problem} (in {self.prompt!r})")
+
+    @classmethod
+    def of_text(
+        cls, prompt: str, answer: str, foil: str | None = None, twin: str | None = None, candidates: tuple[str, ...] = (),
+        metadata: Metadata | None = None, **others: Any,
+    ) -> "Example":  # fmt: skip
+        """A prompt with the answer that continues it; `twin` is the twin's prompt. others: as the fields are."""
+        twin_inputs = None if twin is None else {"text": twin}
+        return cls({"text": prompt}, answer, foil, twin_inputs, candidates, metadata or {}, **others)
+
+    @property
+    def prompt(self) -> str:
+        """The inputs as one line: the text that the model continues where that is what it is given."""
+        return shown(self.inputs)
+
+    @property
+    def answer(self) -> str:
+        """The right answer as text."""
+        return self.target
+
+    @property
+    def twin(self) -> str | None:
+        """The twin's inputs as one line, None where there is no twin."""
+        return None if self.twin_inputs is None else shown(self.twin_inputs)
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Everything that is known about the example by name: its metadata and its labels."""
+        return {**self.metadata, **self.labels}
+
+    def with_twin(self, other: "Example | None") -> "Example":
+        """The same with another example for a twin, whose target is the foil; without any for None."""
+        if other is None:
+            return replace(self, twin_inputs=None, foil=None, twin_spans={})
+        return replace(self, twin_inputs=other.inputs, foil=other.target, twin_spans=other.spans)
+
+    def as_twin(self, target: str) -> "Example":
+        """The twin's inputs with a target, and this one's for a twin; the group is the pair's."""
+        if self.twin_inputs is None:
+            raise TaskError(f"{self.prompt!r} has no twin")
+        return replace(
+            self, inputs=self.twin_inputs, target=target, twin_inputs=self.inputs, spans=self.twin_spans,
+            twin_spans=self.spans,
+        )  # fmt: skip
+
+    @staticmethod
+    def _key(given: Given | None) -> object:
+        """Inputs as plain data: a text by itself, else each by its name, signals by their content address."""
+        if given is None or set(given) == {"text"}:
+            return None if given is None else given["text"]
+        return {n: v if isinstance(v, str) else {"sha": v.sha, "name": v.name} for n, v in given.items()}
+
+    def as_json(self) -> dict[str, object]:
+        """Plain data for hashing and for storage."""
+        return {
+            "prompt": self._key(self.inputs),
+            "answer": self.target,
+            "foil": self.foil,
+            "twin": self._key(self.twin_inputs),
+            "candidates": list(self.candidates),
+            "metadata": dict(self.metadata),
+            "group": self.group,
+            "labels": dict(self.labels),
+            "spans": {role: list(span) for role, span in self.spans.items()},
+            "twin_spans": {role: list(span) for role, span in self.twin_spans.items()},
+        }
