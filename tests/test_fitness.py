@@ -13,7 +13,7 @@ from tools.methods.measuring import load_examples
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.scoring import closed_tokens, score
 from tools.methods.tool import Context, ToolInputError
-from tools.subjects import Subject, load_subject, wrap
+from tools.subjects import Subject, gpt2, load_subject, wrap
 from tools.tasks import Example, Task, families, get_task
 
 PLANTED = Path(__file__).parents[1] / "benchmarks" / "planted" / "models" / "addition-a0-m3"
@@ -120,6 +120,8 @@ def test_examples_that_are_the_same_tokens_count_as_one_problem(demo):
 
 class Contextual(Subject):
     """Reads letters; a `b` is another token after an `x` than elsewhere."""
+
+    family = gpt2.FAMILY
 
     def __init__(self):
         pass

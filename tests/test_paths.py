@@ -42,7 +42,7 @@ def test_sent_straight_to_the_logits_a_change_is_added_to_the_last_state(relay):
         twin = subject.run(donor_inputs(subject, batch), capture=[site])
         moved = clean.final + twin.captured[site] - clean.captured[site]
         logits = subject.unembed(moved[torch.arange(len(examples)), batch.last[:, 0]])
-    answers = torch.tensor([e.answer[0] for e in batch.encoded])
+    answers = torch.tensor([e.targets[0] for e in batch.encoded])
     foils = torch.tensor([e.foil[1] for e in batch.encoded])
     rows = torch.arange(len(examples))
     assert direct.foil_margin == pytest.approx((logits[rows, answers] - logits[rows, foils]).numpy(), abs=1e-3)

@@ -19,17 +19,19 @@ from torch import Tensor
 from tools.engine.adapter import StackSpec
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Site
+from tools.findings.integrity_inputs import Given
 from tools.findings.integrity_report import Check, IntegrityReport, Verdict
 from tools.findings.plain import Change, Plain, Seen, rounding
+from tools.ports import Encoded
 from tools.subjects import Inputs, Subject
 
 Op = Literal["set", "add", "scale", "project_out", "self"]
 Way = tuple[Op, bool, bool]
 OPS: tuple[Op, ...] = ("set", "add", "scale", "project_out")
+CHUNK = 32
 LIMITS = {torch.float64: 1e-8, torch.float32: 5e-5, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 SCOPES = ((False, False), (False, True), (True, False), (True, True))  # (some units, one position)
 FACTOR = -1.5  # a norm takes a positive factor out again
-ROWS, LENGTH, CHUNK = 2, 5, 32
 ROUNDINGS = 8.0  # times what rounding alone does is still called the same
 WORK = {"cpu": 2e11, "cuda": 1e14}  # floating-point operations that the edits may take, about seconds each
 
@@ -136,15 +138,13 @@ def check(
 ) -> IntegrityReport:
     """Hold a subject against its plain transformers model.
 
-    batch: rows of tokens to inputs, where they need more than tokens (sound). Takes seconds on small models; on large ones
-    edits are tried at fewer blocks. The same model and seed give the same comparisons.
+    batch: rows of the readout stack's tokens to inputs, in place of the port's own random ones. Takes seconds on small
+    models; on large ones edits are tried at fewer blocks. The same model and seed give the same comparisons.
     """
     started = time.perf_counter()
-    if batch is None and len(subject.stacks) > 1:
-        why = "its inputs are more than tokens, and none were given"
-        return IntegrityReport((Check("identity", "", "", "not seen", 0, 0.0, 0.0, why),), {})
-    make = batch or subject.inputs
-    even, ragged = _rows(subject, seed)
+    given = Given(subject, batch)
+    even, ragged = given.noise(seed)
+    make = given.inputs
     book = _Book(LIMITS.get(subject.dtype, 1e-2))
     asks: list[Ask] = []
     with subject.evaluating(), _noting(book, "identity"):
@@ -154,7 +154,7 @@ def check(
         seen = plain.see(inputs.fields)
         book.usual = ROUNDINGS * rounding(subject, plain, inputs, seen, seed) / book.limit
         _identity(subject, inputs, clean, book)
-        _independent(subject, plain, make, even, ragged, book)
+        _independent(subject, plain, given, even, ragged, book)
         _parts(subject, inputs, seen, book)
         asks = _asks(subject, seen, inputs, seed)
         _edits(subject, plain, inputs, seen, asks, book)
@@ -179,19 +179,6 @@ def _off(got: Tensor, want: Tensor, least: float = 0.0) -> float:
     return 0.0 if gap == 0 else float(gap / size) if size > 0 else math.inf
 
 
-def _rows(subject: Subject, seed: int) -> tuple[list[list[int]], list[list[int]]]:
-    """(rows of one length, rows of several) of tokens that mean something to the model."""
-    config, tokenizer = subject.model.config, subject.tokenizer
-    special = set(tokenizer.all_special_ids if tokenizer is not None else ())
-    special |= {getattr(config, f"{n}_token_id", None) for n in ("pad", "bos", "eos", "decoder_start")}
-    size = min(config.vocab_size, len(tokenizer) if tokenizer is not None else config.vocab_size)
-    ordinary = [i for i in range(size) if i not in special] or list(range(size))
-    length = min(LENGTH, subject.max_positions or LENGTH)
-    picked = torch.randint(len(ordinary), (ROWS + 1, length), generator=torch.Generator().manual_seed(seed)).tolist()
-    even = [[ordinary[i] for i in row] for row in picked]
-    return even[:ROWS], [even[0], even[1][: max(1, length // 2)], even[2][:1], even[2]]
-
-
 def _identity(subject: Subject, inputs: Inputs, clean: Tensor, book: _Book) -> None:
     spec = subject.spec()
     every = tuple(range(len(spec.blocks)))
@@ -203,27 +190,28 @@ def _identity(subject: Subject, inputs: Inputs, clean: Tensor, book: _Book) -> N
 
 
 def _independent(
-    subject: Subject,
-    plain: Plain,
-    make: Callable[[Sequence[Sequence[int]]], Inputs],
-    even: list[list[int]],
-    ragged: list[list[int]],
-    book: _Book,
+    subject: Subject, plain: Plain, given: Given, even: list[Encoded], ragged: list[Encoded], book: _Book
 ) -> None:
-    """Each row by itself in the plain model against the engine's batches: together, in reverse, among shorter rows."""
-    alone = {tuple(row): plain.logits(make([row]).fields)[0] for row in [*even, *ragged]}
+    """Each input by itself in the plain model against the engine's batches: together, in reverse, among shorter ones."""
+    alone = {id(e): plain.logits(given.inputs([e]).fields)[0] for e in [*even, *ragged]}
     for rows, where in ((even, "beside others"), (even[::-1], "in another order"), (ragged, "beside padding")):
-        logits = subject.run(make(rows)).logits
-        for row, got in zip(rows, logits, strict=True):
-            book.same("rows", got[: len(row)], alone[tuple(row)], f"a row of {len(row)} tokens {where}", logits=True)
-    if subject.spec().causal:
-        for row in even:
-            first = plain.logits(make([row[:1]]).fields)[0]
-            book.same("causal", alone[tuple(row)][:1], first, "the first token's logits", logits=True)
-            other = [*row[:-1], even[0][0] if row[-1] != even[0][0] else even[0][1]]
-            later = plain.logits(make([other]).fields)[0]
+        if not rows:
+            book.unseen["rows", "", ""] = "inputs have one size: none is padded"
+            continue
+        logits = subject.run(given.inputs(rows)).logits
+        for e, got in zip(rows, logits, strict=True):
+            n = min(len(alone[id(e)]), len(got))
+            book.same("rows", got[:n], alone[id(e)], f"a row of {n} positions {where}", logits=True)
+    if subject.spec().causal and ragged:
+        for e in even:
+            row, whole = given.row(e) or [], alone[id(e)]
+            first = plain.logits(given.inputs([given.first(e, 1)]).fields)[0]
+            book.same("causal", whole[:1], first, "the first token's logits", logits=True)
+            other = (given.row(even[0]) or [])[:2]
+            changed = given.with_row(e, [*row[:-1], other[0] if row[-1] != other[0] else other[1]])
+            later = plain.logits(given.inputs([changed]).fields)[0]
             before = "logits before a token that is changed"
-            book.same("causal", later[:-1], alone[tuple(row)][:-1], before, logits=True)
+            book.same("causal", later[:-1], whole[:-1], before, logits=True)
 
 
 def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:

@@ -33,6 +33,7 @@ def null_twin(subject: Subject, kind: str = "random_init", seed: int = 0) -> Sub
         subject.family,
         name=f"random twin of {subject.name}",
         fingerprint=f"random-{seed}-{subject.fingerprint}",
+        processor=subject.processor,
     )
     return twin.like(subject)
 

@@ -36,8 +36,8 @@ def collect(
         for batch in microbatches(subject, examples, max_tokens):
             captured = subject.run(batch.inputs, capture=list(dict.fromkeys(s for (s,) in where.values()))).captured
             for c, (site,) in where.items():
-                at = positions(subject, batch, c.anchor or "all")
-                found = _mean(captured[site], at, batch.inputs.lengths)
+                at = positions(subject, batch, c.anchor or "all", stack=c.stack)
+                found = _mean(captured[site], at, batch.inputs.of(site.stack))
                 heads = subject.spec(c.stack).n_heads if site.kind in HEADED else found.shape[-1]
                 found = found[:, channels_of(c.units or None, found.shape[-1] // heads)].cpu().numpy()
                 table = out.setdefault(c, np.zeros((len(examples), found.shape[-1]), np.float32))
@@ -65,7 +65,11 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     """
     base, _, modulus = (part.strip() for part in name.partition("%"))
     known = sorted(set.intersection(*(set(e.values) for e in examples))) if examples else []
-    spans = sorted(set.intersection(*(set(e.spans) for e in examples)) - set(known)) if examples else []
+    texts = [e for e in examples if isinstance(next(iter(e.inputs.values())), str)]  # a stretch of a signal has no name
+    shared = (
+        set.intersection(*(set(e.spans) for e in examples)) if examples and len(texts) == len(examples) else set[str]()
+    )
+    spans = sorted(shared - set(known))
     if base not in known and base not in DERIVED and base not in spans:
         raise ToolInputError(
             f"label: this task has no {base!r}; its examples have {', '.join([*known, *spans, *DERIVED])}"
@@ -82,7 +86,7 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
                 value = len(e.prompt)
             case _ if base in spans:
                 start, end = e.spans[base]
-                value = e.prompt[start:end].strip()
+                value = str(next(iter(e.inputs.values())))[start:end].strip()
             case _:
                 value = e.values[base]
         values.append(value)
@@ -129,5 +133,8 @@ def random_twin(subject: Subject, seed: int) -> Subject:
             .to(device=subject.device, dtype=subject.dtype)
             .eval()
         )
-    twin.__init__(model, subject.tokenizer, subject.family, name=f"random twin of {subject.name}", fingerprint="random")
+    twin.__init__(
+        model, subject.tokenizer, subject.family, name=f"random twin of {subject.name}", fingerprint="random",
+        processor=subject.processor,
+    )  # fmt: skip
     return twin

@@ -15,6 +15,8 @@ from experiments_db.places import (
     expand_anchors,
 )
 from tools.engine.adapter import StackSpec
+from tools.methods.anchors import length_in
+from tools.methods.scoring import encoded_all
 from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
 from tools.tasks import Example
@@ -54,10 +56,12 @@ def select_components(subject: Subject, texts: Sequence[str], what: str = "compo
 def chosen_components(
     subject: Subject, texts: Sequence[str], examples: Sequence[Example], depth: int = 8, what: str = "components"
 ) -> list[Component]:
-    """The components that selectors mean, `@each` as every position from -1 back to -`depth` that all prompts have."""
-    found = select_components(subject, texts, what)
-    shortest = min(len(subject.tokens(e.prompt)) for e in examples)
-    return expand_anchors(found, [str(-1 - i) for i in range(min(depth, shortest))])
+    """The components that selectors mean, `@each` as every position from -1 back to -`depth` that all examples have there."""
+    encoded, out = encoded_all(subject, examples), list[Component]()
+    for c in select_components(subject, texts, what):
+        shortest = min(length_in(subject, e, c.stack) for e in encoded) if c.anchor == "each" else 1
+        out += expand_anchors([c], [str(-1 - i) for i in range(min(depth, shortest))])
+    return list(dict.fromkeys(out))
 
 
 def depth_component(subject: Subject, depth: int, anchor: str = "") -> Component:

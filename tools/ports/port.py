@@ -107,9 +107,21 @@ class Port(ABC):
     def noise(self, subject: Subject, n: int, length: int, generator: torch.Generator) -> list[Encoded]:
         """Random inputs that mean something to the model, for the integrity gate: n of about a length in the readout stack."""
 
+    def row(self, encoded: Encoded) -> list[int] | None:
+        """The token ids that enter the readout stack, where it is tokens that do and there may be fewer of them."""
+        return None
+
+    def with_row(self, subject: Subject, encoded: Encoded, row: Sequence[int]) -> Encoded:
+        """The same with other token ids in the readout stack, the last one left to predict."""
+        raise PortError(f"{subject.name} reads inputs of one size")
+
     @abstractmethod
-    def labels(self, subject: Subject, example: Example, *, twin: bool = False) -> list[str]:
-        """What stands at each position of the stack that reads the first input, each as a short label."""
+    def labels(self, subject: Subject, example: Example, *, stack: str | None = None, twin: bool = False) -> list[str]:
+        """What stands at each position of a stack, as short labels; None is the stack that the first input enters."""
+
+    def answer_label(self, subject: Subject, index: int) -> str:
+        """One thing that the model can answer, a token or a class, as a short label."""
+        return subject.token_label(index)
 
     def check(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
         """PortError where a task cannot be read by this subject; it names what is wrong."""

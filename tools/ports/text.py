@@ -1,7 +1,7 @@
 """Continued text: a prompt of tokens, and an answer of tokens that follows it. Decoder-only language models."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -59,7 +59,15 @@ class ContinuedText(Port):
         rows = ordinary_tokens(subject, n, length, generator)
         return [self._encoded(subject, tuple(row), (row[-1],)) for row in rows]
 
-    def labels(self, subject: Subject, example: Example, *, twin: bool = False) -> list[str]:
+    def row(self, encoded: Encoded) -> list[int] | None:
+        """The prompt."""
+        return list(encoded.tokens)
+
+    def with_row(self, subject: Subject, encoded: Encoded, row: Sequence[int]) -> Encoded:
+        """Another prompt."""
+        return self._encoded(subject, tuple(row), (row[-1],))
+
+    def labels(self, subject: Subject, example: Example, *, stack: str | None = None, twin: bool = False) -> list[str]:
         """The prompt's tokens."""
         text = example.twin if twin else example.prompt
         return [subject.token_label(t) for t in subject.tokens(text or "")]
@@ -174,11 +182,14 @@ def _in_front(subject: Subject) -> int:
 # -- words that a tokenizer loses --------------------------------------------------------------------------------------
 
 
-def check_words(subject: Subject, task: Task, examples: Sequence[Example]) -> None:
-    """PortError that names the words of a task which the tokenizer turns into unknown or padding tokens, or drops."""
+def check_words(subject: Subject, task: Task, examples: Sequence[Example], meant: Collection[int] = ()) -> None:
+    """PortError that names the words of a task which the tokenizer turns into unknown or padding tokens, or drops.
+
+    meant: tokens that may be written out all the same.
+    """
     read = [dict.fromkeys(_texts(e)) for e in examples]
     texts = {t: None for found in read for t in found}
-    lost = _unreadable(subject, [*texts, *(c for c in task.choices if c not in texts)])
+    lost = _unreadable(subject, [*texts, *(c for c in task.choices if c not in texts)], meant)
     if lost:
         hit = sum(any(t in lost for t in found) for found in read)
         words = list(dict.fromkeys(w for found in lost.values() for w in found))
@@ -195,9 +206,9 @@ def _texts(e: Example) -> list[str]:
     return [t for t in given if isinstance(t, str) and t]
 
 
-def _unreadable(subject: Subject, texts: Sequence[str]) -> dict[str, list[str]]:
+def _unreadable(subject: Subject, texts: Sequence[str], meant: Collection[int]) -> dict[str, list[str]]:
     """The texts with words that the tokenizer loses, and those words."""
-    unknown = _unknown_words(subject, texts)
+    unknown = _unknown_words(subject, texts, meant)
     # Letters, numbers, punctuation and signs that alone have no token are dropped without a word.
     signs = {c for t in texts for c in t if unicodedata.category(c)[0] in "LNPS"}
     dropped = {c for c in signs if not subject.tokens(c, special=False)}
@@ -205,11 +216,11 @@ def _unreadable(subject: Subject, texts: Sequence[str]) -> dict[str, list[str]]:
     return {t: words for t, words in lost.items() if words}
 
 
-def _unknown_words(subject: Subject, texts: Sequence[str]) -> dict[str, list[str]]:
+def _unknown_words(subject: Subject, texts: Sequence[str], meant: Collection[int]) -> dict[str, list[str]]:
     """The words of each text that become the unknown or the padding token."""
     tokenizer = subject.tokenizer
     ends = {tokenizer.bos_token_id, tokenizer.eos_token_id}
-    bad = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {None}
+    bad = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {None, *meant}
     if not getattr(tokenizer, "is_fast", False):
         # Without offsets words are tried one by one; an end of text may be written out, as some prompts begin with one.
         return {t: [w for w in t.split() if (bad - ends) & set(subject.tokens(w, special=False))] for t in texts}

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ DEMO = Path(__file__).parent / "demo"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model"]
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+PROCESSOR = "preprocessor_config.json"
 TOKENIZER_SETTINGS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
@@ -86,6 +88,7 @@ def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float
     folder = locate(name)
     architectures = _check_folder(folder)
     family = _family_of(architectures, name)
+    _check_needs(folder, family)
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -101,7 +104,9 @@ def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # transformers' own error names no tensor; _check_weights does
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = (
+            AutoTokenizer.from_pretrained(folder, trust_remote_code=False) if "tokenizer" in family.needs else None
+        )
     except Exception as error:  # transformers raises many kinds for one fact: this folder cannot be read
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SubjectError(f"{folder} cannot be loaded as a transformers model: {first}") from error
@@ -109,22 +114,26 @@ def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float
         logging.set_verbosity(quiet)
     _check_weights(folder, info)
     whole, parts = fingerprint(folder)
-    return Subject(model.to(target), tokenizer, family, name=name, fingerprint=whole, parts=parts)
+    settings = folder / PROCESSOR
+    processor = json.loads(settings.read_text()) if settings.is_file() else {}
+    return Subject(model.to(target), tokenizer, family, name=name, fingerprint=whole, parts=parts, processor=processor)
 
 
-def wrap(model: Any, tokenizer: Any = None, name: str = "in-memory") -> Subject:
+def wrap(
+    model: Any, tokenizer: Any = None, name: str = "in-memory", processor: Mapping[str, Any] | None = None
+) -> Subject:
     """A subject from a model in memory, for tests and for use as a library."""
     family = _family_of([type(model).__name__], name)
     digest = hashlib.sha256(json.dumps(_config_of(model.config.to_dict()), sort_keys=True, default=str).encode())
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Subject(model, tokenizer, family, name=name, fingerprint=digest.hexdigest())
+    return Subject(model, tokenizer, family, name=name, fingerprint=digest.hexdigest(), processor=processor)
 
 
 def fingerprint(folder: Path) -> tuple[str, dict[str, str]]:
-    """SHA-256 over configuration, weights and tokenizer files: what makes this subject this subject; and each by itself."""
-    kinds = ("config", "weights", "tokenizer")
+    """SHA-256 over configuration, weights, tokenizer and processor: what makes this subject this subject; and each by itself."""
+    kinds = ("config", "weights", "tokenizer", *(("processor",) if (folder / PROCESSOR).is_file() else ()))
     whole, parts = hashlib.sha256(), {kind: hashlib.sha256() for kind in kinds}
     config = _config_of(json.loads((folder / "config.json").read_text()))
 
@@ -134,7 +143,8 @@ def fingerprint(folder: Path) -> tuple[str, dict[str, str]]:
 
     take("config", json.dumps(config, sort_keys=True).encode())
     weights = [("weights", path) for path in sorted(folder.glob("*.safetensors"))]
-    for kind, path in [*weights, *(("tokenizer", folder / n) for n in VOCABULARIES + TOKENIZER_SETTINGS)]:
+    vocabulary = [("tokenizer", folder / n) for n in VOCABULARIES + TOKENIZER_SETTINGS]
+    for kind, path in [*weights, *vocabulary, *((k, folder / PROCESSOR) for k in kinds if k == "processor")]:
         if path.is_file():
             take(kind, path.name.encode())
             with path.open("rb") as file:
@@ -178,14 +188,22 @@ def _check_folder(folder: Path) -> list[str]:
                 "model.save_pretrained(folder, safe_serialization=True) and give that folder"
             )
         raise SubjectError(f"{folder} has no *.safetensors weights")
-    if not any((folder / n).is_file() for n in VOCABULARIES):
-        # transformers makes an empty tokenizer for some families, without a word.
-        raise SubjectError(f"{folder} has no tokenizer: add one of {', '.join(VOCABULARIES)}")
     try:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise SubjectError(f"{folder / 'config.json'} is not valid JSON: {error}") from None
     return list(config.get("architectures") or [])
+
+
+def _check_needs(folder: Path, family: Family) -> None:
+    """Refuse a folder without the tokenizer or the processor's settings that its family reads with."""
+    if "tokenizer" in family.needs and not any((folder / n).is_file() for n in VOCABULARIES):
+        # transformers makes an empty tokenizer for some families, without a word.
+        raise SubjectError(f"{folder} has no tokenizer: add one of {', '.join(VOCABULARIES)}")
+    if "processor" in family.needs and not (folder / PROCESSOR).is_file():
+        raise SubjectError(
+            f"{folder} has no {PROCESSOR}: {family.name} models read signals, which it says how to prepare"
+        )
 
 
 def _check_weights(folder: Path, info: dict[str, Any]) -> None:

@@ -27,5 +27,6 @@ FAMILY = Family(
         ),
     ),
     head="cls",
+    port="masked",
     refusals=(("next_token", "BERT fills masked tokens; it does not predict the next one"),),
 )

@@ -67,7 +67,8 @@ class Family:
     the model itself calls its output embeddings.
 
     Capabilities: `next_token` (the last stack predicts the next token of `input_ids`), `cached_generation`.
-    `refusals` says, for a capability that is absent, why. port: the modality, by the name of its port.
+    `refusals` says, for a capability that is absent, why. port: the modality, by the name of its port. needs: what comes
+    with the weights, `tokenizer` and `processor` (preprocessor_config.json).
     """
 
     name: str
@@ -75,6 +76,7 @@ class Family:
     stacks: tuple[StackPaths, ...]
     head: str = ""
     port: str = "text"
+    needs: frozenset[str] = frozenset({"tokenizer"})
     capabilities: frozenset[str] = frozenset()
     refusals: tuple[tuple[str, str], ...] = ()
 

@@ -70,8 +70,9 @@ class Trace:
 class Subject:
     """A loaded model of a known family with its tokenizer.
 
-    `fingerprint` is the hash of configuration, weights and tokenizer together; `parts` has each one's own, where the model
-    came from files.
+    `fingerprint` is the hash of configuration, weights, tokenizer and processor together; `parts` has each one's own, where
+    the model came from files. `processor`: the settings of what turns recordings or images into the model's inputs
+    (preprocessor_config.json), empty where there is none.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Subject:
         name: str,
         fingerprint: str,
         parts: Mapping[str, str] | None = None,
+        processor: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -90,6 +92,7 @@ class Subject:
         self.name = name
         self.fingerprint = fingerprint
         self.parts = dict(parts or {})
+        self.processor = dict(processor or {})
         self.stacks: dict[str, StackSpec] = family.build(model)
         self.readout = list(self.stacks)[-1]
         self._head = readout(family, model)
@@ -239,6 +242,28 @@ class Subject:
             captured.update(seen)
         assert final is not None
         return Trace(self._head(upstream[self.readout]), final, captured)
+
+    def upstream(
+        self, inputs: Inputs, programs: Mapping[str, Program] | None = None, edits: Iterable[Edit] = ()
+    ) -> dict[str, Tensor]:
+        """What the stacks before the one that is read out hand on, by stack, under programs and edits."""
+        made: dict[str, Tensor] = {}
+        for name in list(self.stacks)[:-1]:
+            here = [e for e in edits if e.site.stack == name]
+            made[name], _, _ = self._run_stack(inputs, name, (programs or {}).get(name), here, (), made)
+        return made
+
+    def read(
+        self,
+        inputs: Inputs,
+        upstream: Mapping[str, Tensor],
+        program: Program = None,
+        edits: Iterable[Edit] = (),
+    ) -> Float[Tensor, "batch seq vocab"]:
+        """Logits of the stack that is read out, given what the earlier ones hand on."""
+        self._check()
+        here = [e for e in edits if e.site.stack == self.readout]
+        return self._head(self._run_stack(inputs, self.readout, program, here, (), upstream)[0])
 
     def sweep(
         self,

@@ -52,5 +52,7 @@ FAMILY = Family(
         ),
     ),
     head="proj_out",
+    port="speech",
+    needs=frozenset({"tokenizer", "processor"}),
     refusals=(("next_token", "Whisper's decoder needs audio: prompt and answer tasks have none"),),
 )

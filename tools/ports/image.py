@@ -1,0 +1,97 @@
+"""Images: pixels that a vision transformer reads as patches, and the class that they show."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tools.ports.classes import Classes
+from tools.ports.port import Encoded, PortError
+from tools.subjects import Subject
+from tools.tasks import Example, Signal
+
+
+class Images(Classes):
+    """Input: `image`, (height, width, 3) as uint8. Spans are boxes in pixels: left, top, right, bottom."""
+
+    name = "image"
+    reads = ("image",)
+
+    def given(self, subject: Subject, example: Example) -> tuple[tuple[Any, ...], int, Any]:
+        """The pixels, scaled and normalised as the model's processor says; position 0 is the one that classifies."""
+        image = example.inputs.get("image")
+        if not isinstance(image, Signal) or image.data.ndim != 3:
+            raise PortError(
+                f"{example.prompt!r} has no image: {subject.name} looks at (height, width, channels) of uint8"
+            )
+        rows, columns = grid(subject)
+        pixels = prepared(subject, image)
+        return (image.sha,), 1 + rows * columns, pixels
+
+    def batch(self, subject: Subject, read: Sequence[Any]) -> dict[str, Tensor]:
+        """(batch, channels, height, width)."""
+        return {"pixel_values": torch.stack(list(read)).to(subject.device, subject.dtype)}
+
+    def noise(self, subject: Subject, n: int, length: int, generator: torch.Generator) -> list[Encoded]:
+        """Pixels of random noise."""
+        config, (rows, columns) = subject.model.config, grid(subject)
+        height, width = _pair(config.image_size)
+        out: list[Encoded] = []
+        for _ in range(n):
+            drawn = torch.randn(config.num_channels, height, width, generator=generator)
+            positions = 1 + rows * columns
+            out.append(self.encoded(subject, (str(float(drawn[0, 0, 0])),), positions, drawn, 0, None))
+        return out
+
+    def span(self, subject: Subject, example: Example, role: str, stack: str, *, twin: bool = False) -> list[int]:
+        """The patches that the box touches."""
+        spans = (example.twin_spans or example.spans) if twin else (example.spans or example.twin_spans)
+        if role not in spans or len(spans[role]) != 4:
+            known = ", ".join(["answer", *spans])
+            raise PortError(f"anchor {role!r}: {example.prompt!r} has no such box; its anchors are {known}, and -1, -2")
+        image = example.inputs["image"]
+        assert isinstance(image, Signal)
+        (rows, columns), (height, width) = grid(subject), image.data.shape[:2]
+        left, top, right, bottom = spans[role]
+
+        def touched(low: int, high: int, parts: int, size: int) -> range:
+            return range(low * parts // size, min(parts, -(-high * parts // size)))
+
+        across = touched(left, right, columns, width)
+        return [1 + r * columns + c for r in touched(top, bottom, rows, height) for c in across]
+
+    def labels(self, subject: Subject, example: Example, *, stack: str | None = None, twin: bool = False) -> list[str]:
+        """The class token, and the patches by row and column."""
+        rows, columns = grid(subject)
+        return ["class", *(f"{r},{c}" for r in range(rows) for c in range(columns))]
+
+
+def grid(subject: Subject) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    config = subject.model.config
+    (height, width), (tall, wide) = _pair(config.image_size), _pair(config.patch_size)
+    return height // tall, width // wide
+
+
+def prepared(subject: Subject, image: Signal) -> Tensor:
+    """(channels, height, width) in float32: resized to the model's size, scaled to 0 ... 1, normalised by channel."""
+    height, width = _pair(subject.model.config.image_size)
+    pixels = image.data
+    if pixels.shape[:2] != (height, width):
+        made = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(made)
+    settings = subject.processor
+    scale = float(settings.get("rescale_factor", 1 / 255))
+    mean, spread = (np.asarray(settings.get(k, [0.5] * pixels.shape[-1])) for k in ("image_mean", "image_std"))
+    values = (pixels.astype(np.float64) * scale - mean) / spread
+    return torch.from_numpy(values.transpose(2, 0, 1).copy()).float()
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+PORT = Images()

@@ -1,0 +1,102 @@
+"""Speech: a recording that an encoder reads, and its words, which a decoder writes. Whisper and its kind."""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tools.ports.port import Encoded, PortError
+from tools.ports.seq2seq import SequenceToSequence
+from tools.subjects import Subject
+from tools.tasks import Example, Signal
+
+KEPT = 4096  # recordings whose features are kept
+
+
+class Speech(SequenceToSequence):
+    """Input: `audio`, one channel as float32 at the model's own rate. Spans are in milliseconds."""
+
+    name = "speech"
+    reads = ("audio",)
+
+    def source(self, subject: Subject, example: Example) -> tuple[tuple[Any, ...], int, Any]:
+        """Log-mel features (bins, frames) of the recording, padded with silence to the length that the model hears."""
+        audio = example.inputs.get("audio")
+        if not isinstance(audio, Signal) or audio.data.ndim != 1:
+            raise PortError(f"{example.prompt!r} has no audio: {subject.name} hears recordings of one channel")
+        return (audio.sha,), self._positions(subject), _features(_extractor(subject), audio)
+
+    def _positions(self, subject: Subject) -> int:
+        return int(subject.model.config.max_source_positions)
+
+    def sources(self, subject: Subject, read: Sequence[Any]) -> dict[str, Tensor]:
+        """(batch, bins, frames) in the model's type."""
+        return {"input_features": torch.stack(list(read)).to(subject.device, subject.dtype)}
+
+    def noise_source(
+        self, subject: Subject, length: int, generator: torch.Generator
+    ) -> tuple[tuple[Any, ...], int, Any]:
+        """Random features: what the model makes of them is no word."""
+        config, n = subject.model.config, self._positions(subject)
+        drawn = torch.randn(config.num_mel_bins, 2 * n, generator=generator)
+        return (str(float(drawn[0, 0])),), n, drawn
+
+    def span(self, subject: Subject, example: Example, role: str, stack: str, *, twin: bool = False) -> list[int]:
+        """The encoder's positions whose stretch of time meets the span."""
+        if stack != self.reading(subject):
+            raise PortError(f"anchor {role!r} lies in the recording, which {self.reading(subject)} hears, not {stack}")
+        spans = (example.twin_spans or example.spans) if twin else (example.spans or example.twin_spans)
+        if role not in spans:
+            known = ", ".join(["answer", *spans])
+            raise PortError(
+                f"anchor {role!r}: {example.prompt!r} has no such span; its anchors are {known}, and -1, -2"
+            )
+        start, end = spans[role][0], spans[role][-1]
+        step, n = milliseconds(subject), self._positions(subject)
+        found = [i for i in range(n) if i * step < end and (i + 1) * step > start]
+        if not found:
+            raise PortError(
+                f"anchor {role!r}: {start} to {end} ms lie after the {n * step:.0f} ms that the model hears"
+            )
+        return found
+
+    def source_labels(self, subject: Subject, encoded: Encoded) -> list[str]:
+        """The time at which each position begins."""
+        step = milliseconds(subject)
+        return [f"{i * step / 1000:.2f}s" for i in range(encoded.lengths[encoded.reads])]
+
+
+def milliseconds(subject: Subject) -> float:
+    """How long a stretch of the recording one encoder position stands for: two frames, as the second convolution strides."""
+    extractor = _extractor(subject)
+    return 2000 * extractor.hop_length / extractor.sampling_rate
+
+
+def _extractor(subject: Subject) -> Any:
+    """Transformers' own feature extractor with the subject's settings. PortError where there are none."""
+    if not subject.processor:
+        raise PortError(f"{subject.name} came without preprocessor_config.json, which says how it hears")
+    return _made(json.dumps(subject.processor, sort_keys=True))
+
+
+@lru_cache(maxsize=8)
+def _made(settings: str) -> Any:
+    from transformers import WhisperFeatureExtractor
+
+    return WhisperFeatureExtractor(**{k: v for k, v in json.loads(settings).items() if k != "feature_extractor_type"})
+
+
+@lru_cache(maxsize=KEPT)
+def _features(extractor: Any, audio: Signal) -> Tensor:
+    """(bins, frames), float32."""
+    made = extractor(
+        np.asarray(audio.data, dtype=np.float32), sampling_rate=extractor.sampling_rate, return_tensors="np"
+    )
+    return torch.from_numpy(made["input_features"][0]).float()
+
+
+PORT = Speech()
