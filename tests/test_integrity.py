@@ -275,7 +275,7 @@ def pattern_not_normalised(patch: pytest.MonkeyPatch) -> None:
 
 
 def queries_and_keys_mixed_up(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attention, "INNER", ("attn.k", "attn.q", "attn.v", "attn.pattern"))
+    patch.setattr(adapter, "INNER", ("attn.k", "attn.q", "attn.v", "attn.pattern"))
 
 
 def no_mask_when_open(patch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tools.engine.attention import INNER, opened
+from tools.engine.attention import CROSS, INNER, opened
 from tools.engine.sites import HEADED, Edit, Kind, Site, SiteError
 
 
@@ -39,7 +39,8 @@ class StackSpec:
 
     o_proj: the attention output projection (its input is attn.z, its output attn.out); likewise cross_o_proj.
     down_proj: the last linear map of the MLP (its input is mlp.act, its output mlp.out).
-    attention: the self-attention module, whose queries, keys, values and pattern are in reach; None where they are not.
+    attention: the self-attention module, whose queries, keys, values and pattern are in reach; None where they are not;
+    likewise cross_attention, whose keys lie in the stack `attends_to`.
     mid: whether attention's output is added to the residual stream before the MLP reads it.
     causal: whether a token is never influenced by a later one.
     equation: how the block's parts add up, as the family declares it.
@@ -55,6 +56,8 @@ class StackSpec:
     down_proj: str
     cross_o_proj: str | None = None
     attention: str | None = None
+    cross_attention: str | None = None
+    attends_to: str | None = None
     mid: bool = False
     causal: bool = True
     equation: tuple[Sum, ...] = ()
@@ -69,10 +72,15 @@ class StackSpec:
     @property
     def declared(self) -> tuple[Kind, ...]:
         """The kinds of site that the family names for this stack."""
-        cross: tuple[Kind, ...] = ("cross.z", "cross.out") if self.cross_o_proj else ()
+        among: tuple[Kind, ...] = CROSS if self.cross_attention else ()
+        cross: tuple[Kind, ...] = (*among, "cross.z", "cross.out") if self.cross_o_proj else ()
         inner: tuple[Kind, ...] = INNER if self.attention else ()
         mid: tuple[Kind, ...] = ("resid_mid",) if self.mid else ()
         return ("resid_pre", *inner, "attn.z", "attn.out", *cross, *mid, "mlp.act", "mlp.out", "resid_post")
+
+    def lies_in(self, kind: Kind) -> str:
+        """The stack whose positions a site of this kind has: cross-attention's keys and values lie in another one."""
+        return self.attends_to or self.name if kind in ("cross.k", "cross.v") else self.name
 
     def check(self, site: Site) -> None:
         """Raise SiteError unless the site is one of this stack's."""
@@ -274,7 +282,9 @@ def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind
         (spec.down_proj, "mlp.act", "mlp.out"),
     ]
     handles: list[torch.utils.hooks.RemovableHandle] = []
-    inner = opened(block, block.get_submodule(spec.attention), touch) if spec.attention else nullcontext()
+    named = ((spec.attention, INNER), (spec.cross_attention, CROSS))
+    attentions = {block.get_submodule(path): kinds for path, kinds in named if path and wanted & set(kinds)}
+    inner = opened(block, attentions, touch) if attentions else nullcontext()
     try:
         for path, before, after in paths:
             if path is None:
@@ -284,7 +294,7 @@ def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind
                 handles.append(module.register_forward_pre_hook(_before(touch, before)))
             if after in wanted:
                 handles.append(module.register_forward_hook(_after(touch, after)))
-        with inner if wanted & set(INNER) else nullcontext():
+        with inner:
             yield
     finally:
         for handle in handles:

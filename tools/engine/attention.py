@@ -6,7 +6,7 @@ Everywhere else the model keeps its own, fused kernel.
 """
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,16 +18,20 @@ from tools.engine.sites import Kind
 
 NAME = "locus_open"
 INNER: tuple[Kind, ...] = ("attn.q", "attn.k", "attn.v", "attn.pattern")
+CROSS: tuple[Kind, ...] = ("cross.q", "cross.k", "cross.v", "cross.pattern")
 Touch = Callable[[Kind, Tensor], Tensor]
 _active = threading.local()
 
 
 @contextmanager
-def opened(block: nn.Module, attention: nn.Module, touch: Touch) -> Generator[None]:
-    """Compute `attention` of this block in the open for the time of the context."""
+def opened(block: nn.Module, attentions: Mapping[nn.Module, tuple[Kind, ...]], touch: Touch) -> Generator[None]:
+    """Compute some attention modules of this block in the open for the time of the context.
+
+    attentions: what each one's queries, keys, values and pattern are called.
+    """
     configs: dict[int, Any] = {id(m.config): m.config for m in block.modules() if hasattr(m, "config")}
     before = {key: c._attn_implementation_internal for key, c in configs.items()}
-    _active.module, _active.touch, _active.own = attention, touch, next(iter(before.values()), None)
+    _active.modules, _active.touch, _active.own = dict(attentions), touch, next(iter(before.values()), None)
     try:
         for c in configs.values():
             c._attn_implementation_internal = NAME
@@ -35,7 +39,7 @@ def opened(block: nn.Module, attention: nn.Module, touch: Touch) -> Generator[No
     finally:
         for key, c in configs.items():
             c._attn_implementation_internal = before[key]
-        _active.module = None
+        _active.modules = {}
 
 
 def _attend(
@@ -57,11 +61,11 @@ def _attend(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    mine = getattr(_active, "module", None) is module
+    mine: tuple[Kind, ...] | None = getattr(_active, "modules", {}).get(module)
     changed = False
     if mine:
         before = (query, key, value)
-        query, key, value = (_touch(k, t) for k, t in zip(INNER, before, strict=False))
+        query, key, value = (_touch(k, t) for k, t in zip(mine, before, strict=False))
         changed = any(a is not b for a, b in zip(before, (query, key, value), strict=True))
     scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     n, m = scores.shape[-2:]
@@ -78,7 +82,7 @@ def _attend(
     pattern = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     if mine:
         seen = pattern
-        pattern = _touch("attn.pattern", pattern)
+        pattern = _touch(mine[3], pattern)
         changed = changed or pattern is not seen
     own = ALL_ATTENTION_FUNCTIONS.get(_active.own)
     if not changed and own is not None:

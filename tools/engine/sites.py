@@ -10,6 +10,7 @@ residual-stream picture (Elhage et al. 2021, A Mathematical Framework for Transf
     attn.pattern  attention weights of each query position         heads x key positions
     attn.z      the heads' outputs, before the output projection   heads x head width
     attn.out    what attention adds to the residual stream         width
+    cross.q, cross.k, cross.v, cross.pattern   as those of attn, of cross-attention
     cross.z     as attn.z, of cross-attention                      heads x head width
     cross.out   as attn.out, of cross-attention                    width
     resid_mid   the residual stream between attention and MLP      width
@@ -26,11 +27,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Kind = Literal[
-    "resid_pre", "attn.q", "attn.k", "attn.v", "attn.pattern", "attn.z", "attn.out", "cross.z", "cross.out", "resid_mid",
-    "mlp.act", "mlp.out", "resid_post",
+    "resid_pre", "attn.q", "attn.k", "attn.v", "attn.pattern", "attn.z", "attn.out", "cross.q", "cross.k", "cross.v",
+    "cross.pattern", "cross.z", "cross.out", "resid_mid", "mlp.act", "mlp.out", "resid_post",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-HEADED: frozenset[Kind] = frozenset({"attn.q", "attn.k", "attn.v", "attn.pattern", "attn.z", "cross.z"})
+HEADED: frozenset[Kind] = frozenset(
+    f"{a}.{part}"  # type: ignore[misc]  # every one of them is a kind
+    for a in ("attn", "cross")
+    for part in ("q", "k", "v", "pattern", "z")
+)
 
 
 class SiteError(ValueError):

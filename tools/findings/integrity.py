@@ -243,8 +243,10 @@ def _parts(subject: Subject, inputs: Inputs, seen: Seen, book: _Book) -> None:
                         made = block.get_submodule(path)(at[before])
                         for kind in (before, after):
                             book.same("projection", at[after], made, f"block {b}", (spec.name, kind))
-            if "attn.pattern" in at:
-                _pattern(spec.name, b, spec.n_heads, at, book, causal=spec.causal)
+            for attention in ("attn", "cross"):
+                if f"{attention}.pattern" in at:
+                    causal = spec.causal and attention == "attn"
+                    _pattern(spec.name, b, spec.n_heads, at, book, attention, causal=causal)
 
 
 def _equation(spec: StackSpec, b: int, at: Mapping[str, Tensor], seen: Seen, book: _Book) -> None:
@@ -265,14 +267,16 @@ def _equation(spec: StackSpec, b: int, at: Mapping[str, Tensor], seen: Seen, boo
             book.add("equation", off, f"block {b}: {' + '.join(line.terms)}", (spec.name, part))
 
 
-def _pattern(stack: str, b: int, heads: int, at: Mapping[str, Tensor], book: _Book, *, causal: bool) -> None:
-    weights = at["attn.pattern"].unflatten(2, (heads, -1)).transpose(1, 2)
-    value = at["attn.v"].unflatten(2, (heads, -1)).transpose(1, 2)
-    site = (stack, "attn.pattern")
+def _pattern(
+    stack: str, b: int, heads: int, at: Mapping[str, Tensor], book: _Book, attention: str, *, causal: bool
+) -> None:
+    weights = at[f"{attention}.pattern"].unflatten(2, (heads, -1)).transpose(1, 2)
+    value = at[f"{attention}.v"].unflatten(2, (heads, -1)).transpose(1, 2)
+    site = (stack, f"{attention}.pattern")
     book.same("pattern", weights.sum(-1), torch.ones_like(weights[..., 0]), f"block {b}: a sum over keys", site)
     made = (weights @ value).transpose(1, 2).flatten(2)
-    for kind in ("attn.pattern", "attn.v"):
-        book.same("pattern", made, at["attn.z"], f"block {b}: the pattern times v", (stack, kind))
+    for kind in (f"{attention}.pattern", f"{attention}.v"):
+        book.same("pattern", made, at[f"{attention}.z"], f"block {b}: the pattern times v", (stack, kind))
     if causal:
         book.add("pattern", float(weights.triu(1).abs().max()), f"block {b}: weight on a later token", site)
 

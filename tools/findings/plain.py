@@ -18,7 +18,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tools.engine.adapter import StackSpec
-from tools.engine.attention import INNER
+from tools.engine.attention import CROSS, INNER
 from tools.engine.sites import Kind, Site
 from tools.subjects import Inputs, Subject
 
@@ -53,10 +53,11 @@ class Plain:
 
     def __init__(self, subject: Subject) -> None:
         self.model, self.stacks = subject.model, subject.stacks
-        self._attentions: dict[tuple[str, int], nn.Module] = {
-            (spec.name, index): block.get_submodule(spec.attention)
+        self._attentions: dict[tuple[str, int, tuple[Kind, ...]], nn.Module] = {
+            (spec.name, index, kinds): block.get_submodule(path)
             for spec in self.stacks.values()
-            if spec.attention
+            for path, kinds in ((spec.attention, INNER), (spec.cross_attention, CROSS))
+            if path
             for index, block in enumerate(spec.blocks)
         }
 
@@ -81,8 +82,8 @@ class Plain:
         with self._noting(size, note), self._modules(size, keep), self._attention(NAME, note):
             logits = self.logits(fields)
         handles = [
-            module.register_forward_hook(partial(_weights, parts, Site(stack, block, "attn.pattern")))
-            for (stack, block), module in self._attentions.items()
+            module.register_forward_hook(partial(_weights, parts, Site(stack, block, kinds[3])))
+            for (stack, block, kinds), module in self._attentions.items()
         ]
         try:
             with self._attention("eager"):
@@ -123,7 +124,7 @@ class Plain:
 
         wanted = {c.site for c in changes}
         wanted |= {Site(s.stack, s.block, _adder(self.stacks[s.stack])) for s in wanted if s.kind == "resid_mid"}
-        inner = any(s.kind in INNER for s in wanted)
+        inner = any(s.kind in (*INNER, *CROSS) for s in wanted)
         own = self._attention(NAME if inner else None, touch, wanted, patterns)
         with self._noting(len(changes) * size, touch, wanted), own:
             return self.logits(copies).unflatten(0, (len(changes), size))
@@ -205,7 +206,7 @@ def _attend(
     """Torch's own attention with queries, keys, values, and where it is to be changed the pattern, in reach."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    where: tuple[str, int] | None = _state.where.get(id(module))
+    where: tuple[str, int, tuple[Kind, ...]] | None = _state.where.get(id(module))
     wanted: set[Site] | None = _state.wanted
 
     def touched(kind: Kind, t: Tensor) -> Tensor:
@@ -214,7 +215,8 @@ def _attend(
         flat = _state.touch(Site(where[0], where[1], kind), t.transpose(1, 2).flatten(2))
         return flat.unflatten(2, (t.shape[1], -1)).transpose(1, 2)
 
-    query, key, value = touched("attn.q", query), touched("attn.k", key), touched("attn.v", value)
+    named = INNER if where is None else where[2]
+    query, key, value = touched(named[0], query), touched(named[1], key), touched(named[2], value)
     declared = getattr(module, "is_causal", True) if is_causal is None else is_causal
     causal = attention_mask is None and query.shape[2] > 1 and declared
     out = F.scaled_dot_product_attention(
@@ -222,7 +224,7 @@ def _attend(
     ).transpose(1, 2)
     out = out.contiguous()
     if where is not None:
-        for rows, pattern in _state.patterns(Site(where[0], where[1], "attn.pattern")):
+        for rows, pattern in _state.patterns(Site(where[0], where[1], where[2][3])):
             weights = pattern.unflatten(2, (query.shape[1], -1)).transpose(1, 2)
             out[rows] = (weights @ value[rows]).transpose(1, 2)
     return out, None

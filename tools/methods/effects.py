@@ -218,9 +218,9 @@ class _Prepared:
             for batch in microbatches(subject, self.examples, self.ctx.max_tokens):
                 full = _captured(subject, batch, [s for s, _ in wanted])
                 for site, anchor in wanted:
-                    at = positions(subject, batch, anchor, stack=site.stack)
+                    at = positions(subject, batch, anchor, stack=subject.spec(site.stack).lies_in(site.kind))
                     if at is None:
-                        lengths = batch.inputs.of(site.stack)
+                        lengths = batch.inputs.of(subject.spec(site.stack).lies_in(site.kind))
                         rows = torch.stack([full[site][i, :n].double().mean(0) for i, n in enumerate(lengths)])
                     else:
                         rows = select(full[site], at).double().mean(1)
@@ -258,8 +258,9 @@ class _Runs:
         """The edits that change a component, the same objects each time, so that a sweep shares what they share."""
         key = (c, how, condition.control, condition.draw if condition.control else 0)
         if key not in self._made:
-            at = positions(self.subject, self.batch, c.anchor or "all", stack=c.stack)
-            self._made[key] = tuple(self._edit(s, c, how, condition, at) for s in sites_of(self.subject, c))
+            sites = sites_of(self.subject, c)
+            at = positions(self.subject, self.batch, c.anchor or "all", stack=self._stack(sites[0]))
+            self._made[key] = tuple(self._edit(s, c, how, condition, at) for s in sites)
         return self._made[key]
 
     def _edit(self, site: Site, c: Component, how: Intervention, condition: Condition, at: Tensor | None) -> Edit:
@@ -300,7 +301,7 @@ class _Runs:
                 return own - (own * unit).sum(-1, keepdim=True) * unit
             case "mean":
                 mean = self.prepared.means[site, c.anchor or "all"]
-                count = max(self.batch.inputs.of(site.stack)) if at is None else at.shape[1]
+                count = max(self.batch.inputs.of(self._stack(site))) if at is None else at.shape[1]
                 return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
             case "resample":
                 return self._selected(source_of(how), site, c)
@@ -322,8 +323,12 @@ class _Runs:
 
     def _selected(self, source: str, site: Site, c: Component) -> Tensor:
         batch, full = self._of(source)
-        at, own = (positions(self.subject, b, c.anchor, stack=c.stack) for b in (batch, self.batch))
+        at, own = (positions(self.subject, b, c.anchor, stack=self._stack(site)) for b in (batch, self.batch))
         return self._units(select(full[site], as_many(at, own)), site, c)
+
+    def _stack(self, site: Site) -> str:
+        """The stack in which a site's positions lie."""
+        return self.subject.spec(site.stack).lies_in(site.kind)
 
     def _units(self, h: Tensor, site: Site, c: Component) -> Tensor:
         heads = self.subject.spec(c.stack).n_heads if site.kind in HEADED else h.shape[-1]

@@ -96,6 +96,8 @@ class Family:
                 down_proj=paths.down_proj,
                 cross_o_proj=paths.cross_o_proj,
                 attention=paths.attention or paths.o_proj.rpartition(".")[0],
+                cross_attention=paths.cross_o_proj.rpartition(".")[0] if paths.cross_o_proj else None,
+                attends_to=next(reversed(specs), None) if paths.cross_o_proj else None,
                 mid=paths.mid(config),
                 causal=paths.causal(config),
                 equation=paths.equation(config),
