@@ -48,7 +48,7 @@ KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
 EXAMPLE = {"task": "addition", "method": "patching", "components": ["attn.out@all", "mlp.out@all"]}
 TWIN = Intervention(op="resample", source="twin")
-WRITERS = ("attn.z", "attn.out", "mlp.out", "block")
+WRITERS = ("attn.z", "attn.out", "cross.z", "cross.out", "mlp.out", "block")
 SHARE = "of the margin between clean and twin"
 LOGITS = "logits, answer minus foil"
 
@@ -138,18 +138,19 @@ def estimate(
     """(targets, batch) first-order effects on the margin of putting the twin's activation in; and the clean margins."""
     where = [sites_of(subject, c) for c in targets]
     sites = list(dict.fromkeys(s for found in where for s in found))
-    entry = Site(subject.spec().name, 0, "resid_pre")
+    entries = [Site(name, 0, "resid_pre") for name in subject.stacks]
     with subject.evaluating():
-        clean = activations(subject, batch, [*sites, entry])
-        donor = dict(subject.run(donor_inputs(subject, batch), capture=[*sites, entry]).captured)
+        clean = activations(subject, batch, [*sites, *entries])
+        donor = dict(subject.run(donor_inputs(subject, batch), capture=[*sites, *entries]).captured)
     gradients = {s: torch.zeros_like(clean[s]) for s in sites}
     margins = torch.zeros(len(batch.examples))
     with torch.enable_grad():
         for step in range(steps):
             # One step: the gradient at the clean prompt. More: averaged over midpoints between twin and clean.
             share = 1.0 if steps == 1 else (step + 0.5) / steps
-            start = (share * clean[entry] + (1 - share) * donor[entry]).clone().requires_grad_()
-            run = subject.run(batch.inputs, edits=[Edit(entry, "set", start)], capture=sites)
+            starts = [(share * clean[e] + (1 - share) * donor[e]).clone().requires_grad_() for e in entries]
+            put = [Edit(e, "set", start) for e, start in zip(entries, starts, strict=True)]
+            run = subject.run(batch.inputs, edits=put, capture=sites)
             found = margin(run.logits, batch)
             captured = [run.captured[s] for s in sites]
             for site, g in zip(sites, torch.autograd.grad(found.sum(), captured), strict=True):
@@ -166,7 +167,7 @@ def estimate(
 
 def _share(subject: Subject, batch: Batch, c: Component, site: Site, product: Tensor) -> Tensor:
     """The part of a site's products that belongs to a component's units and positions, summed for each example."""
-    at = positions(subject, batch, c.anchor or "all")
+    at = positions(subject, batch, c.anchor or "all", stack=subject.spec(site.stack).lies_in(site.kind))
     heads = subject.spec(c.stack).n_heads if site.kind in HEADED else product.shape[-1]
     picked = product[..., channels_of(c.units or None, product.shape[-1] // heads)]
     if at is None:
@@ -267,13 +268,14 @@ def direct_effects(
 
 def _written(subject: Subject, c: Component, site: Site, h: Tensor) -> Tensor:
     """What a component adds to the residual stream, (rows, width), from the activation at its site."""
-    if site.kind != "attn.z":
-        return h
     spec = subject.spec(c.stack)
+    path = {"attn.z": spec.o_proj, "cross.z": spec.cross_o_proj}.get(site.kind)
+    if path is None:
+        return h
     own = torch.zeros_like(h)
     channels = channels_of(c.units or None, h.shape[-1] // spec.n_heads)
     own[..., channels] = h[..., channels]
-    project = spec.blocks[site.block].get_submodule(spec.o_proj)
+    project = spec.blocks[site.block].get_submodule(path)
     return project(own) - project(torch.zeros_like(h))
 
 

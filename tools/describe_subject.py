@@ -4,6 +4,7 @@ from typing import Literal
 
 from experiments_db.records import Measurement, Outcome
 from tools.methods.tool import Context, ToolArgs
+from tools.ports import port_of
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE: dict[str, object] = {}
@@ -17,9 +18,12 @@ def run(_: Args, ctx: Context) -> Outcome:
     """Describe the subject."""
     subject = ctx.subject
     parameters = sum(p.numel() for p in subject.model.parameters())
+    port, words = port_of(subject), getattr(subject.model.config, "vocab_size", None)
+    size = f"vocabulary {words:,}" if words else "no vocabulary"
     lines = [
-        f"{subject.name}: {subject.family.name} family, {parameters:,} parameters, vocabulary "
-        f"{subject.model.config.vocab_size:,}, {str(subject.dtype).removeprefix('torch.')} on {subject.device}",
+        f"{subject.name}: {subject.family.name} family, {parameters:,} parameters, {size}, "
+        f"reads {', '.join(port.reads)}, is scored by {', '.join(port.objectives)}, "
+        f"{str(subject.dtype).removeprefix('torch.')} on {subject.device}",
         f"fingerprint {subject.fingerprint[:16]}",
     ]
     measurements = [Measurement(name="parameters", unit="parameters", value=parameters, n=1)]

@@ -12,13 +12,14 @@ import numpy as np
 from pydantic import Field
 
 from experiments_db.records import Array, Measurement, Outcome
-from tools.engine.executor import Variant
 from tools.engine.programs import SWEEPS, identity
 from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
 from tools.methods.measuring import effect_measurements, groups_of, load_examples, score_measurements, where_of
 from tools.methods.scoring import score
 from tools.methods.tables import as_array, grid, text_table
 from tools.methods.tool import Context, ToolInputError
+from tools.methods.written import written, written_measurements
+from tools.ports import port_of
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"tasks": ["addition", "agreement"], "sweep": "skip_each"}
@@ -31,6 +32,11 @@ class Args(ProgramArgs):
     sweep: Literal["drop_last", "drop_first", "skip_each", "skip_ranges", "repeat_each", "swap_adjacent"] | None = (
         Field(default=None, description="a family of programs to run together; give either this or operation")
     )
+    written: bool = Field(
+        default=False,
+        description="also let the model write its answers under each program, and hold them against the right ones: word and "
+        "character error rates, words repeated, words that are not there",
+    )
     among: str = AMONG
     examples: int = EXAMPLES
 
@@ -39,9 +45,10 @@ def run(args: Args, ctx: Context) -> Outcome:
     """Score every task under every program of the sweep."""
     if (args.sweep is None) == (args.operation is None):
         raise ToolInputError(f"give either operation and blocks, or sweep (one of {', '.join(SWEEPS)})")
-    n_blocks = len(ctx.subject.spec().blocks)
+    stack = args.stack_of(ctx)
+    n_blocks = len(ctx.subject.spec(stack).blocks)
     programs = SWEEPS[args.sweep](n_blocks) if args.sweep else [args.program(ctx)]
-    variants = [Variant(p.blocks) for p in [identity(n_blocks), *programs]]
+    variants = [ctx.subject.variant({stack: p.blocks}) for p in [identity(n_blocks), *programs]]
     measurements: list[Measurement] = []
     edges = naive = 0
     for name in dict.fromkeys(args.tasks):
@@ -51,13 +58,23 @@ def run(args: Args, ctx: Context) -> Outcome:
         edges, naive = edges + cost.edges, naive + cost.naive_edges
         where, groups = where_of(ctx, task, args.among), groups_of(examples)
         measurements += score_measurements(scores[0], groups, program="intact", **where)
-        wheres = [{**where, "program": p.label} for p in programs]
+        wheres = [{**where, "program": args.label(ctx, p)} for p in programs]
         measurements += effect_measurements(scores[0], scores[1:], wheres, groups)
-    tables = [_table(measurements, "accuracy", "share of examples"), _table(measurements, "nll", "nats per answer")]
-    rows, columns, values = grid(measurements, "accuracy", "program", "task")
+        if args.written:
+            said = [
+                written(ctx, examples, {stack: v}) for v in [identity(n_blocks).blocks, *(p.blocks for p in programs)]
+            ]
+            measurements += written_measurements(ctx, examples, said, [{**where, "program": "intact"}, *wheres])
+    first = port_of(ctx.subject).first
+    names = {m.name: m.unit for m in measurements if m.name in (first, "nll", "wer", "cer", "repeated", "not_there")}
+    tables = [_table(measurements, name, unit) for name, unit in names.items()]
+    shown: list[str] = []
+    for name in names if args.written else [first]:
+        rows, columns, values = grid(measurements, name, "program", "task")
+        shown.append(f"{name}\n" + text_table(rows, columns, values))
     return Outcome(
-        text=f"accuracy on {ctx.split}, programs x tasks; computed {edges} block runs where separate runs need "
-        f"{naive}\n" + text_table(rows, columns, values),
+        text=f"{', '.join(names) if args.written else first} on {ctx.split}, programs x tasks; computed {edges} block runs "
+        f"where separate runs need {naive}\n" + "\n".join(shown),
         measurements=tuple(measurements),
         arrays=tuple(tables),
     )

@@ -14,16 +14,16 @@ from pydantic import Field
 from torch import Tensor
 
 from experiments_db.records import Array, Measurement, Outcome
-from tools.engine.executor import Variant
 from tools.engine.sites import Site
 from tools.methods.arguments import AMONG, EXAMPLES
 from tools.methods.layout import depth_component
 from tools.methods.measuring import groups_of, load_examples, score_measurements, where_of
-from tools.methods.scoring import score
+from tools.methods.scoring import encoded_all, score
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.ports import port_of
 from tools.ports.text import encode
-from tools.subjects import Subject
+from tools.subjects import Inputs, Subject
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"prompt": "The keys to the cabinet", "watch": [" is", " are"]}
@@ -46,8 +46,14 @@ def run(args: Args, ctx: Context) -> Outcome:
     """Read a prompt or a task at every depth."""
     if (args.prompt is None) == (args.task is None):
         raise ToolInputError("give either prompt or task, for example " + str(EXAMPLE))
+    if args.task is not None:
+        return _task(args, ctx, args.task)
     ctx.subject.require("next_token")
-    return _task(args, ctx, args.task) if args.task is not None else _prompt(args, ctx, args.prompt or "")
+    ids = ctx.subject.tokens(args.prompt) if args.prompt else []
+    if not ids:
+        raise ToolInputError("the prompt has no tokens: give some text")
+    labels = [ctx.subject.token_label(t) for t in ids]
+    return _prompt(args, ctx, args.prompt or "", ctx.subject.inputs([ids]), labels)
 
 
 def _task(args: Args, ctx: Context, name: str) -> Outcome:
@@ -56,7 +62,7 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     if not args.norm:
         raise ToolInputError("norm=false is for prompts; tasks are read through the final norm")
     # Stopping after d blocks and reading out IS the lens at depth d.
-    variants = [Variant(tuple(range(d))) for d in range(n + 1)]
+    variants = [ctx.subject.variant({ctx.subject.readout: range(d)}) for d in range(n + 1)]
     scores, _ = score(ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens)
     where, groups = where_of(ctx, task, args.among), groups_of(examples)
     measurements: list[Measurement] = []
@@ -67,8 +73,11 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     ranks = np.array([s.rank for s in scores], dtype=np.int64)
     axes = [("depth", range(n + 1)), ("example", [e.prompt[-30:] + e.answer for e in examples])]
     # One example in full, position by position: the shortest, so that the grid can be read.
-    shown = min(examples, key=lambda e: len(ctx.subject.tokens(e.prompt))).prompt
-    one = _prompt(args.model_copy(update={"at": "all", "watch": []}), ctx, shown)
+    encoded = encoded_all(ctx.subject, examples)
+    at = min(range(len(examples)), key=lambda i: encoded[i].lengths[ctx.subject.readout])
+    port, shown = port_of(ctx.subject), examples[at]
+    inputs, labels = port.inputs(ctx.subject, [encoded[at]]), port.labels(ctx.subject, shown, stack=ctx.subject.readout)
+    one = _prompt(args.model_copy(update={"at": "all", "watch": []}), ctx, shown.prompt, inputs, labels)
     measurements += [m for m in one.measurements if m.name == "top1"]
     return Outcome(
         text=f"lens on {task.name} ({ctx.split}, n={len(examples)}), by depth (blocks passed)\n"
@@ -78,22 +87,20 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     )
 
 
-def _prompt(args: Args, ctx: Context, prompt: str) -> Outcome:
-    subject = ctx.subject
-    ids = subject.tokens(prompt) if prompt else []
-    if not ids:
-        raise ToolInputError("the prompt has no tokens: give some text")
+def _prompt(args: Args, ctx: Context, prompt: str, inputs: Inputs, said: list[str]) -> Outcome:
+    """One input's grid. said: what stands at each position of the stack that is read out."""
+    subject, port = ctx.subject, port_of(ctx.subject)
     watched = {w: encode(subject, prompt, w)[1][0] for w in args.watch}
     with subject.evaluating():
-        logits = _depths(subject, ids, args)
+        logits = _depths(subject, inputs, args)[:, : len(said)]
         logprob = logits.float().log_softmax(-1)
-    positions = range(len(ids)) if args.at == "all" else [len(ids) - 1]
+    positions = range(len(said)) if args.at == "all" else [len(said) - 1]
     top = logprob.topk(min(args.top_k, logprob.shape[-1]), dim=-1)
     measurements: list[Measurement] = []
     for depth in range(logprob.shape[0]):
         for column, position in enumerate(positions):
             place: dict[str, Any] = {
-                "component": str(depth_component(subject, depth, str(position - len(ids)))),
+                "component": str(depth_component(subject, depth, str(position - len(said)))),
                 "variant": "norm" if args.norm else "no norm",
             }
             row = logprob[depth, column]
@@ -104,12 +111,14 @@ def _prompt(args: Args, ctx: Context, prompt: str) -> Outcome:
                     Measurement(name="logprob", unit="nats", value=float(row[token]), n=1, token=text, **place),
                 ]
             best = int(row.argmax())
-            label = subject.token_label(best)
+            label = port.answer_label(subject, best)
             chance = float(row[best].exp())
             measurements.append(Measurement(name="top1", unit="probability", value=chance, n=1, token=label, **place))
             entropy = float(-(row.exp() * row).nan_to_num().sum())
             measurements.append(Measurement(name="entropy", unit="nats", value=entropy, n=1, **place))
-    labels = [f"{i - len(ids)} {subject.token_label(ids[i])}" for i in positions]
+            size = float(logits[depth, column].float().norm())
+            measurements.append(Measurement(name="logit_norm", unit="logits, Euclidean", value=size, n=1, **place))
+    labels = [f"{i - len(said)} {said[i]}" for i in positions]
     axes = [("depth", range(logprob.shape[0])), ("position", labels)]
     arrays: list[Array] = [
         as_array(
@@ -126,11 +135,11 @@ def _prompt(args: Args, ctx: Context, prompt: str) -> Outcome:
     )
 
 
-def _depths(subject: Subject, ids: list[int], args: Args) -> Tensor:
+def _depths(subject: Subject, inputs: Inputs, args: Args) -> Tensor:
     """Logits at every depth, (depths, positions, vocab)."""
     spec = subject.spec()
     sites = [Site(spec.name, b, "resid_pre") for b in range(len(spec.blocks))]
-    run = subject.run(subject.inputs([ids]), capture=sites)
+    run = subject.run(inputs, capture=sites)
     states = torch.cat([*(run.captured[s] for s in sites), run.final])
     if args.at == "-1":
         states = states[:, -1:]
@@ -150,7 +159,7 @@ def _grid_text(
     for depth in range(logprob.shape[0]):
         for column, label in enumerate(labels):
             tops = ", ".join(
-                f"{subject.token_label(int(t))!r} {float(v.exp()):.2f}"
+                f"{port_of(subject).answer_label(subject, int(t))!r} {float(v.exp()):.2f}"
                 for t, v in zip(top[depth, column], values[depth, column], strict=True)
             )
             row = logprob[depth, column]

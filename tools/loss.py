@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field
 
 from experiments_db.records import Measurement, Outcome
-from tools.engine.executor import Variant
 from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
 from tools.methods.measuring import (
     effect_measurements,
@@ -45,12 +44,12 @@ def run(args: Args, ctx: Context) -> Outcome:
     arrays = []
     for name in dict.fromkeys(args.tasks):
         task, examples = load_examples(ctx, name, args.examples, args.among)
-        n_blocks = len(ctx.subject.spec().blocks)
-        variants = [Variant(tuple(range(n_blocks)))] + ([] if program.is_identity else [Variant(program.blocks)])
+        changed = ctx.subject.variant({args.stack_of(ctx): program.blocks})
+        variants = [ctx.subject.variant(), *([] if program.is_identity else [changed])]
         scores, _ = score(
             ctx.subject, examples, lambda _, v=variants: v, choices=task.choices, max_tokens=ctx.max_tokens
         )
-        where: dict[str, Any] = {**where_of(ctx, task, args.among), "program": program.label}
+        where: dict[str, Any] = {**where_of(ctx, task, args.among), "program": args.label(ctx, program)}
         groups = groups_of(examples)
         if program.is_identity:
             made = score_measurements(scores[-1], groups, **where)
@@ -61,10 +60,12 @@ def run(args: Args, ctx: Context) -> Outcome:
         measurements.append(
             Measurement(name="chance", value=chance, unit="share of examples", n=groups.n, groups=groups.count, **where)
         )
-        accuracy = next(m for m in made if m.name == "accuracy")
-        line = f"{task.name}: accuracy {percent(accuracy)} (n={len(examples)}, chance {100 * chance:.0f}%)"
-        if not program.is_identity:
-            line += f", intact {100 * scores[0].correct.mean():.0f}%"
+        accuracy = next((m for m in made if m.name == "accuracy"), None)
+        line = f"{task.name}: n={len(examples)}"
+        if accuracy is not None:
+            line = f"{task.name}: accuracy {percent(accuracy)} (n={len(examples)}, chance {100 * chance:.0f}%)"
+            if not program.is_identity:
+                line += f", intact {100 * scores[0].correct.mean():.0f}%"
         line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
         lines.append(line)
         labels = [e.prompt[-40:] + e.answer for e in examples]

@@ -11,6 +11,7 @@ length at the same dose. Source: Li et al. 2023 (inference-time intervention); T
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -44,7 +45,7 @@ from tools.methods.measuring import (
 from tools.methods.scoring import batch_of
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
-from tools.ports import Scores
+from tools.ports import Scores, replace_target
 from tools.statistics import Groups
 from tools.tasks import Example, Task
 
@@ -218,7 +219,7 @@ def _like(vector: Tensor, generator: torch.Generator) -> Tensor:
 def _aimed(example: Example, toward: str) -> Example:
     """The example with the followed text as its answer and the task's answer as its foil."""
     foil = example.answer if example.answer != toward else example.foil
-    return Example.of_text(example.prompt, toward, foil=foil, group=example.group, spans=example.spans)
+    return replace(replace_target(example, toward), foil=foil)
 
 
 Series = list[tuple[Quantity, NDArray[np.float64]]]  # values (doses, directions, examples)
@@ -257,6 +258,7 @@ def _generated(
     """Share of completions that contain the followed text, and that differ from the intact ones."""
     subject = ctx.subject
     (site,) = sites_of(subject, place)
+    subject.require("next_token")
     prompts = [subject.tokens(e.prompt) for e in examples]
     at = positions(subject, batch_of(subject, examples), place.anchor or "all")
     if at is not None and any(p >= len(row) for p, row in zip(at.max(1).values.tolist(), prompts, strict=True)):

@@ -82,6 +82,10 @@ class StackSpec:
         """The stack whose positions a site of this kind has: cross-attention's keys and values lie in another one."""
         return self.attends_to or self.name if kind in ("cross.k", "cross.v") else self.name
 
+    def keys_in(self, kind: Kind) -> str:
+        """The stack whose positions a pattern's keys are."""
+        return self.attends_to or self.name if kind == "cross.pattern" else self.name
+
     def check(self, site: Site) -> None:
         """Raise SiteError unless the site is one of this stack's."""
         if site.stack == self.name and site.kind in self.refused:

@@ -59,10 +59,22 @@ class ProgramArgs(ToolArgs):
     )
     blocks: list[int] = Field(default=[], description="block indices the operation is about, counted from 0")
     times: int = Field(default=2, ge=2, le=8, description="for repeat: how often each of the blocks runs")
+    stack: str = Field(default="", description="whose blocks, encoder or decoder; empty is the stack that is read out")
+
+    def stack_of(self, ctx: Context) -> str:
+        """The stack by its name. ToolInputError lists those there are."""
+        if self.stack and self.stack not in ctx.subject.stacks:
+            raise ToolInputError(f"stack: there is no {self.stack!r}; this model has {', '.join(ctx.subject.stacks)}")
+        return self.stack or ctx.subject.readout
+
+    def label(self, ctx: Context, program: LayerProgram) -> str:
+        """What the program is called: with its stack where that is not the one that is read out."""
+        stack = self.stack_of(ctx)
+        return program.label if stack == ctx.subject.readout else f"{stack}: {program.label}"
 
     def program(self, ctx: Context) -> LayerProgram:
-        """The program for this subject's readout stack."""
-        n = len(ctx.subject.spec().blocks)
+        """The program for the stack."""
+        n = len(ctx.subject.spec(self.stack_of(ctx)).blocks)
         try:
             if self.operation is None:
                 if self.blocks:

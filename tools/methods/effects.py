@@ -27,6 +27,7 @@ from tools.tasks.task import unit_hash
 
 RANDOM_VECTOR = "random vector of the same norm at the same site"
 OTHER_WEIGHTS = "another example's weights"
+SUBLAYERS = ("attn.out", "cross.out", "mlp.out")
 MOST_ALONE = 0.05  # share of examples without a donor
 Change = tuple[ComponentSet, Intervention]
 
@@ -61,7 +62,7 @@ def sites_of(subject: Subject, component: Component) -> tuple[Site, ...]:
     stack = subject.spec(component.stack)
     if component.block is None:
         raise ToolInputError(f"{component}: only what lies in a block can be changed")
-    kinds = ("attn.out", "mlp.out") if component.part == "block" else (component.part,)
+    kinds = tuple(k for k in SUBLAYERS if k in stack.declared) if component.part == "block" else (component.part,)
     missing = [k for k in kinds if k not in stack.kinds]
     if missing or not 0 <= component.block < len(stack.blocks):
         raise ToolInputError(

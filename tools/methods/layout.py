@@ -28,7 +28,8 @@ def layout_of(subject: Subject) -> Layout:
     for name, spec in subject.stacks.items():
         width = _neurons(spec)
         block = BlockLayout(parts=("block", *spec.kinds), heads=spec.n_heads, neurons=width)
-        stacks.append(StackLayout(name=name, blocks=(block,) * len(spec.blocks), width=spec.width))
+        blocks = (block,) * len(spec.blocks)
+        stacks.append(StackLayout(name=name, blocks=blocks, width=spec.width, attends_to=spec.attends_to or ""))
     return Layout(stacks=tuple(stacks))
 
 

@@ -203,7 +203,8 @@ def effect_measurements(
     paired difference of the two. kinds: what each control is.
     """
     scored = _scored(own, controls, wheres, groups, kinds)
-    changed = [_changed(q, intact, own, controls, wheres, groups, kinds) for q in CHANGED]
+    changing = (*(q for q in CHANGED if q.name not in intact.lacks), *_others(intact))
+    changed = [_changed(q, intact, own, controls, wheres, groups, kinds) for q in changing]
     return [m for i, rows in enumerate(scored) for m in (*rows, *(c[i] for c in changed))]
 
 
@@ -216,7 +217,7 @@ def _scored(
 ) -> list[list[Measurement]]:
     """Every scored quantity of each condition."""
     out: list[list[Measurement]] = [[] for _ in own]
-    for q in SCORED:
+    for q in (*(q for q in SCORED if q.name not in own[0].lacks), *_others(own[0])):
         mine, other = np.stack([q.of(s) for s in own]), np.stack([q.of(s) for s in controls]) if controls else None
         known = ~np.isnan(mine[0])
         if not known.any():
@@ -226,6 +227,15 @@ def _scored(
         for place, where, (estimate, control) in zip(out, wheres, rows, strict=True):
             place.append(measured(q.name, q.unit, estimate, control=control, **where))
     return out
+
+
+def _others(scores: Scores) -> list[Quantity]:
+    """What only this port's models are scored by."""
+
+    def of(name: str) -> Callable[[Scores], Rows]:
+        return lambda s: s.others[name]
+
+    return [Quantity(name, scores.units.get(name, ""), of(name)) for name in scores.others]
 
 
 def _beside(

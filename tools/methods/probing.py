@@ -21,7 +21,7 @@ from experiments_db.places import Component
 from tools import statistics
 from tools.methods.anchors import positions
 from tools.methods.measuring import shares
-from tools.methods.scoring import batch_of
+from tools.methods.scoring import batch_of, encoded_all
 from tools.methods.tool import ToolInputError
 from tools.statistics import Estimate, Groups, Undefined
 from tools.subjects import Subject
@@ -73,13 +73,17 @@ def control_labels(
 ) -> NDArray[Any] | None:
     """Labels of the control task at a component's position, drawn as often as the real ones are.
 
-    None where the token there does not vary: then every example would have the same label.
+    None where the token there does not vary, or there are none: then every example would have the same label.
     """
-    batch = batch_of(subject, examples)
-    at = positions(subject, batch, component.anchor or "all")
-    ids = batch.inputs.fields["input_ids"]
-    rows = ids if at is None else ids.gather(1, at)
-    kinds = [tuple(row) for row in rows.tolist()]
+    encoded = encoded_all(subject, examples)
+    stack = subject.spec(component.stack).name
+    if any(e.reads != stack for e in encoded) or any(
+        len(e.tokens) < e.lengths[stack] - len(e.targets) for e in encoded
+    ):
+        return None  # no tokens stand at its positions
+    at = positions(subject, batch_of(subject, examples), component.anchor or "all", stack=stack)
+    read = [(*e.tokens, *e.targets[:-1]) for e in encoded]
+    kinds = [row if at is None else tuple(row[i] for i in at[n].tolist()) for n, row in enumerate(read)]
     if len(set(kinds)) < 2:
         return None
     rng = np.random.default_rng(seed)

@@ -1,14 +1,14 @@
 """What stands at an anchor, example by example: tokens, and attention weights from one anchor to another."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from experiments_db.places import Component
-from tools.engine.sites import HEADED, Site, channels_of
+from tools.engine.sites import HEADED, Kind, Site, channels_of
 from tools.methods.anchors import positions
 from tools.methods.scoring import batch_of, microbatches
 from tools.methods.tool import Context, ToolInputError
@@ -39,12 +39,14 @@ def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tu
     return found
 
 
-def patterns(subject: Subject, inputs: Inputs, stack: str, blocks: Sequence[int]) -> Tensor:
-    """Attention weights of some blocks' heads, (blocks, batch, heads, queries, keys), float32."""
+def patterns(
+    subject: Subject, inputs: Inputs, stack: str, blocks: Sequence[int], kind: Kind = "attn.pattern"
+) -> Tensor:
+    """Attention weights of some blocks' heads, (blocks, batch, heads, queries, keys), float32; of cross-attention's too."""
     spec = subject.spec(stack)
-    if "attn.pattern" not in spec.kinds:
-        raise ToolInputError(f"this model's attention patterns are out of reach; it has {', '.join(spec.kinds)}")
-    sites = [Site(spec.name, b, "attn.pattern") for b in blocks]
+    if kind not in spec.kinds:
+        raise ToolInputError(f"{kind} of {stack} is out of reach in this model; it has {', '.join(spec.kinds)}")
+    sites = [Site(spec.name, b, kind) for b in blocks]
     captured = subject.run(inputs, capture=sites).captured
     return torch.stack([captured[s].float().unflatten(-1, (spec.n_heads, -1)).transpose(1, 2) for s in sites])
 
@@ -56,23 +58,31 @@ def weights(ctx: Context, examples: Sequence[Example], component: Component) -> 
     ToolInputError where the pattern names no key.
     """
     subject, spec = ctx.subject, ctx.subject.spec(component.stack)
-    if component.part != "attn.pattern" or not component.key:
+    if not component.part.endswith("pattern") or not component.key:
         raise ToolInputError(
             f"{component}: name the head's pattern and where it looks, decoder.3.attn.pattern[2]@answer<-operand1"
         )
-    blocks = range(len(spec.blocks))
+    blocks, kind = range(len(spec.blocks)), cast("Kind", component.part)
+    there = spec.keys_in(kind)
+    if component.key_stack not in ("", there):
+        raise ToolInputError(f"{component}: its keys lie in {there}")
+    causal = spec.causal and kind == "attn.pattern"
     found, even = np.zeros((len(blocks), spec.n_heads, len(examples))), np.zeros(len(examples))
     with subject.evaluating():
         for batch in microbatches(subject, examples, ctx.max_tokens):
-            seen = patterns(subject, batch.inputs, spec.name, blocks)
-            query, key = (positions(subject, batch, a) for a in (component.anchor, component.key))
+            seen = patterns(subject, batch.inputs, spec.name, blocks, kind)
+            query = positions(subject, batch, component.anchor, stack=spec.name)
+            key = positions(subject, batch, component.key, stack=there)
             for row, index in enumerate(batch.indices):
-                n = batch.inputs.lengths[row]
-                q, k = (torch.arange(n) if at is None else torch.unique(at[row]).cpu() for at in (query, key))
+                n, m = batch.inputs.of(spec.name)[row], batch.inputs.of(there)[row]
+                q, k = (
+                    torch.arange(size) if at is None else torch.unique(at[row]).cpu()
+                    for at, size in ((query, n), (key, m))
+                )
                 given = seen[:, row][..., q.to(seen.device), :][..., k.to(seen.device)]
                 found[:, :, index] = given.sum(-1).mean(-1).cpu().numpy()
-                visible = (q + 1).double() if spec.causal else torch.full((len(q),), float(n))
-                reached = (k[None] <= q[:, None]).sum(-1) if spec.causal else torch.full((len(q),), len(k))
+                visible = (q + 1).double() if causal else torch.full((len(q),), float(m))
+                reached = (k[None] <= q[:, None]).sum(-1) if causal else torch.full((len(q),), len(k))
                 even[index] = float((reached / visible).mean())
     # Weights are rounded: a sum of them may lie an ulp beyond what it can be.
     return np.clip(found, 0, 1), np.clip(even, 0, 1)

@@ -160,6 +160,7 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
     return Scores(
         nll, tokens, correct, rank, margin,
         np.array([x for _, _, x in logits]), np.array([i for i, _, _ in logits], dtype=np.int64), kl, own, port.lacks,
+        {name: port.objectives[name].unit for name in own if name in port.objectives},
     )  # fmt: skip
 
 

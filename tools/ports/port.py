@@ -89,6 +89,11 @@ class Port(ABC):
     lacks: ClassVar[frozenset[str]] = frozenset()
     writes: ClassVar[bool] = False
 
+    @property
+    def first(self) -> str:
+        """The objective that is asked about where none is named."""
+        return next(iter(self.objectives))
+
     # -- inputs ---------------------------------------------------------------------------------------------------------
 
     @abstractmethod

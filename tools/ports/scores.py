@@ -18,7 +18,7 @@ class Scores:
     where they differ, NaN where an example has no foil. token_logits, token_owner: per answer token, its logit and
     the example it belongs to. kl: nats, from the first variant's distribution to this one's, summed over answer tokens;
     NaN where it was not asked for. others: what only this port's models have, (n,) by name. lacks: those of the
-    quantities above, by their names in measurements, that mean nothing for this port.
+    quantities above, by their names in measurements, that mean nothing for this port. units: of the others, by name.
     """
 
     nll: Float[np.ndarray, " n"]
@@ -31,3 +31,4 @@ class Scores:
     kl: Float[np.ndarray, " n"]
     others: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict[str, np.ndarray])
     lacks: frozenset[str] = frozenset()
+    units: Mapping[str, str] = field(default_factory=dict[str, str])

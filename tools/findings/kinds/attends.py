@@ -20,7 +20,7 @@ EVENLY = "attention spread evenly"
 
 def _check(s: Statement) -> None:
     for c in s.members:
-        if c.part != "attn.pattern" or not c.units or not c.key:
+        if not c.part.endswith("pattern") or not c.units or not c.key:
             raise ToolInputError(
                 f"attends is about heads and where they look, as in decoder.3.attn.pattern[2]@answer<-operand1, not {c}"
             )
