@@ -12,12 +12,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from benchmarks.planted.__main__ import write_task
 from benchmarks.planted.cases import CASES
 from benchmarks.planted.train import FOLDER, make
-from tools.attention import kinds_of, patterns
+from tools.attention import kinds_of
 from tools.attribute import estimate
 from tools.methods.effects import Condition, score_under
 from tools.methods.layout import select_components
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.probing import Probe, control_labels
+from tools.methods.readings import patterns
 from tools.methods.scoring import microbatches
 from tools.methods.tool import Context, ToolInputError, discover
 from tools.methods.twins import load_pairs
@@ -287,7 +288,7 @@ def test_patterns_are_those_that_the_model_itself_reports(model_named, rows):
         subject = wrap(model_named(kind), name=kind)
         inputs = subject.inputs(rows)
         with torch.inference_mode():
-            found = patterns(subject, inputs, [0, 3])
+            found = dict(zip([0, 3], patterns(subject, inputs, "decoder", [0, 3]), strict=True))
             eager = model_named(kind)
             eager.set_attn_implementation("eager")
             theirs = eager(**inputs.fields, output_attentions=True).attentions

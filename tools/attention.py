@@ -8,7 +8,7 @@ A pattern says where a head looks, not that what it sees matters: patch or ablat
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from experiments_db.places import Component
 from experiments_db.records import Measurement, Outcome
-from tools.engine.sites import Site
-from tools.methods.anchors import positions
+from tools.engine.sites import Kind
+from tools.methods.anchors import length_in, positions
 from tools.methods.arguments import AMONG, DEPTH, EXAMPLES, components
 from tools.methods.layout import select_components
 from tools.methods.measuring import (
@@ -31,12 +31,13 @@ from tools.methods.measuring import (
     measured,
     where_of,
 )
-from tools.methods.scoring import microbatches
+from tools.methods.readings import patterns
+from tools.methods.scoring import encoded_all, microbatches
 from tools.methods.tables import as_array, grid, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.ports import Batch
 from tools.statistics import Groups
-from tools.subjects import Subject
+from tools.subjects import Inputs, Subject
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"components": ["decoder.0-1.attn.pattern[*]"], "examples": 16}
@@ -69,35 +70,28 @@ class Args(ToolArgs):
 def run(args: Args, ctx: Context) -> Outcome:
     """Score every head."""
     heads = select_components(ctx.subject, args.components)
-    spec = ctx.subject.spec()
-    if "attn.pattern" not in spec.kinds:
-        raise ToolInputError(f"this model's attention patterns are out of reach; it has {', '.join(spec.kinds)}")
-    bad = next((c for c in heads if c.part != "attn.pattern" or not c.units or c.anchor or c.stack != spec.name), None)
+    bad = next((c for c in heads if not c.part.endswith("pattern") or not c.units or c.anchor), None)
     if bad:
+        name = ctx.subject.readout
         raise ToolInputError(
-            f"components: {bad} is no head here; write {spec.name}.0.attn.pattern[*], and the position in at"
+            f"components: {bad} is no head here; write {name}.0.attn.pattern[*], and the position in at"
         )
-    if not spec.causal:
-        raise ToolInputError("the scores are about earlier tokens; this model attends both ways")
+    several = {(c.stack, c.part) for c in heads}
+    if len(several) > 1:
+        named = " and ".join(sorted(f"{stack}.*.{part}" for stack, part in several))
+        raise ToolInputError(f"components: one stack's self-attention or cross-attention at a time, not {named}")
+    spec = ctx.subject.spec(heads[0].stack)
+    if not args.task and (not spec.causal or heads[0].part != "attn.pattern"):
+        raise ToolInputError("the scores are about earlier tokens of a text; name a task, and where its positions look")
     with ctx.subject.evaluating():
         return _on_task(args, ctx, heads, args.task) if args.task else _on_repeats(args, ctx, heads)
 
 
-def patterns(subject: Subject, inputs: Any, blocks: Sequence[int]) -> dict[int, Tensor]:
-    """Attention weights by block, (batch, heads, queries, keys)."""
-    spec = subject.spec()
-    sites = {b: Site(spec.name, b, "attn.pattern") for b in blocks}
-    captured = subject.run(inputs, capture=sites.values()).captured
-    return {b: captured[s].float().unflatten(-1, (spec.n_heads, -1)).transpose(1, 2) for b, s in sites.items()}
-
-
-def _of_heads(found: dict[int, Tensor], heads: Sequence[Component]) -> list[Tensor]:
+def _seen(subject: Subject, inputs: Inputs, heads: Sequence[Component]) -> list[Tensor]:
     """One head's weights for each component, (batch, queries, keys)."""
-    return [found[c.block or 0][:, c.units[0]] for c in heads]
-
-
-def _blocks(heads: Sequence[Component]) -> list[int]:
-    return sorted({c.block or 0 for c in heads})
+    blocks = sorted({c.block or 0 for c in heads})
+    found = patterns(subject, inputs, heads[0].stack, blocks, cast("Kind", heads[0].part))
+    return [found[blocks.index(c.block or 0)][:, c.units[0]] for c in heads]
 
 
 def kinds_of(pattern: Tensor, ids: Tensor) -> dict[str, Tensor]:
@@ -160,7 +154,7 @@ def _on_repeats(args: Args, ctx: Context, heads: list[Component]) -> Outcome:
         ids = inputs.fields["input_ids"]
         uniform = torch.ones(ids.shape[1], ids.shape[1], device=ids.device).tril()
         uniform = (uniform / uniform.sum(-1, keepdim=True)).expand(len(ids), 1, -1, -1)
-        mine = torch.stack(_of_heads(patterns(subject, inputs, _blocks(heads)), heads), 1)
+        mine = torch.stack(_seen(subject, inputs, heads), 1)
         for name, values in kinds_of(mine, ids).items():
             found[name].append(values.T.cpu().double())
         for name, values in kinds_of(uniform, ids).items():
@@ -184,30 +178,39 @@ def _on_repeats(args: Args, ctx: Context, heads: list[Component]) -> Outcome:
 def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Outcome:
     subject = ctx.subject
     task, examples = load_examples(ctx, name, args.examples, args.among)
-    shortest = min(len(subject.tokens(e.prompt)) for e in examples)
+    spec, kind = subject.spec(heads[0].stack), cast("Kind", heads[0].part)
+    there = spec.keys_in(kind)
+    shortest = min(length_in(subject, e, there) for e in encoded_all(subject, examples))
     keys = args.keys or [str(-1 - i) for i in range(min(args.depth, shortest))]
     if args.at == "all" or "all" in keys:
         raise ToolInputError("at and keys name positions, such as answer, -1 or a span of the examples; all is none")
     own = np.zeros((len(heads), len(keys), len(examples)))
     even = np.zeros((len(keys), len(examples)))
+    entropy = np.zeros((len(heads), len(examples)))
     for batch in microbatches(subject, examples, ctx.max_tokens):
         rows = list(batch.indices)
-        queries = _mask(subject, batch, args.at)
-        found = _of_heads(patterns(subject, batch.inputs, _blocks(heads)), heads)
-        visible = torch.arange(queries.shape[1], device=queries.device)
-        spread = (visible[None] <= visible[:, None]).float() / (visible[:, None] + 1)  # (queries, keys)
+        found = _seen(subject, batch.inputs, heads)
+        queries = _mask(subject, batch, args.at, spec.name, found[0].shape[1])
+        spread = _spread(found[0], batch.inputs.of(there), causal=spec.causal and kind == "attn.pattern")
         for j, key in enumerate(keys):
-            looked = _mask(subject, batch, key)
-            even[j, rows] = _share(spread.expand(len(rows), -1, -1), queries, looked)
+            looked = _mask(subject, batch, key, there, found[0].shape[2])
+            even[j, rows] = _share(spread, queries, looked)
             for i, pattern in enumerate(found):
                 own[i, j, rows] = _share(pattern, queries, looked)
+        for i, pattern in enumerate(found):
+            spare = -(pattern.double() * pattern.double().clamp(min=1e-30).log()).sum(-1)  # (batch, queries)
+            entropy[i, rows] = ((spare * queries).sum(-1) / queries.sum(-1)).cpu().numpy()
     wheres = [
-        {**where_of(ctx, task, args.among), "component": str(c.but(anchor=args.at, key=key))}
+        {**where_of(ctx, task, args.among), "component": str(c.but(anchor=args.at, key=key, key_stack=other))}
+        for other in ("" if there == spec.name else there,)
         for c in heads
         for key in keys
     ]
     flat = own.reshape(-1, len(examples))
     measurements = _rows("attention", flat, np.tile(even, (len(heads), 1)), wheres, groups_of(examples))
+    for c, e in zip(heads, averages(entropy, groups_of(examples)), strict=True):
+        at = {**where_of(ctx, task, args.among), "component": str(c.but(anchor=args.at))}
+        measurements.append(measured("entropy", "nats, of a query's attention", e, **at))
     text = (
         f"where position {args.at} of {task.name} looks ({ctx.split}, n={len(examples)}): share of attention, heads x "
         "positions\n"
@@ -221,11 +224,20 @@ def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Out
     )
 
 
-def _mask(subject: Subject, batch: Batch, anchor: str) -> Tensor:
-    """Which positions of each row an anchor is, (batch, seq)."""
-    at = positions(subject, batch, anchor)
+def _spread(pattern: Tensor, lengths: Sequence[int], *, causal: bool) -> Tensor:
+    """Attention spread evenly over what each query can see, (batch, queries, keys)."""
+    keys = torch.arange(pattern.shape[2], device=pattern.device)
+    seen = (keys < torch.tensor(lengths, device=pattern.device)[:, None])[:, None].expand_as(pattern).float()
+    if causal:
+        queries = torch.arange(pattern.shape[1], device=pattern.device)
+        seen = (keys[None] <= queries[:, None]).float().expand_as(pattern)
+    return seen / seen.sum(-1, keepdim=True)
+
+
+def _mask(subject: Subject, batch: Batch, anchor: str, stack: str, length: int) -> Tensor:
+    """Which positions of each row an anchor is, (batch, length)."""
+    at = positions(subject, batch, anchor, stack=stack)
     assert at is not None
-    length = batch.inputs.fields["input_ids"].shape[1]
     return torch.zeros(len(batch.examples), length, device=at.device).scatter(1, at, 1.0)
 
 
