@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from experiments_db.places import Component, ComponentSet, Intervention, Path, PlaceError
 
 Fate = Literal["confirmed", "contradicted", "absent", "inconclusive", "void"]
+Asks = Literal["where", "whether", "how", "compare", "shared", "open"]
 FATES: tuple[Fate, ...] = ("confirmed", "contradicted", "absent", "inconclusive", "void")
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -153,10 +154,10 @@ class Claim(_Record):
 
 
 class Question(_Record):
-    """One thing that a goal asks, as the program understood it. asks: where, whether, how, compare, open."""
+    """One thing that a goal asks, as the program understood it. asks: where, whether, how, compare, shared, open."""
 
     handle: str = Field(description="Q1, Q2, ...")
-    asks: Literal["where", "whether", "how", "compare", "open"]
+    asks: Asks
     text: str
     tasks: tuple[str, ...] = ()
 
