@@ -111,9 +111,9 @@ class Finding(_Record):
     """A statement with how sure somebody was before, and what unseen examples said.
 
     seen: the experiment on explore examples that it rests on. smallest: the smallest effect that counts, fixed when it was
-    predicted.
-    stricter: it was asked to be more than its kind asks by itself. power: chance to confirm it if the explore effect is true. round: in which confirmation it was settled.
-    experiment: the one on confirm examples. p, threshold: the p value and what Holm's method asked of it in its round.
+    predicted; stricter: more was asked than its kind asks by itself. power: chance to confirm it if the explore effect is true.
+    round: in which confirmation it was settled. experiment: the one on confirm examples. p, threshold: the p value and what
+    Holm's method asked of it in its round.
     reused: some of its unseen examples stood in an earlier round or run too, for want of others.
     retracted: why its author took it back.
     """
