@@ -40,9 +40,11 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
         examples = [e for e in twins if e.twin is not None and e.foil is not None]
     groups, least = len({e.group for e in examples}), statistics.MINIMUM["proportion"]
     if groups < least:
+        asks = "a twin of the same length and a foil" if kind.twins else "a foil, a wrong answer of its own"
+        lacks = f". {statement.kind} takes examples with {asks}" if kind.twins or kind.foils else ""
         raise ToolInputError(
             f"task {statement.task!r} has {groups} independent problems that {statement.kind} can be tested on: at least {least} "
-            "are needed, and more to show anything"
+            f"are needed, and more to show anything{lacks}"
         )
     return Bench(ctx, statement, chosen, examples)
 

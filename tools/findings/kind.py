@@ -235,7 +235,8 @@ class Kind:
         mine = {(h.op, h.source) for h in map(Intervention.parse, self.interventions)}
         for how in statement.done:
             if (how.op, how.source) not in REMOVALS | mine:
-                known = sorted({*self.interventions, "zero", "mean", "resample(donor)"})
+                removes = all((h.op, h.source) in REMOVALS for h in map(Intervention.parse, self.interventions))
+                known = sorted({*self.interventions, *(("zero", "mean", "resample(donor)") if removes else ())})
                 raise ToolInputError(f"{self.name} is not tested under {how}: interventions may be {', '.join(known)}")
 
 

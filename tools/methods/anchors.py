@@ -70,7 +70,7 @@ def span_positions(subject: Subject, example: Example, role: str, *, twin: bool 
     if role not in spans:
         known = ", ".join(["answer", *spans])
         raise ToolInputError(
-            f"anchor {role!r}: the example {text!r} has no such span; its anchors are {known}, and -1, -2"
+            f"anchor {role!r}: the example {(text or example.prompt)!r} has no such span; its anchors are {known}, and -1, -2"
         )
     return tokens_of(subject, text or "", spans[role])
 
