@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from experiments_db.places import Component, ComponentSet, Intervention, Path, PlaceError
 
 Fate = Literal["confirmed", "contradicted", "absent", "inconclusive", "void"]
+Asks = Literal["where", "whether", "how", "compare", "shared", "open"]
 FATES: tuple[Fate, ...] = ("confirmed", "contradicted", "absent", "inconclusive", "void")
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -110,8 +111,9 @@ class Finding(_Record):
     """A statement with how sure somebody was before, and what unseen examples said.
 
     seen: the experiment on explore examples that it rests on. smallest: the smallest effect that counts, fixed when it was
-    predicted. power: chance to confirm it if the explore effect is true. round: in which confirmation it was settled.
-    experiment: the one on confirm examples. p, threshold: the p value and what Holm's method asked of it in its round.
+    predicted; stricter: more was asked than its kind asks by itself. power: chance to confirm it if the explore effect is true.
+    round: in which confirmation it was settled. experiment: the one on confirm examples. p, threshold: the p value and what
+    Holm's method asked of it in its round.
     reused: some of its unseen examples stood in an earlier round or run too, for want of others.
     retracted: why its author took it back.
     """
@@ -121,6 +123,7 @@ class Finding(_Record):
     hypothesis: str | None = None
     seen: str
     smallest: float
+    stricter: bool = False
     probability: Probability
     power: Probability
     round: int | None = None
@@ -153,10 +156,10 @@ class Claim(_Record):
 
 
 class Question(_Record):
-    """One thing that a goal asks, as the program understood it. asks: where, whether, how, compare, open."""
+    """One thing that a goal asks, as the program understood it. asks: where, whether, how, compare, shared, open."""
 
     handle: str = Field(description="Q1, Q2, ...")
-    asks: Literal["where", "whether", "how", "compare", "open"]
+    asks: Asks
     text: str
     tasks: tuple[str, ...] = ()
 

@@ -32,7 +32,7 @@ def rows(
     out = [
         Measurement(name="accuracy", unit=share, value=0.97, low=0.93, high=0.99, program="intact", **where),
         Measurement(name="chance", unit=share, value=0.05, **where),
-        Measurement(name="smallest", unit=share, value=0.09, **where),
+        Measurement(name="smallest", unit=share, value=s.smallest or 0.09, **where),
     ]
     place = s.components or s.path or None
     for how, value in effects.items():
@@ -93,7 +93,8 @@ class Investigation:
             statement=s,
             hypothesis=hypothesis,
             seen=seen,
-            smallest=0.09,
+            smallest=s.smallest or 0.09,
+            stricter=s.smallest is not None,
             probability=probability,
             power=0.8,
         )

@@ -146,6 +146,20 @@ def test_a_finding_says_what_its_own_experiment_measured(stage, world):
     assert [f.statement.components for f in played.record.findings()] == [right, spare]
 
 
+def test_a_stricter_repeat_says_what_it_was_tested_against_and_the_same_again_is_refused(stage, world):
+    asked = about(world.task, "necessary", needed(world)[:1])
+    again = [("examine", asked)], [("predict", {"experiment": "E1"})]
+    played = stage.play(world, (*settled(asked), *settled({**asked, "smallest": 0.3}), *again))
+    first, second = played.record.findings()
+    assert [f.stands for f in (first, second)] == [True, True]
+    assert [("shown to exceed" in f.sentence, f.stricter) for f in (first, second)] == [(False, False), (True, True)]
+    assert played.answers[-1][1].status == "rejected"
+    assert "F1 says exactly this" in played.answers[-1][1].text
+    (needs,) = [s for s in played.concluded.headline if "Necessary" in s.text]
+    assert needs.findings == ("F1", "F2")
+    assert "shown to exceed" in needs.text
+
+
 def test_how_sure_a_prediction_is_follows_from_the_evidence():
     def said(*values):
         q = Quantity("accuracy", "share of examples", np.array(values), (-1.0, 1.0))

@@ -10,6 +10,7 @@ from agent.loop.record import Reading
 from agent.report.build import render
 from agent.report.conclusion import conclude
 from agent.report.headline import compose
+from agent.report.summary import plain as plain_text
 from agent.report.tested import statement_words
 from experiments_db.findings import Finding, Statement
 from experiments_db.places import Component, ComponentSet, display, is_plural
@@ -148,3 +149,34 @@ def test_what_a_set_leaves_is_compared_with_what_others_leave():
     assert effect.value < 0.1 < 0.4 < effect.control.value <= 1
     assert effect.control.difference == pytest.approx(effect.value - effect.control.value)
     assert effect.control.difference_low <= effect.control.difference <= effect.control.difference_high
+
+
+def test_a_stricter_smallest_effect_stands_in_the_sentence_and_the_headline_and_others_do_not(tmp_path):
+    store = Store(tmp_path / "x.db")
+    i = Investigation(store, "strict")
+    plain = i.confirmed("necessary", "decoder.0.mlp.out@answer")
+    strict = i.confirmed("necessary", "decoder.0.attn.out@answer", smallest=0.3)
+    below = i.settled(i.predicted("not_needed", "decoder.4.mlp.out@answer", smallest=0.02), 0.01, control=None)
+    record = Reading(store, "strict")
+    assert "shown to" not in plain.sentence
+    assert strict.sentence.endswith(" (shown to exceed {{E4.smallest[task=addition, split=confirm]}}).")
+    assert below.sentence.endswith(" (shown to stay below {{E6.smallest[task=addition, split=confirm]}}).")
+    shown = [re.sub(r" \[.*?\]", "", plain_text(s.text, record)) for s in conclude(record).headline]
+    assert [s.endswith("(shown to exceed 30%).") for s in shown] == [False, True, False]
+    assert shown[2].endswith("(shown to stay below 2.0%).")
+    assert [t.words.endswith(("; more than 30%", "; less than 2.0%")) for t in conclude(record).findings] == [False, True, True]
+
+
+def test_versions_of_one_statement_are_one_sentence_of_the_headline(tmp_path):
+    store = Store(tmp_path / "x.db")
+    i = Investigation(store, "again")
+    for examples, smallest in ((96, None), (128, None), (128, 0.3), (112, 0.2)):
+        i.confirmed("necessary", "decoder.0.mlp.out@answer", examples=examples, smallest=smallest)
+    two = "decoder.0.mlp.out@answer + decoder.1.mlp.out@answer"
+    for examples in (96, 128):
+        i.confirmed("sufficient", "decoder.0.mlp.out@answer", 0.05, examples=examples, universe=two)
+    said = conclude(Reading(store, "again")).headline
+    assert [s.findings for s in said] == [("F1", "F2", "F3", "F4"), ("F5", "F6")]
+    assert "{{E6.smallest" in said[0].text
+    assert "E12." in said[1].text
+    assert said[0].text.count("the MLP of block 0") == said[1].text.count("the MLP of block 0") == 1

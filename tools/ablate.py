@@ -66,12 +66,14 @@ def run(args: Args, ctx: Context) -> Outcome:
     wheres = [{**base, "component": str(s), "intervention": str(how)} for s in sets]
     measurements = score_measurements(intact, groups, program="intact", **base)
     measurements += effect_measurements(intact, own, wheres, groups, controls, RANDOM_VECTOR)
+    first = measurements[0]
+    shown = ["accuracy", "nll.delta"] if first.name == "accuracy" else [first.name, f"{first.name}.delta"]
     text = (
-        f"{how} of each of these, {args.mode}, on {task.name} ({ctx.split}, n={len(kept)}), intact accuracy "
-        f"{intact.correct.mean():.2f}\n" + place_text(measurements, ["accuracy", "nll.delta"])
+        f"{how} of each of these, {args.mode}, on {task.name} ({ctx.split}, n={len(kept)}), intact {first.name} "
+        f"{first.value:.2f}\n" + place_text(measurements, shown)
     )
     return Outcome(
         text=text + left_out,
         measurements=tuple(measurements),
-        arrays=(component_array(measurements, "accuracy"), component_array(measurements, "nll.delta")),
+        arrays=tuple(component_array(measurements, name) for name in shown),
     )

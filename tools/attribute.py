@@ -40,7 +40,7 @@ from tools.methods.scoring import microbatches
 from tools.methods.tables import component_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.twins import donor_inputs, donor_margin, load_pairs, whole_gap
-from tools.ports import Batch, Encoded
+from tools.ports import Batch, differences, port_of
 from tools.subjects import Subject
 from tools.tasks import Example
 
@@ -151,7 +151,7 @@ def estimate(
             starts = [(share * clean[e] + (1 - share) * donor[e]).clone().requires_grad_() for e in entries]
             put = [Edit(e, "set", start) for e, start in zip(entries, starts, strict=True)]
             run = subject.run(batch.inputs, edits=put, capture=sites)
-            found = margin(run.logits, batch)
+            found = port_of(subject).margin(run.logits, batch)
             captured = [run.captured[s] for s in sites]
             for site, g in zip(sites, torch.autograd.grad(found.sum(), captured), strict=True):
                 gradients[site] += g / steps
@@ -159,7 +159,7 @@ def estimate(
                 margins = found.detach()
     if steps > 1:
         with subject.evaluating():
-            margins = margin(subject.run(batch.inputs).logits, batch)
+            margins = port_of(subject).margin(subject.run(batch.inputs).logits, batch)
     products = {s: ((donor[s] - clean[s]) * gradients[s]).float() for s in sites}
     effects = [sum(_share(subject, batch, c, s, products[s]) for s in w) for c, w in zip(targets, where, strict=True)]
     return torch.stack([torch.as_tensor(e) for e in effects]).cpu().double().numpy(), margins.cpu().double().numpy()
@@ -176,25 +176,6 @@ def _share(subject: Subject, batch: Batch, c: Component, site: Site, product: Te
         picked.shape[:2], dtype=torch.bool, device=picked.device
     )  # a position that stands twice counts once
     return (picked * mask.scatter(1, at, True)[..., None]).sum((-1, -2))
-
-
-def margin(logits: Tensor, batch: Batch) -> Tensor:
-    """Logit of the answer minus logit of the foil where they first differ, (batch)."""
-    rows, at, answer, foil = _differences(batch, logits.device)
-    picked = logits[rows, at].float()
-    return picked[rows, answer] - picked[rows, foil]
-
-
-def _differences(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Row, position that predicts it, answer token and foil token of each example's first difference."""
-
-    def place(e: Encoded) -> tuple[int, int, int]:
-        offset, foil = e.foil if e.foil is not None else (0, e.targets[0])
-        return e.scored[offset], e.targets[offset], foil
-
-    places = [place(e) for e in batch.encoded]
-    at, answer, foil = (torch.tensor(list(c), device=device) for c in zip(*places, strict=True))
-    return torch.arange(len(places), device=device), at, answer, foil
 
 
 def _chosen(means: np.ndarray, check: int, seed: int) -> list[int]:
@@ -255,14 +236,14 @@ def direct_effects(
     with subject.evaluating():
         for batch in microbatches(subject, examples, ctx.max_tokens):
             run = subject.run(batch.inputs, capture=list(dict.fromkeys(s for found in where for s in found)))
-            rows, at, answer, foil = _differences(batch, run.final.device)
+            rows, at, answer, foil = differences(batch, run.final.device)
             summands = [
                 torch.stack([_written(subject, c, s, run.captured[s][rows, at]) for s in found]).sum(0)
                 for c, found in zip(parts, where, strict=True)
             ]
             logits = subject.contributions(torch.stack(summands), run.final[rows, at]).float()
             effects[:, list(batch.indices)] = (logits[:, rows, answer] - logits[:, rows, foil]).cpu().double().numpy()
-            whole[list(batch.indices)] = margin(run.logits, batch).cpu().double().numpy()
+            whole[list(batch.indices)] = port_of(subject).margin(run.logits, batch).cpu().double().numpy()
     return effects, whole
 
 

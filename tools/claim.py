@@ -40,7 +40,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     if any(c.finding == args.finding for c in ctx.history.claims()):
         raise ToolInputError(f"{args.finding} is claimed already")
     asked = next((q for q in ctx.history.questions() if q.handle == args.question), None)
-    if asked is not None and found not in answers(asked, [found]):
+    if asked is not None and found not in answers(asked, ctx.history.findings()):
         raise ToolInputError(
             f"{found.handle} ({found.statement.kind} for {found.statement.task}) does not answer {asked.handle} ({asked.text}): "
             "claim it without a question, or for one that it answers"

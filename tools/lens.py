@@ -69,6 +69,8 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     for depth, own in enumerate(scores):
         place = str(depth_component(ctx.subject, depth, "answer"))
         measurements += score_measurements(own, groups, component=place, variant="logit lens", **where)
+    if "rank" in scores[0].lacks:
+        raise ToolInputError(f"{ctx.subject.name} answers with no token or class: its states cannot be read as one")
     values = np.array([[s.correct.mean(), np.median(s.rank), s.nll.mean()] for s in scores])
     ranks = np.array([s.rank for s in scores], dtype=np.int64)
     axes = [("depth", range(n + 1)), ("example", [e.prompt[-30:] + e.answer for e in examples])]

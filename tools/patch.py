@@ -127,7 +127,7 @@ def _effects(
         binary=True,
     )
     kl = Quantity("kl", "nats from the unpatched run", lambda s: s.kl)
-    plain = (flips, PROBABILITY, NLL, ACCURACY, kl)
+    plain = tuple(q for q in (flips, PROBABILITY, NLL, ACCURACY, kl) if q.name not in base.lacks)
     out: list[list[Measurement]] = [[] for _ in own]
     rows = [("recovered", "of the margin between clean and twin", ratios), *((q.name, q.unit, by(q)) for q in plain)]
     for name, unit, estimates in rows:

@@ -4,9 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from experiments_db.findings import Question
+from experiments_db.findings import Asks, Question
 
 # Patterns of whole words, blanks standing for hyphens, slashes and underscores too: "verbatim" is no verb.
 KEYWORDS: dict[str, tuple[str, ...]] = {
@@ -27,6 +26,11 @@ MODEL = re.compile(
     r"(?:pythia|llama|opt|qwen|mistral|tinyllama|smollm|gpt-neox?|gemma|phi|bloom)[\w.-]*)[`'\"]?(?=$|[\s,.?!;:])",
     re.IGNORECASE,
 )
+
+SHARED = re.compile(
+    r"\b(same(?! model)|shar(?:e(?! of)|es|ed|ing)|in common|overlap(?:s|ping)?|re-?us(?:e|es|ed|ing))\b"
+)
+APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|ences)?|versus|vs|distinct|unlike)\b")
 
 
 class GoalError(ValueError):
@@ -100,7 +104,7 @@ def questions(goal: str, own_tasks: Sequence[str] = ()) -> list[Question]:
     text = goal.lower()
     out: list[Question] = []
 
-    def ask(asks: Literal["where", "whether", "how", "compare", "open"], words: str, about: tuple[str, ...]) -> None:
+    def ask(asks: Asks, words: str, about: tuple[str, ...]) -> None:
         out.append(Question(handle=f"Q{len(out) + 1}", asks=asks, text=words, tasks=about))
 
     only_whether = re.match(r"\s*(can|does|is|could)\b", text) and not re.search(r"\b(where|which|how)\b", text)
@@ -108,6 +112,8 @@ def questions(goal: str, own_tasks: Sequence[str] = ()) -> list[Question]:
         ask("whether", f"Can the model do {task}?", (task,))
         if not only_whether:
             ask("where", f"Where is {task} done?", (task,))
-    if len(tasks) > 1 and re.search(r"\b(compare|differ|difference|versus|vs|same)\b", text):
+    if len(tasks) > 1 and SHARED.search(text):
+        ask("shared", f"Do {' and '.join(tasks)} rest on the same parts of the model?", tasks)
+    elif len(tasks) > 1 and APART.search(text):
         ask("compare", f"How do {' and '.join(tasks)} differ?", tasks)
     return out

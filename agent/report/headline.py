@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.report.tested import Tested, place_words
-from experiments_db.findings import Statement
+from experiments_db.findings import Finding, Statement
 from experiments_db.places import Component, ComponentSet, Intervention, display, is_plural
 from experiments_db.records import Measurement
+from tools.findings.kind import kinds
 from tools.findings.phrases import CHANGES, FALLS, how_words, listed, role_names
-from tools.findings.settling import reference
+from tools.findings.settling import reference, shown_bound
 
 MOST = 4  # of one kind named one by one; more are counted
 SENTENCES = 8
@@ -32,7 +33,9 @@ class Sentence:
 def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
     """What confirmed findings say together: what the model can do first, then where, then what takes no part."""
     groups: dict[tuple[object, ...], list[Tested]] = {}
-    for t in sorted(standing, key=lambda t: _rank(t.finding.statement.kind)):
+    versions = _versions(standing)
+    strictest = [max(same, key=lambda t: _strict(t.finding)) for same in versions.values()]
+    for t in sorted(strictest, key=lambda t: _rank(t.finding.statement.kind)):
         groups.setdefault(_group(t), []).append(t)
     said: dict[str, int] = {}
     led: list[tuple[str, str]] = []
@@ -42,14 +45,35 @@ def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
         kind = group[0].finding.statement.kind
         said[kind] = said.get(kind, 0) + 1
         if said[kind] > MOST or len(out) == SENTENCES:
-            rest += group
+            rest += [same for t in group for same in versions[_version(t)]]
         else:
             leads = _leads(group[0], led)
-            out.append(Sentence(_say(group), _handles(group), leads))
+            handles = _handles([same for t in group for same in versions[_version(t)]])
+            out.append(Sentence(_say(group), handles, leads))
     if rest:
         kinds = listed(list(dict.fromkeys(t.finding.statement.kind.replace("_", " ") for t in rest)))
         out.append(Sentence(f"{len(rest)} more confirmed findings ({kinds}) stand in the table.", _handles(rest)))
     return tuple(out)
+
+
+def _version(t: Tested) -> Statement:
+    """What a finding says, whatever the number of its examples and the smallest effect that was asked for."""
+    return t.finding.statement.model_copy(update={"examples": 0, "smallest": None})
+
+
+def _versions(standing: Sequence[Tested]) -> dict[Statement, list[Tested]]:
+    """Findings that say the same, together: the headline says it once."""
+    found: dict[Statement, list[Tested]] = {}
+    for t in standing:
+        found.setdefault(_version(t), []).append(t)
+    return found
+
+
+def _strict(f: Finding) -> tuple[bool, float, int]:
+    """How much a version of a statement asks for."""
+    kind = kinds().get(f.statement.kind)
+    sign = -1 if kind is not None and kind.stays else 1
+    return f.stricter, sign * f.smallest if f.stricter else 0.0, f.statement.examples
 
 
 def _leads(t: Tested, led: list[tuple[str, str]]) -> bool:
@@ -77,13 +101,20 @@ def _rank(kind: str) -> int:
 def _group(t: Tested) -> tuple[object, ...]:
     """Findings with the same group are one sentence."""
     s = t.finding.statement
-    about = (s.task, s.among, s.interventions, s.objective)
+    about = (s.task, s.among, s.interventions, s.objective, t.finding.smallest if t.finding.stricter else None)
     if s.kind in ("necessary", "jointly_necessary"):
         return "needed", *about
     return (s.kind, *about) if s.kind in ("not_needed", "carries") else (s.kind, t.finding.handle)
 
 
 def _say(group: Sequence[Tested]) -> str:
+    """What the findings of a group say; of a single one in the words of its kind, where the headline has none of its own."""
+    text, only = _said(group), group[0]
+    bound = shown_bound(only.finding, str(only.finding.experiment), only.rows)
+    return text if bound in text else f"{text.removesuffix('.')}{bound}."
+
+
+def _said(group: Sequence[Tested]) -> str:
     match group[0].finding.statement.kind:
         case "necessary" | "jointly_necessary":
             return _needed(group)

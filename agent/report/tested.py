@@ -56,7 +56,16 @@ def tested(record: RunRecord, finding: Finding) -> Tested:
         max if kind is not None and kind.stays else min
     )  # what comes nearest to the bound of a small effect is the largest
     effects = tuple(pick(group, key=lambda m: abs(m.value)) for group in by_how.values())
-    return Tested(finding, statement_words(finding.statement), effects, tuple(rows))
+    bound = next((m for m in rows if m.name == "smallest"), None)
+    words = statement_words(finding.statement) + _stricter(finding, bound.unit if bound else "")
+    return Tested(finding, words, effects, tuple(rows))
+
+
+def _stricter(f: Finding, unit: str) -> str:
+    """The smallest effect that was asked for, where it is stricter than its kind's own."""
+    kind = kinds().get(f.statement.kind)
+    below = kind is not None and kind.stays
+    return f"; {'less' if below else 'more'} than {value_text(f.smallest, unit)}" if f.stricter else ""
 
 
 def effect_words(t: Tested) -> list[tuple[Measurement, str, str]]:

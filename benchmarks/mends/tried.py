@@ -6,7 +6,7 @@ from benchmarks.mends.mend import Mend, mend
 LARGEST = "tools/findings/settling.py"
 CONTRAST = "tools/findings/contrast.py"
 NECESSARY = "tools/findings/kinds/necessary.py"
-WORDING = "tools/findings/wording.py"
+WORDING, NUMERALS = "tools/findings/wording.py", "tools/findings/numerals.py"
 DIGITS = r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)\s?"
 TRUE_AND_FALSE = "test_kinds.py::test_what_is_true_is_confirmed_and_what_differs_in_one_field_is_not"
 
@@ -177,23 +177,23 @@ MENDS: tuple[Mend, ...] = (
         "typed numbers: what stands between two apostrophes counts as a quotation",
         "test_wording.py::test_a_quantity_typed_by_hand_is_refused[it's 0.97 and that's so]",
         (WORDING, r"""(?<!\w)'([^']{0,400})'(?!\w)""", r"""'([^']{0,400})'"""),
-        (WORDING, '    if not TYPED.search(quoted):\n        return True\n', "    return True\n"),
+        (WORDING, '    if quantity(quoted) is None and not re.search(r"\d", quoted):\n        return True\n', "    return True\n"),
     ),
     mend(
         "typed numbers: .97",
         "test_wording.py::test_a_quantity_typed_by_hand_is_refused[it's .97 there]",
-        (WORDING, rf'rf"{DIGITS}', r'rf"-?(?<![\d.])(?:\d[\d,]*(?:\.\d+)?)(?<!\d\d)\s?'),
+        (NUMERALS, rf'rf"{DIGITS}', r'rf"-?(?<![\d.])(?:\d[\d,]*(?:\.\d+)?)(?<!\d\d)\s?'),
     ),
     mend(
         "typed numbers: 97 percent",
         "test_wording.py::test_a_quantity_typed_by_hand_is_refused[97 percent of examples]",
-        (WORDING, rf'rf"{DIGITS}', r'rf"-?\d*\.\d+\s?'),
-        (WORDING, "hundredth hundredths percent ", "hundredth hundredths "),
+        (NUMERALS, rf'rf"{DIGITS}', r'rf"-?\d*\.\d+\s?'),
+        (NUMERALS, '"couple of", "percents?",', '"couple of",'),
     ),
     mend(
         "typed numbers: nine out of ten",
         "test_wording.py::test_a_quantity_typed_by_hand_is_refused[nine out of ten]",
-        (WORDING, '    "two three four five six seven eight nine ten eleven', '    "eleven'),
+        (NUMERALS, '    "one two three four five six seven eight nine ten eleven', '    "eleven'),
     ),
     mend(
         "typed numbers: any, in a note",

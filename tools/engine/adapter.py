@@ -38,7 +38,7 @@ class StackSpec:
     """What a family tells about one stack of blocks; module paths are relative to a block.
 
     o_proj: the attention output projection (its input is attn.z, its output attn.out); likewise cross_o_proj.
-    down_proj: the last linear map of the MLP (its input is mlp.act, its output mlp.out).
+    down_proj: the last linear map of the MLP (its input is mlp.act, its output mlp.out); None in blocks without one.
     attention: the self-attention module, whose queries, keys, values and pattern are in reach; None where they are not;
     likewise cross_attention, whose keys lie in the stack `attends_to`.
     mid: whether attention's output is added to the residual stream before the MLP reads it.
@@ -53,7 +53,7 @@ class StackSpec:
     width: int
     n_heads: int
     o_proj: str
-    down_proj: str
+    down_proj: str | None
     cross_o_proj: str | None = None
     attention: str | None = None
     cross_attention: str | None = None
@@ -76,7 +76,8 @@ class StackSpec:
         cross: tuple[Kind, ...] = (*among, "cross.z", "cross.out") if self.cross_o_proj else ()
         inner: tuple[Kind, ...] = INNER if self.attention else ()
         mid: tuple[Kind, ...] = ("resid_mid",) if self.mid else ()
-        return ("resid_pre", *inner, "attn.z", "attn.out", *cross, *mid, "mlp.act", "mlp.out", "resid_post")
+        mlp: tuple[Kind, ...] = ("mlp.act", "mlp.out") if self.down_proj else ()
+        return ("resid_pre", *inner, "attn.z", "attn.out", *cross, *mid, *mlp, "resid_post")
 
     def lies_in(self, kind: Kind) -> str:
         """The stack whose positions a site of this kind has: cross-attention's keys and values lie in another one."""

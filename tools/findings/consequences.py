@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments_db.findings import Finding, Question
+from experiments_db.findings import Finding, Question, Statement
 from experiments_db.places import Component
 from experiments_db.records import Hypothesis
 from tools.findings.kind import kinds
@@ -80,7 +80,33 @@ def answers(question: Question, findings: Sequence[Finding]) -> list[Finding]:
             return [f for f in about if f.statement.kind in ("capability", "cannot")]
         case "compare":
             return [f for f in about if f.statement.kind == "differs"]
+        case "shared":
+            return _shared(about, question.tasks)
         case "where":
             return [f for f in about if kinds()[f.statement.kind].locates or f.statement.kind == "cannot"]
         case _:
             return [f for f in about if f.statement.kind not in NOTHING]
+
+
+def _shared(about: Sequence[Finding], tasks: Sequence[str]) -> list[Finding]:
+    """Those that say that tasks rest on the same parts, or that they do not.
+
+    A difference between two of the tasks; a place that findings about two of them give the same role; one that is needed for one
+    task and not for the other.
+    """
+
+    def says(f: Finding) -> bool:
+        if f.statement.kind == "differs":
+            return f.statement.other_task in {*tasks} - {f.statement.task}
+        return any(_one_place(f.statement, o.statement) for o in about if o.statement.task != f.statement.task)
+
+    return [f for f in about if says(f)]
+
+
+def _one_place(s: Statement, t: Statement) -> bool:
+    """Whether two statements say of a place what it is for: the same, or that it is needed and that it is not."""
+    if s.path or t.path:
+        return (s.kind, s.path) == (t.kind, t.path)
+    needs = {("needed" if k in NEEDED else k) for k in (s.kind, t.kind)}
+    alike = len(needs) == 1 and not needs & NOTHING and kinds()[s.kind].locates
+    return (alike or needs == {"needed", "not_needed"}) and bool(set(s.members) & set(t.members))

@@ -13,10 +13,11 @@ from tools import statistics
 from tools.findings.contrast import Contrast, p_absent, p_contradicted
 from tools.findings.kind import Bench, Kind, kind_of
 from tools.findings.sureness import features, probability
-from tools.methods.measuring import percent
+from tools.methods.measuring import average, measured, percent
 from tools.methods.pairing import auto_twins
 from tools.methods.scoring import microbatches
 from tools.methods.tool import Context, ToolInputError
+from tools.statistics import Groups
 from tools.tasks import Example, TaskError
 
 CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
@@ -40,9 +41,11 @@ def bench_for(statement: Statement, ctx: Context) -> Bench:
         examples = [e for e in twins if e.twin is not None and e.foil is not None]
     groups, least = len({e.group for e in examples}), statistics.MINIMUM["proportion"]
     if groups < least:
+        asks = "a twin of the same length and a foil" if kind.twins else "a foil, a wrong answer of its own"
+        lacks = f". {statement.kind} takes examples with {asks}" if kind.twins or kind.foils else ""
         raise ToolInputError(
             f"task {statement.task!r} has {groups} independent problems that {statement.kind} can be tested on: at least {least} "
-            "are needed, and more to show anything"
+            f"are needed, and more to show anything{lacks}"
         )
     return Bench(ctx, statement, chosen, examples)
 
@@ -123,8 +126,14 @@ def _count(contrasts: Sequence[Contrast], bench: Bench) -> dict[str, int]:
 
 
 def _intact(kind: Kind, bench: Bench, contrasts: Sequence[Contrast], where: Mapping[str, Any]) -> list[Measurement]:
-    accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     n, groups = len(bench.examples), len(set(bench.groups))
+    if not bench.right_or_wrong:
+        o = bench.objective
+        of = average(o.of(bench.intact) * o.sign, Groups.of(bench.groups))
+        guess = Measurement(name="chance", unit=o.unit, value=o.sign * bench.guessed(), n=n, groups=groups, **where)
+        first = measured(o.name, o.unit, of, program="intact", **where)
+        return [first, guess, *_smallest(kind, bench, contrasts, where)]
+    accuracy = statistics.proportion(bench.intact.correct, bench.groups)
     return [
         Measurement(
             name="accuracy", unit="share of examples", value=accuracy.value, low=accuracy.low, high=accuracy.high, n=n,
@@ -204,7 +213,9 @@ def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measuremen
     first = {m.name: m for m in rows[:3]}
     smallest, intact = first["smallest"], ""
     if "chance" in first:
-        intact = f"intact accuracy {percent(first['accuracy'])}, chance {first['chance'].value:.2f}; "
+        m = rows[0]
+        said = percent(m) if m.name == "accuracy" else f"{m.value:.3g} {m.unit}"
+        intact = f"intact {m.name} {said}, chance {first['chance'].value:.2f}; "
     about = f"on {s.task}" if examples else "on sequences of its own"
     lines = [
         f"{s.kind} {about} ({smallest.split}, n={smallest.n}, {smallest.groups} independent groups): {intact}smallest effect that "

@@ -53,6 +53,20 @@ class Bench:
             raise ToolInputError(f"objective {name!r}: {self.ctx.subject.name} is scored by {', '.join(known)}")
         return known[name]
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether an answer of this subject is right or wrong; else it is nearer or farther."""
+        return "accuracy" in self.port.objectives
+
+    @property
+    def above_chance(self) -> Quantity:
+        """What the intact model gets beyond the best guesser, example by example."""
+        if not self.right_or_wrong:
+            o = self.objective
+            return Quantity(f"{o.name} against a guess", o.unit, o.of(self.intact) - self.guessed())
+        above = self.intact.correct.astype(float) - self.chance
+        return Quantity("accuracy above chance", "share of examples", above, (-self.chance, 1 - self.chance))
+
     def guessed(self) -> float:
         """What a guesser who knows the format gets in the statement's objective."""
         return self.port.guess(self.objective, self.task, self.examples)
@@ -173,8 +187,8 @@ def tenth_of_gap(bench: Bench) -> float:
 
 
 def tenth_of_task(bench: Bench) -> float:
-    """A tenth of what there is to get right beyond chance, a share of examples."""
-    return SMALLEST * (1 - bench.chance)
+    """A tenth of what there is to get beyond chance: a share of examples, or of what a guesser misses in the objective."""
+    return SMALLEST * (1 - bench.chance) if bench.right_or_wrong else SMALLEST * abs(bench.guessed())
 
 
 def tenth_of_examples(_: Bench) -> float:
@@ -259,7 +273,8 @@ class Kind:
         mine = {(h.op, h.source) for h in map(Intervention.parse, self.interventions)}
         for how in statement.done:
             if (how.op, how.source) not in REMOVALS | mine:
-                known = sorted({*self.interventions, "zero", "mean", "resample(donor)"})
+                removes = all((h.op, h.source) in REMOVALS for h in map(Intervention.parse, self.interventions))
+                known = sorted({*self.interventions, *(("zero", "mean", "resample(donor)") if removes else ())})
                 raise ToolInputError(f"{self.name} is not tested under {how}: interventions may be {', '.join(known)}")
 
 

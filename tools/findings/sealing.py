@@ -57,6 +57,7 @@ def seal(ctx: Context, handle: str, statement: Statement, probability: float | N
         hypothesis=hypothesis,
         seen=handle,
         smallest=seen["smallest"],
+        stricter=statement.smallest is not None,
         probability=seen["probability"] if probability is None else probability,
         power=seen["power"],
     )

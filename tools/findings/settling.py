@@ -120,11 +120,19 @@ def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mappin
         "control": f", against {controls}" if controls else "",
         "against": listed([v for values in beside.values() for v in values]) or "(no control on record)",
         **{n: words.get(s.objective, s.objective) for n, words in OBJECTIVES.items()},
-        **{n: reference(handle, m) for n in ("accuracy", "chance", "smallest") for m in rows if m.name == n},
+        **{n: reference(handle, m) for n in ("accuracy", "chance", "smallest", s.objective) for m in rows if m.name == n},
     }  # fmt: skip
     for name, value in filled.items():
         text = text.replace("{" + name + "}", value)
-    return text
+    return text.removesuffix(".") + f"{shown_bound(f, handle, rows)}."
+
+
+def shown_bound(f: Finding, handle: str, rows: Sequence[Measurement]) -> str:
+    """' (shown to exceed 30%)' where a stricter smallest effect was asked for than the kind asks by itself; else nothing."""
+    bound = next((m for m in rows if m.name == "smallest"), None)
+    if not f.stricter or bound is None:
+        return ""
+    return f" (shown to {'stay below' if kinds()[f.statement.kind].stays else 'exceed'} {reference(handle, bound)})"
 
 
 def reference(handle: str, m: Measurement, part: str = "") -> str:

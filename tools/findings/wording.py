@@ -1,40 +1,20 @@
 """Checks that tools make on texts and handles before anything is written."""
 
 import re
-import unicodedata
 
 from experiments_db.records import COORDINATES
+from tools.findings.naming import NAMED, PLACE, missing
+from tools.findings.numerals import quantity
 from tools.methods.tool import Context, History, ToolInputError
 
 REFERENCE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}", re.DOTALL)
 HANDLE = re.compile(r"\b[ENHFCQ]\d+\b")
 SPEC = re.compile(r"\b[a-zA-Z_]\w*:[\w.-]+=[\w.=,-]*\w")
-PLACE = re.compile(
-    r"(?<![\w.])[a-z_]\w*\.(?:\d+\.)?[a-z_]+(?:\.[a-z_]+)*(?:\[[\d, *-]+\])?(?:#\d+)?(?:@-?[\w.]+)?(?:<-[\w.:-]+)?"
-)
-LIST = r"-?\d+(?:\.\d+)?(?:(?:\s*(?:,|and|or|to|through|-|–)\s*)+-?\d+(?:\.\d+)?)*"
-NOUNS = r"(?:blocks?|layers?|heads?|mlps?|attentions?|neurons?|positions?|tokens?|channels?|units?|passes?|steps? )"
-NAMED = re.compile(rf"\b{NOUNS}\s+({LIST})(?!\s*%|\w)", re.IGNORECASE)
 HEAD = re.compile(r"(?<![\w.-])(\d+)\.(\d+)(?![\w.%]|\s*(?:%|percent|per cent|nats?|logits?|points?|of\b))")
 BEFORE_A_NUMBER = frozenset(
     "is was were be to by from at of about accuracy equals than roughly around only nearly reaches = < > ≈ ~".split()
 )
 QUOTED = re.compile(r"`([^`]*)`|(?<!\w)'([^']{0,400})'(?!\w)|\"([^\"]{0,400})\"|“([^”]{0,400})”")
-WORDS = (
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
-    "twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million dozen half halves third thirds quarter "
-    "quarters fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths percent "
-    "percentage twice thrice double triple nought zero-point"
-).split()
-COUNTED = (
-    r"(?:heads?|blocks?|layers?|mlps?|components?|positions?|tokens?|tasks?|kinds?|classes|operands?|numbers?|digits?|"
-    r"words?|sets?|neurons?)"
-)
-TYPED = re.compile(
-    rf"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)\s?(?:%|percent\b|per cent\b)?|\b(?:{'|'.join(WORDS)})\b(?!\s+(?:\w+\s+)?{COUNTED}\b)"
-    rf"|\b(?:{'|'.join(WORDS)})-?fold\b|\bzero\b(?!\s+(?:and\s+\w+\s+)?(?:ablat|interv))|[%‰]",
-    re.IGNORECASE,
-)
 
 
 def check_handles(ctx: Context, handles: list[str], letter: str) -> None:
@@ -46,7 +26,8 @@ def check_handles(ctx: Context, handles: list[str], letter: str) -> None:
 
 
 def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
-    """Raise ToolInputError for a reference that names no measurement and, if asked, for a quantity typed by hand.
+    """Raise ToolInputError for a reference that names no measurement and, if asked, for a quantity typed by hand, or a
+    place that the subject does not have.
 
     Figures and number words may stand in references, handles, places, task specs and quotations of the examples only.
     """
@@ -55,9 +36,12 @@ def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
         raise ToolInputError("; ".join(problems))
     if not digits:
         return
-    typed = TYPED.search(_with_figures(_without_names(ctx, text)))
-    if typed:
-        word = typed.group().strip()
+    said = _without_quotations(ctx, text)
+    nowhere = missing(ctx.subject, said)
+    if nowhere:
+        raise ToolInputError(nowhere)
+    word = quantity(_without_names(ctx, said))
+    if word:
         meant = could_mean(ctx.history, word) if re.fullmatch(r"-?(?:\d+(?:\.\d+)?|\.\d+)\s?%?", word) else []
         instead = (
             f"it could be {', '.join(meant)}"
@@ -70,17 +54,17 @@ def check_references(ctx: Context, text: str, *, digits: bool = False) -> None:
         )
 
 
-def _with_figures(text: str) -> str:
-    """The text with a plain figure for every letter that is a number by itself: ½, ②, Ⅳ, ²."""
-    return "".join("1" if unicodedata.category(c) in ("No", "Nl") else c for c in text)
-
-
-def _without_names(ctx: Context, text: str) -> str:
-    """The text without what may hold figures: references, handles, places, task specs, quotations of the examples."""
+def _without_quotations(ctx: Context, text: str) -> str:
+    """The text without what is not the planner's own: references, task specs, quotations of the examples."""
     text = QUOTED.sub(
         lambda m: " " if _is_quotation(ctx, next(g for g in m.groups() if g is not None)) else m.group(), text
     )
-    text = HANDLE.sub(" ", PLACE.sub(" ", SPEC.sub(lambda m: _unless_task(ctx, m), REFERENCE.sub(" ", text))))
+    return SPEC.sub(lambda m: _unless_task(ctx, m), REFERENCE.sub(" ", text))
+
+
+def _without_names(ctx: Context, text: str) -> str:
+    """A text of the planner's own without the names that may hold figures: handles and places."""
+    text = HANDLE.sub(" ", PLACE.sub(" ", text))
     spec = ctx.subject.spec()
 
     def exists(name: str) -> bool:
@@ -111,7 +95,7 @@ def _is_quotation(ctx: Context, quoted: str) -> bool:
     """Whether a quoted text has no figure, or stands word for word in a prompt or an answer that this run has looked at, or names
     a span of one.
     """
-    if not TYPED.search(quoted):
+    if quantity(quoted) is None and not re.search(r"\d", quoted):
         return True
     tasks = {m.task for h in ctx.history.handles("E") for m in ctx.history.measurements_of(h)[:1] if m.task}
     for name in sorted(tasks):

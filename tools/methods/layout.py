@@ -35,6 +35,8 @@ def layout_of(subject: Subject) -> Layout:
 
 def _neurons(spec: StackSpec) -> int:
     """Hidden neurons of an MLP, from the shape of its last linear map."""
+    if spec.down_proj is None:
+        return 0
     weight: Tensor = spec.blocks[0].get_submodule(spec.down_proj).get_parameter("weight")
     return weight.numel() // spec.width
 

@@ -26,7 +26,7 @@ class _Row:
 
     size: tuple[tuple[str, int], ...]
     tokens: tuple[int, ...]
-    answer: tuple[int, ...]
+    answer: tuple[float, ...]
     roles: tuple[tuple[str, tuple[int, ...]], ...]
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tools.engine.executor import SweepCost, Variant
-from tools.ports import Batch, Encoded, Port, Scores, make_batch, port_of
+from tools.ports import Asked, Batch, Encoded, Port, Scores, make_batch, port_of
 from tools.ports import batch_of as _batch_of
 from tools.subjects import Subject
 from tools.tasks import Example
@@ -113,16 +113,16 @@ def _read_out(
     closed: the choices' first tokens after each prompt. rows: how many states are read out at once.
     """
     k, device = len(batch.targets), subject.device
-    foils = torch.full((k,), -1, dtype=torch.long, device=device)
-    start = 0
+    foils, start = batch.targets.clone(), 0
+    differs = torch.zeros(k, dtype=torch.bool, device=device)
     for e in batch.encoded:
         if e.foil is not None:
-            foils[start + e.foil[0]] = e.foil[1]
+            foils[start + e.foil[0]], differs[start + e.foil[0]] = e.foil[1], True
         start += len(e.targets)
     first = torch.ones(k, dtype=torch.bool, device=device)
     first[1:] = batch.rows[1:] != batch.rows[:-1]
     stacked = torch.cat(list(states))
-    targets, foils, first = (t.repeat(len(states)) for t in (batch.targets, foils, first))
+    targets, foils, differs, first = (t.repeat(len(states)) for t in (batch.targets, foils, differs, first))
     choices = None if closed is None else closed[batch.rows].repeat(len(states), 1)
     base = port.distribution(subject, stacked[:k]) if kl else None
     parts: list[dict[str, Tensor]] = []
@@ -131,7 +131,8 @@ def _read_out(
         here = stacked[part]
         from_first = None if base is None else base[torch.arange(at, at + len(here), device=device) % k]
         shut = None if choices is None else choices[part]
-        parts.append(port.read(subject, here, targets[part], foils[part], first[part], shut, from_first))
+        asked = Asked(targets[part], foils[part], differs[part], first[part], shut, from_first)
+        parts.append(port.read(subject, here, asked))
     joined = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
     return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
 

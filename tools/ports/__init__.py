@@ -5,12 +5,13 @@ import pkgutil
 from functools import cache
 
 from tools.ports.objectives import ANSWERS, Objective, flipped
-from tools.ports.port import Batch, Encoded, Port, PortError, batch_of, make_batch, replace_target
+from tools.ports.port import Asked, Batch, Encoded, Port, PortError, batch_of, differences, make_batch, replace_target
 from tools.ports.scores import Scores
 from tools.subjects import Subject
 
 __all__ = [
     "ANSWERS",
+    "Asked",
     "Batch",
     "Encoded",
     "Objective",
@@ -18,6 +19,7 @@ __all__ = [
     "PortError",
     "Scores",
     "batch_of",
+    "differences",
     "flipped",
     "make_batch",
     "objectives",

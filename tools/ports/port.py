@@ -31,7 +31,7 @@ class Encoded:
     examples with the same tokens, prefix and targets are the same to the model.
     lengths: how many positions of each stack are the example's own. prompt: how many of the readout stack's come before
     what is predicted, so that anchor -1 is the last of them. scored: positions of the readout stack at which the targets
-    are predicted. targets: token or class ids. foil: (offset into the targets, foil's id) of the first difference.
+    are predicted. targets: token or class ids, or numbers. foil: (offset into the targets, the foil's) of the first difference.
     reads: the stack that the tokens enter. fields: what else the port needs to make a batch of it.
     """
 
@@ -39,8 +39,8 @@ class Encoded:
     lengths: Mapping[str, int]
     prompt: int
     scored: tuple[int, ...]
-    targets: tuple[int, ...]
-    foil: tuple[int, int] | None
+    targets: tuple[int, ...] | tuple[float, ...]
+    foil: tuple[int, float] | None
     reads: str
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -68,12 +68,29 @@ class Batch:
     inputs: Inputs
     rows: Int[Tensor, " k"]
     columns: Int[Tensor, " k"]
-    targets: Int[Tensor, " k"]
+    targets: Tensor
 
     @cached_property
     def last(self) -> Int[Tensor, "batch 1"]:
         """Position of each prompt's last token in the readout stack."""
         return torch.tensor([[e.prompt - 1] for e in self.encoded], device=self.rows.device)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of states at k scored positions.
+
+    targets, foils: (k,) ids, or numbers. differs: (k,) whether the foil is another answer there. first: (k,) whether it is
+    the first of an example's targets. closed: (k, choices) ids to choose among there. base: (k, vocab) log-probabilities to
+    measure the divergence from.
+    """
+
+    targets: Tensor
+    foils: Tensor
+    differs: Tensor
+    first: Tensor
+    closed: Tensor | None = None
+    base: Tensor | None = None
 
 
 class Port(ABC):
@@ -147,42 +164,38 @@ class Port(ABC):
 
     def choices(self, subject: Subject, example: Example, choices: Sequence[str]) -> tuple[int, ...] | None:
         """The id by which each choice begins in this example's place; None where two share one and cannot decide."""
-        found = tuple(self.encode(subject, replace_target(example, c)).targets[0] for c in choices)
+        found = tuple(int(self.encode(subject, replace_target(example, c)).targets[0]) for c in choices)
         return found if found and len(set(found)) == len(found) else None
 
-    def read(
-        self,
-        subject: Subject,
-        states: Tensor,
-        targets: Tensor,
-        foils: Tensor,
-        decides: Tensor,
-        closed: Tensor | None,
-        base: Tensor | None,
-    ) -> dict[str, Tensor]:
+    def read(self, subject: Subject, states: Tensor, asked: "Asked") -> dict[str, Tensor]:
         """Columns for finished-but-for-the-head states at scored positions, (k, width).
 
-        targets, foils: (k,) ids, -1 for no foil. decides: (k,) whether it is the first of an example's targets. closed: (k,
-        choices) ids to choose among there. base: (k, vocab) log-probabilities to measure the divergence from. The columns
-        nll, rank, top, logit, margin, kl as in `Scores`, before they are summed over an example's targets.
+        The columns nll, rank, top, logit, margin, kl as in `Scores`, before they are summed over an example's targets; others
+        are a port's own.
         """
         logits = subject.unembed(states).float()
-        own = logits.gather(1, targets[:, None])
-        top = logits.argmax(-1) == targets
-        if closed is not None:  # the first token decides; the rest of the answer follows from it
-            top = (logits.gather(1, closed).amax(-1) == own[:, 0]) | ~decides
-        other = logits.gather(1, foils[:, None].clamp(min=0))[:, 0]
+        own = logits.gather(1, asked.targets[:, None])
+        top = logits.argmax(-1) == asked.targets
+        if asked.closed is not None:  # the first token decides; the rest of the answer follows from it
+            top = (logits.gather(1, asked.closed).amax(-1) == own[:, 0]) | ~asked.first
+        other = logits.gather(1, asked.foils[:, None])[:, 0]
         kl = torch.full_like(own[:, 0], torch.nan)
-        if base is not None:
-            kl = (base.exp() * (base - logits.log_softmax(-1))).sum(-1)
+        if asked.base is not None:
+            kl = (asked.base.exp() * (asked.base - logits.log_softmax(-1))).sum(-1)
         return {
             "nll": logits.logsumexp(-1) - own[:, 0],
             "rank": (logits > own).sum(-1) + 1,
             "top": top,
             "logit": own[:, 0],
-            "margin": torch.where(foils >= 0, own[:, 0] - other, torch.nan),
+            "margin": torch.where(asked.differs, own[:, 0] - other, torch.nan),
             "kl": kl,
         }
+
+    def margin(self, logits: Tensor, batch: "Batch") -> Tensor:
+        """How much more an answer is said than its foil where the two first differ, (batch), with gradients."""
+        rows, at, answer, foil = differences(batch, logits.device)
+        picked = logits[rows, at].float()
+        return picked[rows, answer] - picked[rows, foil]
 
     def distribution(self, subject: Subject, states: Tensor) -> Tensor:
         """Log-probabilities at scored positions, (k, vocab), where the readout is a vocabulary."""
@@ -232,3 +245,15 @@ def make_batch(
         torch.tensor([c for _, c in places], device=device),
         torch.tensor([t for e in encoded for t in e.targets], device=device),
     )
+
+
+def differences(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Row, position that predicts it, answer and foil of each example's first difference, (batch) each."""
+
+    def place(e: Encoded) -> tuple[int, float, float]:
+        offset, foil = e.foil if e.foil is not None else (0, e.targets[0])
+        return e.scored[offset], e.targets[offset], foil
+
+    places = [place(e) for e in batch.encoded]
+    at, answer, foil = (torch.tensor(list(c), device=device) for c in zip(*places, strict=True))
+    return torch.arange(len(places), device=device), at, answer, foil

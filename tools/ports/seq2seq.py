@@ -64,7 +64,7 @@ class SequenceToSequence(Port):
 
     def inputs(self, subject: Subject, encoded: Sequence[Encoded]) -> Inputs:
         """Sources, and for the decoder prefix and answer but for its last token, right-padded."""
-        rows = [[*e.fields["prefix"], *e.targets[:-1]] for e in encoded]
+        rows = [[*e.fields["prefix"], *map(int, e.targets[:-1])] for e in encoded]
         return self._inputs(subject, [e.fields["read"] for e in encoded], rows, [e.lengths for e in encoded])
 
     def _inputs(
@@ -98,7 +98,7 @@ class SequenceToSequence(Port):
         """In the decoder what it has been given so far; in the encoder what the port reads."""
         e = self.encode(subject, example.as_twin(example.target) if twin else example)
         if (stack or self.reading(subject)) == subject.readout:
-            return [subject.token_label(t) for t in (*e.fields["prefix"], *e.targets[:-1])]
+            return [subject.token_label(t) for t in (*e.fields["prefix"], *map(int, e.targets[:-1]))]
         return self.source_labels(subject, e)
 
     def source_labels(self, subject: Subject, encoded: Encoded) -> list[str]:

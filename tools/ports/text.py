@@ -48,7 +48,7 @@ class ContinuedText(Port):
 
     def inputs(self, subject: Subject, encoded: Sequence[Encoded]) -> Inputs:
         """Each prompt followed by all of its answer but the last token, right-padded."""
-        return subject.inputs([[*e.tokens, *e.targets[:-1]] for e in encoded])
+        return subject.inputs([[*e.tokens, *map(int, e.targets[:-1])] for e in encoded])
 
     def span(self, subject: Subject, example: Example, role: str, stack: str, *, twin: bool = False) -> list[int]:
         """The tokens of the prompt (with `twin`, of the twin) that hold a character of the span."""
@@ -134,7 +134,8 @@ def text_span(subject: Subject, example: Example, role: str, *, twin: bool = Fal
     text, spans = sides(example, twin=twin)
     if role not in spans:
         known = ", ".join(["answer", *spans])
-        raise PortError(f"anchor {role!r}: the example {text!r} has no such span; its anchors are {known}, and -1, -2")
+        named = text or example.prompt
+        raise PortError(f"anchor {role!r}: the example {named!r} has no such span; its anchors are {known}, and -1, -2")
     return tokens_of(subject, text, (spans[role][0], spans[role][1]))
 
 

@@ -21,7 +21,8 @@ class StackPaths:
     arguments: (input fields, final states of earlier stacks) -> keyword arguments of the body's forward.
     after_blocks: modules applied to the last block's output before it is read or handed on; absent ones are skipped.
     heads: name of the configuration's attribute with the number of attention heads.
-    attention: the self-attention module; where it is not given, the one that holds `o_proj`.
+    attention: the self-attention module; where it is not given, the one that holds `o_proj`; empty where its queries, keys,
+    values and pattern are out of reach. down_proj: None in blocks without an MLP.
     equation: from the configuration, how the parts of a block add up; the integrity gate holds the model to it.
     mid: from the configuration, whether the MLP reads the residual stream with attention's output already in it.
     causal: from the configuration, whether a token is never influenced by a later one.
@@ -31,7 +32,7 @@ class StackPaths:
     body: str
     blocks: str
     o_proj: str
-    down_proj: str
+    down_proj: str | None
     arguments: Arguments
     equation: Equation
     after_blocks: tuple[str, ...] = ()
@@ -95,7 +96,7 @@ class Family:
                 o_proj=paths.o_proj,
                 down_proj=paths.down_proj,
                 cross_o_proj=paths.cross_o_proj,
-                attention=paths.attention or paths.o_proj.rpartition(".")[0],
+                attention=(paths.o_proj.rpartition(".")[0] if paths.attention is None else paths.attention) or None,
                 cross_attention=paths.cross_o_proj.rpartition(".")[0] if paths.cross_o_proj else None,
                 attends_to=next(reversed(specs), None) if paths.cross_o_proj else None,
                 mid=paths.mid(config),

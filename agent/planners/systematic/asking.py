@@ -49,7 +49,7 @@ def investigate(
                 yield from locate(desk, Seen(task, abilities[task].gap))
             elif task in abilities:
                 yield from _easier(desk, task)
-    if any(q.asks == "compare" for q in questions):
+    if any(q.asks in ("compare", "shared") for q in questions):
         yield from _compare(desk, [t for t in tasks if t in abilities and abilities[t].able])
     yield from conclude(desk, questions)
 

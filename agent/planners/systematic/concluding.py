@@ -87,7 +87,7 @@ def _meaning(found: Finding) -> dict[str, str]:
 
 def verdict_of(questions: Sequence[Question], standing: Sequence[Finding], otherwise: Verdict = "unclear") -> Verdict:
     """What the confirmed findings say to what was asked: to the comparison, else to where, else to whether."""
-    for asks in ("compare", "where", "open", "whether"):
+    for asks in ("shared", "compare", "where", "open", "whether"):
         asked = [q for q in questions if q.asks == asks]
         if not asked:
             continue
@@ -96,7 +96,7 @@ def verdict_of(questions: Sequence[Question], standing: Sequence[Finding], other
             return "found"
         if found:
             return "cannot"
-        if asks == "compare":
+        if asks in ("shared", "compare"):
             continue  # what both have in common may still be found
         return "not_found" if any(f.statement.kind == "capability" for f in standing) else otherwise
     return otherwise

@@ -3,19 +3,20 @@
 from collections.abc import Mapping, Sequence
 
 from experiments_db.findings import Statement
-from tools.findings.contrast import Contrast, Quantity
+from tools.findings.contrast import Contrast
 from tools.findings.kind import Bench, Kind, Nulls, tenth_of_task
+from tools.ports import ANSWERS
 
 
 def _measure(_: Statement, bench: Bench) -> Sequence[Contrast]:
-    above = bench.intact.correct.astype(float) - bench.chance
-    values = Quantity("accuracy above chance", "share of examples", above, (-bench.chance, 1 - bench.chance))
-    return [Contrast("effect", "below", bench.smallest, (values,), bench.groups)]
+    return [Contrast("effect", "below", bench.smallest, (bench.above_chance,), bench.groups)]
 
 
 def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
     what = f"{s.task}{f' ({s.among})' if s.among else ''}"
-    return f"The model cannot do {what}: {{accuracy}} of unseen examples are right, chance {{chance}}."
+    right = "{accuracy} of unseen examples are right, chance {chance}"
+    nearer = f"its {s.objective} is {{{s.objective}}} on unseen examples, a guesser's {{chance}}"
+    return f"The model cannot do {what}: {right if s.objective in ANSWERS else nearer}."
 
 
 KIND = Kind(

@@ -5,6 +5,7 @@ The means are those of explore examples. label: of two values, where an example 
 where it is pushed from its own answer's mean to its foil's. Marks and Tegmark 2023; Turner et al. 2023.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,11 +28,14 @@ FEWEST = 4  # explore examples of a class, for its mean
 
 def _check(s: Statement) -> None:
     if len(s.set or ()) != 1:
-        raise ToolInputError("steers is about one component")
+        raise ToolInputError(
+            f"steers is about one component, not {len(s.set or ())}: name one, and examine the others by themselves"
+        )
     how = s.done[0]
     if len(s.done) != 1 or how.op != "add" or how.source != "label" or how.dose is None:
         raise ToolInputError(
-            "steers adds the difference of the label's class means: interventions add(label, 2), 2 the dose"
+            "steers adds the difference of the label's class means, once: interventions ['add(label, 2)'], 2 the dose, or leave "
+            f"interventions out; given is {', '.join(map(str, s.done)) or 'none'}"
         )
 
 
@@ -42,7 +46,8 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     kept, directions = _directions(s, bench, _features(bench, component))
     if not kept.any():
         raise ToolInputError(
-            f"label: no example's own and other value of {s.label} both have {FEWEST} explore examples"
+            f"label: no example's own and other value of {s.label} both have {FEWEST} of the {len(bench.seen)} explore examples, "
+            f"which their means take: use {_valid(bench)}, or a task with fewer answers"
         )
     name = f"dir:{'.'.join(s.label.split()) or 'label'}~{tagged_hash('direction', directions.tolist())[-12:]}"
     add = Intervention(op="add", direction=name, dose=how.dose)
@@ -76,11 +81,23 @@ def _directions(s: Statement, bench: Bench, x: np.ndarray) -> tuple[np.ndarray, 
     elif len(values) == 2:
         other = [values[1] if v == values[0] else values[0] for v in own]
     else:
-        raise ToolInputError(f"label: steers needs a label of two values, or answer; {s.label} has {len(values)}")
+        raise ToolInputError(
+            f"label: steers needs a label of two values, or answer; {s.label} has {len(values)}: use {_valid(bench)}"
+        )
     means = {v: x[seen == v].mean(0) for v in values if (seen == v).sum() >= FEWEST}
     kept = np.array([a in means and b in means for a, b in zip(own, other, strict=True)])
     rows = [means[b] - means[a] if k else np.zeros(x.shape[1]) for a, b, k in zip(own, other, kept, strict=True)]
     return kept, np.stack(rows).astype(np.float32)
+
+
+def _valid(bench: Bench) -> str:
+    """The labels by which these examples could be steered: those of two values that are both frequent enough, and answer."""
+    known = sorted(set.intersection(*(set(e.values) for e in bench.seen)))
+    counts = {name: Counter(str(v) for v in labels_of(bench.seen, name)) for name in known}
+    two = [n for n, c in counts.items() if len(c) == 2 and min(c.values()) >= FEWEST]
+    by_answer = Counter(e.answer.strip() for e in bench.seen)
+    pairs = any(min(by_answer[e.answer.strip()], by_answer[(e.foil or "").strip()]) >= FEWEST for e in bench.examples)
+    return " or ".join([*two, *(["answer"] if pairs else [])]) or "another task: none of its labels can be used"
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:

@@ -1,0 +1,59 @@
+"""What is refused says what would be valid, and every experiment's text says what it is about."""
+
+import benches
+import pytest
+
+from experiments_db.findings import Statement
+from tools.findings.examining import bench_for, examine
+from tools.findings.kind import kind_of
+from tools.methods.anchors import span_positions
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.tool import Context, ToolInputError
+from tools.subjects import load_subject
+from tools.tasks import Example, Task
+
+HEAD = "decoder.0.attn.z[0]@answer"
+
+
+@pytest.fixture(scope="module")
+def ctx():
+    return Context(load_subject("demo"), OfflineTasks([]), Nothing())
+
+
+def steers(**fields):
+    return kind_of("steers").complete(Statement(kind="steers", task="addition", **{"components": HEAD, "label": "carry", **fields}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "valid"),
+    [
+        ({"interventions": ("zero",)}, "interventions ['add(label, 2)'], 2 the dose"),
+        ({"interventions": ("zero", "add(label, 2)")}, "interventions ['add(label, 2)'], 2 the dose"),
+        ({"interventions": ("scale(2)",)}, "interventions may be add(label, 2)"),
+        ({"interventions": ("add(label, 2)", "add(label, 3)")}, "['add(label, 2)'], 2 the dose, or leave interventions out"),
+        ({"components": f"{HEAD} + decoder.0.mlp.out@answer"}, "one component, not 2: name one"),
+    ],
+)  # fmt: skip
+def test_a_refused_push_says_which_would_be_valid(fields, valid):
+    with pytest.raises(ToolInputError) as refused:
+        steers(**fields)
+    assert valid in str(refused.value)
+    assert "resample" not in str(refused.value)
+
+
+def test_a_label_of_many_values_is_refused_with_those_that_can_be_steered(ctx):
+    with pytest.raises(ToolInputError, match=r"operand1 has \d+: use .*carry"):
+        examine(steers(label="operand1", examples=64), ctx)
+
+
+def test_a_kind_that_takes_a_foil_says_so_where_there_is_none():
+    _, subject, _ = benches.compiled("previous")
+    bare = Task("t", "without foils", lambda _, rng: iter(Example(f"a b c {i}", "a") for i in range(64)))
+    s = Statement(kind="steers", task="t", components=HEAD, label="answer", interventions=("add(label, 2)",))
+    with pytest.raises(ToolInputError, match="steers takes examples with a foil, a wrong answer of its own"):
+        bench_for(s, benches.context(subject, bare, split="explore"))
+
+
+def test_an_example_without_spans_is_named_where_one_is_asked_for(ctx):
+    with pytest.raises(ToolInputError, match=r"the example '1 \+ 2 =' has no such span; its anchors are answer, and -1, -2"):
+        span_positions(ctx.subject, Example("1 + 2 =", "3"), "operand1")
