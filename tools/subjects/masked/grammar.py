@@ -64,6 +64,12 @@ def main_verb(pen: Pen, subject: Draft) -> Draft:
     return verb
 
 
+def short(pen: Pen) -> None:
+    """The king sleeps."""
+    subject = pen.noun("person", adjective=True)
+    closing(pen, main_verb(pen, subject))
+
+
 def simple(pen: Pen) -> None:
     """The king of the castle beside the queens sleeps."""
     opened = opening(pen)
@@ -280,7 +286,7 @@ def sense_in_object(pen: Pen) -> None:
 CONSTRUCTIONS: dict[str, Construction] = {
     f.__name__: f
     for f in (
-        simple, object_relative, subject_relative, who_or_which, extraposed, reflexive_main, reflexive_embedded,
+        short, simple, object_relative, subject_relative, who_or_which, extraposed, reflexive_main, reflexive_embedded,
         depictive, coordination, complement, sense_by_place, sense_by_deed, sense_by_company, sense_in_object,
     )
 }  # fmt: skip

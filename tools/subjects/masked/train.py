@@ -79,32 +79,30 @@ class Batches:
         self.rng = random.Random(seed)
         self.ids = {t: i for i, t in enumerate(vocabulary())}
 
-    def sentence(self) -> Sentence:
-        """One sentence."""
+    def pair(self) -> tuple[Sentence, Sentence, set[int]]:
+        """A sentence, its twin, and which words of both are masked: mostly the one that tells them apart, and up to two more."""
+        rng = self.rng
         while True:
-            made = grammar.draw(self.rng)
+            made = grammar.draw(rng)
             if side(*made.content) == "train":
-                return made
-
-    def hidden(self, sentence: Sentence) -> set[int]:
-        """Which words to mask: mostly one that another word decides, and up to two more."""
-        rng, n = self.rng, len(sentence.words)
-        chosen = {rng.choice(sentence.targets).word} if rng.random() < TARGETED else {rng.randrange(n)}
-        for _ in range(2):
-            if rng.random() < 0.25:
-                chosen.add(rng.randrange(n))
-        return chosen
+                break
+        target = rng.choice(made.targets)
+        hidden = {target.word} if rng.random() < TARGETED else set[int]()
+        n = len(made.words)
+        while not hidden or rng.random() < 0.3:
+            hidden.add(rng.randrange(n))
+        return made, data.twin_of(made, target), hidden
 
     def draw(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """(token ids, attention mask, answers: -100 where nothing is masked), each (size, longest)."""
         start, end, mask = (self.ids[t] for t in SPECIAL[2:])
-        drawn = [self.sentence() for _ in range(size)]
-        longest = max(len(s.words) for s in drawn) + 2
+        drawn = [(s, hidden) for *pair, hidden in (self.pair() for _ in range(size // 2)) for s in pair]
+        longest = max(len(s.words) for s, _ in drawn) + 2
         ids = torch.zeros(size, longest, dtype=torch.long)
         attended, answers = torch.zeros_like(ids), torch.full_like(ids, -100)
-        for row, sentence in enumerate(drawn):
+        for row, (sentence, hidden) in enumerate(drawn):
             words = [self.ids[w.form] for w in sentence.words]
-            for at in self.hidden(sentence):
+            for at in hidden:
                 answers[row, at + 1] = words[at]
                 words[at] = mask
             ids[row, : len(words) + 2] = torch.tensor([start, *words, end])
@@ -112,25 +110,25 @@ class Batches:
         return ids, attended, answers
 
 
-def train(seed: int = 0, steps: int = STEPS, *, log: bool = True) -> tuple[Any, Any]:
+def train(seed: int = 0, steps: int = STEPS, *, log: bool = True, LR=1e-3, MU=0.005) -> tuple[Any, Any]:
     """A trained model (float32) and its tokenizer; the same seed gives the same weights on the same machine."""
     torch.manual_seed(seed)
     batches, model = Batches(seed), fresh_model()
     matrices = {n for n, p in model.named_parameters() if ".layer." in n and p.ndim == 2}
     muon = Muon(p for n, p in model.named_parameters() if n in matrices)
     rest = [p for n, p in model.named_parameters() if n not in matrices]
-    adam = torch.optim.AdamW(rest, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.01)
+    adam = torch.optim.AdamW(rest, lr=LR, betas=(0.9, 0.95), weight_decay=0.01)
     started, smooth = time.process_time(), 0.0
     for step in range(steps):
-        scale = min(1.0, step / 50) * min(1.0, (1 - step / steps) / 0.5)
+        scale = min(1.0, step / 100) * min(1.0, (1 - step / steps) / 0.5)
         ids, attended, answers = batches.draw(BATCH)
         asked = answers >= 0
         hidden = model.bert(input_ids=ids, attention_mask=attended).last_hidden_state
         loss = F.cross_entropy(model.cls(hidden[asked]), answers[asked])
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.param_groups[0]["lr"] = 3e-3 * scale
-        muon.step(0.02 * scale)
+        adam.param_groups[0]["lr"] = LR * scale
+        muon.step(MU * scale)
         adam.step()
         model.zero_grad(set_to_none=True)
         smooth = 0.98 * smooth + 0.02 * loss.item()
