@@ -28,6 +28,7 @@ torch.set_num_threads(1)  # the models are tiny, and two threads on a busy machi
 N_BLOCKS = 4
 VOCABULARY = 61  # no other dimension has this length, nor the ones below, so that mixed up axes cannot fit
 WIDTH, HEADS, MLP_WIDTH, POSITIONS = 32, 4, 56, 40
+CLASSES, PATCH = 11, 5  # an image of two by three patches: seven positions with [CLS], as many as the rows of tokens have
 COMMON: dict[str, Any] = {
     "hidden_size": WIDTH,
     "num_hidden_layers": N_BLOCKS,
@@ -44,6 +45,20 @@ COMMON: dict[str, Any] = {
 def _opt(**kind: Any) -> Any:
     config: dict[str, Any] = {k: v for k, v in COMMON.items() if k != "intermediate_size"}
     return hf.OPTForCausalLM(hf.OPTConfig(**config, ffn_dim=MLP_WIDTH, **kind))
+
+
+def _gpt2(**more: Any) -> Any:
+    return hf.GPT2Config(
+        n_embd=WIDTH,
+        n_layer=N_BLOCKS,
+        n_head=HEADS,
+        n_inner=MLP_WIDTH,
+        n_positions=POSITIONS,
+        vocab_size=VOCABULARY,
+        bos_token_id=1,
+        eos_token_id=2,
+        **more,
+    )
 
 
 def _whisper() -> Any:
@@ -71,18 +86,9 @@ def _whisper() -> Any:
 # that is not width / heads, fewer key heads, parallel residuals, post-norm, projections around the stack, an encoder.
 MODELS: dict[str, Callable[[], Any]] = {
     "bert": lambda: hf.BertForMaskedLM(hf.BertConfig(**COMMON)),
-    "gpt2": lambda: hf.GPT2LMHeadModel(
-        hf.GPT2Config(
-            n_embd=WIDTH,
-            n_layer=N_BLOCKS,
-            n_head=HEADS,
-            n_inner=MLP_WIDTH,
-            n_positions=POSITIONS,
-            vocab_size=VOCABULARY,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-    ),
+    "bert_classifier": lambda: hf.BertForSequenceClassification(hf.BertConfig(**COMMON, num_labels=CLASSES)),
+    "gpt2": lambda: hf.GPT2LMHeadModel(_gpt2()),
+    "gpt2_classifier": lambda: hf.GPT2ForSequenceClassification(_gpt2(num_labels=CLASSES, pad_token_id=0)),
     "gpt_neox_parallel": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**COMMON, use_parallel_residual=True)),
     "gpt_neox_sequential": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**COMMON, use_parallel_residual=False)),
     "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**COMMON, num_key_value_heads=2)),
@@ -98,9 +104,18 @@ MODELS: dict[str, Callable[[], Any]] = {
         )
     ),
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**COMMON, num_key_value_heads=2, head_dim=12)),
+    "vit": lambda: hf.ViTForImageClassification(
+        hf.ViTConfig(
+            **{k: v for k, v in COMMON.items() if not k.endswith("_id") and k not in {"vocab_size", "max_position_embeddings"}},
+            image_size=(2 * PATCH, 3 * PATCH),
+            patch_size=PATCH,
+            num_labels=CLASSES,
+        )
+    ),
     "whisper": _whisper,
 }
-TEXT_MODELS = [name for name in MODELS if name not in {"bert", "whisper"}]  # those that predict the next token
+NOT_NEXT = {"bert", "bert_classifier", "gpt2_classifier", "vit", "whisper"}
+TEXT_MODELS = [name for name in MODELS if name not in NOT_NEXT]  # those that predict the next token
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -194,9 +209,21 @@ def text_subject(request: pytest.FixtureRequest, subject_named: Callable[[str], 
 
 @pytest.fixture(scope="session")
 def batch() -> Callable[[Subject, Sequence[Sequence[int]]], Inputs]:
-    """Inputs of any subject from rows of tokens; where the model hears, each row's sound follows from its first token."""
+    """Inputs of any subject from rows of tokens. Where the model hears, each row's sound follows from its first token; where
+    it sees, each patch follows from a token, and short rows are repeated.
+    """
+
+    def patch(token: int) -> torch.Tensor:
+        return torch.randn(3, PATCH, PATCH, generator=torch.Generator().manual_seed(token))
+
+    def image(row: Sequence[int]) -> torch.Tensor:
+        patches = [patch(row[i % len(row)]) for i in range(1, 7)]
+        return torch.cat([torch.cat(patches[:3], dim=2), torch.cat(patches[3:], dim=2)], dim=1)
 
     def make(subject: Subject, rows: Sequence[Sequence[int]]) -> Inputs:
+        if subject.family.name == "vit":
+            pixels = torch.stack([image(row) for row in rows]).to(subject.dtype)
+            return Inputs({"pixel_values": pixels}, (7,) * len(rows))
         if "encoder" not in subject.stacks or len(subject.stacks) == 1:
             return subject.inputs(rows)
         longest = max(map(len, rows))

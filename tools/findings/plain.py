@@ -21,6 +21,7 @@ from tools.engine.adapter import StackSpec
 from tools.engine.attention import CROSS, INNER
 from tools.engine.sites import Kind, Site
 from tools.subjects import Inputs, Subject
+from tools.subjects.family import readout
 
 NAME = "locus_plain"
 Touch = Callable[[Site, Tensor], Tensor]
@@ -52,7 +53,7 @@ class Plain:
     """The model of a subject as transformers runs it."""
 
     def __init__(self, subject: Subject) -> None:
-        self.model, self.stacks = subject.model, subject.stacks
+        self.model, self.stacks, self.family = subject.model, subject.stacks, subject.family
         self._attentions: dict[tuple[str, int, tuple[Kind, ...]], nn.Module] = {
             (spec.name, index, kinds): block.get_submodule(path)
             for spec in self.stacks.values()
@@ -62,8 +63,25 @@ class Plain:
         }
 
     def logits(self, fields: Mapping[str, Tensor]) -> Tensor:
-        """The logits of transformers' own forward pass, (batch, seq, vocab)."""
-        return self.model(**fields).logits
+        """The logits of transformers' own forward pass, (batch, seq, vocab).
+
+        Of a model that reads one position, its head on the states that its own forward pass ends with, at every position;
+        an error where the logits it gives are not among them. Rows without padding only.
+        """
+        if self.family.read == "every":
+            return self.model(**fields).logits
+        states: list[Tensor] = []
+        body = self.model.get_submodule(self.family.stacks[-1].body)
+        handle = body.register_forward_hook(lambda _m, _a, out: states.append(out.last_hidden_state))
+        try:
+            own = self.model(**fields).logits
+        finally:
+            handle.remove()
+        logits = readout(self.family, self.model)(states[0])
+        read = logits[:, 0 if self.family.read == "first" else -1]
+        if not torch.allclose(own, read, rtol=1e-2, atol=1e-2 * float(own.abs().max())):
+            raise ValueError(f"the head's logits at the {self.family.read} position are not those that the model gives")
+        return logits
 
     def see(self, fields: Mapping[str, Tensor]) -> Seen:
         """Run once with every part noted, and once with transformers' eager attention for the patterns."""

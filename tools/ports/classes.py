@@ -27,8 +27,8 @@ class Classes(Port):
         """The model's fields for several inputs."""
 
     def read_at(self, subject: Subject, positions: int) -> int:
-        """Where the class is read: at the first position, in causal stacks at the last one."""
-        return positions - 1 if subject.spec().causal else 0
+        """Where the class is read: at the first position or at the last one, as the family says."""
+        return positions - 1 if subject.family.read == "last" else 0
 
     def encode(self, subject: Subject, example: Example) -> Encoded:
         """The input, and the class by its number."""

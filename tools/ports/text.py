@@ -117,7 +117,8 @@ def ordinary_tokens(subject: Subject, n: int, length: int, generator: torch.Gene
     config, tokenizer = subject.model.config, subject.tokenizer
     special = set(tokenizer.all_special_ids if tokenizer is not None else ())
     special |= {getattr(config, f"{n}_token_id", None) for n in ("pad", "bos", "eos", "decoder_start")}
-    size = min(config.vocab_size, len(tokenizer) if tokenizer is not None else config.vocab_size)
+    size = getattr(config, "vocab_size", 100)  # a model without one is given more than tokens, made from these
+    size = min(size, len(tokenizer) if tokenizer is not None else size)
     ordinary = [i for i in range(size) if i not in special] or list(range(size))
     picked = torch.randint(len(ordinary), (n, length), generator=generator).tolist()
     return [[ordinary[i] for i in row] for row in picked]

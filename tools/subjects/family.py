@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -67,6 +67,9 @@ class Family:
     """A model family. The last stack is the one that is read out, through `head` or, where that is empty, through what
     the model itself calls its output embeddings.
 
+    head: a module's path, or from the model, a module that works on the state of each position by itself.
+    read: at which positions the model itself reads its head: every one, the first, or the last that is no padding. A
+    subject gives the head's logits at every position.
     Capabilities: `next_token` (the last stack predicts the next token of `input_ids`), `cached_generation`.
     `refusals` says, for a capability that is absent, why. port: the modality, by the name of its port. needs: what comes
     with the weights, `tokenizer` and `processor` (preprocessor_config.json).
@@ -75,7 +78,8 @@ class Family:
     name: str
     architectures: tuple[str, ...]
     stacks: tuple[StackPaths, ...]
-    head: str = ""
+    head: str | Callable[[Any], nn.Module] = ""
+    read: Literal["every", "first", "last"] = "every"
     port: str = "text"
     needs: frozenset[str] = frozenset({"tokenizer"})
     capabilities: frozenset[str] = frozenset()
@@ -164,4 +168,6 @@ def decoder(
 
 def readout(family: Family, model: Any) -> nn.Module:
     """The module that turns finished states of the last stack into logits."""
+    if callable(family.head):
+        return family.head(model)
     return model.get_submodule(family.head) if family.head else model.get_output_embeddings()

@@ -1,0 +1,1 @@
+"""The built-in masked subject: a small BERT trained by `train.py` on sentences whose trees and senses are known."""
