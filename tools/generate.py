@@ -26,6 +26,7 @@ class Args(ProgramArgs):
 def run(args: Args, ctx: Context) -> Outcome:
     """Complete every prompt, intact and under the program."""
     subject, program = ctx.subject, args.program(ctx)
+    subject.require("next_token")
     if args.stack_of(ctx) != subject.readout:
         raise ToolInputError(f"stack: texts are continued by {subject.readout} alone")
     rows = [subject.tokens(p) if p else [] for p in args.prompts]

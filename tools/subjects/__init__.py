@@ -36,10 +36,14 @@ PROCESSOR = "preprocessor_config.json"
 TOKENIZER_SETTINGS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-@cache
 def families() -> tuple[Family, ...]:
     """Every model family: one for each public module of this folder."""
-    names = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.ispkg)
+    return _families(tuple(__path__))
+
+
+@cache
+def _families(folders: tuple[str, ...]) -> tuple[Family, ...]:
+    names = sorted(m.name for m in pkgutil.iter_modules(folders) if not m.ispkg and not m.name.startswith("_"))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return tuple(m.FAMILY for m in modules if hasattr(m, "FAMILY"))
 
@@ -171,6 +175,8 @@ def _model_class(family: Family, architectures: list[str], causal: Any) -> Any:
     """The transformers class: the causal auto class for decoders, the named class for the others."""
     if "next_token" in family.capabilities:
         return causal
+    if family.model is not None:
+        return family.model()
     import transformers
 
     return getattr(transformers, next(a for a in architectures if a in family.architectures))

@@ -162,6 +162,8 @@ class Subject:
 
     def tokens(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of a text, with the tokenizer's own special tokens at the front unless `special` is False."""
+        if self.tokenizer is None:
+            raise CapabilityError(f"{self.name} ({self.family.name}) reads no text")
         ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         eos = self.tokenizer.eos_token_id
         return ids[:-1] if special and len(ids) > 1 and ids[-1] == eos != ids[0] else ids
