@@ -5,7 +5,8 @@ from typing import Literal, get_args
 from experiments_db.records import Outcome
 from tools.methods.showing import task_lines
 from tools.methods.tool import Context, ToolArgs
-from tools.tasks import Example, families, get_task
+from tools.ports import port_of
+from tools.tasks import Example, fitting, get_task
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE: dict[str, object] = {}
@@ -18,7 +19,7 @@ class Args(ToolArgs):
 def run(_: Args, ctx: Context) -> Outcome:
     """List families, options and an example of each."""
     lines: list[str] = []
-    for name, family in families().items():
+    for name, family in fitting(port_of(ctx.subject).reads).items():
         example = get_task(name).examples("explore", 1, ctx.seed)[0]
         lines.append(f"{name}: {family.description} e.g. {example.prompt!r} -> {example.answer!r}")
         lines.append(f"    {_known(example)}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments_db.findings import Asks, Question
+from tools.tasks import families, fitting
 
 # Patterns of whole words, blanks standing for hyphens, slashes and underscores too: "verbatim" is no verb.
 KEYWORDS: dict[str, tuple[str, ...]] = {
@@ -19,10 +20,16 @@ KEYWORDS: dict[str, tuple[str, ...]] = {
     "indirect_object": ("indirect objects?", "ioi", "givers?", "receivers?"),
     "key_value": ("key values?", "recalls?", "look(?:s|ing)? ?ups?"),
     "json": ("json",),
+    "transcription": (r"transcri\w*", "speech", "audio", "hears?", "recordings?", "spoken", "whisper"),
+    "translation": (r"translat\w*", "languages?", "unseen pair", "zero shot", "interlingua"),
+    "gap_agreement": ("agreements?", "agrees?", "plurals?", "singular", "number", "gaps?", "grammar", "syntax"),
+    "gap_sense": ("senses?", "ambiguous", "meanings?"),
+    "shape": ("shapes?", "images?", "patch(?:es)?", "decoys?"),
 }
 MODEL = re.compile(
     r"\b(?:in|of|inside|within|for|on|does|do|can|how)\s+(?:the\s+)?(?:model\s+)?[`'\"]?"
-    r"((?:[\w.-]+/[\w.-]+)|(?:~?/[\w./-]+)|(?:\./[\w./-]+)|demo|(?:distil)?gpt-?2[\w-]*|"
+    r"((?:[\w.-]+/[\w.-]+)|(?:~?/[\w./-]+)|(?:\./[\w./-]+)|demo|speech(?= model)|translator(?:-front)?|"
+    r"masked(?= model)|shapes(?:-decoy)?(?= model)|(?:distil)?gpt-?2[\w-]*|"
     r"(?:pythia|llama|opt|qwen|mistral|tinyllama|smollm|gpt-neox?|gemma|phi|bloom)[\w.-]*)[`'\"]?(?=$|[\s,.?!;:])",
     re.IGNORECASE,
 )
@@ -55,9 +62,31 @@ def model_named_in(goal: str) -> str | None:
     return last if "/" in last and Path(last).is_dir() else None
 
 
-def tasks_named_in(text: str) -> list[str]:
-    """The known tasks whose words a text uses."""
-    return [task for task, known in KEYWORDS.items() if re.search(rf"\b(?:{'|'.join(known)})\b", _plain(text))]
+TEXT = ("text",)
+
+
+def tasks_named_in(text: str, reads: Sequence[str] = TEXT) -> list[str]:
+    """The known tasks whose words a text uses, of those that a model which reads such inputs can be given."""
+    said = _plain(text)
+    return [task for task in _readable(reads) if re.search(rf"\b(?:{'|'.join(KEYWORDS[task])})\b", said)]
+
+
+def _readable(reads: Sequence[str]) -> list[str]:
+    fit = fitting(reads)
+    return [task for task in KEYWORDS if task in fit]
+
+
+def subject_for(goal: str) -> str:
+    """The model that a goal is about: the one that it names, else the built-in one for the first task whose words it uses."""
+    named = model_named_in(goal)
+    if named is not None:
+        return named
+    if tasks_named_in(goal):
+        return "demo"
+    known = families()
+    said = _plain(goal)
+    fit = (known[t].subject for t, words in KEYWORDS.items() if re.search(rf"\b(?:{'|'.join(words)})\b", said))
+    return next(fit, "demo")
 
 
 def _is_task_words(name: str) -> bool:
@@ -78,10 +107,16 @@ def _without_names(text: str, own_tasks: Sequence[str]) -> str:
     return text
 
 
-def understand(goal: str, own_tasks: Sequence[str] = ()) -> Goal:
-    """Which tasks a goal is about: the user's own first, then those whose words it uses."""
+def understand(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = TEXT) -> Goal:
+    """Which tasks a goal is about: the user's own first, then those whose words it uses; where a model reads what one
+    built-in task alone has, that one. reads: the names of the model's inputs.
+    """
     text = _without_names(goal.lower(), own_tasks)
-    specs = [*own_tasks, *tasks_named_in(text)]
+    specs = [*own_tasks, *tasks_named_in(text, reads)]
+    if not specs and tuple(reads) != TEXT:
+        specs = _readable(reads)[:1]
+    if "translation" in specs and re.search(r"\blanguages?\b", text):
+        specs[specs.index("translation")] = "translation:twin=language"
     if re.search(r"\d+\s*-?\s*digit", text) and "addition" in specs:
         digits = re.search(r"(\d)\s*-?\s*digit", text)
         if digits and digits[1] in "123":
@@ -89,16 +124,16 @@ def understand(goal: str, own_tasks: Sequence[str] = ()) -> Goal:
     if not specs:
         raise GoalError(
             f"the systematic planner does not understand the goal {goal!r}. It looks for one of: "
-            f"{', '.join(k.replace('_', ' ') for k in KEYWORDS)}; or give your own prompts and answers with "
+            f"{', '.join(k.replace('_', ' ') for k in _readable(reads))}; or give your own prompts and answers with "
             "--task FILE.jsonl; or an LLM planner with --planner openai:MODEL"
         )
     return Goal(goal, tuple(dict.fromkeys(specs)))
 
 
-def questions(goal: str, own_tasks: Sequence[str] = ()) -> list[Question]:
+def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = TEXT) -> list[Question]:
     """What a goal asks, one record a question: where or whether, for each task it is about; the whole goal where none is known."""
     try:
-        tasks = understand(goal, own_tasks).tasks
+        tasks = understand(goal, own_tasks, reads).tasks
     except GoalError:
         return [Question(handle="Q1", asks="open", text=goal.strip())]
     text = goal.lower()

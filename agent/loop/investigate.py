@@ -22,6 +22,7 @@ from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
 from tools.methods.showing import own_examples
 from tools.methods.tool import DeadlineReached, Tool, ToolInputError
+from tools.ports import port_of
 from tools.statistics import share
 
 USELESS_TURNS = 5
@@ -91,6 +92,7 @@ async def investigate(
                 left=spent.left(limits),
                 findings=record.findings(),
                 known=lambda spec: known(runner.tasks, spec, runner.seed),
+                reads=port_of(runner.subject).reads,
             )
             try:
                 left = None if limits.minutes is None else max(1.0, 60 * (limits.minutes - spent.minutes))

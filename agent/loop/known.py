@@ -32,8 +32,14 @@ def known(tasks: TaskBook, spec: str, seed: int) -> Known:
 def _roles(examples: Sequence[Example]) -> tuple[str, ...]:
     """Roles that all have, in the order of their places; a stretch of more than half of a prompt is no place."""
     shared = [r for r in examples[0].spans if all(r in e.spans for e in examples)] if examples else []
-    small = [r for r in shared if all(e.spans[r][1] - e.spans[r][0] <= len(e.prompt) / 2 for e in examples)]
+    small = [r for r in shared if all(_is_part(e, r) for e in examples)]
     return tuple(sorted(small, key=lambda r: examples[0].spans[r]))
+
+
+def _is_part(e: Example, role: str) -> bool:
+    """Whether a span is a place: of a text, no more than half of it."""
+    first = next(iter(e.inputs.values()))
+    return not isinstance(first, str) or e.spans[role][1] - e.spans[role][0] <= len(first) / 2
 
 
 def _classes(examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:

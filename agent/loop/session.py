@@ -29,6 +29,7 @@ from experiments_db.store import Store, StoreError
 from tools.findings import integrity
 from tools.findings.integrity_report import IntegrityReport
 from tools.methods.tool import discover
+from tools.ports import port_of
 from tools.subjects import Subject, SubjectError, load_subject
 from tools.tasks import TaskError, families, read_jsonl
 
@@ -94,10 +95,11 @@ class Session:
                 raise InputError(f"--task {bad[0]!r}: name the file with letters, digits, dots, dashes and underscores")
             if args.max_cost is not None and not getattr(planner, "knows_price", True):
                 raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
-            if planner.name == "systematic" and branch is None:
-                goals.understand(args.goal, tuple(own))
-            name = asked.subject or goals.model_named_in(asked.goal) or "demo"
+            name = asked.subject or goals.subject_for(asked.goal)
             subject = load_subject(name, device=asked.device, dtype=asked.dtype)
+            reads = port_of(subject).reads
+            if planner.name == "systematic" and branch is None:
+                goals.understand(args.goal, tuple(own), reads)
             report = integrity.check(subject)
             if report.broken:
                 raise InputError(f"{name} cannot be studied: {report.broken}")
@@ -141,7 +143,7 @@ class Session:
             begun = {"goal": run.goal, "subject": run.subject, "planner": run.planner, "branch": settings["branch"]}
             seq = store.put_event(run.name, "branch" if branch and branch.seq else "start", begun)
             if branch is None or not branch.seq:
-                for question in goals.questions(run.goal, tuple(own)):
+                for question in goals.questions(run.goal, tuple(own), reads):
                     store.put_entry(run.name, seq, question)
             for task, examples in own.items():
                 data = TaskData(name=task, description=f"from {task}.jsonl", examples=tuple(examples), origin="file")

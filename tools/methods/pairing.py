@@ -26,7 +26,7 @@ class _Row:
 
     size: tuple[tuple[str, int], ...]
     tokens: tuple[int, ...]
-    answer: tuple[float, ...]
+    answer: tuple[int | float, ...]
     roles: tuple[tuple[str, tuple[int, ...]], ...]
 
 

@@ -39,8 +39,8 @@ class Encoded:
     lengths: Mapping[str, int]
     prompt: int
     scored: tuple[int, ...]
-    targets: tuple[int, ...] | tuple[float, ...]
-    foil: tuple[int, float] | None
+    targets: tuple[int | float, ...]
+    foil: tuple[int, int | float] | None
     reads: str
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -250,7 +250,7 @@ def make_batch(
 def differences(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Row, position that predicts it, answer and foil of each example's first difference, (batch) each."""
 
-    def place(e: Encoded) -> tuple[int, float, float]:
+    def place(e: Encoded) -> tuple[int, int | float, int | float]:
         offset, foil = e.foil if e.foil is not None else (0, e.targets[0])
         return e.scored[offset], e.targets[offset], foil
 

@@ -21,11 +21,16 @@ class TextToText(SequenceToSequence):
 
     def source(self, subject: Subject, example: Example) -> tuple[tuple[Any, ...], int, Any]:
         """The source's tokens, as the tokenizer begins and ends them."""
+        text = self.given(subject, example)
+        ids = tuple(_ids(subject, text))
+        return ids, len(ids), ids
+
+    def given(self, subject: Subject, example: Example) -> str:
+        """What the encoder reads: the source, and in front of it the token of `into` where the model looks for it there."""
         text = example.inputs.get("source")
         if not isinstance(text, str):
             raise PortError(f"{example.prompt!r} has no source: {subject.name} reads one and writes an answer")
-        ids = tuple(_ids(subject, text))
-        return ids, len(ids), ids
+        return f"{example.inputs['into']} {text}" if _in_front(subject) and "into" in example.inputs else text
 
     def sources(self, subject: Subject, read: Sequence[Any]) -> dict[str, Tensor]:
         """Right-padded rows with their attention mask."""
@@ -43,7 +48,7 @@ class TextToText(SequenceToSequence):
     def prefix(self, subject: Subject, example: Example) -> tuple[int, ...]:
         """The decoder's first token, then the token that `into` names; only that where it is the first itself."""
         into = example.inputs.get("into")
-        if into is None:
+        if into is None or _in_front(subject):
             return (start_token(subject),)
         token = subject.tokenizer.convert_tokens_to_ids(into)
         if token is None or token == subject.tokenizer.unk_token_id:
@@ -55,13 +60,19 @@ class TextToText(SequenceToSequence):
         """The tokens of the source that hold a character of the span."""
         if stack != self.reading(subject):
             raise PortError(f"anchor {role!r} lies in the source, which {self.reading(subject)} reads, not {stack}")
-        return text_span(subject, example, role, twin=twin)
+        found = text_span(subject, example, role, twin=twin)
+        return [i + 1 for i in found] if _in_front(subject) and "into" in example.inputs else found
 
     def check(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
         """Refuse words that the tokenizer does not know."""
         super().check(subject, task, examples)
         names = {str(e.inputs["into"]) for e in examples if "into" in e.inputs}
         check_words(subject, task, examples, {subject.tokenizer.convert_tokens_to_ids(n) for n in names})
+
+
+def _in_front(subject: Subject) -> bool:
+    """Whether the token that says what to write stands before the source; as the model's configuration says."""
+    return getattr(subject.model.config, "language_token", "decoder") == "source"
 
 
 def _ids(subject: Subject, text: str) -> list[int]:

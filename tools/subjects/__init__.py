@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "Subject",
     "SubjectError",
     "Trace",
+    "built_in",
     "families",
     "load_subject",
     "locate",
@@ -48,18 +49,28 @@ def _families(folders: tuple[str, ...]) -> tuple[Family, ...]:
     return tuple(m.FAMILY for m in modules if hasattr(m, "FAMILY"))
 
 
+def built_in() -> dict[str, Path]:
+    """The models that ship with the program, by name: `translator-front` lies in translator/front."""
+    home = Path(__file__).parent
+    folders = [p.parent for p in (*home.glob("*/config.json"), *home.glob("*/*/config.json"))]
+    return {"-".join(f.relative_to(home).parts): f for f in sorted(folders)}
+
+
 def locate(name: str) -> Path:
-    """The folder of a model: the built-in `demo`, a folder, the local hub cache, or a download from the hub.
+    """The folder of a model: a built-in one such as `demo`, a folder, the local hub cache, or a download from the hub.
 
     Raises SubjectError with one line that says what can be had.
     """
-    if name == "demo":
-        return DEMO
+    own = built_in()
+    if name in own:
+        return own[name]
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists() or name.startswith((".", "/", "~")):
-        raise SubjectError(f"{name} is not a folder: give a folder with config.json and *.safetensors, or 'demo'")
+        raise SubjectError(
+            f"{name} is not a folder: give a folder with config.json and *.safetensors, or {_listed(own)}"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -68,7 +79,9 @@ def locate(name: str) -> Path:
         if list(cached.glob("*.safetensors")):  # another program may have fetched the configuration only
             return cached
     except HFValidationError:
-        raise SubjectError(f"{name!r} is no model name: use 'demo', a folder, or a hub name like gpt2") from None
+        raise SubjectError(
+            f"{name!r} is no model name: use {_listed(own)}, a folder, or a hub name like gpt2"
+        ) from None
     except LocalEntryNotFoundError:
         pass
     try:
@@ -76,15 +89,19 @@ def locate(name: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
         raise SubjectError(
             f"model {name!r} cannot be had: it is no folder, it is not in the local hub cache, and the hub did not "
-            f"give it ({type(error).__name__}). Use 'demo' or a folder with config.json and *.safetensors"
+            f"give it ({type(error).__name__}). Use {_listed(own)}, or a folder with config.json and *.safetensors"
         ) from None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{n}'" for n in names)
 
 
 def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float32") -> Subject:
     """Load a model and its tokenizer.
 
-    name: `demo`, a folder, or a name on the hub. device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`. dtype: float32,
-    bfloat16 or float16. Only safetensors are read; code that comes with a model is never run. Raises SubjectError.
+    name: a built-in model such as `demo`, a folder, or a name on the hub. device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
+    dtype: float32, bfloat16 or float16. Only safetensors are read; code that comes with a model is never run. Raises SubjectError.
     """
     if dtype not in DTYPES:
         raise SubjectError(f"dtype {dtype!r} is unknown: use {', '.join(DTYPES)}")

@@ -20,6 +20,7 @@ from tools.engine.decoding import decode_cached, decode_uncached
 from tools.engine.executor import SweepCost, Variant, sweep, trace
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
+from tools.subjects._across import across
 from tools.subjects.family import Family, readout
 
 Program = LayerProgram | Sequence[int] | None
@@ -289,57 +290,13 @@ class Subject:
             variants = [Variant(whole, v.edits, (*v.earlier, (spec.name, v.blocks))) for v in variants]
         if len(self.stacks) == 1:
             return sweep(call or self.call(inputs), variants, read, check=self._check, **options)
-        total, values = SweepCost(), dict[int, Tensor]()
-        self._descend(inputs, list(self.stacks), {}, list(enumerate(variants)), read, values, total, options)
-        return [values[i] for i in range(len(variants))], total
+        return across(self, inputs, variants, read, check=self._check, **options)
 
     def variant(self, programs: Mapping[str, Sequence[int]] | None = None, edits: Sequence[Edit] = ()) -> Variant:
         """A variant from programs by stack; the stacks not named run as they are."""
         given = {self.spec(name).name: tuple(blocks) for name, blocks in (programs or {}).items()}
         blocks = given.pop(self.readout, tuple(range(len(self.spec().blocks))))
         return Variant(blocks, tuple(edits), tuple(sorted(given.items())))
-
-    def _descend(
-        self,
-        inputs: Inputs,
-        order: Sequence[str],
-        upstream: Mapping[str, Tensor],
-        todo: Sequence[tuple[int, Variant]],
-        read: Callable[[Tensor, int], Tensor],
-        values: dict[int, Tensor],
-        total: SweepCost,
-        options: Mapping[str, Any],
-    ) -> None:
-        """Run the stacks in order: each different variant of the first one, and on its output all that share it."""
-        name = order[0]
-        spec = self.stacks[name]
-        whole = tuple(range(len(spec.blocks)))
-        apart: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[int, Variant]]] = {}
-        heads: list[Variant] = []
-        for index, v in todo:
-            blocks = v.blocks if name == self.readout else dict(v.earlier).get(name, whole)
-            here = tuple(e for e in v.edits if e.site.stack == name)
-            key = (self._blocks(blocks, spec), tuple(map(id, here)))
-            if key not in apart:
-                apart[key] = []
-                heads.append(Variant(key[0], here))
-            apart[key].append((index, v))
-        shared = list(apart.values())
-
-        def onward(h: Tensor, head: int) -> Tensor:
-            if name == self.readout:
-                for index, _ in shared[head]:
-                    values[index] = read(h, index)
-                return h.new_empty(0)
-            further = {**upstream, name: self.family.finish(self.model, name, h)}
-            self._descend(inputs, order[1:], further, shared[head], read, values, total, options)
-            return h.new_empty(0)
-
-        _, cost = sweep(self.call(inputs, name, upstream), heads, onward, check=self._check, **options)
-        total.calls += cost.calls
-        total.edges += cost.edges
-        total.naive_edges += sum(len(h.blocks) * len(s) for h, s in zip(heads, shared, strict=True))
-        total.peak_live_states = max(total.peak_live_states, cost.peak_live_states)
 
     def unembed(
         self, h: Float[Tensor, "*batch width"], stack: str | None = None, *, norm: bool = True
@@ -409,6 +366,10 @@ class Subject:
         """Inference without gradients."""
         with torch.inference_mode():
             yield
+
+    def handed_on(self, stack: str, h: Tensor) -> Tensor:
+        """What a stack's last state becomes before a later one reads it: through its final norm."""
+        return self.family.finish(self.model, stack, h)
 
     # -- parts --------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +35,7 @@ __all__ = [
     "chance_level",
     "chance_of",
     "families",
+    "fitting",
     "from_records",
     "get_task",
     "read_jsonl",
@@ -54,6 +55,11 @@ def _families() -> tuple[Family, ...]:
 def families() -> dict[str, Family]:
     """Every task family by name."""
     return {f.name: f for f in _families()}
+
+
+def fitting(reads: Sequence[str]) -> dict[str, Family]:
+    """The task families whose examples have all the inputs that a port reads."""
+    return {name: f for name, f in families().items() if set(reads) <= set(f.reads)}
 
 
 def get_task(spec: str, own: Mapping[str, Callable[[], Task]] | None = None) -> Task:

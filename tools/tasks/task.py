@@ -208,13 +208,18 @@ Draw = Callable[[Split, random.Random], Iterator[Example]]
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of task with options. `make(options)` gives the function that draws its examples."""
+    """A kind of task with options. `make(options)` gives the function that draws its examples.
+
+    reads: the names of its examples' inputs. subject: the built-in model that was made for it.
+    """
 
     name: str
     description: str
     options: type[Options]
     make: Callable[[Any], Draw]
     choices: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ("text",)
+    subject: str = "demo"
 
     def task(self, given: Mapping[str, str]) -> Task:
         """The task with these options; TaskError lists valid ones."""

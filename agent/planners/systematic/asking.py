@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.concluding import conclude
+from agent.planners.systematic.depth import depth, how_many
 from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.locating import locate
 from agent.planners.systematic.plan import Part, Plan, ask
@@ -36,7 +37,8 @@ def investigate(
     controls: Sequence[str],
 ) -> Plan:
     """What the goal asks, from the first look to the end. own: the user's own tasks among them."""
-    yield from ask("What is the model made of?", [("describe_subject", {})])
+    (made,) = yield from ask("What is the model made of?", [("describe_subject", {})])
+    desk.stacks = tuple(m.variant or "" for m in made.measurements if m.name == "blocks")
     for words, score, label in heads_asked(goal):
         yield from _matching_heads(desk, tasks[0], words, score, label)
     if heads_asked(goal) and not own:
@@ -45,7 +47,9 @@ def investigate(
     abilities = yield from _capability(desk, tasks, controls)
     if any(q.asks != "whether" for q in questions):
         for task in tasks:
-            if task in abilities and abilities[task].able:
+            if task in abilities and abilities[task].able and how_many(goal):
+                yield from depth(desk, task, abilities[task].gap)
+            elif task in abilities and abilities[task].able:
                 yield from locate(desk, Seen(task, abilities[task].gap))
             elif task in abilities:
                 yield from _easier(desk, task)
@@ -101,7 +105,7 @@ def _capability(desk: Desk, tasks: Sequence[str], controls: Sequence[str]) -> Pa
         f"Capability first: can the intact model do {' and '.join(tasks)} at all, beside other tasks as controls?",
         [
             *(("loss", {"tasks": [t], "examples": desk.test}) for t in tasks),
-            ("loss", {"tasks": others, "examples": desk.screen}),
+            *([("loss", {"tasks": others, "examples": desk.screen})] if others else []),
         ],
     )
     found = {t: a for t, answer in zip(tasks, answers, strict=False) if (a := Ability.read(answer)) is not None}

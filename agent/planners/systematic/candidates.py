@@ -29,6 +29,7 @@ SAYS = {
     "readable": "{place} is where the answer to {task} can first be read.",
     "differs": "{place} matters more for {task} than for {other}.",
     "disagree": "The interventions disagree about {place} for {task}.",
+    "tolerates": "The model bears {program} for {task}.",
     "sends": "{place}: this way goes what decides the answer to {task}.",
 }
 
@@ -46,6 +47,7 @@ class Candidate:
     other_task: str = ""
     other_among: str = ""
     path: str = ""
+    program: str = ""
 
     def call(self, examples: int) -> Call:
         """The experiment that examines it."""
@@ -62,6 +64,7 @@ class Candidate:
         text = SAYS[self.kind].format(
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
+            program=self.program,
             other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
         )
         plural = bool(self.components) and is_plural(ComponentSet.parse(" + ".join(self.components)).members)
@@ -133,6 +136,18 @@ class Desk:
     test: int = 128
     promised: list[Examined] = field(default_factory=list[Examined])
     examined: dict[Candidate, Examined] = field(default_factory=dict[Candidate, Examined])
+    stacks: tuple[str, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether the model has more than one stack: an encoder reads, and a decoder is read out."""
+        return len(self.stacks) > 1
+
+    def at(self, part: str, anchor: str) -> str:
+        """The selector of a part at an anchor: of the stack that is read out at the answer, else of the one that reads."""
+        if not self.several:
+            return f"{part}@{anchor}"
+        return f"{self.stacks[-1] if anchor == 'answer' else self.stacks[0]}.*.{part}@{anchor}"
 
     @property
     def reserve(self) -> int:

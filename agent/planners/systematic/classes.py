@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from agent.planners.systematic.candidates import Candidate, Desk
-from agent.planners.systematic.exploring import Seen, ablations, every_head, explore, head_home
+from agent.planners.systematic.exploring import ATTENTIONS, Seen, ablations, every_head, explore, head_home
 from agent.planners.systematic.plan import Part, ask
 from agent.planners.systematic.reading import SMALLEST, Ability, Pair, component
 
@@ -38,7 +38,7 @@ def _places(seen: Seen) -> list[str]:
     """What is missed by all or by part of the examples; heads in the place of their attention."""
     every = seen.layers.merged(seen.heads)
     found = [p for p in every.places if p in every.both or _partial(seen, p)]
-    homes = {head_home(p) for p in found if component(p).part == "attn.z"}
+    homes = {head_home(p) for p in found if component(p).part in ("attn.z", "cross.z")}
     return sorted((p for p in found if p not in homes), key=lambda p: (-every.size(p), p))[:MOST_PLACES]
 
 
@@ -56,7 +56,7 @@ def _by_class(desk: Desk, seen: Seen, conditions: Sequence[str], places: Sequenc
         for c, resampled, zeroed in zip(asked, answers[::2], answers[1::2], strict=True):
             pair = Pair.read(resampled, zeroed, seen.gap)
             out[c] = out[c].merged(pair) if c in out else pair
-        missed = {p for pair in out.values() for p in pair.both if component(p).part == "attn.out"}
+        missed = {p for pair in out.values() for p in pair.both if component(p).part in ATTENTIONS}
         wanted = {c: [every_head(p) for p in sorted(missed)] for c in conditions}
     return out
 

@@ -17,23 +17,28 @@ def looks(desk: Desk, seen: Seen) -> Part[None]:
     if "attends" not in desk.kinds:
         return
     heads = _promised_heads(desk, seen)
-    anchors = list(dict.fromkeys(h.anchor for h in heads))
+    where = list(dict.fromkeys((h.anchor, h.stack, h.part) for h in heads if h.anchor != "all"))
     known = desk.known(seen.task)
-    keys = list(known.roles_among.get(seen.among, known.roles))
+    roles = list(known.roles_among.get(seen.among, known.roles))
+
+    def keys(stack: str, part: str) -> dict[str, list[str]]:
+        reading = not desk.several or stack == desk.stacks[0] or part == "cross.z"
+        return {"keys": roles} if roles and reading else {}
+
     calls: list[Call] = [
         ("attention", {
-            **seen.where, "components": [_pattern(h) for h in heads if h.anchor == a], "at": a, "examples": desk.screen,
-            **({"keys": keys} if keys else {}),
+            **seen.where, "components": [_pattern(h) for h in heads if (h.anchor, h.stack, h.part) == (a, stack, part)],
+            "at": a, "examples": desk.screen, **keys(stack, part),
         })
-        for a in anchors
+        for a, stack, part in where
     ]  # fmt: skip
     answers = yield from ask("Where do the heads look that are missed?", calls, desk.reserve + 2)
-    best: dict[tuple[int, int, str], tuple[float, str]] = {}
+    best: dict[tuple[str, str, int, int, str], tuple[float, str]] = {}
     for answer in answers:
         for m in answer.measurements:
             if m.name == "attention" and m.component and m.control and m.control.difference is not None:
                 c = component(m.component)
-                head = (c.block or 0, c.units[0], c.anchor)
+                head = (c.stack, c.part, c.block or 0, c.units[0], c.anchor)
                 best[head] = max(best.get(head, (0.0, "")), (m.control.difference, m.component))
     found = sorted((-beyond, text) for beyond, text in best.values() if beyond >= SEEN)[:MOST_LOOKS]
     yield from desk.examine(
@@ -44,11 +49,11 @@ def looks(desk: Desk, seen: Seen) -> Part[None]:
 def _promised_heads(desk: Desk, seen: Seen) -> list[Component]:
     mine = [e.candidate for e in desk.promised if (e.candidate.task, e.candidate.among) == (seen.task, seen.among)]
     texts = [t for c in mine if c.kind in ("necessary", "jointly_necessary") for t in c.components]
-    return [c for c in map(component, dict.fromkeys(texts)) if c.part == "attn.z"]
+    return [c for c in map(component, dict.fromkeys(texts)) if c.part in ("attn.z", "cross.z")]
 
 
 def _pattern(head: Component) -> str:
-    return str(head.but(part="attn.pattern", anchor=""))
+    return str(head.but(part=head.part.removesuffix("z") + "pattern", anchor=""))
 
 
 def readable(desk: Desk, seen: Seen) -> Part[None]:

@@ -11,6 +11,7 @@ from experiments_db.places import Component
 
 SHORT = {RESAMPLE: "resample", ZERO: "zero"}
 MOST_HEADED = 6
+ATTENTIONS = ("attn.out", "cross.out")
 KEEP = 6  # experiments that exploring leaves for examining and confirming, beside what is promised already
 
 
@@ -63,7 +64,9 @@ def _map(desk: Desk, seen: Seen) -> Part[None]:
     """
     known = desk.known(seen.task)
     roles = known.roles_among.get(seen.among, known.roles)
-    wanted = [f"resid_pre@{r}" for r in (*roles, "answer")] if roles else ["resid_pre@each", "resid_pre@answer"]
+    wanted = [desk.at("resid_pre", r) for r in (*roles, "answer")] if roles else ["resid_pre@each", "resid_pre@answer"]
+    if desk.several:  # what is read as a whole, since what decides may be spread over it
+        wanted = [desk.at("resid_pre", r) for r in (*roles, "all", "answer")]
     (patched,) = yield from ask(
         f"Where does what decides the answer to {seen.task} lie? The twin's residual stream, at every depth and place.",
         [("patch", {**seen.where, "components": wanted, "examples": desk.screen})],
@@ -74,10 +77,16 @@ def _map(desk: Desk, seen: Seen) -> Part[None]:
     places = ["answer", *seen.anchors]
     (heads,) = yield from ask(
         f"Which heads bring it there? The twin's heads at {', '.join(places)}, each.",
-        [("patch", {**seen.where, "components": [f"attn.z[*]@{a}" for a in places], "examples": desk.screen})],
+        [("patch", {**seen.where, "components": _at(desk, "z[*]", places), "examples": desk.screen})],
         _spare(desk),
     )
     seen.head_map = flips(heads)
+
+
+def _at(desk: Desk, end: str, anchors: Sequence[str]) -> list[str]:
+    """Attention's output or heads at anchors; at the answer of a model of several stacks also those of cross-attention."""
+    crossing = [desk.at(f"cross.{end}", "answer")] if desk.several and "answer" in anchors else []
+    return [*(desk.at(f"attn.{end}", a) for a in anchors), *crossing]
 
 
 def ablations(seen: Seen, components: Sequence[str], examples: int, mode: str = "each") -> list[Call]:
@@ -88,9 +97,10 @@ def ablations(seen: Seen, components: Sequence[str], examples: int, mode: str = 
 
 def _sublayers(desk: Desk, seen: Seen) -> Part[None]:
     """Each attention and MLP by itself, at the answer and at the places before it that carry."""
-    calls = ablations(seen, ["attn.out@answer", "mlp.out@answer"], desk.screen)
+    calls = ablations(seen, [*_at(desk, "out", ["answer"]), desk.at("mlp.out", "answer")], desk.screen)
     if seen.anchors:
-        calls += ablations(seen, [f"{p}@{a}" for a in seen.anchors for p in ("attn.out", "mlp.out")], desk.screen)
+        before = [desk.at(p, a) for a in seen.anchors for p in ("attn.out", "mlp.out")]
+        calls += ablations(seen, before, desk.screen)
     answers = yield from ask(
         "Which attention and which MLP is missed, under both kinds of removal, at the answer"
         + (f" and at {', '.join(seen.anchors)}, where the map shows that it still decides?" if seen.anchors else "?"),
@@ -103,7 +113,7 @@ def _sublayers(desk: Desk, seen: Seen) -> Part[None]:
 
 def _heads(desk: Desk, seen: Seen) -> Part[None]:
     """The heads of each attention that both interventions single out, or of which a head brings the twin's answer."""
-    needed = [p for p in seen.layers.both if component(p).part == "attn.out"]
+    needed = [p for p in seen.layers.both if component(p).part in ATTENTIONS]
     brings = sorted((-flip.beyond, str(c)) for c, flip in seen.head_map.items() if flip.beyond >= SEEN)
     homes = list(dict.fromkeys([*needed, *(head_home(text) for _, text in brings)]))[:MOST_HEADED]
     calls = ablations(seen, [every_head(p) for p in homes], desk.screen) if homes else []
@@ -124,12 +134,13 @@ def _heads(desk: Desk, seen: Seen) -> Part[None]:
 def every_head(attention: str) -> str:
     """The selector of all heads of an attention, at its anchor."""
     c = component(attention)
-    return f"{c.stack}.{c.block}.attn.z[*]@{c.anchor}"
+    return f"{c.stack}.{c.block}.{c.part.removesuffix('.out')}.z[*]@{c.anchor}"
 
 
 def head_home(head: str) -> str:
     """The attention that a head belongs to."""
-    return str(component(head).but(part="attn.out", units=()))
+    c = component(head)
+    return str(c.but(part=c.part.removesuffix(".z") + ".out", units=()))
 
 
 def find_sets(
@@ -149,7 +160,7 @@ def find_sets(
         if len(members) > 1:
             found.setdefault(members, []).append(how)
     for members, under in found.items():
-        if all(component(m).part == "attn.out" for m in members):
+        if all(component(m).part in ATTENTIONS for m in members):
             heads = [every_head(m) for m in members]
             yield from find_sets(desk, seen, heads, under, "Which heads of them, together?", members)
         seen.sets.append(Joint(members, tuple(sorted(under)), coarser))

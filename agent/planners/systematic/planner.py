@@ -47,10 +47,11 @@ class Systematic:
 
     def plan(self, view: View) -> Plan:
         """The whole plan for a goal."""
-        goal = understand(view.goal, view.tasks)
-        asked = questions(view.goal, view.tasks)
+        goal = understand(view.goal, view.tasks, view.reads)
+        asked = questions(view.goal, view.tasks, view.reads)
         desk = Desk(view.known, frozenset(kinds()), view.findings, round(SCREEN * self.examples), self.examples)
-        return investigate(desk, view.goal, goal.tasks, view.tasks, asked, CONTROLS)
+        controls = CONTROLS if view.reads == ("text",) else ()
+        return investigate(desk, view.goal, goal.tasks, view.tasks, asked, controls)
 
 
 def _matching(plan: Plan, step: Step, turn: Turn) -> Step:

@@ -16,7 +16,7 @@ def routes(desk: Desk, seen: Seen) -> Part[None]:
     """Paths between what is needed by itself: two places may both write to the answer, or one may read the other."""
     if "sends" not in desk.kinds:
         return
-    every = paths(_needed(desk, seen))
+    every = paths([c for c in _needed(desk, seen) if not desk.several or c.stack == desk.stacks[-1]])
     found = every if len(every) <= DIRECT else (yield from _carrying(desk, seen, every))
     examined = yield from desk.examine(
         "Which way does it go from there: to the answer, or into another of them?",
