@@ -31,6 +31,7 @@ from tools.methods.measuring import (
     measured,
     where_of,
 )
+from tools.methods.saying import examples_of
 from tools.methods.scoring import Microbatch, microbatches
 from tools.methods.tables import as_array, grid, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -208,7 +209,8 @@ def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Out
     flat = own.reshape(-1, len(examples))
     measurements = _rows("attention", flat, np.tile(even, (len(heads), 1)), wheres, groups_of(examples))
     text = (
-        f"where position {args.at} of {task.name} looks ({ctx.split}, n={len(examples)}): share of attention, heads x "
+        f"where position {args.at} of {examples_of(task, args.among)} "
+        f"looks ({ctx.split}, n={len(examples)}): share of attention, heads x "
         "positions\n"
     )
     table = own.mean(-1)

@@ -55,8 +55,9 @@ def run(args: Args, ctx: Context) -> Outcome:
         measurements += effect_measurements(scores[0], scores[1:], wheres, groups)
     tables = [_table(measurements, "accuracy", "share of examples"), _table(measurements, "nll", "nats per answer")]
     rows, columns, values = grid(measurements, "accuracy", "program", "task")
+    about = f"{ctx.split}{f' among {args.among}' if args.among else ''}"
     return Outcome(
-        text=f"accuracy on {ctx.split}, programs x tasks; computed {edges} block runs where separate runs need "
+        text=f"accuracy on {about}, programs x tasks; computed {edges} block runs where separate runs need "
         f"{naive}\n" + text_table(rows, columns, values),
         measurements=tuple(measurements),
         arrays=tuple(tables),

@@ -207,7 +207,7 @@ def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measuremen
     smallest, intact = first["smallest"], ""
     if "chance" in first:
         intact = f"intact accuracy {percent(first['accuracy'])}, chance {first['chance'].value:.2f}; "
-    about = f"on {s.task}" if examples else "on sequences of its own"
+    about = f"on {s.task}{f' among {s.among}' if s.among else ''}" if examples else "on sequences of its own"
     lines = [
         f"{s.kind} {about} ({smallest.split}, n={smallest.n}, {smallest.groups} independent groups): {intact}smallest effect that "
         f"counts {smallest.value:.3g} ({smallest.unit})"
