@@ -6,21 +6,29 @@ from collections.abc import Iterator
 from benchmarks.claims.branches import SEALED, SETTLED
 from benchmarks.claims.case import Case, Said, about, accepted, one, settled
 from benchmarks.claims.flow import found, world_of
-from benchmarks.claims.leaks import seen_before
-from benchmarks.claims.stage import Call, Played, Script
+from benchmarks.claims.leaks import looked_at
+from benchmarks.claims.stage import EARLIER, Call, Played, Script
 from benchmarks.claims.worlds import Worlds, needed
 
 MANY, FEW = 300, 100  # of some 420: after a round of so many no other round of so many is new
 
 
 def unsaid(played: Played) -> bool:
-    """Whether a finding of this script stands as if nobody had seen its examples, though somebody had.
-
-    The finding, the answer to the planner and the report all have to say it.
+    """Whether a finding of this script is settled on examples that were used before, and the finding or the answer that the
+    planner got does not say so; or is confirmed on examples that it says are new.
     """
     told = " ".join(a.text for c, a in played.answers if c.name == "confirm")
-    silent = [f for f in played.record.findings() if f.reused and f"{f.handle} " in told and "used before" not in told]
-    return seen_before(played) or bool(silent) or fresh(played)
+    sealed = {a.handle for c, a in played.answers if c.name == "predict" and a.status == "ok"}
+    earlier = [g for _, _, g in looked_at(played, EARLIER)]
+    mine = {h: (seq, g) for h, seq, g in looked_at(played, played.run)}
+    for f in played.record.findings():
+        if f.handle not in sealed or f.experiment is None:
+            continue
+        seq, groups = mine[f.experiment]
+        used = any(groups & g for g in (*earlier, *(g for s, g in mine.values() if s < seq)))
+        if used and not (f.reused and "used before" in told):
+            return True
+    return fresh(played)
 
 
 def fresh(played: Played) -> bool:

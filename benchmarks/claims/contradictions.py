@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 from benchmarks.claims.case import Case, about, one
 from benchmarks.claims.flow import world_of
 from benchmarks.claims.stage import Played, Script
 from benchmarks.claims.worlds import Worlds, facts, idle, needed
 
-Fields = dict[str, object]
+Fields = dict[str, Any]
 
 
 def last_stands(played: Played) -> bool:
