@@ -8,7 +8,7 @@ from findings_made import Investigation, typical
 
 from agent.loop.record import Reading
 from agent.report.build import render, write_report
-from agent.report.circuit import circuit
+from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import circuit_svg
 from agent.report.conclusion import conclude
 from agent.report.worked import worked
@@ -21,8 +21,12 @@ def store(tmp_path):
 
 
 def drawn(store, name):
+    return next(iter(panels(store, name)), None)
+
+
+def panels(store, name):
     record = Reading(store, name)
-    return circuit(conclude(record).findings, lambda task: worked(record, task))
+    return circuits(conclude(record).findings, lambda task: worked(record, task))
 
 
 EXAMPLE = {
@@ -135,7 +139,7 @@ def test_a_hostile_token_is_text_in_the_picture(store):
     store.put_event("hostile", "example", {**EXAMPLE, "anchors": {"operand1": [2]}})
     hostile.confirmed("carries", "decoder.0.resid_pre@operand1", interventions=())
     hostile.end()
-    root = ElementTree.fromstring(circuit_svg(drawn(store, "hostile")))
+    root = ElementTree.fromstring(circuit_svg([drawn(store, "hostile")]))
     assert "<b>&" in [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
@@ -144,7 +148,7 @@ def test_no_text_is_cut_and_no_node_overlaps_another(store, make):
     found = drawn(store, make(store))
     with chromium() as browser:
         page = browser.new_page()
-        page.set_content(circuit_svg(found))
+        page.set_content(circuit_svg([found]))
         boxes = page.evaluate("""() => [...document.querySelectorAll('text')].map((t) => {
             const b = t.getBBox(), group = t.closest('g.node'), r = group ? group.querySelector('rect').getBBox() : null;
             return [t.textContent, b.x, b.y, b.x + b.width, b.y + b.height, r ? r.width - b.width : 0]; })""")
@@ -189,3 +193,22 @@ def test_a_worked_example_that_cannot_be_read_is_left_out(store, broken):
     store.put_event("broken", "example", {"task": "addition", **broken})
     i.confirmed("necessary", "decoder.0.attn.z[0]@answer")
     assert "One example" not in render(store, i.end(), None)
+
+
+def test_each_task_that_a_goal_asks_about_has_a_panel_of_its_own(store):
+    i = Investigation(store, "several")
+    i.confirmed("necessary", "decoder.0.mlp.out@answer", task="subtraction")
+    i.confirmed("necessary", "decoder.0.mlp.out@answer")
+    i.confirmed("carries", "decoder.1.resid_pre@answer", 0.8, interventions=())
+    i.settled(i.predicted("not_needed", "decoder.1.mlp.out@answer", task="copying"), 0.01, control=None)
+    i.end()
+    found = panels(store, "several")
+    assert [c.task for c in found] == ["addition", "subtraction"]
+    assert "in addition and subtraction, one panel each" in caption_of(found)
+    root = ElementTree.fromstring(circuit_svg(found))
+    assert float(root.get("height")) > sum(c.height for c in found)
+    said = ["".join(t.itertext()) for t in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert [t for t in said if t in ("addition", "subtraction")] == ["addition", "subtraction"]
+    moved = [g.get("transform") for g in root.iter("{http://www.w3.org/2000/svg}g") if g.get("transform")]
+    assert len(set(moved)) == 2
+    assert "addition and subtraction, one panel each" in render(store, "several", None)

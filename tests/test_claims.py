@@ -232,6 +232,8 @@ def test_a_round_says_so_where_no_new_examples_are_left(stage, world):
     rounds = [settled({**about(world.task, "necessary", [right]), "examples": n}) for n in (210, 209, 208)]
     played = stage.play(world, tuple(turn for r in rounds for turn in r))
     assert [f.reused for f in played.record.findings()] == [False, False, True]
+    told = [a.text for c, a in played.answers if c.name == "confirm"]
+    assert ["had been used before" in text for text in told] == [False, False, True]
 
 
 def test_what_its_findings_came_to_decides_over_a_hypothesis_and_its_words(stage, world):

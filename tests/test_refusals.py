@@ -3,12 +3,14 @@
 import benches
 import pytest
 
+from agent.loop.strongest import in_a_line
 from experiments_db.findings import Statement
 from tools.findings.examining import bench_for, examine
 from tools.findings.kind import kind_of
+from tools.findings.sealing import statement_of
 from tools.methods.anchors import span_positions
 from tools.methods.offline import Nothing, OfflineTasks
-from tools.methods.tool import Context, ToolInputError
+from tools.methods.tool import Context, ToolInputError, discover
 from tools.subjects import load_subject
 from tools.tasks import Example, Task
 
@@ -57,3 +59,38 @@ def test_a_kind_that_takes_a_foil_says_so_where_there_is_none():
 def test_an_example_without_spans_is_named_where_one_is_asked_for(ctx):
     with pytest.raises(ToolInputError, match=r"the example '1 \+ 2 =' has no such span; its anchors are answer, and -1, -2"):
         span_positions(ctx.subject, Example("1 + 2 =", "3"), "operand1")
+
+
+CLASS = "carry=1"
+ABOUT_A_CLASS = {
+    "ablate": {"components": [HEAD], "intervention": "zero"}, "patch": {"components": [HEAD]},
+    "path_patch": {"components": [HEAD], "receiver": "decoder.logits@answer"}, "attribute": {"method": "patching", "components": [HEAD]}, "lens": {"tasks": ["addition"]},
+    "loss": {"tasks": ["addition"]}, "mistakes": {}, "examine": {"kind": "necessary", "components": [HEAD]},
+    "layer_program": {"tasks": ["addition"], "operation": "skip", "blocks": [5]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(ABOUT_A_CLASS))
+def test_the_first_lines_name_the_class_and_what_effects_are_compared_with(ctx, name):
+    tool = discover()[name]
+    given = {"task": "addition", **ABOUT_A_CLASS[name]}
+    known = {k: v for k, v in given.items() if k in tool.args.model_fields}
+    size = "pairs" if "pairs" in tool.args.model_fields else "examples"
+    outcome = tool.run(tool.parse({**known, "among": CLASS, size: 16}), ctx)
+    first = " ".join(outcome.text.splitlines()[:2])
+    assert CLASS in first
+    if name in ("ablate", "patch", "path_patch"):
+        controls = {m.control.kind for m in outcome.measurements if m.control}
+        assert all(f"against {kind}" in first or f"and {kind}" in first for kind in controls)
+        assert controls
+        assert all(kind in in_a_line(outcome.measurements) for kind in controls)
+
+
+@pytest.mark.parametrize("written", ["resample", "resample(donor)"])
+def test_one_name_of_an_intervention_is_said_and_both_are_understood(ctx, written):
+    for name in ("ablate", "minimal_set"):
+        tool = discover()[name]
+        assert tool.parse({**tool.example, "intervention": written}).intervention == "resample(donor)"
+        assert "`resample`" not in tool.description
+    asked = {"kind": "necessary", "task": "addition", "components": [HEAD], "interventions": [written]}
+    assert statement_of(ctx, asked).interventions == ("resample(donor)",)

@@ -27,7 +27,7 @@ def test_without_controls_the_intact_model_is_what_effects_are_measured_from():
 
 def test_the_line_names_place_interval_and_control_and_counts_what_is_left_out():
     line = in_a_line([measured("decoder.0.mlp.out@answer", 0.02, 0.61, low=0.0, high=0.07), *[measured("decoder.1.mlp.out@answer", 0.9, 0.9)] * 9])
-    assert line.startswith("accuracy 0.02 [0, 0.07] (control 0.61) at decoder.0.mlp.out@answer, t")
+    assert line.startswith("accuracy 0.02 [0, 0.07] (control 0.61, a random vector) at decoder.0.mlp.out@answer, t")
     assert line.endswith("(7 more measurements)")
 
 
@@ -36,4 +36,4 @@ def test_a_long_history_still_says_where_the_strongest_effect_was():
     old = Exchange(Turn((ToolCall("c", "ablate", "{}"),), ""), (Answer("c", "x" * 5000, "ok", "E3", tuple(table)),))
     new = Exchange(Turn((ToolCall("d", "note", "{}"),), ""), (Answer("d", "N1"),))
     sent = messages(View("g", "s", [], [old, *[new] * FULL_TURNS]))
-    assert "- ablate: E3 accuracy 0.05 (control 0.9) at decoder.37.mlp.out@answer" in sent[2]["content"]
+    assert "- ablate: E3 accuracy 0.05 (control 0.9, a random vector) at decoder.37.mlp.out@answer" in sent[2]["content"]

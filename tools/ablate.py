@@ -2,8 +2,8 @@
 anywhere else, and score the task: necessity.
 
 State the intervention with every finding. `zero` takes the model off its distribution and can break what the component
-has nothing to do with; `resample` puts in the activation from another example; `mean` the average activation. A component
-that matters under zero but not under resample carries no information about the example. Every effect comes with its
+has nothing to do with; `resample(donor)` puts in the activation from another example; `mean` the average activation. A component
+that matters under zero but not under resample(donor) carries no information about the example. Every effect comes with its
 control: a random vector of the same norm at the same site.
 """
 
@@ -26,12 +26,13 @@ from tools.methods.arguments import (
 from tools.methods.effects import RANDOM_VECTOR, Condition, score_under, sets_of, with_donors
 from tools.methods.layout import chosen_components
 from tools.methods.measuring import effect_measurements, groups_of, load_examples, score_measurements, where_of
+from tools.methods.saying import beside, examples_of
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
-EXAMPLE = {"task": "addition", "components": ["decoder.1-2.mlp.out@answer"], "intervention": "resample"}
+EXAMPLE = {"task": "addition", "components": ["decoder.1-2.mlp.out@answer"], "intervention": "resample(donor)"}
 
 
 class Args(ToolArgs):
@@ -69,7 +70,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     first = measurements[0]
     shown = ["accuracy", "nll.delta"] if first.name == "accuracy" else [first.name, f"{first.name}.delta"]
     text = (
-        f"{how} of each of these, {args.mode}, on {task.name} ({ctx.split}, n={len(kept)}), intact {first.name} "
+        f"{how} of each of these, {args.mode}, on {examples_of(task, args.among)} "
+        f"({ctx.split}, n={len(kept)}){beside(measurements)}, intact {first.name} "
         f"{first.value:.2f}\n" + place_text(measurements, shown)
     )
     return Outcome(

@@ -32,6 +32,7 @@ from tools.methods.measuring import (
     where_of,
 )
 from tools.methods.readings import patterns
+from tools.methods.saying import examples_of
 from tools.methods.scoring import encoded_all, microbatches
 from tools.methods.tables import as_array, grid, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -212,7 +213,8 @@ def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Out
         at = {**where_of(ctx, task, args.among), "component": str(c.but(anchor=args.at))}
         measurements.append(measured("entropy", "nats, of a query's attention", e, **at))
     text = (
-        f"where position {args.at} of {task.name} looks ({ctx.split}, n={len(examples)}): share of attention, heads x "
+        f"where position {args.at} of {examples_of(task, args.among)} "
+        f"looks ({ctx.split}, n={len(examples)}): share of attention, heads x "
         "positions\n"
     )
     table = own.mean(-1)

@@ -36,6 +36,7 @@ from tools.methods.measuring import (
     recoveries,
     where_of,
 )
+from tools.methods.saying import beside, examples_of
 from tools.methods.scoring import microbatches
 from tools.methods.tables import component_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -107,7 +108,9 @@ def _patching(args: Args, ctx: Context) -> Outcome:
         measured("attribution", SHARE, e, control=zero, component=str(c), **where)
         for c, e in zip(targets, estimates, strict=True)
     ]
-    lines = [f"attribution patching on {task.name} ({ctx.split}, n={len(receivers)}), share of the margin"]
+    lines = [
+        f"attribution patching on {examples_of(task, args.among)} ({ctx.split}, n={len(receivers)}), share of the margin"
+    ]
     checked = _chosen(effects.mean(1), args.check, ctx.seed)
     if checked:
         conditions = [Condition.of(targets[i], TWIN) for i in checked]
@@ -216,7 +219,8 @@ def _direct(args: Args, ctx: Context) -> Outcome:
     rest = average(whole - effects.sum(0), groups)
     measurements.append(measured("rest", "logits: biases, and components left out", rest, **where))
     head = (
-        f"direct logit attribution on {task.name} ({ctx.split}, n={len(examples)}): logits towards the answer, margin "
+        f"direct logit attribution on {examples_of(task, args.among)} ({ctx.split}, n={len(examples)}): logits towards the "
+        f"answer{beside(measurements)}, margin "
         f"{whole.mean():.2f}"
     )
     return _outcome([head], measurements, "direct")

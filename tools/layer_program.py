@@ -72,8 +72,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     for name in names if args.written else [first]:
         rows, columns, values = grid(measurements, name, "program", "task")
         shown.append(f"{name}\n" + text_table(rows, columns, values))
+    about = f"{ctx.split}{f' among {args.among}' if args.among else ''}"
     return Outcome(
-        text=f"{', '.join(names) if args.written else first} on {ctx.split}, programs x tasks; computed {edges} block runs "
+        text=f"{', '.join(names) if args.written else first} on {about}, programs x tasks; computed {edges} block runs "
         f"where separate runs need {naive}\n" + "\n".join(shown),
         measurements=tuple(measurements),
         arrays=tuple(tables),

@@ -18,6 +18,7 @@ from tools.engine.sites import Site
 from tools.methods.arguments import AMONG, EXAMPLES
 from tools.methods.layout import depth_component
 from tools.methods.measuring import groups_of, load_examples, score_measurements, where_of
+from tools.methods.saying import examples_of
 from tools.methods.scoring import encoded_all, score
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -82,7 +83,7 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     one = _prompt(args.model_copy(update={"at": "all", "watch": []}), ctx, shown.prompt, inputs, labels)
     measurements += [m for m in one.measurements if m.name == "top1"]
     return Outcome(
-        text=f"lens on {task.name} ({ctx.split}, n={len(examples)}), by depth (blocks passed)\n"
+        text=f"lens on {examples_of(task, args.among)} ({ctx.split}, n={len(examples)}), by depth (blocks passed)\n"
         + text_table(range(n + 1), ["accuracy", "median rank", "nll"], values),
         measurements=tuple(measurements),
         arrays=(as_array("rank", ranks, axes, "rank, 1 is top"), *one.arrays),

@@ -19,6 +19,7 @@ from tools.methods.measuring import (
     score_measurements,
     where_of,
 )
+from tools.methods.saying import examples_of
 from tools.methods.scoring import score
 from tools.methods.tables import as_array
 from tools.methods.tool import Context
@@ -61,9 +62,9 @@ def run(args: Args, ctx: Context) -> Outcome:
             Measurement(name="chance", value=chance, unit="share of examples", n=groups.n, groups=groups.count, **where)
         )
         accuracy = next((m for m in made if m.name == "accuracy"), None)
-        line = f"{task.name}: n={len(examples)}"
+        line = f"{examples_of(task, args.among)}: n={len(examples)}"
         if accuracy is not None:
-            line = f"{task.name}: accuracy {percent(accuracy)} (n={len(examples)}, chance {100 * chance:.0f}%)"
+            line = f"{examples_of(task, args.among)}: accuracy {percent(accuracy)} (n={len(examples)}, chance {100 * chance:.0f}%)"
             if not program.is_identity:
                 line += f", intact {100 * scores[0].correct.mean():.0f}%"
         line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"

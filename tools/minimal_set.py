@@ -35,6 +35,7 @@ from tools.methods.measuring import (
     shares,
     where_of,
 )
+from tools.methods.saying import examples_of
 from tools.methods.tables import as_array
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.ports import Scores
@@ -43,7 +44,7 @@ from tools.tasks import Example, Task, chance_of
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
-EXAMPLE = {"task": "addition", "components": ["attn.out@answer"], "goal": "breaking", "intervention": "resample"}
+EXAMPLE = {"task": "addition", "components": ["attn.out@answer"], "goal": "breaking", "intervention": "resample(donor)"}
 RANDOM_SETS = 8
 ALONE = "all other candidates removed"
 Members = frozenset[Component]
@@ -113,7 +114,8 @@ def run(args: Args, ctx: Context) -> Outcome:
         _plain("size", "components; 0 is none found", float(len(found or ())), groups, where),
     ]
     lines = [
-        f"{args.goal} set for {task.name} among {len(parts)} candidates ({how}, {ctx.split}, n={len(examples)}): intact "
+        f"{args.goal} set for {examples_of(task, args.among)}, "
+        f"of {len(parts)} candidates ({how}, {ctx.split}, n={len(examples)}): intact "
         f"accuracy {accuracy.value:.2f}, chance {chance:.2f}"
     ]
     lines += [f"  {_name(s) or 'nothing'}: {a:.2f}" for s, a in path]

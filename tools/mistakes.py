@@ -18,6 +18,7 @@ from experiments_db.records import Measurement, Outcome
 from tools.methods.arguments import AMONG, EXAMPLES
 from tools.methods.completing import completions
 from tools.methods.measuring import groups_of, load_examples, measured, shares, where_of
+from tools.methods.saying import examples_of
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.subjects import SubjectError
 
@@ -56,7 +57,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     for name, rows in counted.items():
         (estimate,) = shares(np.array(rows), groups)
         measurements.append(measured(name, UNIT, estimate, **where, token=most if name == "commonest" else None))
-    lines = [f"what is answered to {task.name} ({ctx.split}, n={len(examples)})"]
+    lines = [f"what is answered to {examples_of(task, args.among)} ({ctx.split}, n={len(examples)})"]
     lines += [f"  {m.name}: {m.value:.2f}{f' ({most!r})' if m.name == 'commonest' else ''}" for m in measurements]
     shown = list(zip(examples, said, counted["right"], strict=True))
     lines += [f"  {e.prompt[-40:]!r} -> {s!r}, right is {e.answer.strip()!r}" for e, s, ok in shown if not ok][

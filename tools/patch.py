@@ -34,6 +34,7 @@ from tools.methods.measuring import (
     recoveries,
     where_of,
 )
+from tools.methods.saying import beside, examples_of
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
@@ -78,7 +79,8 @@ def run(args: Args, ctx: Context) -> Outcome:
         *_effects(base, own, controls, donor - base.foil_margin, wheres, [_control_kind(s) for s in sets], groups),
     ]
     head = (
-        f"{args.direction} patching on {task.name} ({ctx.split}, n={len(receivers)}), recovered margin "
+        f"{args.direction} patching on {examples_of(task, args.among)} ({ctx.split}, "
+        f"n={len(receivers)}){beside(measurements)}, recovered margin "
         f"(whole gap {gap:.2f} logits)\n"
     )
     return Outcome(

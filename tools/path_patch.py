@@ -19,6 +19,7 @@ from tools.methods.arguments import AMONG, DEPTH, DIRECTION, EXAMPLES, Direction
 from tools.methods.layout import chosen_components, select_components
 from tools.methods.measuring import control_of, groups_of, measured, recoveries, where_of
 from tools.methods.paths import ALONG, SENDERS, TWIN, Sending, comes_before, score_along
+from tools.methods.saying import beside, examples_of
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
@@ -72,7 +73,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     ]  # fmt: skip
     left = len(named) - len(senders)
     text = (
-        f"{args.direction} path patching to {receiver} on {task.name} ({ctx.split}, n={len(receivers)}), recovered margin "
+        f"{args.direction} path patching to {receiver} on {examples_of(task, args.among)} "
+        f"({ctx.split}, n={len(receivers)}){beside(measurements)}, "
+        f"recovered margin "
         f"(whole gap {gap:.2f} logits)\n" + place_text(measurements, ["recovered"])
     )
     return Outcome(

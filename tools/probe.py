@@ -20,6 +20,7 @@ from tools.methods.features import class_labels, collect, labels_of, number_labe
 from tools.methods.layout import chosen_components
 from tools.methods.measuring import control_of, differences, fit_and_score, groups_of, measured, where_of
 from tools.methods.probing import CONTROL_TASK, SHUFFLED, Probe, check_size, control_labels
+from tools.methods.saying import examples_of
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.tasks import Example
@@ -92,7 +93,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     baseline = Measurement(name="majority", unit=unit, value=majority, n=groups.n, groups=groups.count, **where)
     what = f"{len(names)} classes" if names else "a number"
     text = (
-        f"{args.model} probe of {args.label} ({what}), {task.name} ({ctx.split}): {name} on {len(scored)} examples, fitted on "
+        f"{args.model} probe of {args.label} ({what}), {examples_of(task, args.among)} "
+        f"({ctx.split}): {name} on {len(scored)} examples, fitted on "
         f"{n_train}; {'most frequent class' if names else 'mean'} {majority:.2f}\n"
     )
     columns, table = [name, "control task", "shuffled", "random init"], np.array(rows)

@@ -42,6 +42,7 @@ from tools.methods.measuring import (
     over_draws,
     where_of,
 )
+from tools.methods.saying import examples_of
 from tools.methods.scoring import batch_of
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -123,7 +124,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     about = f"{args.toward!r}" if args.toward else "the task's answer"
     text = (
         f"steering {place} by {args.operation} of {args.direction} for {args.label}={args.value} (length "
-        f"{found.norm():.2f}), following {about}, {task.name} ({ctx.split}, n={len(tried)}), by dose\n"
+        f"{found.norm():.2f}), following {about}, {examples_of(task, args.among)} ({ctx.split}, n={len(tried)}), by dose\n"
     )
     return Outcome(
         text=text + text_table([f"{d:g}" for d in _doses(args)], columns, table, digits=3),

@@ -14,7 +14,7 @@ from agent.loop.budget import Limits, Spent
 from agent.loop.executor import Executed, ToolRunner, tool_arguments
 from agent.loop.known import known
 from agent.loop.notebook import earlier_text, notebook_text
-from agent.loop.record import RunRecord
+from agent.loop.record import RunRecord, branched_at, own_experiments
 from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, Usage, View
 from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
@@ -162,7 +162,7 @@ async def _answer(
                 _put_answer(record, run, answer)
             else:
                 answer = _keep(call, done, run, record, why)
-            spent.experiments, spent.reserved = _own_experiments(record, run), _reserved(record)
+            spent.experiments, spent.reserved = own_experiments(record, run), _reserved(record)
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
             _put_answer(record, run, answer)
@@ -227,7 +227,9 @@ async def _settle(
 def _fate_line(f: Finding) -> str:
     """'F1 confirmed in E9 (p = 1e-05, had to reach 0.0125)'."""
     tested = "" if f.p is None or f.threshold is None else f" (p = {f.p:.2g}, had to reach {f.threshold:.2g})"
-    return f"{f.handle} {f.fate}{f' in {f.experiment}' if f.experiment else ''}{tested}{f': {f.reason}' if f.reason else ''}"
+    again = "; some of its examples had been used before" if f.reused else ""
+    where = f" in {f.experiment}" if f.experiment else ""
+    return f"{f.handle} {f.fate}{where}{tested}{f': {f.reason}' if f.reason else ''}{again}"
 
 
 def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str) -> Answer:
@@ -325,20 +327,10 @@ def history(record: RunRecord, last: int | None = None) -> tuple[list[Exchange],
     return exchanges, open_turn
 
 
-def _branched_at(run: Run) -> int:
-    """The last event that a run took over from the one it branched from; 0 for a run of its own."""
-    return int((run.settings.get("branch") or {}).get("seq", 0))
-
-
 def inherited_turns(record: RunRecord, run: Run) -> int:
     """How many turns a run took over from the one it branched from."""
-    seq = _branched_at(run)
+    seq = branched_at(run)
     return sum(e.kind == "turn" and e.seq <= seq for e in record.store.events(record.run)) if seq else 0
-
-
-def _own_experiments(record: RunRecord, run: Run) -> int:
-    sql = "SELECT count(*) AS n FROM run_experiments WHERE run = ? AND seq > ?"
-    return int(record.store.rows(sql, run.name, _branched_at(run))[0]["n"])
 
 
 def _reserved(record: RunRecord) -> int:
@@ -353,10 +345,10 @@ def spending(record: RunRecord, run: Run) -> Spent:
         f"SELECT coalesce(sum({tokens}), 0) AS tokens, coalesce(sum(json_extract(payload, '$.usage.cost')), 0.0) AS cost, "
         "coalesce(max(json_extract(payload, '$.minutes')), 0.0) AS minutes FROM events WHERE run = ? AND kind = 'turn' AND seq > ?",
         run.name,
-        _branched_at(run),
+        branched_at(run),
     )[0]
     return Spent(
-        _own_experiments(record, run),
+        own_experiments(record, run),
         _reserved(record),
         int(found["tokens"]),
         float(found["cost"]),

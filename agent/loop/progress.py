@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from agent.loop.budget import Limits
-from agent.loop.record import RunRecord
+from agent.loop.record import RunRecord, own_experiments
 from agent.loop.strongest import in_a_line
 from agent.planners.base import Answer, ToolCall, Turn
 from agent.report.conclusion import conclude
@@ -74,7 +74,8 @@ class Progress:
         self.run, self.limits, self.subject, self.record, self.quiet = run, limits, subject, record, quiet
         self.out: TextIO = _Lasting(out or sys.stdout)  # type: ignore[assignment]  # the part of a stream that is used
         self.started = time.monotonic()
-        self.experiments = self.tokens = 0
+        self.before = self.experiments = own_experiments(record, run)  # of an earlier sitting
+        self.tokens = 0
         self.cost = 0.0
         self.live = self.out.isatty() and not quiet
         self.width = max(60, shutil.get_terminal_size((WIDE, 24)).columns) if self.live else WIDE
@@ -106,16 +107,14 @@ class Progress:
             self.out.write("\r\033[K")
         first = inert(answer.text).splitlines()[0] if answer.text else ""
         first = substitute(first, lambda inside: number_text(inside, self.record))
-        if answer.handle and answer.handle.startswith("E"):
-            self.experiments += 1
-            rate = self.experiments / max(1e-9, (time.monotonic() - self.started) / 60)
+        before, self.experiments = self.experiments, own_experiments(self.record, self.run)
+        if self.experiments > before or (answer.handle or "").startswith("E"):
+            rate = (self.experiments - self.before) / max(1e-9, (time.monotonic() - self.started) / 60)
             limit = f"/{self.limits.experiments}" if self.limits.experiments else ""
             told = inert(in_a_line(answer.measurements, 1)) if answer.status == "ok" else ""
             about = f"   [{seconds:.1f} s; {self.experiments}{limit} experiments, {rate:.0f} a minute]"
-            first = (
-                cut(f"{answer.handle}: {told}" if told else first, self.width - len(about) - len(call.name) - 11)
-                + about
-            )
+            known = f"{answer.handle}: {told}" if told else first
+            first = cut(known, self.width - len(about) - len(call.name) - 11) + about
         mark = "" if answer.status == "ok" else f"{answer.status}: "
         self._say(cut(f"         {call.name}: {mark}{first}", self.width))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.report.references import UnresolvedReference, find, resolve
 from experiments_db.findings import Claim, Finding, Question
-from experiments_db.records import Experiment, Hypothesis, Measurement, Note, TaskData
+from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Run, TaskData
 from experiments_db.store import ExperimentRow, Store, StoreError
 from tools.methods.tool import ToolInputError
 from tools.tasks import Task, TaskError, from_records, get_task
@@ -157,6 +157,17 @@ def _interval(m: Measurement) -> str:
     inside = f" [{m.low:.4g}, {m.high:.4g}]" if m.low is not None and m.high is not None else ""
     control = f", control {m.control.value:.4g}" if m.control else ""
     return f"{inside} (n={m.n}{control})"
+
+
+def branched_at(run: Run) -> int:
+    """The last event that a run took over from the one it branched from; 0 for a run of its own."""
+    return int((run.settings.get("branch") or {}).get("seq", 0))
+
+
+def own_experiments(record: RunRecord, run: Run) -> int:
+    """How many experiments a run has made, those that settled findings among them, without what it took over."""
+    sql = "SELECT count(*) AS n FROM run_experiments WHERE run = ? AND seq > ?"
+    return int(record.store.rows(sql, run.name, branched_at(run))[0]["n"])
 
 
 class RunTasks:

@@ -36,7 +36,10 @@ def _changed(m: Measurement) -> bool:
 
 
 def in_a_line(measurements: Sequence[Measurement], most: int = MOST) -> str:
-    """`accuracy 0.02 [0, 0.07] (control 0.61) at decoder.0.mlp.out@answer, zero; ... (40 more)`; '' without measurements."""
+    """`accuracy 0.02 [0, 0.07] (control 0.61, a random vector) at decoder.0.mlp.out@answer, zero; ... (40 more)`.
+
+    '' without measurements.
+    """
     found = strongest(measurements, most)
     rest = len(measurements) - len(found)
     return "; ".join(map(_words, found)) + (f" ({rest} more measurements)" if rest > 0 else "")
@@ -44,7 +47,7 @@ def in_a_line(measurements: Sequence[Measurement], most: int = MOST) -> str:
 
 def _words(m: Measurement) -> str:
     inside = f" [{m.low:.3g}, {m.high:.3g}]" if m.low is not None and m.high is not None else ""
-    control = f" (control {m.control.value:.3g})" if m.control else ""
+    control = f" (control {m.control.value:.3g}, {m.control.kind})" if m.control else ""
     at = [str(v) for name in PLACES if (v := getattr(m, name, None)) is not None]
     where = f" at {', '.join(at)}" if at else ""
     return f"{m.name} {m.value:.3g}{inside}{control}{where}"

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.loop.record import Reading, RunRecord
-from agent.report.circuit import circuit
+from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import CIRCUIT, draw_circuit
 from agent.report.conclusion import Concluded, conclude
 from agent.report.evidence import draw_all, evidence_section, tried_section
@@ -82,12 +82,12 @@ def _example(concluded: Concluded, record: RunRecord) -> list[str]:
 
 def _circuit(concluded: Concluded, record: RunRecord, figures: Path | None) -> list[str]:
     """The picture that sums the findings up, where they are about places."""
-    found = circuit(concluded.findings, partial(worked, record))
-    if found is None:
+    found = circuits(concluded.findings, partial(worked, record))
+    if not found:
         return []
     if figures is not None:
         draw_circuit(found, figures)
-    return [f"![circuit](figures/{CIRCUIT})", "", markdown(found.caption)]
+    return [f"![circuit](figures/{CIRCUIT})", "", markdown(caption_of(found))]
 
 
 def _hypotheses(record: RunRecord) -> list[str]:

@@ -9,6 +9,7 @@ from agent.report.tested import Tested
 from agent.report.worked import Worked, shown
 from experiments_db.places import PARTS, Component, parse_anchor
 from experiments_db.records import Measurement
+from tools.findings.phrases import listed
 from tools.tasks.spans import role_words
 
 NEEDED = frozenset({"necessary", "jointly_necessary"})
@@ -80,34 +81,40 @@ class Circuit:
     @property
     def caption(self) -> str:
         """What the picture shows."""
-        words = {
-            "needed": "filled: needed, with what is lost without it", "carries": "outlined: carries the answer",
-            "suppresses": "orange: holds the answer down", "readable": "dotted: the answer can be read from here on",
-            "spared": "grey: tested and not needed",
-        }  # fmt: skip
-        seen = [words[r] for r in ROLES if r in words and any(n.role == r for n in self.nodes)]
-        if any(e.looks for e in self.edges):
-            seen.append("dashed arrows: where a head looks, with its share of attention")
-        more = f" {self.left_out} more places are in the table." if self.left_out else ""
-        told = f"What takes part in {self.task}, from confirmed findings alone; {'; '.join(seen)}."
-        return f"{told} What is not drawn was not settled.{more}"
+        return caption_of([self])
 
 
-def circuit(findings: Sequence[Tested], example: Callable[[str], Worked | None] = lambda _: None) -> Circuit | None:
-    """The picture of the task with most standing findings about places; None where there is none to draw.
+def caption_of(panels: Sequence[Circuit]) -> str:
+    """What a picture of one panel a task shows."""
+    words = {
+        "needed": "filled: needed, with what is lost without it", "carries": "outlined: carries the answer",
+        "suppresses": "orange: holds the answer down", "readable": "dotted: the answer can be read from here on",
+        "spared": "grey: tested and not needed",
+    }  # fmt: skip
+    seen = [words[r] for r in ROLES if r in words and any(n.role == r for c in panels for n in c.nodes)]
+    if any(e.looks for c in panels for e in c.edges):
+        seen.append("dashed arrows: where a head looks, with its share of attention")
+    left_out = sum(c.left_out for c in panels)
+    more = f" {left_out} more places are in the table." if left_out else ""
+    each = ", one panel each" if len(panels) > 1 else ""
+    told = f"What takes part in {listed([c.task for c in panels])}{each}, from confirmed findings alone; {'; '.join(seen)}."
+    return f"{told} What is not drawn was not settled.{more}"
+
+
+def circuits(findings: Sequence[Tested], example: Callable[[str], Worked | None] = lambda _: None) -> list[Circuit]:
+    """A picture of each task with standing findings about places, the one with most of them first; none where nothing is drawn.
 
     example: the worked example of a task, whose tokens stand below.
     """
     placed = [t for t in findings if t.finding.stands and _role(t) and not t.finding.statement.among]
     tasks = [t.finding.statement.task for t in placed]
-    if not tasks:
-        return None
-    task = max(dict.fromkeys(tasks), key=tasks.count)
-    mine = [t for t in placed if t.finding.statement.task == task]
-    nodes = _nodes(mine)
-    if not any(n.role != "spared" for n in nodes):
-        return None
-    return _laid_out(task, nodes[:MOST], mine, max(0, len(nodes) - MOST), example(task))
+    out: list[Circuit] = []
+    for task in sorted(dict.fromkeys(tasks), key=tasks.count, reverse=True):
+        mine = [t for t in placed if t.finding.statement.task == task]
+        nodes = _nodes(mine)
+        if any(n.role != "spared" for n in nodes):
+            out.append(_laid_out(task, nodes[:MOST], mine, max(0, len(nodes) - MOST), example(task)))
+    return out
 
 
 def _role(t: Tested) -> str:

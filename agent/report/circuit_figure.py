@@ -3,11 +3,11 @@
 Colours are the page's variables with a fallback for a file that stands by itself, on light ground.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
-from agent.report.circuit import BELOW, HEIGHT, Circuit, Edge, Node
+from agent.report.circuit import BELOW, HEIGHT, Circuit, Edge, Node, caption_of
 from agent.report.text import inert
 
 INK, QUIET, GROUND, GRID, BAR, BAR2, LINE = (
@@ -26,22 +26,46 @@ CIRCUIT = "circuit.svg"
 FONT = 'system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif'
 
 
-def draw_circuit(circuit: Circuit, folder: Path) -> None:
+TITLE = 34  # pixels above a panel, where there are several
+
+
+def draw_circuit(panels: Sequence[Circuit], folder: Path) -> None:
     """Write the drawing into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CIRCUIT).write_text(circuit_svg(circuit, ground=True), encoding="utf-8")
+    (folder / CIRCUIT).write_text(circuit_svg(panels, ground=True), encoding="utf-8")
 
 
-def circuit_svg(c: Circuit, link: Callable[[str], str] = lambda _: "", *, ground: bool = False) -> str:
-    """The drawing. link: where a finding's handle leads, '' for nowhere; ground: with a ground of its own, for a file."""
+def circuit_svg(panels: Sequence[Circuit], link: Callable[[str], str] = lambda _: "", *, ground: bool = False) -> str:
+    """The drawing, a panel for each task, one below the other, with its name where there are several.
+
+    link: where a finding's handle leads, '' for nowhere; ground: with a ground of its own, for a file.
+    """
+    title = TITLE if len(panels) > 1 else 0
+    width, height = max(c.width for c in panels), sum(c.height + title for c in panels)
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {c.width:.0f} {c.height:.0f}" width="{c.width:.0f}" '
-        f'height="{c.height:.0f}" role="group" aria-label="{_t(c.caption)}" font-family="{escape(FONT)}" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+        f'height="{height:.0f}" role="group" aria-label="{_t(caption_of(panels))}" font-family="{escape(FONT)}" font-size="12">',
         '<defs><marker id="circuit-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         f'<path d="M0 0 8 4 0 8z" fill="{BAR}"/></marker></defs>',
     ]
     if ground:
         out.append(f'<rect width="100%" height="100%" fill="{GROUND}"/>')
+    if len(panels) == 1:
+        return "\n".join([*out, *_panel(panels[0], link), "</svg>"])
+    y = 0.0
+    for c in panels:
+        out += [
+            _text(10, y + 24, c.task, INK, anchor="start", size=14, weight=True),
+            f'<g transform="translate(0 {y + title:.1f})">',
+        ]
+        out += [*_panel(c, link), "</g>"]
+        y += title + c.height
+    return "\n".join([*out, "</svg>"])
+
+
+def _panel(c: Circuit, link: Callable[[str], str]) -> list[str]:
+    """The elements of one task's drawing."""
+    out: list[str] = []
     low = c.height - BELOW
     for column in c.columns:
         out.append(_line((column.x, low), (column.x, c.goal[1] + 22), GRID, 6))
@@ -56,7 +80,7 @@ def circuit_svg(c: Circuit, link: Callable[[str], str] = lambda _: "", *, ground
     out.append(_box(c.goal[0], c.goal[1], wide, 28, GROUND, INK) + _text(c.goal[0], c.goal[1] + 4, answer, INK))
     out += [_node(n, link(n.finding) if n.finding else "") for n in c.nodes]
     out += [_said(e) for e in c.edges if e.text]
-    return "\n".join([*out, "</svg>"])
+    return out
 
 
 def _node(n: Node, href: str) -> str:

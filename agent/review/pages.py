@@ -11,7 +11,7 @@ from markupsafe import Markup
 from agent.loop.investigate import spending
 from agent.loop.record import Reading
 from agent.report.build import integrity
-from agent.report.circuit import circuit
+from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import circuit_svg
 from agent.report.conclusion import Concluded, conclude, sureness, verdict
 from agent.report.findings_table import rank
@@ -117,12 +117,12 @@ class Pages:
 
     def _circuit(self, record: Reading, concluded: Concluded) -> Context | None:
         """The picture that sums the findings up: SVG text in which every letter is escaped, and its caption."""
-        found = circuit(concluded.findings, partial(worked, record))
-        if found is None:
+        found = circuits(concluded.findings, partial(worked, record))
+        if not found:
             return None
         link = partial(self.links.handle, record.run)
         drawn = Markup(circuit_svg(found, link))  # noqa: S704  # every letter in it is escaped
-        return {"svg": drawn, "caption": found.caption}
+        return {"svg": drawn, "caption": caption_of(found)}
 
     def _facts(self, run: Run, record: Reading) -> list[tuple[str, str]]:
         s, spent = run.settings, spending(record, run)

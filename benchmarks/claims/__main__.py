@@ -21,15 +21,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.claims import branches, flow, kinds, leaks, measured, nulls, wording
+from benchmarks.claims import again, branches, contradictions, flow, kinds, leaks, measured, nulls, wording
 from benchmarks.claims.case import Case
 from benchmarks.claims.results import Results
 from benchmarks.claims.stage import Stage
 from benchmarks.claims.worlds import Worlds
 
-CLASSES = (*measured.CLASSES, *kinds.CLASSES, *flow.CLASSES, *wording.CLASSES, *leaks.CLASSES, *branches.CLASSES)
+CLASSES = (
+    *measured.CLASSES, *kinds.CLASSES, *flow.CLASSES, *wording.CLASSES, *leaks.CLASSES, *branches.CLASSES,
+    *contradictions.CLASSES, *again.CLASSES,
+)  # fmt: skip
 EACH, SAMPLE = 10, 1
-MORE = {"typed": 60, "leaked": 28, "empty": 24}
+MORE = {"typed": 60, "leaked": 28, "empty": 24, "at_odds": 12}
 STREAMS, FEW_STREAMS = 60, 2
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"

@@ -121,7 +121,7 @@ def vacuous(worlds: Worlds, rng: random.Random, n: int) -> Iterator[Case]:
             ({**stays, "components": [spare], "smallest": rng.choice([0.5, 2.0, float("nan"), float("inf")])},
              {**stays, "components": [spare], "smallest": 0.06}),
             ({**stays, "interventions": ["scale(1)"]}, {**falls, "interventions": ["zero"]}),
-            ({**stays, "interventions": [rng.choice(["program(keep)", "resample(twin)", "scale(1)", "set(donor)", "resample"])]},
+            ({**stays, "interventions": [rng.choice(["program(keep)", "resample(twin)", "scale(1)", "set(donor)", "scale(0.9)"])]},
              {**stays, "components": [spare]}),
             ({**about(w.task, "capability"), "smallest": rng.choice([0.0, -5.0, 0.001, float("nan")])},
              {**about(w.task, "capability"), "smallest": 0.3}),

@@ -181,7 +181,7 @@ class Stage:
                     begin(store, world, run=EARLIER)
                     go_on(store, world, earlier, run=EARLIER, computed=self.computed)
                 if branch is None:
-                    begin(store, world)
+                    begin(store, world, after=EARLIER if earlier else "")
                 else:
                     branch_off(store, branch)
             self.known[key] = path
@@ -200,9 +200,9 @@ class Stage:
         return fresh
 
 
-def begin(store: Store, world: World, seed: int = 0, run: str = RUN) -> None:
-    """A run with its goal's questions on record, as the command line begins one."""
-    settings = {"fingerprint": world.subject.fingerprint, "seed": seed}
+def begin(store: Store, world: World, seed: int = 0, run: str = RUN, after: str = "") -> None:
+    """A run with its goal's questions on record, as the command line begins one; after: the run that it continues from."""
+    settings = {"fingerprint": world.subject.fingerprint, "seed": seed, "continue_from": after or None}
     store.put_run(Run(name=run, goal=world.goal, subject=world.subject.name, planner="scripted", settings=settings))
     for data in world.data:
         store.put_entry(run, 0, data)

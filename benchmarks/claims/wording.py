@@ -16,7 +16,8 @@ TYPED = (
     "a fifth", "head 0.97", "heads 0.97", "block 97%", "about 1.0", "score:value=0.97", "E1 says 97", "97/100",
     "per cent: 97", "minus three", "sixty-four", "a score of nine", "②", "Ⅳ", "0x61", "2**3", "5e-1", "6σ", "+3",
     "1.5e3", "%", "seven tenths", "a third", "thrice", "decoder.0.97", "a 3rd", "the 64 examples", "three-fold",
-    "hundredfold",
+    "hundredfold", "half of the heads", "a handful of sums", "vierzig Prozent", "cuarenta por ciento", "douze sur vingt",
+    "la moitié", "сорок процентов", "九十七", "x²", "XCVII", "halved", "the tenth percentile",
 )  # fmt: skip
 TEMPLATES = ("Accuracy is {}.", "It falls to {} without it.", "We see {} here.", "Clearly {}, as expected.")
 FIELDS = ("note", "hypothesis", "claim", "retract", "finish", "rephrase")

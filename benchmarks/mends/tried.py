@@ -177,7 +177,7 @@ MENDS: tuple[Mend, ...] = (
         "typed numbers: what stands between two apostrophes counts as a quotation",
         "test_wording.py::test_a_quantity_typed_by_hand_is_refused[it's 0.97 and that's so]",
         (WORDING, r"""(?<!\w)'([^']{0,400})'(?!\w)""", r"""'([^']{0,400})'"""),
-        (WORDING, '    if quantity(quoted) is None and not re.search(r"\d", quoted):\n        return True\n', "    return True\n"),
+        (WORDING, '    if quantity(quoted) is None and not re.search(r"\\d", quoted):\n        return True\n', "    return True\n"),
     ),
     mend(
         "typed numbers: .97",

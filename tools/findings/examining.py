@@ -216,7 +216,7 @@ def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measuremen
         m = rows[0]
         said = percent(m) if m.name == "accuracy" else f"{m.value:.3g} {m.unit}"
         intact = f"intact {m.name} {said}, chance {first['chance'].value:.2f}; "
-    about = f"on {s.task}" if examples else "on sequences of its own"
+    about = f"on {s.task}{f' among {s.among}' if s.among else ''}" if examples else "on sequences of its own"
     lines = [
         f"{s.kind} {about} ({smallest.split}, n={smallest.n}, {smallest.groups} independent groups): {intact}smallest effect that "
         f"counts {smallest.value:.3g} ({smallest.unit})"

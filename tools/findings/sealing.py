@@ -24,7 +24,7 @@ def statement_of(ctx: Context, args: Mapping[str, Any]) -> Statement:
     given = {k: v for k, v in args.items() if k in Statement.model_fields}
     resolved = {
         "components": str(components or ""), "universe": str(universe or ""), "task": ctx.tasks.get(str(args["task"])).name,
-        "interventions": tuple(args.get("interventions") or ()),
+        "interventions": tuple("resample(donor)" if how == "resample" else how for how in args.get("interventions") or ()),
     }  # fmt: skip
     try:
         made = Statement.model_validate({**given, **resolved})

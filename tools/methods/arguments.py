@@ -1,15 +1,17 @@
 """Argument groups that several tools share, each declared once."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from experiments_db.places import Intervention
 from tools.engine.programs import OPERATIONS, LayerProgram, ProgramError, identity, repeat
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 Operation = Literal["skip", "keep", "repeat", "swap", "reverse", "permute", "custom"]
-InterventionName = Literal["zero", "mean", "resample"]
+InterventionName = Annotated[
+    Literal["zero", "mean", "resample(donor)"], BeforeValidator(lambda v: "resample(donor)" if v == "resample" else v)
+]
 Mode = Literal["each", "together", "cumulative"]
 Direction = Literal["noise", "denoise"]
 
@@ -19,7 +21,7 @@ EXAMPLES_TO_TEST: Any = Field(
 )
 AMONG: Any = Field(default="", description="a class of the examples, such as carry=1; empty is all of them")
 INTERVENTION: Any = Field(
-    description="what takes its place: zero, the mean over examples, or resample, another example's; name it in every finding"
+    description="what takes its place: zero, the mean over examples, or resample(donor), another example's; name it in findings"
 )
 DIRECTION: Any = Field(
     default="noise", description="noise: run the prompt and put in the twin's activation; denoise: the other way round"
@@ -45,8 +47,8 @@ def check_size(n: int, what: str, most: int = 512) -> None:
 
 
 def intervention_of(name: InterventionName) -> Intervention:
-    """The intervention that a short name stands for: resample takes a donor's activation."""
-    return Intervention(op=name, source="donor" if name == "resample" else "")
+    """The intervention of that name."""
+    return Intervention.parse(name)
 
 
 class ProgramArgs(ToolArgs):

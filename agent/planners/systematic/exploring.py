@@ -9,7 +9,6 @@ from agent.planners.systematic.plan import Call, Part, ask
 from agent.planners.systematic.reading import SEEN, Flip, Pair, carrying, component, flips, named
 from experiments_db.places import Component
 
-SHORT = {RESAMPLE: "resample", ZERO: "zero"}
 MOST_HEADED = 6
 ATTENTIONS = ("attn.out", "cross.out")
 KEEP = 6  # experiments that exploring leaves for examining and confirming, beside what is promised already
@@ -92,7 +91,7 @@ def _at(desk: Desk, end: str, anchors: Sequence[str]) -> list[str]:
 def ablations(seen: Seen, components: Sequence[str], examples: int, mode: str = "each") -> list[Call]:
     """Two calls: resampled and zeroed."""
     base = {**seen.where, "components": list(components), "examples": examples, "mode": mode}
-    return [("ablate", {**base, "intervention": how}) for how in ("resample", "zero")]
+    return [("ablate", {**base, "intervention": how}) for how in (RESAMPLE, ZERO)]
 
 
 def _sublayers(desk: Desk, seen: Seen) -> Part[None]:
@@ -149,7 +148,7 @@ def find_sets(
     """Smallest sets of two or more whose removal breaks the task, under each intervention; of attentions also their heads."""
     calls: list[Call] = [
         ("minimal_set", {
-            **seen.where, "components": list(candidates), "goal": "breaking", "intervention": SHORT[how], "examples": desk.screen,
+            **seen.where, "components": list(candidates), "goal": "breaking", "intervention": how, "examples": desk.screen,
         })
         for how in hows
     ]  # fmt: skip
