@@ -165,7 +165,19 @@ def _attractor(sentence: Sentence, target: Target) -> int | None:
 
 def role(word: Word) -> str:
     """A word's role in its clause as a reader would name it."""
-    if word.kind in {"rest", "act", "say", "living", "acted", "rested", "said", "itself", "lived", "by_subject", "of_object"}:
+    if word.kind in {
+        "rest",
+        "act",
+        "say",
+        "living",
+        "acted",
+        "rested",
+        "said",
+        "itself",
+        "lived",
+        "by_subject",
+        "of_object",
+    }:
         return "verb"
     return "reflexive" if word.kind == "reflexive" else ROLES.get(word.relation, word.kind)
 
@@ -178,4 +190,5 @@ def order_against_tree(found: Sequence[Sentence]) -> float:
         i, j = np.triu_indices(len(sentence.words), 1)
         tree.append(sentence.distances()[i, j])
         order.append(j - i)
-    return float(spearmanr(np.concatenate(tree), np.concatenate(order)).statistic)
+    correlation: Any = spearmanr(np.concatenate(tree), np.concatenate(order))
+    return float(correlation.statistic)

@@ -204,7 +204,8 @@ class Pen:
         made.number = noun.number
         if noun.kind == "ambiguous":
             noun.sense = SENSES[int(second)]
-        self.targets += [(made, cue, "sense"), (made, noun, "number")]
+        self.targets.append((made, cue, "sense"))
+        self.targets.append((made, noun, "number"))
         return made
 
     def reflexive(self, verb: Draft, antecedent: Draft) -> Draft:
@@ -225,9 +226,7 @@ class Pen:
         for d in self.drafts:
             head = -1 if d.head is None else at[id(d.head)]
             span = (start, start + len(d.form))
-            done.append(
-                Word(d.form, d.lemma, d.kind, head, d.relation, span, d.number, d.gender, d.sense, d.choice)
-            )
+            done.append(Word(d.form, d.lemma, d.kind, head, d.relation, span, d.number, d.gender, d.sense, d.choice))
             start = span[1] + 1
         targets = [Target(at[id(t)], at[id(c)], c.choice, f) for t, c, f in self.targets if c.choice is not None]
         return Sentence(construction, tuple(self.choices), tuple(done), tuple(targets))

@@ -22,7 +22,7 @@ from tools.subjects.shapes import data
 from tools.subjects.shapes.data import PATCH, SHAPES, SIZE, Decoys, Image, Recipe
 
 WIDTH, BLOCKS, HEADS = 64, 4, 4
-STEPS, BATCH = 900, 64
+STEPS, BATCH = 700, 64
 
 
 def fresh_model() -> Any:
