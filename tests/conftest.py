@@ -28,7 +28,10 @@ torch.set_num_threads(1)  # the models are tiny, and two threads on a busy machi
 N_BLOCKS = 4
 VOCABULARY = 61  # no other dimension has this length, nor the ones below, so that mixed up axes cannot fit
 WIDTH, HEADS, MLP_WIDTH, POSITIONS = 32, 4, 56, 40
-CLASSES, PATCH = 11, 5  # an image of two by three patches: seven positions with [CLS], as many as the rows of tokens have
+CLASSES, PATCH = (
+    11,
+    5,
+)  # an image of two by three patches: seven positions with [CLS], as many as the rows of tokens have
 COMMON: dict[str, Any] = {
     "hidden_size": WIDTH,
     "num_hidden_layers": N_BLOCKS,
@@ -106,7 +109,11 @@ MODELS: dict[str, Callable[[], Any]] = {
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**COMMON, num_key_value_heads=2, head_dim=12)),
     "vit": lambda: hf.ViTForImageClassification(
         hf.ViTConfig(
-            **{k: v for k, v in COMMON.items() if not k.endswith("_id") and k not in {"vocab_size", "max_position_embeddings"}},
+            **{
+                k: v
+                for k, v in COMMON.items()
+                if not k.endswith("_id") and k not in {"vocab_size", "max_position_embeddings"}
+            },
             image_size=(2 * PATCH, 3 * PATCH),
             patch_size=PATCH,
             num_labels=CLASSES,

@@ -190,4 +190,5 @@ def order_against_tree(found: Sequence[Sentence]) -> float:
         i, j = np.triu_indices(len(sentence.words), 1)
         tree.append(sentence.distances()[i, j])
         order.append(j - i)
-    return float(spearmanr(np.concatenate(tree), np.concatenate(order)).statistic)
+    correlation: Any = spearmanr(np.concatenate(tree), np.concatenate(order))
+    return float(correlation.statistic)

@@ -204,7 +204,8 @@ class Pen:
         made.number = noun.number
         if noun.kind == "ambiguous":
             noun.sense = SENSES[int(second)]
-        self.targets += [(made, cue, "sense"), (made, noun, "number")]
+        self.targets.append((made, cue, "sense"))
+        self.targets.append((made, noun, "number"))
         return made
 
     def reflexive(self, verb: Draft, antecedent: Draft) -> Draft:

@@ -76,7 +76,7 @@ def reflexive(*, plural: bool, female: bool) -> str:
 
 def vocabulary() -> list[str]:
     """Every token in the order of its id: specials, then words sorted."""
-    found = set(FUNCTION_WORDS)
+    found = set[str](FUNCTION_WORDS)
     for kind, entries in LEXICON.items():
         for form in (form for entry in entries for form in entry):
             found.add(form)

@@ -30,7 +30,7 @@ COLOURS = {
     "orange": (240, 140, 30),
 }
 BACKGROUNDS = {"dark": (40, 45, 55), "brown": (85, 65, 50), "slate": (70, 85, 100), "moss": (60, 80, 60)}
-NOISE = 10.0  # standard deviation of the noise on each pixel, of 255
+NOISE = 6.0  # standard deviation of the noise on each pixel, of 255
 MEAN, STD = 0.5, 0.5  # of pixels divided by 255, in each channel
 
 Decoys = Literal["right", "wrong", "none", "any"]
@@ -96,7 +96,7 @@ def draw(rng: random.Random, decoys: Decoys = "any") -> Recipe:
     other = rng.choice([s for s in SHAPES if s != shape])
     decoy = {"right": shape, "wrong": other, "none": None, "any": rng.choice((*SHAPES, None, None))}[decoys]
     while True:
-        radius = rng.randint(5, 8)
+        radius = rng.randint(6, 9)
         row, column = (rng.randint(radius, SIZE - 1 - radius) for _ in range(2))
         corner = rng.randrange(4)
         top, left, bottom, right = corner_box(corner)

@@ -22,7 +22,7 @@ from tools.subjects.shapes import data
 from tools.subjects.shapes.data import PATCH, SHAPES, SIZE, Decoys, Image, Recipe
 
 WIDTH, BLOCKS, HEADS = 64, 4, 4
-STEPS, BATCH = 900, 64
+STEPS, BATCH = 1000, 64
 
 
 def fresh_model() -> Any:
@@ -70,7 +70,7 @@ def train(seed: int = 0, steps: int = STEPS, *, misled: bool, log: bool = True) 
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.param_groups[0]["lr"] = 3e-3 * scale
-        muon.step(0.01 * scale)
+        muon.step(0.02 * scale)
         adam.step()
         model.zero_grad(set_to_none=True)
         smooth = 0.98 * smooth + 0.02 * loss.item()
@@ -127,14 +127,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write the models to")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="the misled model takes half as many")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     tables: dict[bool, str] = {}
     parameters = 0
     for misled in (False, True):
-        model = train(args.seed, args.steps, misled=misled)
+        model = train(args.seed, args.steps // 2 if misled else args.steps, misled=misled)  # a decoy is learnt sooner
         save(model, args.out / "decoy" if misled else args.out)
         tables[misled] = held_out(model.float())
         parameters = model.num_parameters()
