@@ -1,0 +1,1 @@
+error_rates = readme = transcribe = None
