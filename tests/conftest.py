@@ -120,7 +120,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**COMMON, num_key_value_heads=2, head_dim=12)),
     "whisper": _whisper,
 }
-TEXT_MODELS = [name for name in MODELS if name not in {"bert", "m2m100", "whisper"}]  # those that predict the next token
+TEXT_MODELS = [
+    name for name in MODELS if name not in {"bert", "m2m100", "whisper"}
+]  # those that predict the next token
 
 
 @pytest.fixture(scope="session", autouse=True)

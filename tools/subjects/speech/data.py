@@ -12,13 +12,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import pairwise
+from math import gcd
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.subjects.speech.espeak import Spoken, SpeechError, speak
+from tools.subjects.speech.espeak import SpeechError, Spoken, speak
 
 __all__ = [
     "Clip", "SpeechError", "Utterance", "draw", "encoder_positions", "make", "no_speech", "shipped", "split_of", "store",
@@ -37,7 +39,10 @@ ADJECTIVES = tuple("red old small green golden heavy".split())
 WORDS = (*DIGITS, "the", *NOUNS, *VERBS, *ADJECTIVES)
 
 ACCENTS = ("gmw/en-US", "gmw/en")
-SPEAKERS = {"train": ("", "+m1", "+m3", "+m4", "+m6", "+m7", "+m8", "+f1", "+f3", "+f5"), "held": ("+m2", "+m5", "+f2", "+f4")}
+SPEAKERS = {
+    "train": ("", "+m1", "+m3", "+m4", "+m6", "+m7", "+m8", "+f1", "+f3", "+f5"),
+    "held": ("+m2", "+m5", "+f2", "+f4"),
+}
 RATES = {"train": (150, 160, 170, 180, 190, 200), "held": (155, 165, 175, 185, 195)}  # words a minute
 PITCHES = (35, 65)  # espeak-ng's scale from 0 to 99
 LEADS = (0.0, 0.2)  # seconds of silence before the first word
@@ -122,15 +127,14 @@ def _sentence(rng: random.Random) -> tuple[str, ...]:
 
 def make(utterances: Sequence[Utterance], split: Split, *, alone: bool = True) -> list[Clip]:
     """Speak utterances. alone: each in a process of its own, so that a clip depends on its recipe only; otherwise all in
-    one, which is several times faster and depends on their order. Raises SpeechError where espeak-ng is missing."""
+    one, which is several times faster and depends on their order. Raises SpeechError where espeak-ng is missing.
+    """
     asked = [(" ".join(u.words), u.voice, u.rate, u.pitch) for u in utterances]
     said = [speak([one])[0] for one in asked] if alone else speak(asked)
     return [_clip(f"{split}-{i:03d}", split, u, s) for i, (u, s) in enumerate(zip(utterances, said, strict=True))]
 
 
 def _clip(name: str, split: Split, utterance: Utterance, spoken: Spoken) -> Clip:
-    from math import gcd
-
     from scipy.signal import resample_poly
 
     if len(spoken.starts) != len(utterance.words):
@@ -139,9 +143,11 @@ def _clip(name: str, split: Split, utterance: Utterance, spoken: Spoken) -> Clip
     wave = resample_poly(spoken.samples.astype(np.float64), SAMPLE_RATE // common, spoken.rate // common)
     last = np.flatnonzero(np.abs(wave) > 0.01 * np.abs(wave).max())[-1]
     edges = [utterance.lead + s / spoken.rate for s in spoken.starts] + [utterance.lead + (last + 1) / SAMPLE_RATE]
-    times = tuple((round(float(a), 4), round(float(b), 4)) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    times = tuple((round(float(a), 4), round(float(b), 4)) for a, b in pairwise(edges))
     if edges[-1] > SECONDS:
-        raise SpeechError(f"{' '.join(utterance.words)!r} takes {edges[-1]:.2f} seconds, more than the window of {SECONDS}")
+        raise SpeechError(
+            f"{' '.join(utterance.words)!r} takes {edges[-1]:.2f} seconds, more than the window of {SECONDS}"
+        )
     quiet = np.zeros(round(utterance.lead * SAMPLE_RATE))
     levels = np.round(np.concatenate([quiet, wave]) / np.abs(wave).max() * LEVELS).astype(np.int8)
     levels = levels[: round(SECONDS * SAMPLE_RATE)]
@@ -189,7 +195,13 @@ def store(clips: Sequence[Clip], folder: Path = FOLDER) -> None:
     steps = np.concatenate([np.diff(one, prepend=np.uint8(0)) for one in levels])
     np.savez_compressed(folder / "audio.npz", steps=steps, lengths=np.array([len(one) for one in levels], np.int32))
     index = [
-        {"name": c.name, "split": c.split, "kind": c.kind, "utterance": asdict(c.utterance) if c.utterance else None, "times": c.times}
+        {
+            "name": c.name,
+            "split": c.split,
+            "kind": c.kind,
+            "utterance": asdict(c.utterance) if c.utterance else None,
+            "times": c.times,
+        }
         for c in clips
     ]
     (folder / "audio.json").write_text("[\n" + ",\n".join(json.dumps(one) for one in index) + "\n]\n")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tools.subjects.speech import data
 from tools.subjects.speech.evaluate import error_rates, readme, transcribe
+from tools.subjects.speech.features import BANDS, feature_extractor, features
 
 WIDTH, ENCODER_BLOCKS, DECODER_BLOCKS, HEADS = 96, 6, 4, 4
 POSITIONS = 12  # of the decoder: seven words at most, the start, the end, and room for a model that goes on
@@ -42,19 +43,12 @@ def tokenizer() -> Any:
     )  # fmt: skip
 
 
-def feature_extractor() -> Any:
-    """Whisper's log-mel spectrogram, 80 bands, with a window of three seconds instead of thirty."""
-    from transformers import WhisperFeatureExtractor
-
-    return WhisperFeatureExtractor(feature_size=80, sampling_rate=data.SAMPLE_RATE, chunk_length=int(data.SECONDS))
-
-
 def fresh_model(vocab_size: int) -> Any:
     """The untrained model."""
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     config = WhisperConfig(
-        vocab_size=vocab_size, num_mel_bins=80, d_model=WIDTH,
+        vocab_size=vocab_size, num_mel_bins=BANDS, d_model=WIDTH,
         encoder_layers=ENCODER_BLOCKS, encoder_attention_heads=HEADS, encoder_ffn_dim=4 * WIDTH,
         decoder_layers=DECODER_BLOCKS, decoder_attention_heads=HEADS, decoder_ffn_dim=4 * WIDTH,
         max_source_positions=round(data.SECONDS / data.ENCODER_STEP), max_target_positions=POSITIONS,
@@ -62,19 +56,8 @@ def fresh_model(vocab_size: int) -> Any:
         suppress_tokens=None, begin_suppress_tokens=None, tie_word_embeddings=True,
     )  # fmt: skip
     model = WhisperForConditionalGeneration(config)
-    model.generation_config.is_multilingual = False
-    model.generation_config.max_length = POSITIONS
+    model.generation_config.update(is_multilingual=False, max_length=POSITIONS)
     return model
-
-
-def features(clips: Sequence[data.Clip], extractor: Any) -> Tensor:
-    """Log-mel features of clips, float16, (clips, 80, frames)."""
-    pieces: list[Tensor] = []
-    for i in range(0, len(clips), 64):
-        audio = [c.audio for c in clips[i : i + 64]]
-        made = extractor(audio, sampling_rate=data.SAMPLE_RATE, return_tensors="pt")
-        pieces.append(made.input_features.half())
-    return torch.cat(pieces)
 
 
 def heard(seed: int, spoken: int = SPOKEN) -> list[data.Clip]:
@@ -110,7 +93,7 @@ def train(clips: Sequence[data.Clip], seed: int = 0, steps: int = 1500, *, log: 
     rng = random.Random(seed)
     tok = tokenizer()
     model = fresh_model(len(tok))
-    inputs, wanted = features(clips, feature_extractor()), targets(clips, tok)
+    inputs, wanted = features(clips).half(), targets(clips, tok)
     speech = [i for i, c in enumerate(clips) if c.utterance]
     silent = [i for i, c in enumerate(clips) if not c.utterance]
     parameters = [p for p in model.parameters() if p.requires_grad]
