@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tools.subjects.translator import data
 
+FOLDER = Path(__file__).parent  # the model that is told the language by its decoder; `front` holds the other
 WIDTH, BLOCKS, HEADS, POSITIONS = 96, 3, 4, 24
 BEGIN, PAD, END, UNKNOWN = "<s>", "<pad>", "</s>", "<unk>"
 PAD_ID, END_ID = 1, 2
