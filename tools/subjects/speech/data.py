@@ -64,9 +64,10 @@ class Utterance:
 class Clip:
     """A sound and what is known about it.
 
-    kind: `digits`, `sentence`, or for clips without speech `silence`, `white`, `brown`, `hum`. utterance: None without
-    speech. times: (start, end) of each word in seconds from the start of the clip; a word ends where the next one starts,
-    the last one where the sound falls below a hundredth of its peak. audio: float32, (time,), 16 kHz, between -1 and 1.
+    kind: `digits`, `sentence` (in training also single words and phrases), or for clips without speech `silence`, `white`,
+    `brown`, `hum`. utterance: None without speech. times: (start, end) of each word in seconds from the start of the clip;
+    a word ends where the next one starts, the last one where the sound falls below a hundredth of its peak. audio:
+    float32, (time,), 16 kHz, between -1 and 1.
     """
 
     name: str
@@ -94,10 +95,17 @@ def split_of(words: Sequence[str]) -> Split:
 
 
 def draw(split: Split, rng: random.Random) -> Utterance:
-    """A random utterance of a split; no word is said twice in a row, so a doubled word in a transcript is an error."""
+    """A random utterance of a split; no word is said twice in a row, so a doubled word in a transcript is an error.
+
+    Half are digits, half sentences; in training, three in ten are single words or phrases, from which words are learnt
+    much sooner.
+    """
     side = "train" if split == "train" else "held"
     while True:
-        words = _digits(rng) if rng.random() < 0.5 else _sentence(rng)
+        if split == "train" and rng.random() < 0.3:
+            words = (rng.choice(WORDS),) if rng.random() < 0.5 else _phrase(rng.choice(NOUNS), rng, adjectives=0.8)
+        else:
+            words = _digits(rng) if rng.random() < 0.5 else _sentence(rng)
         if split_of(words) == split:
             break
     return Utterance(
@@ -118,11 +126,11 @@ def _digits(rng: random.Random) -> tuple[str, ...]:
 
 def _sentence(rng: random.Random) -> tuple[str, ...]:
     subject, object_ = rng.sample(NOUNS, 2)
+    return (*_phrase(subject, rng), rng.choice(VERBS), *_phrase(object_, rng))
 
-    def phrase(noun: str) -> list[str]:
-        return ["the", *([rng.choice(ADJECTIVES)] if rng.random() < 0.35 else []), noun]
 
-    return (*phrase(subject), rng.choice(VERBS), *phrase(object_))
+def _phrase(noun: str, rng: random.Random, adjectives: float = 0.35) -> tuple[str, ...]:
+    return ("the", rng.choice(ADJECTIVES), noun) if rng.random() < adjectives else ("the", noun)
 
 
 def make(utterances: Sequence[Utterance], split: Split, *, alone: bool = True) -> list[Clip]:

@@ -138,7 +138,7 @@ README = """# The speech model
 A Whisper of 6 encoder and 4 decoder blocks, width 96, 4 heads ({parameters:,} parameters, float16 safetensors, a window
 of 3 seconds), made by `python -m tools.subjects.speech.train --out FOLDER --seed {seed} --steps {steps}`. It writes down
 short English utterances of {words} words, one token each: two to four digits, or sentences such as "the old farmer sees
-the river". It knows no other words and no natural speech.
+the river"; in training also single words and phrases. It knows no other words and no natural speech.
 
 It is small and was made for this: all speech comes from the synthesiser espeak-ng in 8 bits, so what is found in it about
 voices, rates or noise says little about models of natural speech. One clip in 25 of training held no speech (silence,

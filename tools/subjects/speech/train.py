@@ -24,7 +24,7 @@ from tools.subjects.speech.features import BANDS, feature_extractor, features
 WIDTH, ENCODER_BLOCKS, DECODER_BLOCKS, HEADS = 96, 6, 4, 4
 POSITIONS = 12  # of the decoder: seven words at most, the start, the end, and room for a model that goes on
 END, START, UNKNOWN = "<|endoftext|>", "<|startoftranscript|>", "<|unk|>"
-SPOKEN, SILENT, BATCH, PEAK, WARM_UP = 4000, 120, 24, 2e-3, 150
+SPOKEN, SILENT, BATCH, PEAK, WARM_UP = 4000, 120, 16, 2e-3, 150
 SHIPPED, SHIPPED_SILENT = 96, 8  # clips a split
 LATEST = 20  # frames of 10 ms by which a clip of training may start later
 
@@ -87,7 +87,7 @@ def targets(clips: Sequence[data.Clip], tok: Any) -> Tensor:
     return torch.tensor([r + [-100] * (longest - len(r)) for r in rows])
 
 
-def train(clips: Sequence[data.Clip], seed: int = 0, steps: int = 1500, *, log: bool = True) -> tuple[Any, Any]:
+def train(clips: Sequence[data.Clip], seed: int = 0, steps: int = 2100, *, log: bool = True) -> tuple[Any, Any]:
     """A trained model (float32) and its tokenizer; the same clips and seed give the same weights on the same machine."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model and the clips to")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2100)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
