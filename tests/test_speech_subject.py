@@ -40,7 +40,7 @@ def test_with_one_of_six_encoder_blocks_left_it_no_longer_does(loaded, confirm):
     model, tok = loaded
     with evaluate.without_last(model, "encoder", 5):
         broken = evaluate.error_rates(confirm[0], evaluate.transcribe(model, tok, confirm[0]))
-    assert broken.cer > 0.25 > 5 * confirm[1].cer
+    assert broken.cer > 0.15 > 4 * confirm[1].cer
     assert len(model.model.encoder.layers) == 6
 
 

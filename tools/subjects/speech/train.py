@@ -1,4 +1,4 @@
-"""Train the speech subject from a seed: `python -m tools.subjects.speech.train --out FOLDER`. Ten CPU-minutes.
+"""Train the speech subject from a seed: `python -m tools.subjects.speech.train --out FOLDER`. Seven CPU-minutes.
 
 A Whisper of six encoder and four decoder blocks learns to write down the utterances of `data.py`. One clip in 25 holds no
 speech and is to be written down as nothing. espeak-ng speaks the utterances of training.
