@@ -85,6 +85,25 @@ def _whisper() -> Any:
     return hf.WhisperForConditionalGeneration(config)
 
 
+def _m2m100() -> Any:
+    config = hf.M2M100Config(
+        d_model=WIDTH,
+        encoder_layers=N_BLOCKS,
+        decoder_layers=N_BLOCKS,
+        encoder_attention_heads=HEADS,
+        decoder_attention_heads=HEADS,
+        encoder_ffn_dim=MLP_WIDTH,
+        decoder_ffn_dim=MLP_WIDTH,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=POSITIONS,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+    )
+    return hf.M2M100ForConditionalGeneration(config)
+
+
 # The kinds that differ in what an adapter could get wrong: windows of attention that depend on the block, a head width
 # that is not width / heads, fewer key heads, parallel residuals, post-norm, projections around the stack, an encoder.
 MODELS: dict[str, Callable[[], Any]] = {
@@ -98,6 +117,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "llama_eager": lambda: hf.LlamaForCausalLM._from_config(
         hf.LlamaConfig(**COMMON, num_key_value_heads=1, attention_bias=True, mlp_bias=True), attn_implementation="eager"
     ),
+    "m2m100": _m2m100,
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**COMMON, num_key_value_heads=2, sliding_window=3)),
     "opt": lambda: _opt(word_embed_proj_dim=WIDTH),
     "opt_350m_kind": lambda: _opt(word_embed_proj_dim=16, do_layer_norm_before=False),
@@ -121,7 +141,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "whisper": _whisper,
 }
-NOT_NEXT = {"bert", "bert_classifier", "gpt2_classifier", "vit", "whisper"}
+NOT_NEXT = {"bert", "bert_classifier", "gpt2_classifier", "m2m100", "vit", "whisper"}
 TEXT_MODELS = [name for name in MODELS if name not in NOT_NEXT]  # those that predict the next token
 
 
@@ -216,7 +236,7 @@ def text_subject(request: pytest.FixtureRequest, subject_named: Callable[[str], 
 
 @pytest.fixture(scope="session")
 def batch() -> Callable[[Subject, Sequence[Sequence[int]]], Inputs]:
-    """Inputs of any subject from rows of tokens. Where the model hears, each row's sound follows from its first token; where
+    """Inputs of any subject from rows of tokens. What a model hears or translates follows from the row's first token; where
     it sees, each patch follows from a token, and short rows are repeated.
     """
 
@@ -235,6 +255,12 @@ def batch() -> Callable[[Subject, Sequence[Sequence[int]]], Inputs]:
             return subject.inputs(rows)
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+        if subject.family.name == "m2m100":
+            source = [torch.randint(3, 61, (8,), generator=torch.Generator().manual_seed(row[0])) for row in rows]
+            mask = [[int(i < 8 - row[0] % 4) for i in range(8)] for row in rows]  # up to three are padding
+            given = {"input_ids": torch.stack(source), "attention_mask": torch.tensor(mask)}
+            given["input_ids"] = given["input_ids"] * given["attention_mask"]
+            return Inputs({**given, "decoder_input_ids": ids}, tuple(map(len, rows)))
         sound = [torch.randn(8, 18, generator=torch.Generator().manual_seed(row[0])) for row in rows]
         fields = {"input_features": torch.stack(sound).to(subject.dtype), "decoder_input_ids": ids}
         return Inputs(fields, tuple(map(len, rows)))
