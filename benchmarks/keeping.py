@@ -47,11 +47,12 @@ def code_of(folders: Iterable[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def made_with(seed: int) -> str:
-    """'Commit 1234567, seed 0, 2026-11-21.'"""
+def made_with(seed: int | None = None) -> str:
+    """'Commit 1234567, seed 0, 2026-11-21.', without the seed where nothing is drawn."""
     asked = ["git", "rev-parse", "--short", "HEAD"]
     found = subprocess.run(asked, capture_output=True, text=True, cwd=README.parent, check=False)  # noqa: S603 (git itself)
-    return f"Commit {found.stdout.strip() or 'unknown'}, seed {seed}, {datetime.now(UTC):%Y-%m-%d}."
+    drawn = "" if seed is None else f", seed {seed}"
+    return f"Commit {found.stdout.strip() or 'unknown'}{drawn}, {datetime.now(UTC):%Y-%m-%d}."
 
 
 def write_table(name: str, text: str, readme: Path = README) -> None:

@@ -9,13 +9,11 @@ goes on where it was.
 import argparse
 import gc
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from benchmarks.claims.case import Case
 from benchmarks.claims.results import Results
 from benchmarks.claims.stage import Stage
 from benchmarks.claims.worlds import Worlds
+from benchmarks.keeping import made_with, write_table
 
 CLASSES = (
     *measured.CLASSES, *kinds.CLASSES, *flow.CLASSES, *wording.CLASSES, *leaks.CLASSES, *branches.CLASSES,
@@ -35,8 +34,6 @@ EACH, SAMPLE = 10, 1
 MORE = {"typed": 60, "leaked": 28, "empty": 24, "at_odds": 12}
 STREAMS, FEW_STREAMS = 60, 2
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
-MARKS = ("<!-- claims -->", "<!-- end claims -->")
 
 
 @dataclass
@@ -109,20 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = f"{table(scores)}\n\n{streams.text}"
     print(f"\n{text}")
     if args.write:
-        _write(text, args.seed)
+        write_table("claims", f"{made_with(args.seed)}\n\n{text}")
     through = [x for s in scores.values() for x in (*s.accepted, *s.lost)]
     return 1 if through or not streams.holds else 0
-
-
-def _write(text: str, seed: int) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-        cwd=README.parent, capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    made = f"Commit {commit}, seed {seed}, {datetime.now(UTC):%Y-%m-%d}.\n\n{text}"
-    before, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    README.write_text(f"{before}{MARKS[0]}\n{made}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,20 +7,17 @@ has to be red. A fix whose source is not found is an error: the list and the cod
 import argparse
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.keeping import made_with, write_table
 from benchmarks.mends import mended, runner, tried
 from benchmarks.mends.mend import Mend, SnippetError, Tree, check
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "benchmarks" / "README.md"
-MARKS = ("<!-- mends -->", "<!-- end mends -->")
 MENDS: tuple[Mend, ...] = (*tried.MENDS, *mended.MENDS)
 LEFT_OUT = (".git", "__pycache__", ".*_cache", ".hypothesis", "transcripts", "*.egg-info", "*.db")
 
@@ -84,18 +81,9 @@ def run(chosen: Sequence[Mend]) -> tuple[list[tuple[str, str, str]], bool]:
 
 
 def _write(rows: Sequence[tuple[str, str, str]]) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
     table = ["| what was wrong | test | without the fix |", "|---|---|---|"]
     table += [f"| {line} | `{test.removeprefix('tests/')}` | {result} |" for line, test, result in rows]
-    made = f"Commit {commit}, {datetime.now(UTC):%Y-%m-%d}: {len(rows)} fixes.\n\n" + "\n".join(table)
-    before, mark, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    if not mark:
-        raise SystemExit(f"{README} has no {MARKS[0]}")
-    after = rest.partition(MARKS[1])[2]
-    README.write_text(f"{before}{MARKS[0]}\n{made}\n{MARKS[1]}{after}", encoding="utf-8")
+    write_table("mends", f"{made_with()[:-1]}: {len(rows)} fixes.\n\n" + "\n".join(table))
 
 
 if __name__ == "__main__":
