@@ -33,7 +33,7 @@ def test_the_pair_that_was_never_trained_is_as_its_card_says(shipped):
     assert found
     measured = train.accuracy(model, tok, data.UNSEEN, "confirm", train.TESTED, front=front)
     assert float(found[1]) == pytest.approx(measured, abs=0.02)
-    assert measured < 0.5 if front else measured > 0.8
+    assert measured < 0.5 if front else measured > 0.7
 
 
 def test_each_is_an_ordinary_small_transformers_folder(shipped):
