@@ -40,6 +40,9 @@ SHARED = re.compile(
 APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|ences)?|versus|vs|distinct|unlike)\b")
 
 
+HOW_MANY = re.compile(r"\bhow many\b[^?]*\b(?:blocks?|layers?)\b")
+
+
 class GoalError(ValueError):
     """A goal that the systematic planner does not understand; the message says which it does."""
 
@@ -145,7 +148,9 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
     only_whether = re.match(r"\s*(can|does|is|could)\b", text) and not re.search(r"\b(where|which|how)\b", text)
     for task in tasks:
         ask("whether", f"Can the model do {task}?", (task,))
-        if not only_whether:
+        if HOW_MANY.search(text):
+            ask("how", f"How many of its blocks does the model need for {task}?", (task,))
+        elif not only_whether:
             ask("where", f"Where is {task} done?", (task,))
     if len(tasks) > 1 and SHARED.search(text):
         ask("shared", f"Do {' and '.join(tasks)} rest on the same parts of the model?", tasks)

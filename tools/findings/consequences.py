@@ -84,6 +84,8 @@ def answers(question: Question, findings: Sequence[Finding]) -> list[Finding]:
             return _shared(about, question.tasks)
         case "where":
             return [f for f in about if kinds()[f.statement.kind].locates or f.statement.kind == "cannot"]
+        case "how":
+            return [f for f in about if f.statement.kind in ("tolerates", "breaks")]
         case _:
             return [f for f in about if f.statement.kind not in NOTHING]
 

@@ -52,8 +52,8 @@ def closed_tokens(
     None where one example's choices cannot decide: then accuracy means the same in all of them.
     """
     port = port_of(subject)
-    rows = [port.choices(subject, e, choices) for e in examples] if choices else []
-    if not rows or None in rows:
+    rows = [port.choices(subject, e, closed) if (closed := e.choices or choices) else None for e in examples]
+    if not rows or None in rows or len({len(row) for row in rows if row}) > 1:
         return None
     return torch.tensor(rows, dtype=torch.long, device=subject.device)
 

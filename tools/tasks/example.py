@@ -59,7 +59,8 @@ class Example:
     inputs: by name what the model is given, `text`, `source`, `audio`, `image` ...; the first one is what spans lie in.
     `foil` is a wrong target of the same kind. `twin_inputs` are corrupted inputs of the same shape whose right target is
     `foil`; patching between the two moves exactly what differs. `candidates` are the answers that a guesser who understands
-    the format, and nothing else, would choose among.
+    the format, and nothing else, would choose among; `choices`, where given, close the answer set of this example: accuracy
+    is then that the answer scores best among them.
 
     `group` names the independent problem that this is a wording of; by default each input with its target is its own.
     `labels` are the variables behind it (digits, the number of a noun), to probe for and to divide by. `spans` are the
@@ -77,6 +78,7 @@ class Example:
     labels: Metadata = field(default_factory=dict)
     spans: Spans = field(default_factory=dict)
     twin_spans: Spans = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -153,4 +155,5 @@ class Example:
             "labels": dict(self.labels),
             "spans": {role: list(span) for role, span in self.spans.items()},
             "twin_spans": {role: list(span) for role, span in self.twin_spans.items()},
+            **({"choices": list(self.choices)} if self.choices else {}),
         }

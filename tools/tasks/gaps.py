@@ -45,6 +45,8 @@ def _example(e: Any, made: Any) -> Example:
         group=repr(made.content),
         labels=dict(e.labels),
         spans=dict(e.spans),
+        candidates=(e.answer, e.foil),
+        choices=(e.answer, e.foil),
         twin_spans={role: _word(e.twin, at) for role, at in e.positions.items()},
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.concluding import conclude
-from agent.planners.systematic.depth import depth, how_many
+from agent.planners.systematic.depth import depth
 from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.locating import locate
 from agent.planners.systematic.plan import Part, Plan, ask
@@ -47,7 +47,11 @@ def investigate(
     abilities = yield from _capability(desk, tasks, controls)
     if any(q.asks != "whether" for q in questions):
         for task in tasks:
-            if task in abilities and abilities[task].able and how_many(goal):
+            if (
+                task in abilities
+                and abilities[task].able
+                and any(q.asks == "how" and task in q.tasks for q in questions)
+            ):
                 yield from depth(desk, task, abilities[task].gap)
             elif task in abilities and abilities[task].able:
                 yield from locate(desk, Seen(task, abilities[task].gap))

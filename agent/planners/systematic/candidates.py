@@ -29,7 +29,8 @@ SAYS = {
     "readable": "{place} is where the answer to {task} can first be read.",
     "differs": "{place} matters more for {task} than for {other}.",
     "disagree": "The interventions disagree about {place} for {task}.",
-    "tolerates": "The model bears {program} for {task}.",
+    "tolerates": "The model bears it that some of the last blocks of {stack} are left out, for {task}.",
+    "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
     "sends": "{place}: this way goes what decides the answer to {task}.",
 }
 
@@ -48,6 +49,7 @@ class Candidate:
     other_among: str = ""
     path: str = ""
     program: str = ""
+    objective: str = ""
 
     def call(self, examples: int) -> Call:
         """The experiment that examines it."""
@@ -64,7 +66,7 @@ class Candidate:
         text = SAYS[self.kind].format(
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
-            program=self.program,
+            stack=self.program.partition(":")[0] if ":" in self.program else "the model",
             other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
         )
         plural = bool(self.components) and is_plural(ComponentSet.parse(" + ".join(self.components)).members)

@@ -1,6 +1,6 @@
 """How many of its blocks a model needs, stack by stack, and what it writes where they are missing."""
 
-import re
+from collections.abc import Sequence
 
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
@@ -13,9 +13,7 @@ SAID = {
 }  # fmt: skip
 
 
-def how_many(goal: str) -> bool:
-    """Whether a goal asks for a number of blocks."""
-    return re.search(r"\bhow many\b[^?]*\b(blocks?|layers?)\b", goal.lower()) is not None
+MOST_TRIED = 4
 
 
 def depth(desk: Desk, task: str, gap: float) -> Part[None]:
@@ -26,50 +24,51 @@ def depth(desk: Desk, task: str, gap: float) -> Part[None]:
             [
                 (
                     "layer_program",
-                    {"tasks": [task], "sweep": "drop_last", "stack": stack, "written": True, "examples": desk.screen},
+                    {"tasks": [task], "sweep": "drop_last", "stack": stack, "written": True, "examples": desk.test},
                 )
             ],
             desk.reserve + 2,
         )
         yield from _told(stack, swept)
-        borne, count = bears(swept, gap)
-        if borne and count:
-            yield from desk.examine(
-                f"The most that {stack} bears, as a finding.",
-                [Candidate("tolerates", task, program=_last(stack, borne, count))],
+        falls = lost(swept, gap)
+        borne = next((i for i, fall in enumerate(falls) if fall >= SMALLEST), len(falls))
+        # How many, and as a finding: from what accuracy shows on, a few to either side.
+        for n in range(borne, max(0, borne - MOST_TRIED), -1):
+            found = yield from desk.examine(
+                f"The most of the last blocks of {stack} that can be missing, as a finding.",
+                [_candidate(desk, "tolerates", stack, task, n, falls)],
             )
-        if borne < count - 1:
-            block = count - 1 - borne
-            yield from desk.examine(
-                "And the block after which it no longer does.",
-                [
-                    Candidate(
-                        "necessary", task, (f"{stack}.{block}.block{'' if stack != desk.stacks[-1] else '@answer'}",)
-                    )
-                ],
+            if any(e.promises for e in found):
+                break
+        for n in range(borne + 1, min(borne + MOST_TRIED, len(falls)) + 1):
+            found = yield from desk.examine(
+                f"The fewest of the last blocks of {stack} that must not be missing, as a finding.",
+                [_candidate(desk, "breaks", stack, task, n, falls)],
             )
+            if any(e.promises for e in found):
+                break
 
 
-def bears(answer: Answer, gap: float) -> tuple[int, int]:
-    """(how many of the last blocks can be dropped one after the other before accuracy falls by what counts, how many there are)."""
-    falls = [-m.value for m in answer.measurements if m.name == "accuracy.delta"]
-    borne = next((i for i, lost in enumerate(falls) if lost >= SMALLEST * gap), len(falls))
-    return borne, len(falls)
+def lost(answer: Answer, gap: float) -> list[float]:
+    """What accuracy loses with one, two ... of the last blocks dropped, as a share of what separates the model from chance."""
+    return [-m.value / gap for m in answer.measurements if m.name == "accuracy.delta"]
 
 
-def _last(stack: str, borne: int, count: int) -> str:
-    """The program that leaves the last blocks out."""
-    first = count - borne
-    return f"{stack}: skip {first}-{count - 1}" if borne > 1 else f"{stack}: skip {first}"
+def _candidate(desk: Desk, kind: str, stack: str, task: str, n: int, falls: Sequence[float]) -> Candidate:
+    """A finding about the program that leaves the last n blocks out. Probability says it with fewer examples than accuracy."""
+    count = len(falls)
+    blocks = f"{count - n}-{count - 1}" if n > 1 else f"{count - 1}"
+    named = f"{stack}: skip {blocks}" if desk.several else f"skip {blocks}"
+    return Candidate(kind, task, program=named, objective="probability")
 
 
 def _told(stack: str, swept: Answer) -> Part[None]:
-    """What is written under each program, in a note: rates as references."""
-    programs: dict[str, list[str]] = {}
+    """What is written under each program, in a note: rates as references, from the first block left out on."""
+    rates: dict[str, list[str]] = {}
     for m in swept.measurements:
         if m.name in SAID and m.program and m.program != "intact":
-            programs.setdefault(m.program, []).append(f"{reference(swept, m)} {SAID[m.name]}")
-    if programs and swept.handle:
-        rows = "; ".join(f"{name}: {', '.join(found)}" for name, found in programs.items())
-        text = f"What the model writes where the last blocks of {stack} are missing. {rows}."
+            rates.setdefault(m.name, []).append(reference(swept, m))
+    if rates and swept.handle:
+        rows = "; ".join(f"{SAID[name]}: {', then '.join(found)}" for name, found in rates.items())
+        text = f"What the model writes where the last blocks of {stack} are missing, from the last alone to all of them. {rows}."
         yield from ask("Write down what it does then.", [("note", {"text": text, "experiments": [swept.handle]})])

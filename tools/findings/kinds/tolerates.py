@@ -19,19 +19,25 @@ from tools.methods.tool import ToolInputError
 DRAWS = 5
 
 
-def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+def parsed(s: Statement, bench: Bench) -> tuple[str, str, LayerProgram, str]:
+    """(stack, operation, program, what was done as text) of a statement. ToolInputError for what changes nothing."""
     subject = bench.ctx.subject
     stack, text = subject.program_of(s.program)
-    n = len(subject.spec(stack).blocks)
     try:
-        operation, program = parse(text, n)
+        operation, program = parse(text, len(subject.spec(stack).blocks))
     except ProgramError as error:
         raise ToolInputError(f"program: {error}") from None
     if program.is_identity:
         raise ToolInputError(f"program: {s.program!r} leaves the model as it is")
+    label = program.label if stack == subject.readout else f"{stack}: {program.label}"
+    return stack, operation, program, f"program({label})"
+
+
+def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+    stack, operation, program, how = parsed(s, bench)
+    n = len(bench.ctx.subject.spec(stack).blocks)
     elsewhere = _elsewhere(operation, program, n, bench.ctx.seed)
     mine, *others = bench.scores([Condition(programs=((stack, p.blocks),)) for p in (program, *elsewhere)])
-    how = f"program({program.label})" if stack == subject.readout else f"program({stack}: {program.label})"
     lost = bench.difference(bench.intact, mine)
     out = [Contrast("effect", "below", bench.smallest, (lost,), bench.groups, how)]
     if others:
