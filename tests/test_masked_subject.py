@@ -29,7 +29,7 @@ def examples():
 
 
 def accuracy(model, tok, **kind):
-    return float(train.right(model, tok, data.examples("confirm", 150, seed=3, **kind)).float().mean())
+    return float(train.right(model, tok, data.examples("confirm", 80, seed=3, **kind)).float().mean())
 
 
 @pytest.mark.parametrize("feature", ["number", "gender", "sense"])
