@@ -29,7 +29,7 @@ def examples():
 
 
 def accuracy(model, tok, **kind):
-    return float(train.right(model, tok, data.examples("confirm", 150, seed=3, **kind)).float().mean())
+    return float(train.right(model, tok, data.examples("confirm", 80, seed=3, **kind)).float().mean())
 
 
 @pytest.mark.parametrize("feature", ["number", "gender", "sense"])
@@ -69,11 +69,11 @@ def test_trees_are_trees_and_depths_and_distances_are_theirs():
 
 
 def test_every_construction_is_drawn_and_some_trees_cross():
-    drawn = data.sentences("explore", 500)
+    drawn = data.sentences("explore", 300)
     assert {s.construction for s in drawn} == set(grammar.CONSTRUCTIONS)
 
     def crosses(s):
-        arcs = [tuple(sorted((i, w.head))) for i, w in enumerate(s.words) if w.head >= 0]
+        arcs = [tuple(sorted((i, w.head))) for i, w in enumerate(s.words)]  # the root's comes from before the sentence
         return any(a < c < b < d for a, b in arcs for c, d in arcs)
 
     assert any(crosses(s) for s in drawn if s.construction == "extraposed")
@@ -106,7 +106,7 @@ def test_a_twin_is_as_long_in_tokens_differs_in_the_controller_alone_and_shares_
 
 
 def test_ambiguous_words_have_a_sense_and_both_are_met():
-    found = {(w.form, w.sense) for s in data.sentences("explore", 2000) for w in s.words if w.sense}
+    found = {(w.form, w.sense) for s in data.sentences("explore", 1200) for w in s.words if w.sense}
     singular = {form for (form,) in words.LEXICON["ambiguous"]}
     assert {(form, sense) for form in singular for sense in words.SENSES} <= found
     assert not any(w.sense is None for s in data.sentences("explore", 200) for w in s.words if w.kind == "ambiguous")

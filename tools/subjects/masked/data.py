@@ -69,22 +69,22 @@ def examples(
     found: list[Example] = []
     while len(found) < n:
         made = grammar.draw(rng, construction)
+        if feature is not None and all(t.feature != feature for t in made.targets):
+            continue
         if made.text in seen or side(*made.content) != split:
             continue
-        fit = [
-            e
-            for e in masked(made)
-            if feature in {None, e.labels["feature"]} and attractor in {None, "attractor" in e.spans}
-        ]
+        fit = [e for e in masked(made, feature) if attractor in {None, "attractor" in e.spans}]
         if fit:
             seen.add(made.text)
             found.append(rng.choice(fit))
     return found
 
 
-def masked(sentence: Sentence) -> Iterator[Example]:
-    """Every masked example of a sentence: one for each word whose form another word alone decides."""
+def masked(sentence: Sentence, feature: Feature | None = None) -> Iterator[Example]:
+    """Every masked example of a sentence (of one feature): one for each word whose form another word alone decides."""
     for target in sentence.targets:
+        if feature not in {None, target.feature}:
+            continue
         twin = twin_of(sentence, target)
         shown = [i for i, (a, b) in enumerate(zip(sentence.words, twin.words, strict=True)) if a.form != b.form]
         if set(shown) == {target.word, target.controller}:
