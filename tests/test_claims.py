@@ -117,7 +117,7 @@ def test_a_model_without_any_block_is_not_the_whole_model(tmp_path, world):
         i.store.put_entry("blocks", 0, data)
     book = RunTasks(i.store, "blocks")
     ctx, task = Context(world.subject, book, RunRecord(i.store, "blocks")), book.get(world.task)
-    intact, whole, none = score_under(ctx, task, task.examples("explore", 40), [Condition(), Condition(blocks=())])
+    intact, whole, none = score_under(ctx, task, task.examples("explore", 40), [Condition(), Condition(programs=(("decoder", ()),))])
     assert intact.correct.all()
     assert (intact.nll == whole.nll).all()
     assert none.correct.mean() < 0.5

@@ -76,7 +76,7 @@ def test_zeroing_an_input_of_a_projection_is_zeroing_its_weights(
         path = {"attn.z": spec.o_proj, "cross.z": spec.cross_o_proj, "mlp.act": spec.down_proj}[kind]
         model = copy.deepcopy(subject.model)
         weight = subject.family.build(model)[stack].blocks[1].get_submodule(str(path)).weight
-        columns = weight if type(model).__name__ == "GPT2LMHeadModel" else weight.T  # GPT-2 stores (in, out)
+        columns = weight if type(model).__name__.startswith("GPT2") else weight.T  # GPT-2 stores (in, out)
         head, channels = (None, slice(None))
         if kind in HEADED:
             width = columns.shape[0] // 4
@@ -112,13 +112,14 @@ def test_an_edit_at_positions_changes_those_and_in_causal_stacks_nothing_before(
         clean = subject.run(inputs, capture=[site])
         change = torch.linspace(-1, 1, clean.captured[site].shape[-1])
         edited = subject.run(inputs, edits=[Edit(site, "add", change, at)], capture=[site])
+        elsewhere = subject.spec().lies_in(site.kind) != site.stack  # cross-attention looks at what the row is not read out at
         for row, position in enumerate(at[:, 0].tolist()):
             difference = edited.captured[site][row] - clean.captured[site][row]
             expected = torch.zeros_like(difference)
             expected[position] = change
             assert_close(difference, expected, atol=1e-5, rtol=0)
             moved = (edited.logits[row] - clean.logits[row]).abs().amax(-1)
-            assert moved[position] > 1e-4, site
+            assert elsewhere or moved[position] > 1e-4, site
             if subject.spec().causal and subject.spec().lies_in(site.kind) == site.stack:
                 assert moved[:position].max() < 5e-6
 

@@ -58,6 +58,11 @@ CASES = [
         "held", "suppresses", {"components": "{hold.z}@answer", "objective": "margin"},
         [{"components": "{copy.z}@answer"}, {"components": "{hold.z}@item"}],
     ),
+    ("previous", "breaks", {"program": "skip {block copy}"}, [{"program": "skip {other copy}"}]),
+    (
+        "previous", "carries_nothing", {"components": "{copy.z}@item"},
+        [{"components": "decoder.{block copy}.resid_pre@item"}],
+    ),
     ("previous", "tolerates", {"program": "skip {other copy}"}, [{"program": "skip {block copy}"}, {"program": "keep {other copy}"}]),
     (
         "previous", "sends", {"path": "{copy.z}@answer -> decoder.logits@answer"},

@@ -84,6 +84,10 @@ def test_a_test_cannot_reach_the_network() -> None:
 def test_a_loaded_subject_computes_what_the_saved_model_computes(
     subject: Subject, folder_of: Callable[[str], Path], batch: Any, rows: list[list[int]]
 ) -> None:
+    if "processor" in subject.family.needs:
+        with pytest.raises(SubjectError, match="has no preprocessor_config.json"):
+            load_subject(str(folder_of(subject.name)))
+        (folder_of(subject.name) / "preprocessor_config.json").write_text("{}")
     loaded = load_subject(str(folder_of(subject.name)))
     assert type(loaded.model) is type(subject.model)
     assert (loaded.family, loaded.readout) == (subject.family, subject.readout)

@@ -50,7 +50,7 @@ def test_a_label_of_many_values_is_refused_with_those_that_can_be_steered(ctx):
 
 def test_a_kind_that_takes_a_foil_says_so_where_there_is_none():
     _, subject, _ = benches.compiled("previous")
-    bare = Task("t", "without foils", lambda _, rng: iter(Example(f"a b c {i}", "a") for i in range(64)))
+    bare = Task("t", "without foils", lambda _, rng: iter(Example.of_text(f"a b c {i}", "a") for i in range(64)))
     s = Statement(kind="steers", task="t", components=HEAD, label="answer", interventions=("add(label, 2)",))
     with pytest.raises(ToolInputError, match="steers takes examples with a foil, a wrong answer of its own"):
         bench_for(s, benches.context(subject, bare, split="explore"))
@@ -58,7 +58,7 @@ def test_a_kind_that_takes_a_foil_says_so_where_there_is_none():
 
 def test_an_example_without_spans_is_named_where_one_is_asked_for(ctx):
     with pytest.raises(ToolInputError, match=r"the example '1 \+ 2 =' has no such span; its anchors are answer, and -1, -2"):
-        span_positions(ctx.subject, Example("1 + 2 =", "3"), "operand1")
+        span_positions(ctx.subject, Example.of_text("1 + 2 =", "3"), "operand1")
 
 
 CLASS = "carry=1"

@@ -409,7 +409,7 @@ def test_the_intact_completion_is_what_transformers_generates(demo, use):
         ("lens", {}, "either prompt or task"),
         ("lens", {"prompt": "a", "task": "addition"}, "either prompt or task"),
         ("lens", {"prompt": ""}, "no tokens"),
-        ("ablate", {"task": "addition", "intervention": "freeze"}, "'zero', 'mean' or 'resample'"),
+        ("ablate", {"task": "addition", "intervention": "freeze"}, "'zero', 'mean' or 'resample\\(donor\\)'"),
         ("ablate", {"task": "addition", "intervention": "zero", "components": ["decoder.9.mlp.out"]}, "0 to 5"),
         ("ablate", {"task": "addition", "intervention": "zero", "components": ["decoder.0.attn.z[4]"]}, "0 to 3"),
         ("ablate", {"task": "addition", "intervention": "zero", "components": ["decoder.0.soul"]}, "mlp.out"),
@@ -456,7 +456,7 @@ def test_the_command_line_lists_describes_and_runs_tools(capsys):
     printed = capsys.readouterr().out
     assert all(name in printed for name in TOOLS)
     assert command.main(["ablate"]) == 0
-    assert "`resample`" in capsys.readouterr().out
+    assert "`resample(donor)`" in capsys.readouterr().out
     assert command.main(["loss", '{"tasks": ["addition"], "examples": 16}', "--json", "--device", "cpu"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert next(r for r in rows if r["name"] == "accuracy")["value"] == 1.0

@@ -36,6 +36,7 @@ from tools.methods.translators import (
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"
+NEEDS = "next_token"
 EXAMPLE = {
     "tasks": ["addition", "agreement"],
     "components": ["decoder.3.resid_pre"],

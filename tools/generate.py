@@ -13,6 +13,7 @@ from tools.methods.tool import Context, ToolInputError
 from tools.subjects import SubjectError
 
 KIND: Literal["experiment"] = "experiment"
+NEEDS = "next_token"
 EXAMPLE = {"prompts": ["2 + 4 = 6\n2 + 5 = 7\n4 + 2 ="], "operation": "skip", "blocks": [3]}
 
 

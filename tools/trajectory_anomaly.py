@@ -28,6 +28,7 @@ from tools.subjects import Subject
 from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
+NEEDS = "next_token"
 SHUFFLES = 50
 EXAMPLE = {"task": "agreement", "other_task": "brackets", "examples": 64}
 

@@ -24,6 +24,7 @@ from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.translators import Corpus, Start, corpus, fitted, kl, logprobs, split_rows, states, translate
 
 KIND: Literal["experiment"] = "experiment"
+NEEDS = "next_token"
 EXAMPLE = {"tasks": ["addition", "agreement"], "examples": 64, "steps": 40}
 
 

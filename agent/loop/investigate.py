@@ -24,6 +24,7 @@ from tools.methods.showing import own_examples
 from tools.methods.tool import DeadlineReached, Tool, ToolInputError
 from tools.ports import port_of
 from tools.statistics import share
+from tools.subjects import Subject
 
 USELESS_TURNS = 5
 CLOSING_TURNS = 5  # turns without an experiment, a finding or a claim, once no experiment is left
@@ -64,7 +65,8 @@ async def investigate(
     viewer: Viewer,
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
-    infos = [ToolInfo(t.name, t.description, t.schema()) for t in tools.values()]
+    tools = {name: t for name, t in tools.items() if t.fits(runner.subject.capabilities)}
+    infos = [offered(t, runner.subject) for t in tools.values()]
     exchanges, pending = history(record)
     inherited = inherited_turns(record, run)
     spent = spending(record, run)
@@ -171,6 +173,15 @@ async def _answer(
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer
+
+
+def offered(tool: Tool, subject: Subject) -> ToolInfo:
+    """A tool as a planner sees it in a run on this subject; which stack is meant is no question where there is one."""
+    schema = tool.schema()
+    if len(subject.stacks) == 1 and "stack" in schema["properties"]:
+        del schema["properties"]["stack"]
+        schema["required"] = [name for name in schema["required"] if name != "stack"]
+    return ToolInfo(tool.name, tool.description, schema)
 
 
 def _finished(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> bool:

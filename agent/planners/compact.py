@@ -15,7 +15,7 @@ from agent.planners.base import ToolInfo
 EXPLAINED = frozenset({
     "task", "tasks", "components", "among", "examples", "intervention", "interventions", "objective", "depth", "blocks", "steps",
     "prompt", "hypothesis", "finding", "limit", "descending", "order_by", "group_by", "top_k", "max_new_tokens", "max_size", "text",
-    "handle", "reason", "name", "description", "prompts", "other_task", "other_among", "status", "times",
+    "handle", "reason", "name", "description", "prompts", "other_task", "other_among", "status", "times", "written", "keys",
 })  # fmt: skip
 SENTENCE, CLAUSE = 110, 48  # characters of a tool's and of an argument's description
 

@@ -108,22 +108,22 @@ MENDS: tuple[Mend, ...] = (
     mend(
         '"verbatim" in a goal becomes agreement',
         "test_writing.py::test_the_tasks_are_those_whose_words_the_goal_uses",
-        ("agent/loop/goal.py", r"""if re.search(rf"\b(?:{'|'.join(known)})\b", _plain(text))]""",
-         r"""if re.search(rf"\b(?:{'|'.join(known)})", _plain(text))]"""),
+        ("agent/loop/goal.py", r"""if re.search(rf"\b(?:{'|'.join(KEYWORDS[task])})\b", said)]""",
+         r"""if re.search(rf"\b(?:{'|'.join(KEYWORDS[task])})", said)]"""),
     ),
     mend(
         "choices are read after the first prompt only",
         "test_fitness.py::test_choices_are_read_after_each_prompt",
         (
-            "tools/methods/scoring.py", "[choice_tokens(subject, e, choices) for e in examples] if choices",
-            "[choice_tokens(subject, examples[0], choices) for _ in examples] if choices",
+            "tools/methods/scoring.py", "rows = [port.choices(subject, e, closed)",
+            "rows = [port.choices(subject, examples[0], closed)",
         ),
     ),
     mend(
         "text that the tokenizer turns into unknown tokens is accepted",
         "test_fitness.py::test_text_with_words_outside_the_vocabulary_is_refused_by_the_words",
         (
-            "tools/methods/fitness.py", "            if token in (bad | undeclared) and not is_itself:",
+            "tools/ports/text.py", "            if token in (bad | undeclared) and not is_itself:",
             "            if token == tokenizer.pad_token_id and not is_itself:",
         ),
     ),
@@ -131,8 +131,8 @@ MENDS: tuple[Mend, ...] = (
         "text that the tokenizer turns into padding is accepted",
         "test_fitness.py::test_padding_and_unknown_written_out_are_no_words_but_a_first_token_is",
         (
-            "tools/methods/fitness.py", "bad = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {None}",
-            "bad = {tokenizer.unk_token_id} - {None}",
+            "tools/ports/text.py", "bad = {tokenizer.unk_token_id, tokenizer.pad_token_id} - {None, *meant}",
+            "bad = {tokenizer.unk_token_id} - {None, *meant}",
         ),
     ),
     mend(
@@ -152,12 +152,12 @@ MENDS: tuple[Mend, ...] = (
     mend(
         "a program that skips every block runs all of them",
         "test_claims.py::test_a_model_without_any_block_is_not_the_whole_model",
-        ("tools/methods/effects.py", "Variant(intact if condition.blocks is None else condition.blocks, edits)", "Variant(condition.blocks or intact, edits)"),
+        ("tools/methods/effects.py", "subject.variant(dict(condition.programs), edits)", "subject.variant({k: v for k, v in condition.programs if v}, edits)"),
     ),
     mend(
         "answers of several tokens are ablated at the first one only",
         "test_tools.py::test_a_multi_token_answer_is_ablated_at_every_position_that_predicts_it",
-        ("tools/methods/anchors.py", "found = list(range(length - 1, length - 1 + len(encoded.answer)))", "found = [length - 1]"),
+        ("tools/methods/anchors.py", "found = list(encoded.scored)", "found = [length - 1]"),
     ),
     mend(
         "controls of pattern patches are called random vectors, though they are another example's weights",

@@ -30,6 +30,7 @@ def encoded_all(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
 def microbatches(subject: Subject, examples: Sequence[Example], max_tokens: int = 2048) -> list[Batch]:
     """Sort by length and cut into batches of at most `max_tokens` positions (at least one example each)."""
     port, encoded = port_of(subject), encoded_all(subject, examples)
+    port.require(subject)
     order = sorted(range(len(examples)), key=lambda i: encoded[i].size)
     groups: list[list[int]] = []
     for i in order:

@@ -1,7 +1,8 @@
 """What a tool is, what it is given, and how tools are found.
 
 A tool is one module of this folder with `Args` (a flat pydantic model, every field described), `run(args, ctx)`, an
-`EXAMPLE` and a `KIND`; `LOCALISES = True` marks one that looks for where a task is done. Its docstring is its
+`EXAMPLE` and a `KIND`; `LOCALISES = True` marks one that looks for where a task is done, `NEEDS` names a capability that
+it cannot do without. Its docstring is its
 description, the first paragraph in short. The function schema, the validation, the command line, the docs table, the
 record and the replay all come from that one declaration.
 """
@@ -11,7 +12,7 @@ import importlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -145,6 +146,7 @@ class Tool:
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
     researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples.
+    needs: the capability of a subject without which it can do nothing.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """
 
@@ -155,6 +157,11 @@ class Tool:
     example: dict[str, Any]
     kind: ToolKind
     localises: bool = False
+    needs: str = ""
+
+    def fits(self, capabilities: Collection[str]) -> bool:
+        """Whether a subject with these capabilities can be given to it at all."""
+        return not self.needs or self.needs in capabilities
 
     def parse(self, arguments: Mapping[str, Any]) -> ToolArgs:
         """Validated arguments; ToolInputError with one line per problem and a valid example otherwise."""
@@ -248,7 +255,8 @@ def _read(name: str, module: ModuleType) -> Tool:
     doc = inspect.getdoc(module) or ""
     description = "\n".join(" ".join(paragraph.split()) for paragraph in doc.split("\n\n"))
     localises = bool(getattr(module, "LOCALISES", False))
-    return Tool(name, description, module.Args, module.run, module.EXAMPLE, module.KIND, localises)
+    needs = str(getattr(module, "NEEDS", ""))
+    return Tool(name, description, module.Args, module.run, module.EXAMPLE, module.KIND, localises, needs)
 
 
 def _plain(error: Any) -> str:

@@ -164,6 +164,9 @@ class Port(ABC):
         """One thing that the model can answer, a token or a class, as a short label."""
         return subject.token_label(index)
 
+    def require(self, subject: Subject) -> None:
+        """CapabilityError where this subject cannot answer as the port has it."""
+
     def check(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
         """PortError where a task cannot be read by this subject; it names what is wrong."""
         missing = next((n for n in self.reads for e in examples if n not in e.inputs), None)

@@ -34,7 +34,6 @@ class ContinuedText(Port):
 
     def encode(self, subject: Subject, example: Example) -> Encoded:
         """Prompt and answer as tokens; the answer's last one is predicted and not read."""
-        subject.require("next_token")
         prompt, answer = encode(subject, example.prompt, example.target)
         other = () if example.foil is None else encode(subject, example.prompt, example.foil)[1]
         return self._encoded(subject, prompt, answer, first_difference(answer, other))
@@ -71,6 +70,10 @@ class ContinuedText(Port):
         """The prompt's tokens."""
         text = example.twin if twin else example.prompt
         return [subject.token_label(t) for t in subject.tokens(text or "")]
+
+    def require(self, subject: Subject) -> None:
+        """A model whose positions have seen what follows them continues nothing."""
+        subject.require("next_token")
 
     def check(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
         """Refuse text that the tokenizer turns into unknown or padding tokens, or drops, and answers that have no tokens.

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from tools.subjects._runs import CapabilityError, Inputs, SubjectError, Trace
 from tools.subjects.family import Family
-from tools.subjects.subject import CapabilityError, Inputs, Subject, SubjectError, Trace
+from tools.subjects.subject import Subject
 
 __all__ = [
     "DEMO",

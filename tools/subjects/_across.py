@@ -35,6 +35,8 @@ def across(
 ) -> tuple[list[Tensor], SweepCost]:
     """Run variants whose edits and programs may lie in any stack; `read` takes the final state of the one that is read out."""
     total, values = SweepCost(), dict[int, Tensor]()
+    for edit in (e for v in variants for e in v.edits):
+        subject.stacks.get(edit.site.stack, subject.stacks[subject.readout]).check_edit(edit)
 
     def descend(order: Sequence[str], upstream: Mapping[str, Tensor], todo: Sequence[tuple[int, Variant]]) -> None:
         name = order[0]

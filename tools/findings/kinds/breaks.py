@@ -25,5 +25,5 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "breaks", "under the layer program (skip 3, encoder: skip 4-5) the objective falls by at least the smallest effect",
-    _measure, _sentence, needs=("program",), locates=False,
+    _measure, _sentence, needs=("program",),
 )  # fmt: skip

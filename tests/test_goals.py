@@ -1,0 +1,71 @@
+"""The goals of the built-in models, asked of the systematic planner: each ends in confirmed findings that are true of how the
+model was made.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.run import main
+from experiments_db.findings import Finding
+from experiments_db.store import Store
+
+SPEECH = "how many encoder and decoder blocks does the speech model need, and what does it do when they are missing?"
+
+
+def asked(folder: Path, goal: str, *more: str) -> tuple[dict[str, Finding], str]:
+    """The standing findings by statement, as one line each, and the report's text."""
+    db, out = folder / "e.db", folder / "out"
+    code = main(["--goal", goal, "--db", str(db), "--out", str(out), "--null-twins", "0", "--quiet", *more])
+    assert code == 0
+    store = Store(db)
+    (run,) = store.runs()
+    found = {}
+    for f in store.findings(run.name):
+        if f.stands:
+            s = f.statement
+            what = str(s.set) if s.set is not None else s.program
+            found[" ".join(filter(None, (s.kind, what, s.among)))] = f
+    return found, next(out.glob("*/report.md")).read_text()
+
+
+def test_how_many_blocks_the_speech_model_needs(tmp_path: Path) -> None:
+    found, report = asked(tmp_path, SPEECH)
+    assert "capability" in found
+    encoder = [k for k in found if k.startswith("breaks encoder: skip")]
+    decoder = [k for k in found if k.startswith("breaks decoder: skip")]
+    assert encoder
+    assert decoder
+    assert decoder[0] == "breaks decoder: skip 3"  # the last of four alone is missed already
+    assert "How many of its blocks does the model need" in report
+    assert "words repeated" in report  # what it does when they are missing stands in the notes
+    assert "![example](figures/example.png)" in report
+    assert "[listen to the example](figures/example.wav)" in report
+    assert list(tmp_path.glob("out/*/figures/example.wav"))
+
+
+def test_where_the_masked_model_reads_agreement(tmp_path: Path) -> None:
+    found, report = asked(tmp_path, "where does the masked model read agreement?")
+    looks = [k for k in found if k.startswith("attends") and k.endswith("@answer<-controller")]
+    assert looks  # heads look from the gap at the word that it agrees with, not at the nearer noun
+    assert not [k for k in found if k.startswith("attends") and "<-attractor" in k]
+    blocks = {k.split(".")[1] for k in looks}
+    assert any(k.startswith(("necessary", "jointly_necessary")) and f"encoder.{b}.attn" in k for b in blocks for k in found)
+    assert "where the mask stands" in report
+
+
+def test_which_patches_decide_the_shape(tmp_path: Path) -> None:
+    found, report = asked(tmp_path, "which patches decide the shape?")
+    assert any(k.startswith("carries") and k.endswith("@object") for k in found)
+    assert not any(k.startswith("carries") and k.endswith("@decoy") for k in found)
+    assert any(k.startswith("attends") and k.endswith("<-object") for k in found)
+    assert "![example](figures/example.png) ![twin](figures/twin.png)" in report
+
+
+@pytest.mark.parametrize(("name", "carries"), [("translator", False), ("translator-front", True)])
+def test_which_encoder_blocks_carry_the_language(tmp_path: Path, name: str, carries: Any) -> None:
+    found, _ = asked(tmp_path, f"which encoder blocks of the {name} carry the language?")
+    encoder = [k for k in found if k.startswith("carries encoder.")]
+    nothing = [k for k in found if k.startswith("carries_nothing encoder.")]
+    assert (bool(encoder), bool(nothing)) == (carries, not carries)
