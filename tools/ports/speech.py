@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tools.ports.port import Encoded, PortError
 from tools.ports.seq2seq import SequenceToSequence
+from tools.ports.text import check_words
 from tools.subjects import Subject
-from tools.tasks import Example, Signal
+from tools.tasks import Example, Signal, Task
 
 KEPT = 4096  # recordings whose features are kept
 
@@ -50,12 +51,12 @@ class Speech(SequenceToSequence):
         if stack != self.reading(subject):
             raise PortError(f"anchor {role!r} lies in the recording, which {self.reading(subject)} hears, not {stack}")
         spans = (example.twin_spans or example.spans) if twin else (example.spans or example.twin_spans)
-        if role not in spans:
+        if role not in spans or len(spans[role]) != 2:
             known = ", ".join(["answer", *spans])
             raise PortError(
-                f"anchor {role!r}: {example.prompt!r} has no such span; its anchors are {known}, and -1, -2"
+                f"anchor {role!r}: {example.prompt!r} has no such span of time; its anchors are {known}, and -1, -2"
             )
-        start, end = spans[role][0], spans[role][-1]
+        start, end = spans[role]
         step, n = milliseconds(subject), self._positions(subject)
         found = [i for i in range(n) if i * step < end and (i + 1) * step > start]
         if not found:
@@ -63,6 +64,11 @@ class Speech(SequenceToSequence):
                 f"anchor {role!r}: {start} to {end} ms lie after the {n * step:.0f} ms that the model hears"
             )
         return found
+
+    def check(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
+        """Refuse words that the tokenizer does not know."""
+        super().check(subject, task, examples)
+        check_words(subject, task, examples)
 
     def source_labels(self, subject: Subject, encoded: Encoded) -> list[str]:
         """The time at which each position begins."""
