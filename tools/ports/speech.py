@@ -29,7 +29,13 @@ class Speech(SequenceToSequence):
         audio = example.inputs.get("audio")
         if not isinstance(audio, Signal) or audio.data.ndim != 1:
             raise PortError(f"{example.prompt!r} has no audio: {subject.name} hears recordings of one channel")
-        return (audio.sha,), self._positions(subject), _features(_extractor(subject), audio)
+        extractor = _extractor(subject)
+        if audio.rate not in (None, extractor.sampling_rate):
+            raise PortError(
+                f"{audio.name} has {audio.rate} samples a second, and {subject.name} hears {extractor.sampling_rate}: convert it, "
+                f"for example with ffmpeg -i in.wav -ac 1 -ar {extractor.sampling_rate} -c:a pcm_s16le out.wav"
+            )
+        return (audio.sha,), self._positions(subject), _features(extractor, audio)
 
     def _positions(self, subject: Subject) -> int:
         return int(subject.model.config.max_source_positions)
