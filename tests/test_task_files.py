@@ -18,6 +18,7 @@ from tools.ports import PortError, port_of
 from tools.subjects import load_subject
 from tools.tasks import Example, Signal, TaskError, from_records, read_jsonl
 from tools.tasks import signals as signals_module
+from tools.tasks.user import INPUTS, UserExample
 
 
 def record(path: Path, data: Any, rate: int = 16_000, channels: int = 1, width: int = 2) -> Path:
@@ -219,3 +220,10 @@ def test_a_run_whose_recordings_have_changed_is_not_resumed(
     (heard.parent / "clips" / "1.wav").unlink()
     assert run.main(["--resume", "r1", "--db", str(tmp_path / "e.db"), "--quiet"]) == 2
     assert "1.wav cannot be read" in capsys.readouterr().err
+
+
+def test_the_lines_that_the_documentation_shows_are_valid() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "ports.md").read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    shown = [UserExample.model_validate(line) for line in lines]
+    assert {name for e in shown for name in INPUTS if getattr(e, name)} == set(INPUTS) - {"prompt"}
