@@ -31,7 +31,7 @@ from tools.findings.integrity_report import IntegrityReport
 from tools.methods.tool import discover
 from tools.ports import port_of
 from tools.subjects import Subject, SubjectError, load_subject
-from tools.tasks import TaskError, families, read_jsonl
+from tools.tasks import TaskError, families, from_records, read_jsonl
 
 DEFAULT_EXPERIMENTS = 60
 SETTINGS = (
@@ -158,13 +158,15 @@ class Session:
             store = Store(args.db, create=False)
             run = store.run(store.resolve_run(args.resume))
             check_settings(run)
+            for data in store.task_data(run.name):  # recordings and images must still be there, and the same
+                from_records(data.name, data.description, data.examples)
             s = run.settings
             twins = s.get("null_twins", 0) if args.null_twins is None else args.null_twins
             over = run.status == "finished"  # then nobody is asked any more
             chosen = "systematic" if over else args.planner or s["planner"]
             planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
             subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
-        except (StoreError, PlannerChoiceError, SubjectError) as error:
+        except (StoreError, PlannerChoiceError, SubjectError, TaskError) as error:
             raise InputError(str(error)) from None
         if subject.fingerprint != s["fingerprint"]:
             raise InputError(

@@ -27,9 +27,14 @@ class Images(Classes):
     def given(self, subject: Subject, example: Example) -> tuple[tuple[Any, ...], int, Any]:
         """The pixels, scaled and normalised as the model's processor says; position 0 is the one that classifies."""
         image = example.inputs.get("image")
-        if not isinstance(image, Signal) or image.data.ndim != 3:
+        channels = int(subject.model.config.num_channels)
+        if not isinstance(image, Signal) or image.data.ndim != 3 or image.data.dtype != np.uint8:
             raise PortError(
                 f"{example.prompt!r} has no image: {subject.name} looks at (height, width, channels) of uint8"
+            )
+        if image.data.shape[2] != channels:
+            raise PortError(
+                f"{example.prompt!r} has {image.data.shape[2]} channels: {subject.name} looks at {channels} channels"
             )
         rows, columns = grid(subject)
         pixels = prepared(subject, image)
@@ -52,14 +57,20 @@ class Images(Classes):
 
     def span(self, subject: Subject, example: Example, role: str, stack: str, *, twin: bool = False) -> list[int]:
         """The patches that the box touches."""
-        spans = (example.twin_spans or example.spans) if twin else (example.spans or example.twin_spans)
+        given, spans = (example.twin_inputs or {}, example.twin_spans) if twin else (example.inputs, example.spans)
+        if not spans:  # a side without spans has the other's, and with them the other's size
+            given, spans = (example.inputs, example.spans) if twin else (example.twin_inputs or {}, example.twin_spans)
         if role not in spans or len(spans[role]) != 4:
             known = ", ".join(["answer", *spans])
             raise PortError(f"anchor {role!r}: {example.prompt!r} has no such box; its anchors are {known}, and -1, -2")
-        image = example.inputs["image"]
+        image = given["image"]
         assert isinstance(image, Signal)
         (rows, columns), (height, width) = grid(subject), image.data.shape[:2]
         left, top, right, bottom = spans[role]
+        if left >= width or top >= height:
+            raise PortError(
+                f"anchor {role!r}: {list(spans[role])} lies outside of an image of {width} x {height} pixels"
+            )
 
         def touched(low: int, high: int, parts: int, size: int) -> range:
             return range(low * parts // size, min(parts, -(-high * parts // size)))
@@ -105,14 +116,21 @@ def grid(subject: Subject) -> tuple[int, int]:
 def prepared(subject: Subject, image: Signal) -> Tensor:
     """(channels, height, width) in float32: resized to the model's size, scaled to 0 ... 1, normalised by channel."""
     height, width = _pair(subject.model.config.image_size)
-    pixels = image.data
+    pixels, settings = image.data, subject.processor
+    if settings.get("do_center_crop"):
+        raise PortError(
+            f"{subject.name}: its processor crops images, which boxes cannot follow: set do_center_crop to false and "
+            "give cropped images"
+        )
     if pixels.shape[:2] != (height, width):
-        made = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(made)
-    settings = subject.processor
-    scale = float(settings.get("rescale_factor", 1 / 255))
-    mean, spread = (np.asarray(settings.get(k, [0.5] * pixels.shape[-1])) for k in ("image_mean", "image_std"))
-    values = (pixels.astype(np.float64) * scale - mean) / spread
+        resample = Image.Resampling(settings.get("resample", Image.Resampling.BILINEAR))
+        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), resample))
+    values = pixels.astype(np.float64)
+    if settings.get("do_rescale", True):
+        values = values * float(settings.get("rescale_factor", 1 / 255))
+    if settings.get("do_normalize", True):
+        mean, spread = (np.asarray(settings.get(k, [0.5] * pixels.shape[-1])) for k in ("image_mean", "image_std"))
+        values = (values - mean) / spread
     return torch.from_numpy(values.transpose(2, 0, 1).copy()).float()
 
 

@@ -164,19 +164,23 @@ class Port(ABC):
         """One thing that the model can answer, a token or a class, as a short label."""
         return subject.token_label(index)
 
-    def require(self, subject: Subject) -> None:
+    def require(self, subject: Subject) -> None:  # noqa: B027  # most ports ask for nothing
         """CapabilityError where this subject cannot answer as the port has it."""
 
     def check(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
         """PortError where a task cannot be read by this subject; it names what is wrong."""
+        self.check_inputs(subject, task, examples)
+        for e in examples:
+            self.encode(subject, e)
+
+    def check_inputs(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
+        """PortError where examples lack an input that this modality reads."""
         missing = next((n for n in self.reads for e in examples if n not in e.inputs), None)
         if missing is not None:
             raise PortError(
                 f"task {task.name} has no {missing}: {subject.name} reads {', '.join(self.reads)}, and its examples have "
                 f"{', '.join(examples[0].inputs)}"
             )
-        for e in examples:
-            self.encode(subject, e)
 
     def reading(self, subject: Subject) -> str:
         """The stack that the first input enters."""

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from tools.ports.port import Encoded, PortError, Shown
 from tools.ports.seq2seq import SequenceToSequence
+from tools.ports.text import check_words
 from tools.subjects import Subject
-from tools.tasks import Example, Signal
+from tools.tasks import Example, Signal, Task
 
 KEPT = 4096  # recordings whose features are kept
 
@@ -31,7 +32,13 @@ class Speech(SequenceToSequence):
         audio = example.inputs.get("audio")
         if not isinstance(audio, Signal) or audio.data.ndim != 1:
             raise PortError(f"{example.prompt!r} has no audio: {subject.name} hears recordings of one channel")
-        return (audio.sha,), self._positions(subject), _features(_extractor(subject), audio)
+        extractor = _extractor(subject)
+        if audio.rate not in (None, extractor.sampling_rate):
+            raise PortError(
+                f"{audio.name} has {audio.rate} samples a second, and {subject.name} hears {extractor.sampling_rate}: convert it, "
+                f"for example with ffmpeg -i in.wav -ac 1 -ar {extractor.sampling_rate} -c:a pcm_s16le out.wav"
+            )
+        return (audio.sha,), self._positions(subject), _features(extractor, audio)
 
     def _positions(self, subject: Subject) -> int:
         return int(subject.model.config.max_source_positions)
@@ -53,12 +60,12 @@ class Speech(SequenceToSequence):
         if stack != self.reading(subject):
             raise PortError(f"anchor {role!r} lies in the recording, which {self.reading(subject)} hears, not {stack}")
         spans = (example.twin_spans or example.spans) if twin else (example.spans or example.twin_spans)
-        if role not in spans:
+        if role not in spans or len(spans[role]) != 2:
             known = ", ".join(["answer", *spans])
             raise PortError(
-                f"anchor {role!r}: {example.prompt!r} has no such span; its anchors are {known}, and -1, -2"
+                f"anchor {role!r}: {example.prompt!r} has no such span of time; its anchors are {known}, and -1, -2"
             )
-        start, end = spans[role][0], spans[role][-1]
+        start, end = spans[role]
         step, n = milliseconds(subject), self._positions(subject)
         found = [i for i in range(n) if i * step < end and (i + 1) * step > start]
         if not found:
@@ -77,6 +84,11 @@ class Speech(SequenceToSequence):
         made = Image.fromarray((255 * (1 - level)).astype(np.uint8))
         made.resize((2 * made.width, 2 * made.height), Image.Resampling.NEAREST).save(out, "PNG")
         return Shown(audio.name, out.getvalue(), _wav(audio, _extractor(subject).sampling_rate))
+
+    def check(self, subject: Subject, task: Task, examples: Sequence[Example]) -> None:
+        """Refuse words that the tokenizer does not know."""
+        super().check(subject, task, examples)
+        check_words(subject, task, examples)
 
     def source_labels(self, subject: Subject, encoded: Encoded) -> list[str]:
         """The time at which each position begins."""

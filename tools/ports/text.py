@@ -80,6 +80,7 @@ class ContinuedText(Port):
 
         Looks at prompts, answers, foils, twins and the task's choices.
         """
+        self.check_inputs(subject, task, examples)
         if subject.tokenizer is None:
             return
         check_words(subject, task, examples)

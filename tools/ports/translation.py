@@ -48,11 +48,13 @@ class TextToText(SequenceToSequence):
     def prefix(self, subject: Subject, example: Example) -> tuple[int, ...]:
         """The decoder's first token, then the token that `into` names; only that where it is the first itself."""
         into = example.inputs.get("into")
-        if into is None or _in_front(subject):
+        if into is None:
             return (start_token(subject),)
         token = subject.tokenizer.convert_tokens_to_ids(into)
         if token is None or token == subject.tokenizer.unk_token_id:
             raise PortError(f"into: {into!r} is no token of {subject.name}")
+        if _in_front(subject):
+            return (start_token(subject),)
         own = getattr(subject.model.config, "decoder_start_token_id", None)
         return (int(token),) if own is None else (int(own), int(token))
 

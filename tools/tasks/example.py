@@ -22,13 +22,15 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Signal:
-    """A real-valued input: a waveform, an image. name: what it is or where it comes from, in place of a text.
+    """A real-valued input: a waveform, an image. name: what it is or where it comes from, in place of a text. rate: a
+    recording's samples a second, None where it is made for the model that hears it.
 
     Two signals are equal if their numbers are.
     """
 
     data: NDArray[Any]
     name: str
+    rate: int | None = None
 
     @cached_property
     def sha(self) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from tools.tasks.example import Example, TaskError
-from tools.tasks.spans import span_problem
+from tools.tasks.example import Example, Given, Signal, TaskError
+from tools.tasks.signals import KINDS, signal, taken_up
+from tools.tasks.spans import signal_span_problem, span_problem
 from tools.tasks.task import SPLITS, Split, Task, unit_hash
 
-Span = tuple[int, int] | str
+Span = tuple[int, int] | tuple[int, int, int, int] | str
+INPUTS = ("prompt", "audio", "image", "source", "masked")
 
 
 class UserExample(BaseModel):
@@ -20,12 +22,23 @@ class UserExample(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: str = Field(min_length=1, description="the text the model is given")
-    answer: str = Field(min_length=1, description="how it should go on; with its leading space where there is one")
+    prompt: str | None = Field(default=None, min_length=1, description="the text the model is given")
+    audio: str | None = Field(default=None, min_length=1, description="or a recording: a WAV file's path")
+    image: str | None = Field(default=None, min_length=1, description="or an image: a PNG or JPEG file's path")
+    source: str | None = Field(default=None, min_length=1, description="or a text to be translated")
+    masked: str | None = Field(default=None, min_length=1, description="or a text with mask tokens")
+    into: str | None = Field(
+        default=None, min_length=1, description="the token that says what a source is translated into"
+    )
+    answer: str = Field(
+        validation_alias=AliasChoices("answer", "target"),
+        description="how it should go on; with its leading space where there is one",
+    )
     foil: str | None = Field(default=None, min_length=1, description="a wrong answer of the same kind")
     twin: str | None = Field(
-        default=None, min_length=1, description="a corrupted prompt whose right answer is the foil"
+        default=None, min_length=1, description="a corrupted input of the same kind, whose right answer is the foil"
     )
+    twin_into: str | None = Field(default=None, min_length=1, description="the twin's token, where it is another one")
     candidates: list[str] = Field(
         default=[], description="answers somebody who knows only the format would guess among"
     )
@@ -49,6 +62,8 @@ class UserExample(BaseModel):
 
 
 FIELDS = ", ".join(f.alias or name for name, f in UserExample.model_fields.items())
+NEEDED = f"an input ({', '.join(INPUTS)}) and answer"
+NEW = {*INPUTS[1:], "into", "twin_into"}  # not in a record of text, which is kept as it always was
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -62,14 +77,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            records.append(_checked(json.loads(line)))
+            records.append(_checked(json.loads(line), path.absolute().parent))
         except json.JSONDecodeError as error:
             raise TaskError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
         except ValidationError as error:
             e = error.errors()[0]
             where = ".".join(map(str, e["loc"])) or "the line"
             raise TaskError(
-                f"{path}, line {number}: {where}: {e['msg']}. Fields are {FIELDS}; prompt and answer must be given"
+                f"{path}, line {number}: {where}: {e['msg']}. Fields are {FIELDS}; {NEEDED} must be given"
             ) from None
         except TaskError as error:
             raise TaskError(f"{path}, line {number}: {error}") from None
@@ -82,7 +97,7 @@ def to_records(examples: Sequence[Any], origin: str) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     for number, example in enumerate(examples, start=1):
         try:
-            records.append(_checked(example))
+            records.append(_checked(example, Path()))
         except ValidationError as error:
             e = error.errors()[0]
             raise TaskError(f"{origin}, example {number}: {'.'.join(map(str, e['loc']))}: {e['msg']}") from None
@@ -94,10 +109,14 @@ def to_records(examples: Sequence[Any], origin: str) -> list[dict[str, Any]]:
 
 def check_splits(records: Sequence[dict[str, Any]], origin: str) -> None:
     """Both splits need two examples, no prompt may stand twice, no group on both sides: what is confirmed is unseen."""
-    prompts = [r["prompt"] for r in records]
-    twice = next((p for p in prompts if prompts.count(p) > 1), None)
-    if twice is not None:
-        raise TaskError(f"{origin}: the prompt {twice!r} stands there twice")
+    seen = set[str]()
+    for r in records:
+        content = json.dumps(
+            [v["sha"] if isinstance(v, dict) else v for v in r.get("inputs", {"": r["prompt"]}).values()]
+        )
+        if content in seen:
+            raise TaskError(f"{origin}: the {r.get('kind', 'prompt')} {r['prompt']!r} stands there twice")
+        seen.add(content)
     sides: dict[str, set[str]] = {}
     for r in records:
         if r.get("group"):
@@ -115,52 +134,102 @@ def check_splits(records: Sequence[dict[str, Any]], origin: str) -> None:
 
 
 def from_records(name: str, description: str, records: Sequence[dict[str, Any]]) -> Task:
-    """A task from checked examples; fields that an older record does not have are empty."""
+    """A task from checked examples; fields that an older record does not have are empty.
+
+    Files that examples name are read here; TaskError where one is gone or has changed.
+    """
+    given = {id(r): (_given(r, "inputs", r["prompt"]), _given(r, "twin_inputs", r["twin"])) for r in records}
 
     def draw(split: Split, rng: random.Random) -> Iterator[Example]:
         mine = [r for r in records if r["split"] == split]
         rng.shuffle(mine)
         for r in mine:
-            yield Example.of_text(
-                r["prompt"],
+            inputs, twin_inputs = given[id(r)]
+            assert inputs is not None
+            yield Example(
+                inputs,
                 r["answer"],
                 r["foil"],
-                r["twin"],
+                twin_inputs,
                 tuple(r["candidates"]),
                 dict(r["metadata"]),
                 group=r.get("group") or "",
                 labels=dict(r.get("labels", {})),
-                spans={role: (s[0], s[1]) for role, s in r.get("spans", {}).items()},
-                twin_spans={role: (s[0], s[1]) for role, s in r.get("twin_spans", {}).items()},
+                spans={role: tuple(s) for role, s in r.get("spans", {}).items()},
+                twin_spans={role: tuple(s) for role, s in r.get("twin_spans", {}).items()},
             )
 
     return Task(name, description, draw, source="user")
 
 
-def _checked(data: Any) -> dict[str, Any]:
-    """A record as it is kept: its split decided, spans in characters, the class among the labels."""
+def _given(record: Mapping[str, Any], name: str, text: str | None) -> Given | None:
+    """A record's inputs; those of a record without any are its text."""
+    if name not in record:
+        return None if text is None else {"text": text}
+    stored: Mapping[str, Any] | None = record[name]
+    return None if stored is None else {k: signal(k, v) if k in KINDS else v for k, v in stored.items()}
+
+
+def _checked(data: Any, folder: Path) -> dict[str, Any]:
+    """A record as it is kept: its split decided, spans in characters, the class among the labels, files by their content."""
     example = UserExample.model_validate(data)
-    problem = example.group or example.prompt
-    kept = example.model_dump(exclude={"class_"})
+    kind = _kind(example)
+    kept = example.model_dump(exclude={"class_", *NEW})
     if example.class_ is not None:
         if example.labels.get("class", example.class_) != example.class_:
             raise TaskError("class is given twice, and not the same: once as a field, once among the labels")
         kept["labels"]["class"] = example.class_
     if example.twin_spans and example.twin is None:
         raise TaskError("twin_spans: there is no twin")
+    text: str = getattr(example, kind)
+    first, second = text, example.twin
+    if kind != "prompt":
+        into, other = example.into, example.twin_into or example.into
+        inputs = _stored(kind, text, into, folder)
+        twin_inputs = None if second is None else _stored(kind, second, other, folder)
+        kept |= {"prompt": text, "kind": kind, "inputs": inputs, "twin_inputs": twin_inputs}
+    signals = [None, None]
+    if kind in KINDS:
+        signals = [None if x is None else signal(kind, x[kind]) for x in (kept["inputs"], kept["twin_inputs"])]
+    content = kept["inputs"][kind]["sha"] if kind in KINDS else text
     return {
         **kept,
-        "split": example.split or ("explore" if unit_hash("user", problem) < 0.5 else "confirm"),
-        "spans": _located(example.prompt, example.spans),
-        "twin_spans": _located(example.twin or "", example.twin_spans),
+        "split": example.split or ("explore" if unit_hash("user", example.group or content) < 0.5 else "confirm"),
+        "spans": _located(first, example.spans, signals[0]),
+        "twin_spans": _located(second or "", example.twin_spans, signals[1]),
     }
 
 
-def _located(text: str, spans: Mapping[str, Span]) -> dict[str, list[int]]:
-    """Spans in characters; words must stand in the text exactly once."""
-    found: dict[str, tuple[int, int]] = {}
+def _kind(example: UserExample) -> Any:
+    """Which input it has; TaskError unless it is one, with what belongs to it."""
+    found = [name for name in INPUTS if getattr(example, name) is not None]
+    if len(found) != 1:
+        raise TaskError(f"give one of {', '.join(INPUTS)}, not {' and '.join(found) or 'none'}")
+    if not example.answer and found != ["audio"]:
+        raise TaskError("answer: it is empty, as only a recording in which nobody speaks can have it")
+    if found != ["source"] and (example.into or example.twin_into):
+        raise TaskError(f"into: only a source is translated into something, not {found[0]}")
+    if example.twin_into and example.twin is None:
+        raise TaskError(
+            "twin_into: there is no twin; where only the language differs, give the source again as its twin"
+        )
+    return found[0]
+
+
+def _stored(kind: Any, text: str, into: str | None, folder: Path) -> dict[str, Any]:
+    """Inputs as plain data: texts themselves, of files where they lie and what is in them."""
+    if kind in KINDS:
+        return {kind: taken_up(kind, text, folder)}
+    return {kind: text, **({} if into is None else {"into": into})}
+
+
+def _located(text: str, spans: Mapping[str, Span], inside: Signal | None = None) -> dict[str, list[int]]:
+    """Spans in characters, or in the signal's own units; words must stand in the text exactly once."""
+    found: dict[str, tuple[int, ...]] = {}
     for role, span in spans.items():
         if isinstance(span, str):
+            if inside is not None:
+                raise TaskError(f"span {role!r}: {span!r} are words; write {_unit(inside)}")
             times = text.count(span) if span else 0
             if times != 1:
                 raise TaskError(
@@ -168,6 +237,28 @@ def _located(text: str, spans: Mapping[str, Span]) -> dict[str, list[int]]:
                 )
             span = (text.index(span), text.index(span) + len(span))
         found[role] = span
-    if problem := span_problem(text, found):
+    problem = span_problem(text, found) if inside is None else signal_span_problem(found) or _outside(inside, found)
+    if problem:
         raise TaskError(problem)
     return {role: list(span) for role, span in found.items()}
+
+
+def _unit(inside: Signal) -> str:
+    return "[start, end] in milliseconds" if inside.data.ndim == 1 else "[left, top, right, bottom] in pixels"
+
+
+def _outside(inside: Signal, spans: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What is wrong with spans of a recording or an image of this size, or None."""
+    recording = inside.data.ndim == 1
+    ends = [1000 * len(inside.data) / (inside.rate or 1)] if recording else [inside.data.shape[1], inside.data.shape[0]]
+    for role, span in spans.items():
+        if len(span) != 2 * len(ends):
+            return f"span {role!r} is {list(span)}: write {_unit(inside)}"
+        if any(a > b for a, b in zip(span[len(ends) :], ends, strict=True)):
+            size = (
+                f"the recording has {ends[0]:.0f} milliseconds"
+                if recording
+                else f"the image has {ends[0]} x {ends[1]} pixels"
+            )
+            return f"span {role!r} is {list(span)}, but {size}"
+    return None
