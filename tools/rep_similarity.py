@@ -126,13 +126,12 @@ def _measured(found: Parallel, compared: Sequence[_Compared], where: dict[str, A
     out.append(measured("retrieval.shuffled", UNIT, average(shuffled, whose, (0.0, 1.0)), **whole))
     out.append(Measurement(name="retrieval.chance", unit=UNIT, value=float(chance.mean()), n=whose.n, groups=whose.count, **whole))
     row = [float(x.mean()) for x in (own, twin, shuffled, chance)]
-    similar = _similarities(compared, Groups.of(groups))
-    own_, twin_, apart, wrong = similar
-    if np.isfinite(own_.value):
-        beside = control_of(TWIN, twin_, apart) if np.isfinite(twin_.value) else None
-        out.append(measured("cka", "unbiased linear CKA", own_, control=beside, **whole))
+    alike, untrained, apart, wrong = _similarities(compared, Groups.of(groups))
+    if np.isfinite(alike.value):
+        beside = control_of(TWIN, untrained, apart) if np.isfinite(untrained.value) else None
+        out.append(measured("cka", "unbiased linear CKA", alike, control=beside, **whole))
         out.append(measured("cka.shuffled", "unbiased linear CKA", wrong, **whole))
-    return out, [*row, own_.value, twin_.value, wrong.value]
+    return out, [*row, alike.value, untrained.value, wrong.value]
 
 
 def _retrieval(own: np.ndarray, twin: np.ndarray, groups: Groups, **where: Any) -> Measurement:
@@ -141,19 +140,15 @@ def _retrieval(own: np.ndarray, twin: np.ndarray, groups: Groups, **where: Any) 
     return measured("retrieval", UNIT, estimate, control=control_of(TWIN, other, apart), **where)
 
 
-def _similarities(compared: Sequence[_Compared], groups: Groups) -> tuple[Estimate, Estimate, Estimate, Estimate]:
+def _similarities(compared: Sequence[_Compared], groups: Groups) -> list[Estimate]:
     """CKA, the mean over pairs of tasks: of the model, of its twin, the difference of the two, and shuffled."""
-    own, twin, shuffled = (
+    grams = [
         [tuple(gram(x) for x in getattr(c, which)) for c in compared] for which in ("own", "twin", "shuffled")
-    )
+    ]
 
-    def mean(pairs: Sequence[tuple[np.ndarray, ...]], kept: np.ndarray) -> float:
+    def of(kept: np.ndarray) -> np.ndarray:
         at = np.ix_(kept, kept)
-        return float(np.mean([cka_of(k[at], m[at]) for k, m in pairs]))
+        own, twin, shuffled = (float(np.mean([cka_of(k[at], m[at]) for k, m in pairs])) for pairs in grams)
+        return np.array([own, twin, own - twin, shuffled])
 
-    return (
-        jackknifed(lambda kept: mean(own, kept), groups),
-        jackknifed(lambda kept: mean(twin, kept), groups),
-        jackknifed(lambda kept: mean(own, kept) - mean(twin, kept), groups),
-        jackknifed(lambda kept: mean(shuffled, kept), groups),
-    )
+    return jackknifed(of, groups)

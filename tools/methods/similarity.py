@@ -9,7 +9,7 @@ from scipy import stats
 
 from tools.statistics import Estimate, Groups
 
-FOLDS = 64  # parts of the jackknife, at most
+FOLDS = 32  # parts of the jackknife, at most
 TIE = 1e-6  # of a cosine: float32 states that are equal differ by less
 LEAST = 4  # pairs that an unbiased CKA needs
 
@@ -51,20 +51,24 @@ def cka_of(k: Float[np.ndarray, "n n"], m: Float[np.ndarray, "n n"]) -> float:
     return float((a * b).sum()) / own**0.5 if own > max(flat, 1e-30) else float("nan")
 
 
-def jackknifed(statistic: Callable[[Bool[np.ndarray, " n"]], float], groups: Groups) -> Estimate:
-    """A statistic of the kept examples with a 95% interval by the jackknife over groups, at most 64 parts of them.
+def jackknifed(
+    statistics: Callable[[Bool[np.ndarray, " n"]], Float[np.ndarray, " k"]], groups: Groups
+) -> list[Estimate]:
+    """Statistics of the kept examples, each with a 95% interval by the jackknife over groups, at most 32 parts of them.
 
-    Efron and Stein 1981; Student's t. For what lies between -1 and 1; it says nothing where there are fewer than 5 groups.
+    Efron and Stein 1981; Student's t. For smooth statistics; nothing is said where there are fewer than 5 groups.
     """
-    value = statistic(np.ones(groups.n, dtype=bool))
+    values = statistics(np.ones(groups.n, dtype=bool))
     parts = np.array_split(np.random.default_rng(0).permutation(groups.count), min(FOLDS, groups.count))
     kept = [~np.isin(groups.codes, part) for part in parts]
-    if not np.isfinite(value) or len(parts) < 5 or min(int(k.sum()) for k in kept) < LEAST:
-        return Estimate(value, -np.inf, np.inf, groups.n, groups.count, method="jackknife: unknown")
-    left, g = np.array([statistic(k) for k in kept]), len(parts)
-    error = float(np.sqrt((g - 1) / g * ((left - left.mean()) ** 2).sum()))
-    reach = float(stats.t.ppf(0.975, g - 1)) * error
-    return Estimate(value, value - reach, value + reach, groups.n, groups.count, method="jackknife over groups")
+    if len(parts) < 5 or min(int(k.sum()) for k in kept) < LEAST:
+        reach = np.full(values.shape, np.inf)
+    else:
+        left, g = np.stack([statistics(k) for k in kept]), len(parts)
+        error = np.sqrt((g - 1) / g * ((left - left.mean(0)) ** 2).sum(0))
+        reach = float(stats.t.ppf(0.975, g - 1)) * np.where(np.isfinite(error), error, np.inf)
+    n, count = groups.n, groups.count
+    return [Estimate(float(v), float(v - r), float(v + r), n, count, method="jackknife") for v, r in zip(values, reach, strict=True)]
 
 
 @dataclass(frozen=True)
