@@ -7,7 +7,7 @@ then over sequences. The control is what a head that spreads its attention evenl
 A pattern says where a head looks, not that what it sees matters: patch or ablate it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from experiments_db.places import Component
 from experiments_db.records import Measurement, Outcome
+from tools.engine.programs import ProgramError, parse
 from tools.engine.sites import Kind
 from tools.methods.anchors import length_in, positions
 from tools.methods.arguments import AMONG, DEPTH, EXAMPLES, components
@@ -36,15 +37,18 @@ from tools.methods.saying import examples_of
 from tools.methods.scoring import encoded_all, microbatches
 from tools.methods.tables import as_array, grid, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
-from tools.ports import Batch
+from tools.methods.written import written
+from tools.ports import Batch, port_of, replace_target
 from tools.statistics import Groups
 from tools.subjects import Inputs, Subject
+from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"components": ["decoder.0-1.attn.pattern[*]"], "examples": 16}
 SCORES = ("previous", "first", "duplicate", "induction")
 EVEN = "attention spread evenly over earlier tokens"
 UNIT = "share of attention"
+Programs = Mapping[str, Sequence[int]]
 
 
 class Args(ToolArgs):
@@ -63,6 +67,14 @@ class Args(ToolArgs):
         description="for a task: the anchors that are looked at, such as operand1; empty is every position by itself",
     )
     depth: int = DEPTH
+    program: str = Field(
+        default="", description="for a task: a layer program to run it under, as skip 3 or encoder: skip 4-5"
+    )
+    written: bool = Field(
+        default=False,
+        description="for a task: look while the model writes its own answer, not the right one; the entropy is then given for "
+        "answers that repeat words and for those that do not",
+    )
     length: int = Field(default=16, ge=4, le=256, description="without a task: tokens in the part that is repeated")
     among: str = AMONG
     examples: int = EXAMPLES
@@ -88,10 +100,36 @@ def run(args: Args, ctx: Context) -> Outcome:
         return _on_task(args, ctx, heads, args.task) if args.task else _on_repeats(args, ctx, heads)
 
 
-def _seen(subject: Subject, inputs: Inputs, heads: Sequence[Component]) -> list[Tensor]:
+def _program(args: Args, ctx: Context) -> dict[str, tuple[int, ...]]:
+    """The program by its stack; none where all of the model runs."""
+    if not args.program:
+        return {}
+    stack, text = ctx.subject.program_of(args.program)
+    try:
+        return {stack: parse(text, len(ctx.subject.spec(stack).blocks))[1].blocks}
+    except ProgramError as error:
+        raise ToolInputError(f"program: {error}") from None
+
+
+def _own_answers(ctx: Context, examples: list[Example], programs: Programs) -> tuple[list[Example], np.ndarray]:
+    """The examples with what the model writes for an answer, and which of these repeat a word; empty answers are left out."""
+    said = written(ctx, examples, programs)
+    judged = [
+        port_of(ctx.subject).judge(e, text).get("repeated", (0.0, 1.0)) for e, text in zip(examples, said, strict=True)
+    ]
+    kept = [i for i, text in enumerate(said) if text]
+    if len(kept) < 8:
+        raise ToolInputError(f"written: the model writes {len(kept)} answers that are not empty; at least 8 are needed")
+    out = [replace_target(examples[i], said[i]) for i in kept]
+    return out, np.array([judged[i][0] > 0 for i in kept])
+
+
+def _seen(
+    subject: Subject, inputs: Inputs, heads: Sequence[Component], programs: Programs | None = None
+) -> list[Tensor]:
     """One head's weights for each component, (batch, queries, keys)."""
     blocks = sorted({c.block or 0 for c in heads})
-    found = patterns(subject, inputs, heads[0].stack, blocks, cast("Kind", heads[0].part))
+    found = patterns(subject, inputs, heads[0].stack, blocks, cast("Kind", heads[0].part), programs)
     return [found[blocks.index(c.block or 0)][:, c.units[0]] for c in heads]
 
 
@@ -179,6 +217,9 @@ def _on_repeats(args: Args, ctx: Context, heads: list[Component]) -> Outcome:
 def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Outcome:
     subject = ctx.subject
     task, examples = load_examples(ctx, name, args.examples, args.among)
+    programs, repeats = _program(args, ctx), None
+    if args.written:
+        examples, repeats = _own_answers(ctx, examples, programs)
     spec, kind = subject.spec(heads[0].stack), cast("Kind", heads[0].part)
     there = spec.keys_in(kind)
     shortest = min(length_in(subject, e, there) for e in encoded_all(subject, examples))
@@ -190,7 +231,7 @@ def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Out
     entropy = np.zeros((len(heads), len(examples)))
     for batch in microbatches(subject, examples, ctx.max_tokens):
         rows = list(batch.indices)
-        found = _seen(subject, batch.inputs, heads)
+        found = _seen(subject, batch.inputs, heads, programs)
         queries = _mask(subject, batch, args.at, spec.name, found[0].shape[1])
         spread = _spread(found[0], batch.inputs.of(there), causal=spec.causal and kind == "attn.pattern")
         for j, key in enumerate(keys):
@@ -201,17 +242,27 @@ def _on_task(args: Args, ctx: Context, heads: list[Component], name: str) -> Out
         for i, pattern in enumerate(found):
             spare = -(pattern.double() * pattern.double().clamp(min=1e-30).log()).sum(-1)  # (batch, queries)
             entropy[i, rows] = ((spare * queries).sum(-1) / queries.sum(-1)).cpu().numpy()
+    base = {
+        **where_of(ctx, task, args.among),
+        "program": args.program or None,
+        "variant": "its own answers" if args.written else None,
+    }
     wheres = [
-        {**where_of(ctx, task, args.among), "component": str(c.but(anchor=args.at, key=key, key_stack=other))}
+        {**base, "component": str(c.but(anchor=args.at, key=key, key_stack=other))}
         for other in ("" if there == spec.name else there,)
         for c in heads
         for key in keys
     ]
     flat = own.reshape(-1, len(examples))
     measurements = _rows("attention", flat, np.tile(even, (len(heads), 1)), wheres, groups_of(examples))
-    for c, e in zip(heads, averages(entropy, groups_of(examples)), strict=True):
-        at = {**where_of(ctx, task, args.among), "component": str(c.but(anchor=args.at))}
-        measurements.append(measured("entropy", "nats, of a query's attention", e, **at))
+    classes = {base["variant"]: np.ones(len(examples), dtype=bool)}
+    if repeats is not None and min(repeats.sum(), (~repeats).sum()) >= 4:
+        classes |= {"answers that repeat words": repeats, "answers that repeat none": ~repeats}
+    for variant, rows in classes.items():
+        some = groups_of([e for e, there in zip(examples, rows, strict=True) if there])
+        for c, e in zip(heads, averages(entropy[:, rows], some), strict=True):
+            at = {**base, "variant": variant, "component": str(c.but(anchor=args.at))}
+            measurements.append(measured("entropy", "nats, of a query's attention", e, **at))
     text = (
         f"where position {args.at} of {examples_of(task, args.among)} "
         f"looks ({ctx.split}, n={len(examples)}): share of attention, heads x "

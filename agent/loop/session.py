@@ -119,6 +119,7 @@ class Session:
             "out": str(args.out),
             "planner": asked.planner,
             "fingerprint": subject.fingerprint,
+            "answered": port_of(subject).answered,
             "parts": subject.parts,
             "code": code_version(),
             "prompts": prompts_version(),

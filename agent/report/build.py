@@ -1,5 +1,6 @@
 """Build report.md and its figures from the database alone."""
 
+import base64
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from agent.report.marked import folded, linked, links, table
 from agent.report.opening import opening
 from agent.report.tested import came_to
 from agent.report.text import code, markdown
-from agent.report.worked import told, worked, worked_of
+from agent.report.worked import Worked, told, worked, worked_of
 from experiments_db.records import Run
 from experiments_db.store import Store
 from tools.findings.integrity_report import IntegrityReport
@@ -48,7 +49,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
     results = {r.handle: store.result(r.result_id) for r in rows}
     concluded = conclude(record)
     sections = [
-        opening(run, record, concluded, [*_example(concluded, record), *_circuit(concluded, record, figures)]),
+        opening(run, record, concluded, [*_example(concluded, record, figures), *_circuit(concluded, record, figures)]),
         findings_section(record, concluded),
         _hypotheses(record),
         _notes(record),
@@ -62,8 +63,23 @@ def render(store: Store, name: str, figures: Path | None) -> str:
     return "\n\n".join("\n".join(s) for s in sections if s) + "\n"
 
 
-def _example(concluded: Concluded, record: RunRecord) -> list[str]:
-    """One example of the task in the model's tokens, with what stands where."""
+def _media(e: Worked, figures: Path | None) -> list[str]:
+    """The picture of an example beside its twin's, and where there are some the recordings, as files beside the report."""
+    named = [("example", e.shown), ("twin", e.twin_shown)]
+    kinds = (("picture", "png"), ("sound", "wav"))
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
+        for name, shown in named:
+            for kind, end in kinds:
+                if kind in shown:
+                    (figures / f"{name}.{end}").write_bytes(base64.b64decode(shown[kind]))
+    pictures = [f"![{name}](figures/{name}.png)" for name, shown in named if "picture" in shown]
+    sounds = [f"[listen to the {name}](figures/{name}.wav)" for name, shown in named if "sound" in shown]
+    return [" ".join(pictures), *(["", " ".join(sounds)] if sounds else [])]
+
+
+def _example(concluded: Concluded, record: RunRecord, figures: Path | None) -> list[str]:
+    """One example of the task in the model's tokens, with what stands where; or as a picture or recording."""
     found = worked_of(concluded, record)
     if found is None:
         return []
@@ -73,7 +89,9 @@ def _example(concluded: Concluded, record: RunRecord) -> list[str]:
         f"**One example** ({found.chosen}): {markdown(said)}{f'; its twin: {markdown(twin)}' if twin else ''}.",
         "",
     ]
-    if len(stretches) <= WIDE:
+    if found.shown:
+        lines += _media(found, figures)
+    elif len(stretches) <= WIDE:
         lines += table([code(text) for text, _ in stretches], [[markdown(role) for _, role in stretches]])
     else:
         lines.append(code(" ".join(text for text, _ in stretches)))

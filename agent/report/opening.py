@@ -12,10 +12,11 @@ from tools.statistics.multiplicity import ALPHA
 
 UNTESTED = "interpretation, not tested"
 LEGEND = (
-    "Brackets hold 95% intervals and the number n of unseen examples. At the answer: where its tokens are predicted, from the last "
-    "token of the prompt on. Resampled: with another example's activation in its place; zeroed: with none. The twin of an "
-    "example differs from it in what decides the answer."
+    "Brackets hold 95% intervals and the number n of unseen examples. At the answer: {answered}. Resampled: "
+    "with another example's activation in its place; zeroed: with none. The twin of an example differs from it in what decides "
+    "the answer."
 )
+ANSWERED = "where its tokens are predicted, from the last token of the prompt on"  # in runs that do not say
 MANY = 10  # handles in a row before the rest is counted
 SHORT = 500  # characters of it that the first screen shows
 
@@ -30,7 +31,7 @@ def opening(run: Run, record: RunRecord, c: Concluded, picture: Sequence[str] = 
     if also:
         lines += ["", "Also confirmed:", "", *(f"- {x}" for x in also)]
     if said:
-        lines += ["", f"*{LEGEND}*"]
+        lines += ["", f"*{legend(run)}*"]
     if instead := without_headline(run, record, c):
         lines += ["", markdown(instead)]
     lines += [
@@ -50,6 +51,12 @@ def opening(run: Run, record: RunRecord, c: Concluded, picture: Sequence[str] = 
         f"Subject {code(run.subject)}, planner {code(run.planner)}, run {code(run.name)}, begun {markdown(run.created)}.",
     ]
     return lines
+
+
+def legend(run: Run, *, plain: bool = False) -> str:
+    """What brackets and words in the answer mean; at the answer is where the model's port says. plain: without Markdown."""
+    answered = str(run.settings.get("answered") or ANSWERED)
+    return LEGEND.format(answered=answered if plain else markdown(answered))
 
 
 def tested_how(c: Concluded) -> list[str]:

@@ -1,6 +1,7 @@
 """The worked example of a task as a run kept it: the tokens, what stands where, the right answer and what the model said."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,10 @@ NEWLINE = "↵"
 
 @dataclass(frozen=True)
 class Worked:
-    """tokens: of the prompt; anchors: role -> places among them. said: None where the model cannot write."""
+    """tokens: of the prompt; anchors: role -> places among them. said: None where the model cannot write. answers_at: the
+    places of the tokens at which it is answered, by default the last. shown, twin_shown: of what tokens do not show, `words`,
+    and `picture` (PNG) and `sound` (WAV) in base 64.
+    """
 
     task: str
     chosen: str
@@ -26,6 +30,9 @@ class Worked:
     twin_answer: str = ""
     twin_said: str | None = None
     anchors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    answers_at: tuple[int, ...] | None = None
+    shown: Mapping[str, str] = field(default_factory=dict)
+    twin_shown: Mapping[str, str] = field(default_factory=dict)
 
     def places(self, anchor: str) -> tuple[int, ...]:
         """Which tokens an anchor means here; none where it means none of this example."""
@@ -37,14 +44,21 @@ class Worked:
         if parsed.position is not None:
             at = parsed.position if parsed.position >= 0 else last + 1 + parsed.position
             return (at,) if 0 <= at <= last else ()
-        found = (last,) if parsed.name == "answer" else self.anchors.get(parsed.name, ())
+        found = self.answering if parsed.name == "answer" else self.anchors.get(parsed.name, ())
         return {"first": found[:1], "last": found[-1:], "all": found}[parsed.policy]
+
+    @property
+    def answering(self) -> tuple[int, ...]:
+        """The places at which the answer begins."""
+        return (len(self.tokens) - 1,) if self.answers_at is None else self.answers_at
 
     def stretches(self) -> list[tuple[str, str]]:
         """The prompt in stretches of one role each: `("0", "the first operand")`, `("3 + 7 = 10 ↵", "the worked lines")`.
 
-        What has no role has '', and the last stretch, whose last token predicts the answer, says so.
+        What has no role has '', and the stretch whose token predicts the answer says so. Nothing where tokens show nothing.
         """
+        if self.shown:
+            return []
         out: list[tuple[list[str], str]] = []
         for token, role in self.roles():
             if out and out[-1][1] == role:
@@ -60,7 +74,7 @@ class Worked:
             of = [role for role, at in self.anchors.items() if i in at]
             smallest = min(of, key=lambda role: len(self.anchors[role]), default="")
             words = [role_words(smallest)] if smallest else []
-            if i == len(self.tokens) - 1:
+            if i in self.answering:
                 words.append("answers here")
             named.append((shown(token), ", ".join(words)))
         return named
@@ -72,6 +86,10 @@ def told(e: Worked) -> tuple[str, str]:
     first = f"{said}right is {quoted(e.answer)}"
     if not e.twin:
         return first, ""
+    if e.shown:
+        again = "" if e.twin_said is None else f"the model says {quoted(e.twin_said)}, "
+        first = f"{e.shown.get('words', '')}: {first}"
+        return first, f"{e.twin_shown.get('words', '')}, {again}right is {quoted(e.twin_answer)}"
     again = "" if e.twin_said is None else f"the model says {quoted(e.twin_said)}, "
     differ = [i for i, (a, b) in enumerate(zip(e.tokens, e.twin, strict=False)) if a != b]
     if len(e.tokens) == len(e.twin) and 0 < len(differ) <= 3:
@@ -118,6 +136,18 @@ def _read(payload: str) -> Worked | None:
             said=None if p["said"] is None else str(p["said"]), twin=tuple(map(str, p["twin"] or ())),
             twin_answer=str(p["twin_answer"] or ""), twin_said=None if p["twin_said"] is None else str(p["twin_said"]),
             anchors={str(k): tuple(map(int, v)) for k, v in p["anchors"].items()},
+            answers_at=None if p.get("answers_at") is None else tuple(map(int, p["answers_at"])),
+            shown=_media(p.get("shown")), twin_shown=_media(p.get("twin_shown")),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError):  # a record from elsewhere may hold anything
         return None
+
+
+def _media(found: Any) -> dict[str, str]:
+    """Words, picture and sound; media that are no base 64 are left out."""
+    given = {str(k): str(v) for k, v in dict(found or {}).items()}
+    return {
+        k: v
+        for k, v in given.items()
+        if k == "words" or (k in ("picture", "sound") and re.fullmatch(r"[A-Za-z0-9+/=]*", v))
+    }

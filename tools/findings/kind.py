@@ -119,6 +119,10 @@ class Bench:
             self.known |= {Condition(): intact, **dict(zip(new, found, strict=True))}
         return [self.known[c] for c in conditions]
 
+    def intact_on(self, examples: Sequence[Example]) -> Scores:
+        """How the model as it is answers other examples, such as the twins."""
+        return score_under(self.ctx, self.task, examples, [])[0]
+
     def difference(self, a: Scores, b: Scores) -> Quantity:
         """A minus b in the objective, example by example."""
         o = self.objective

@@ -1,6 +1,6 @@
 """What stands at an anchor, example by example: tokens, and attention weights from one anchor to another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -40,14 +40,27 @@ def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tu
 
 
 def patterns(
-    subject: Subject, inputs: Inputs, stack: str, blocks: Sequence[int], kind: Kind = "attn.pattern"
+    subject: Subject,
+    inputs: Inputs,
+    stack: str,
+    blocks: Sequence[int],
+    kind: Kind = "attn.pattern",
+    programs: Mapping[str, Sequence[int]] | None = None,
 ) -> Tensor:
-    """Attention weights of some blocks' heads, (blocks, batch, heads, queries, keys), float32; of cross-attention's too."""
+    """Attention weights of some blocks' heads, (blocks, batch, heads, queries, keys), float32; of cross-attention's too.
+
+    programs: by stack, what runs; a block that does not has no weights.
+    """
     spec = subject.spec(stack)
     if kind not in spec.kinds:
         raise ToolInputError(f"{kind} of {stack} is out of reach in this model; it has {', '.join(spec.kinds)}")
     sites = [Site(spec.name, b, kind) for b in blocks]
-    captured = subject.run(inputs, capture=sites).captured
+    captured = subject.run(inputs, programs or {}, capture=sites).captured
+    idle = next((s for s in sites if s not in captured), None)
+    if idle is not None:
+        raise ToolInputError(
+            f"{idle.stack} block {idle.block} does not run under this program: name heads of blocks that do"
+        )
     return torch.stack([captured[s].float().unflatten(-1, (spec.n_heads, -1)).transpose(1, 2) for s in sites])
 
 

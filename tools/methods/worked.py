@@ -1,11 +1,12 @@
 """One example of a task in the model's own tokens: what a reader sees before any number."""
 
+import base64
 from typing import Any
 
 from tools.methods.anchors import span_positions
 from tools.methods.completing import completions
 from tools.methods.tool import ToolInputError
-from tools.ports import port_of
+from tools.ports import Shown, port_of
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Example, Task
 
@@ -37,7 +38,18 @@ def worked_example(subject: Subject, task: Task, seed: int) -> dict[str, Any]:
         "twin_answer": example.foil if has_twin else None,
         "twin_said": twins[at] if has_twin else None,
         "anchors": _anchors(subject, example),
+        "answers_at": list(port.answers_at(port.encode(subject, example))),
+        "shown": _shown(port.show(subject, example)),
+        "twin_shown": _shown(port.show(subject, example, twin=True)) if has_twin else None,
     }
+
+
+def _shown(shown: Shown | None) -> dict[str, str] | None:
+    """What a person sees and hears, as text."""
+    if shown is None:
+        return None
+    media = {"picture": shown.picture, "sound": shown.sound}
+    return {"words": shown.words, **{k: base64.b64encode(v).decode() for k, v in media.items() if v}}
 
 
 def _twin(e: Example) -> Example:

@@ -5,7 +5,18 @@ import pkgutil
 from functools import cache
 
 from tools.ports.objectives import ANSWERS, Objective, flipped
-from tools.ports.port import Asked, Batch, Encoded, Port, PortError, batch_of, differences, make_batch, replace_target
+from tools.ports.port import (
+    Asked,
+    Batch,
+    Encoded,
+    Port,
+    PortError,
+    Shown,
+    batch_of,
+    differences,
+    make_batch,
+    replace_target,
+)
 from tools.ports.scores import Scores
 from tools.subjects import Subject
 
@@ -18,6 +29,7 @@ __all__ = [
     "Port",
     "PortError",
     "Scores",
+    "Shown",
     "batch_of",
     "differences",
     "flipped",

@@ -17,6 +17,7 @@ class Classes(Port):
     """The answer is a class by its name; it is read at one position of the stack that is read out."""
 
     writes = True
+    answered = "at the position from which the class is read"
 
     @abstractmethod
     def given(self, subject: Subject, example: Example) -> tuple[tuple[Any, ...], int, Any]:

@@ -1,17 +1,21 @@
 """Images: pixels that a vision transformer reads as patches, and the class that they show."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tools.ports.classes import Classes
-from tools.ports.port import Encoded, PortError
+from tools.ports.port import Encoded, PortError, Shown
 from tools.subjects import Subject
 from tools.tasks import Example, Signal
+from tools.tasks.spans import Spans
+
+LARGE = 192  # pixels of the longer side of a picture for a person
 
 
 class Images(Classes):
@@ -63,10 +67,32 @@ class Images(Classes):
         across = touched(left, right, columns, width)
         return [1 + r * columns + c for r in touched(top, bottom, rows, height) for c in across]
 
+    def show(self, subject: Subject, example: Example, *, twin: bool = False) -> Shown | None:
+        """The picture, enlarged, with its boxes."""
+        given, spans = (
+            (example.twin_inputs or {}, example.twin_spans or example.spans)
+            if twin
+            else (example.inputs, example.spans)
+        )
+        image = given.get("image")
+        return None if not isinstance(image, Signal) else Shown(image.name, _png(image.data, spans))
+
     def labels(self, subject: Subject, example: Example, *, stack: str | None = None, twin: bool = False) -> list[str]:
         """The class token, and the patches by row and column."""
         rows, columns = grid(subject)
         return ["class", *(f"{r},{c}" for r in range(rows) for c in range(columns))]
+
+
+def _png(pixels: Any, boxes: Spans) -> bytes:
+    """An image of at least so many pixels a side, with a frame around each box."""
+    times = max(1, LARGE // max(pixels.shape[:2]))
+    made = Image.fromarray(pixels).resize((pixels.shape[1] * times, pixels.shape[0] * times), Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(made)
+    for left, top, right, bottom in (b for b in boxes.values() if len(b) == 4):
+        pen.rectangle((left * times, top * times, right * times - 1, bottom * times - 1), outline=(255, 255, 255))
+    out = io.BytesIO()
+    made.save(out, "PNG")
+    return out.getvalue()
 
 
 def grid(subject: Subject) -> tuple[int, int]:

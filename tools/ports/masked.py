@@ -17,6 +17,7 @@ class MaskedText(Port):
     name = "masked"
     reads = ("masked",)
     writes = True
+    answered = "where the mask stands"
 
     def encode(self, subject: Subject, example: Example) -> Encoded:
         """The text with its special tokens; PortError unless it has as many masks as the answer has tokens."""

@@ -93,11 +93,21 @@ class Asked:
     base: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Shown:
+    """An input as a person sees it. words: in one line. picture: PNG. sound: WAV."""
+
+    words: str
+    picture: bytes = b""
+    sound: bytes = b""
+
+
 class Port(ABC):
     """One modality. Methods get the subject, so that a port has no state.
 
     name: what families call it. reads: the names of an example's inputs. objectives: what can be scored. lacks: which of the
-    usual quantities mean nothing here. writes: whether a model says its answer in words of its own (`write`).
+    usual quantities mean nothing here. writes: whether a model says its answer in words of its own (`write`). answered: what
+    stands at the anchor `answer`, in words that follow "at the answer:".
     """
 
     name: ClassVar[str]
@@ -105,6 +115,7 @@ class Port(ABC):
     objectives: ClassVar[Mapping[str, Objective]] = ANSWERS
     lacks: ClassVar[frozenset[str]] = frozenset()
     writes: ClassVar[bool] = False
+    answered: ClassVar[str] = "where its tokens are predicted, from the last token of the prompt on"
 
     @property
     def first(self) -> str:
@@ -140,6 +151,14 @@ class Port(ABC):
     @abstractmethod
     def labels(self, subject: Subject, example: Example, *, stack: str | None = None, twin: bool = False) -> list[str]:
         """What stands at each position of a stack, as short labels; None is the stack that the first input enters."""
+
+    def show(self, subject: Subject, example: Example, *, twin: bool = False) -> "Shown | None":
+        """The input, or the twin's, for a person to look at or listen to; None where its labels show it as it is."""
+        return None
+
+    def answers_at(self, encoded: "Encoded") -> tuple[int, ...]:
+        """The places among the labels of what is read at which the answer is predicted; none where that is another stack."""
+        return encoded.scored[:1]
 
     def answer_label(self, subject: Subject, index: int) -> str:
         """One thing that the model can answer, a token or a class, as a short label."""

@@ -20,6 +20,7 @@ class SequenceToSequence(Port):
     """An encoder reads the source, and a decoder writes the answer."""
 
     writes = True
+    answered = "where the decoder predicts its tokens"
 
     @abstractmethod
     def source(self, subject: Subject, example: Example) -> tuple[tuple[Any, ...], int, Any]:
@@ -100,6 +101,10 @@ class SequenceToSequence(Port):
         if (stack or self.reading(subject)) == subject.readout:
             return [subject.token_label(t) for t in (*e.fields["prefix"], *map(int, e.targets[:-1]))]
         return self.source_labels(subject, e)
+
+    def answers_at(self, encoded: Encoded) -> tuple[int, ...]:
+        """Nowhere in the source."""
+        return ()
 
     def source_labels(self, subject: Subject, encoded: Encoded) -> list[str]:
         """The encoder's positions as labels."""

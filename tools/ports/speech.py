@@ -1,15 +1,18 @@
 """Speech: a recording that an encoder reads, and its words, which a decoder writes. Whisper and its kind."""
 
+import io
 import json
+import wave
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from tools.ports.port import Encoded, PortError
+from tools.ports.port import Encoded, PortError, Shown
 from tools.ports.seq2seq import SequenceToSequence
 from tools.subjects import Subject
 from tools.tasks import Example, Signal
@@ -64,10 +67,32 @@ class Speech(SequenceToSequence):
             )
         return found
 
+    def show(self, subject: Subject, example: Example, *, twin: bool = False) -> Shown | None:
+        """What the model hears as a picture, low notes at the bottom, and the recording itself."""
+        audio = ((example.twin_inputs or {}) if twin else example.inputs).get("audio")
+        if not isinstance(audio, Signal):
+            return None
+        heard = _features(_extractor(subject), audio).numpy()[::-1]
+        out, level = io.BytesIO(), np.clip((heard - heard.min()) / max(float(np.ptp(heard)), 1e-6), 0, 1)
+        made = Image.fromarray((255 * (1 - level)).astype(np.uint8))
+        made.resize((2 * made.width, 2 * made.height), Image.Resampling.NEAREST).save(out, "PNG")
+        return Shown(audio.name, out.getvalue(), _wav(audio, _extractor(subject).sampling_rate))
+
     def source_labels(self, subject: Subject, encoded: Encoded) -> list[str]:
         """The time at which each position begins."""
         step = milliseconds(subject)
         return [f"{i * step / 1000:.2f}s" for i in range(encoded.lengths[encoded.reads])]
+
+
+def _wav(audio: Signal, rate: int) -> bytes:
+    """The recording in 8 bits a sample."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(1)
+        file.setframerate(rate)
+        file.writeframes((127.5 * (np.clip(audio.data, -1, 1) + 1)).round().astype(np.uint8).tobytes())
+    return out.getvalue()
 
 
 def milliseconds(subject: Subject) -> float:

@@ -1,7 +1,7 @@
 """Sweeps of models with several stacks: what variants share of an earlier stack runs once, the later ones once on each output."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from tools.engine.executor import SweepCost, Variant, sweep
 from tools.engine.programs import LayerProgram
 
 
+@runtime_checkable
 class Stacked(Protocol):
     """What this needs of a subject."""
 

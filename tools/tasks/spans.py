@@ -8,8 +8,11 @@ from experiments_db.places import PlaceError, parse_anchor
 Spans = Mapping[str, tuple[int, ...]]
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 ROLES = frozenset(  # of the built-in tasks: what a user calls a span need not be English
-    "attractor bar before_item equals first_name giver innermost_bracket item key last_copied object operand operator "
-    "outermost_bracket place preposition receiver second_name shots subject value".split()
+    (
+        "ambiguous attractor bar before_item controller decoy equals first_name giver innermost_bracket item key "
+        "last_copied masked object operand operator outermost_bracket place preposition receiver second_name shots "
+        "subject tense value verb word"
+    ).split()
 )
 WORDS = {"equals": "the equals sign", "shots": "the worked lines"}
 RESERVED = ("all", "answer", "each")  # anchors that stand for something else

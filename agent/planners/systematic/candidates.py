@@ -24,6 +24,7 @@ SAYS = {
     "jointly_necessary": "{place} is necessary together for {task}.",
     "not_needed": "{place} is not needed for {task}.",
     "carries": "{place} carries what decides the answer to {task}.",
+    "carries_nothing": "{place} carries nothing of what decides the answer to {task}.",
     "attends": "{place} has more weight than attention has elsewhere, for {task}.",
     "matches": "{place} attends by identity.",
     "readable": "{place} is where the answer to {task} can first be read.",

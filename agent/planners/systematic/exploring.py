@@ -65,7 +65,7 @@ def _map(desk: Desk, seen: Seen) -> Part[None]:
     roles = known.roles_among.get(seen.among, known.roles)
     wanted = [desk.at("resid_pre", r) for r in (*roles, "answer")] if roles else ["resid_pre@each", "resid_pre@answer"]
     if desk.several:  # what is read as a whole, since what decides may be spread over it
-        wanted = [desk.at("resid_pre", r) for r in (*roles, "all", "answer")]
+        wanted = [desk.at("resid_pre", r) for r in (*roles, "0", "all", "answer")]
     (patched,) = yield from ask(
         f"Where does what decides the answer to {seen.task} lie? The twin's residual stream, at every depth and place.",
         [("patch", {**seen.where, "components": wanted, "examples": desk.screen})],

@@ -7,6 +7,7 @@ from agent.planners.systematic.classes import classes
 from agent.planners.systematic.closer import disagreements, looks, readable
 from agent.planners.systematic.exploring import Seen, explore, head_home, rest
 from agent.planners.systematic.plan import Part
+from agent.planners.systematic.reading import SMALLEST
 from agent.planners.systematic.routes import routes
 from experiments_db.places import Component
 
@@ -20,7 +21,9 @@ def locate(desk: Desk, seen: Seen) -> Part[None]:
     yield from _needed(desk, seen)
     yield from rest(desk, seen)
     yield from _sets(desk, seen)
-    yield from desk.examine("Where what decides the answer lies, as findings.", _carries(seen))
+    yield from desk.examine(
+        "Where what decides the answer lies, as findings.", [*_carries(seen), *_carries_nothing(desk, seen)]
+    )
     yield from classes(desk, seen)
     yield from routes(desk, seen)
     yield from looks(desk, seen)
@@ -75,5 +78,16 @@ def _carries(seen: Seen) -> list[Candidate]:
         if flip.beyond >= HALF:
             strong.setdefault(c.anchor, []).append((c.block or 0, c))
     first = [str(c) for b, c in sorted(strong.get("answer", [])) if b > 0][:1]
-    last = [str(max(strong[a])[1]) for a in seen.anchors if a in strong]
+    last = [str(max(strong[a])[1]) for a in seen.anchors if a in strong and a != "all"]
     return [Candidate("carries", seen.task, (p,), (), seen.among) for p in [*first, *last]]
+
+
+def _carries_nothing(desk: Desk, seen: Seen) -> list[Candidate]:
+    """Of a model of several stacks, the one that reads, where nothing of it moves the answer."""
+    if not desk.several:
+        return []
+    whole = {c: flip for c, flip in seen.map.items() if c.stack == desk.stacks[0] and c.anchor in ("", "all")}
+    if not whole or max(flip.share for flip in whole.values()) >= SMALLEST:
+        return []
+    last = max(whole, key=lambda c: c.block or 0)
+    return [Candidate("carries_nothing", seen.task, (str(last.but(part="resid_post")),), (), seen.among)]

@@ -13,14 +13,19 @@ from tools.methods.effects import RANDOM_VECTOR, Condition
 from tools.ports import flipped
 
 
-def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+def moved(s: Statement, bench: Bench) -> tuple[Quantity, Quantity, dict[str, str]]:
+    """(what goes over, and what more than under the control, example by example; where)."""
     assert s.set is not None
     own, noise = (Condition.of(s.set, "resample(twin)", control=c) for c in (0, 1))
     mine, control = bench.scores([own, noise])
-    base, where = bench.intact, {"component": str(s.set), "intervention": "resample(twin)"}
-    moved = Quantity("flipped", "share of examples", flipped(mine) - flipped(base), (-1.0, 1.0))
+    over = Quantity("flipped", "share of examples", flipped(mine) - flipped(bench.intact), (-1.0, 1.0))
     apart = Quantity("flipped", "share of examples", flipped(mine) - flipped(control), (-1.0, 1.0))
-    return [bench.effect(moved, bench.smallest, **where), bench.beyond((apart,), f"a {RANDOM_VECTOR}", **where)]
+    return over, apart, {"component": str(s.set), "intervention": "resample(twin)"}
+
+
+def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
+    over, apart, where = moved(s, bench)
+    return [bench.effect(over, bench.smallest, **where), bench.beyond((apart,), f"a {RANDOM_VECTOR}", **where)]
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
