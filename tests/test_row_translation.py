@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments_db.findings import Statement
+from tools.findings.examining import examine
 from tools.methods.features import random_twin
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.similarity import cka, jackknifed, retrieve, same_cell, shuffled_within
@@ -105,8 +107,16 @@ def languages(target, *sources):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parallel_sentences_find_each_other_in_both_translators_and_not_in_a_random_one(bench, name):
-    found = call(bench[name], "rep_similarity", tasks=languages("kel", "sor", "tiv"), components=["encoder.2.resid_post@all"], examples=96)
-    retrieval, similar = (value(found, q, task=" and ".join(languages("kel", "sor", "tiv"))) for q in ("retrieval", "cka"))
+    found = call(
+        bench[name],
+        "rep_similarity",
+        tasks=languages("kel", "sor", "tiv"),
+        components=["encoder.2.resid_post@all"],
+        examples=96,
+    )
+    retrieval, similar = (
+        value(found, q, task=" and ".join(languages("kel", "sor", "tiv"))) for q in ("retrieval", "cka")
+    )
     chance = value(found, "retrieval.chance").value
     assert retrieval.low > 0.7
     assert retrieval.control.value < chance + 0.1 < 0.4
@@ -116,7 +126,13 @@ def test_parallel_sentences_find_each_other_in_both_translators_and_not_in_a_ran
 
 
 def test_a_random_model_of_the_class_has_no_more_than_its_control(bench):
-    found = call(bench["random"], "rep_similarity", tasks=languages("kel", "sor", "tiv"), components=["encoder.0,2.resid_post@all"], examples=96)
+    found = call(
+        bench["random"],
+        "rep_similarity",
+        tasks=languages("kel", "sor", "tiv"),
+        components=["encoder.0,2.resid_post@all"],
+        examples=96,
+    )
     for m in found.measurements:
         if m.name == "retrieval":
             assert m.control.difference_low < 0 < m.control.difference_high
@@ -168,7 +184,15 @@ def test_the_language_lies_where_it_is_told_and_the_meaning_in_the_encoder(bench
 @pytest.mark.parametrize("name", NAMES)
 def test_between_two_languages_a_translation_goes_over_all_at_once(bench, name):
     weights = [0.0, 0.25, 0.5, 0.75, 1.0]
-    out = call(bench[name], "patch", task="translation:twin=language", components=[TOKEN[name]], weights=weights, written=True, examples=24)
+    out = call(
+        bench[name],
+        "patch",
+        task="translation:twin=language",
+        components=[TOKEN[name]],
+        weights=weights,
+        written=True,
+        examples=24,
+    )
 
     def of(quantity):
         return [value(out, quantity, dose=w, component=TOKEN[name]).value for w in ("0", "0.25", "0.5", "0.75", "1")]
@@ -182,11 +206,18 @@ def test_between_two_languages_a_translation_goes_over_all_at_once(bench, name):
     assert own == sorted(own, reverse=True)
     assert own[1] > 0.8
     assert twin[3] > 0.8
-    print(name, own, twin, mixed, of("words.neither"))
 
 
 def test_mixing_does_nothing_to_a_random_model(bench):
-    out = call(bench["random"], "patch", task="translation:twin=language", components=[TOKEN["translator"]], weights=[0.5], written=True, examples=16)
+    out = call(
+        bench["random"],
+        "patch",
+        task="translation:twin=language",
+        components=[TOKEN["translator"]],
+        weights=[0.5],
+        written=True,
+        examples=16,
+    )
     assert value(out, "writes.own").value == value(out, "writes.twin").value == 0.0
 
 
@@ -197,7 +228,9 @@ def test_the_unseen_pair_is_translated_where_the_encoder_is_not_told_the_languag
     tasks = languages("tiv", "kel", "mun", "sor") + languages("sor", "tiv")
     exact, wer = {}, {}
     for name in NAMES:
-        out = call(bench[name], "layer_program", tasks=tasks, operation="keep", blocks=[0, 1, 2], written=True, examples=96)
+        out = call(
+            bench[name], "layer_program", tasks=tasks, operation="keep", blocks=[0, 1, 2], written=True, examples=96
+        )
         for task in tasks:
             exact[name, task] = value(out, "exact", task=task, program="intact").value
             wer[name, task] = value(out, "wer", task=task, program="intact").value
@@ -207,4 +240,27 @@ def test_the_unseen_pair_is_translated_where_the_encoder_is_not_told_the_languag
     told, front = (np.mean([exact[name, t] for t in unseen]) for name in NAMES)
     assert told > 0.75 > 0.65 > front
     assert np.mean([wer["translator", t] for t in unseen]) < np.mean([wer["translator-front", t] for t in unseen])
-    print(exact, wer)
+
+
+def test_how_alike_parallel_sentences_are_does_not_tell_who_translates_the_unseen_pair(bench):
+    """Both encoders bring sor and tiv together; what the one that is told in front lacks is not a common form."""
+    for tasks in (languages("kel", "sor", "tiv"), languages("tiv", "sor", "kel")):
+        out = [call(bench[n], "rep_similarity", tasks=tasks, components=[ENCODER], examples=96) for n in NAMES]
+        found = [value(o, "retrieval", task=" and ".join(tasks)).value for o in out]
+        assert min(found) > 0.85
+        assert abs(found[0] - found[1]) < 0.1
+
+
+# -- as a finding -----------------------------------------------------------------------------------------------------
+
+
+def test_that_parallel_sentences_are_alike_is_confirmed_of_the_translator_and_not_of_a_random_one(bench):
+    first, second = languages("kel", "sor", "tiv")
+    made = Statement(
+        kind="similar", task=first, other_task=second, components=ENCODER.removesuffix("@all"), examples=96
+    )
+    fates = {
+        n: max(m.value for m in examine(made, bench[n]).measurements if m.name == "probability")
+        for n in ("translator", "random")
+    }
+    assert fates["translator"] > 0.5 > 0.2 > fates["random"]

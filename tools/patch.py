@@ -7,8 +7,9 @@ activation: how far does the clean answer come back. Recovered is 0 for no effec
 move in logit margin between the two answers over the mean of a complete one, both uncertain; flipped is the share of
 examples whose answer, between the two, changes over; probability, nll and accuracy are those of the prompt's own answer,
 kl is from the unpatched run. With weights below 1 the activation is put between the two, that share of the way to the
-twin's, and with `written` the model writes its own answers: the prompt's, the twin's, or words of both. The control adds a random vector of the same norm at the same site; at `attn.pattern` it
-takes the weights of another example. Source: Meng et al. 2022; Zhang, Nanda 2023.
+twin's, and with `written` the model writes its own answers: the prompt's, the twin's, or words of both. The control adds
+a random vector of the same norm at the same site; at `attn.pattern` it takes the weights of another example. Source: Meng
+et al. 2022; Zhang, Nanda 2023.
 """
 
 from collections.abc import Callable, Sequence
@@ -92,7 +93,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     measurements = [
         measured("margin.base", "logits", average(base.foil_margin, groups), **where),
         measured("margin.donor", "logits", average(donor, groups), **where),
-        *_effects(base, own, controls, donor - base.foil_margin, wheres, [_control_kind(s) for s, _ in changes], groups),
+        *_effects(
+            base, own, controls, donor - base.foil_margin, wheres, [_control_kind(s) for s, _ in changes], groups
+        ),
     ]
     head = (
         f"{args.direction} patching on {examples_of(task, args.among)} ({ctx.split}, "

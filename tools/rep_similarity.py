@@ -108,7 +108,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     )
 
 
-def _measured(found: Parallel, compared: Sequence[_Compared], where: dict[str, Any]) -> tuple[list[Measurement], list[float]]:
+def _measured(
+    found: Parallel, compared: Sequence[_Compared], where: dict[str, Any]
+) -> tuple[list[Measurement], list[float]]:
     """Each direction of each pair of tasks, and the mean of all."""
     groups = found.groups
     all_of = " and ".join(found.names)
@@ -121,10 +123,14 @@ def _measured(found: Parallel, compared: Sequence[_Compared], where: dict[str, A
     own, twin, shuffled = (np.concatenate([t[i].both for t in retrieved]) for i in range(3))
     chance = np.concatenate([t[0].chance for t in retrieved])
     whose = Groups.of(np.concatenate([groups[t[0].pairs] for t in retrieved]))
-    whole = {"task": all_of, **where}
+    whole: dict[str, Any] = {"task": all_of, **where}
     out.append(_retrieval(own, twin, whose, **whole))
     out.append(measured("retrieval.shuffled", UNIT, average(shuffled, whose, (0.0, 1.0)), **whole))
-    out.append(Measurement(name="retrieval.chance", unit=UNIT, value=float(chance.mean()), n=whose.n, groups=whose.count, **whole))
+    out.append(
+        Measurement(
+            name="retrieval.chance", unit=UNIT, value=float(chance.mean()), n=whose.n, groups=whose.count, **whole
+        )
+    )
     row = [float(x.mean()) for x in (own, twin, shuffled, chance)]
     alike, untrained, apart, wrong = _similarities(compared, Groups.of(groups))
     if np.isfinite(alike.value):
@@ -142,9 +148,7 @@ def _retrieval(own: np.ndarray, twin: np.ndarray, groups: Groups, **where: Any) 
 
 def _similarities(compared: Sequence[_Compared], groups: Groups) -> list[Estimate]:
     """CKA, the mean over pairs of tasks: of the model, of its twin, the difference of the two, and shuffled."""
-    grams = [
-        [tuple(gram(x) for x in getattr(c, which)) for c in compared] for which in ("own", "twin", "shuffled")
-    ]
+    grams = [[tuple(gram(x) for x in getattr(c, which)) for c in compared] for which in ("own", "twin", "shuffled")]
 
     def of(kept: np.ndarray) -> np.ndarray:
         at = np.ix_(kept, kept)

@@ -68,7 +68,10 @@ def jackknifed(
         error = np.sqrt((g - 1) / g * ((left - left.mean(0)) ** 2).sum(0))
         reach = float(stats.t.ppf(0.975, g - 1)) * np.where(np.isfinite(error), error, np.inf)
     n, count = groups.n, groups.count
-    return [Estimate(float(v), float(v - r), float(v + r), n, count, method="jackknife") for v, r in zip(values, reach, strict=True)]
+    return [
+        Estimate(float(v), float(v - r), float(v + r), n, count, method="jackknife")
+        for v, r in zip(values, reach, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def written_under(ctx: Context, examples: Sequence[Example], conditions: Sequenc
 
     A change in the stack that is read out has to lie in what it is given before the answer.
     """
-    subject, port = ctx.subject, port_of(ctx.subject)
+    subject = ctx.subject
     out = [[""] * len(examples) for _ in conditions]
     made = edits_of(ctx, examples, conditions)
     with subject.evaluating():
@@ -82,7 +82,9 @@ def written_under(ctx: Context, examples: Sequence[Example], conditions: Sequenc
             for anchor, stack in anchors:
                 at = positions(subject, batch, anchor, stack=stack)
                 if stack == subject.readout and (at is None or bool((at > batch.last).any())):
-                    raise ToolInputError(f"written: {anchor} in {stack} is not there before the answer is written; name -1, say")
+                    raise ToolInputError(
+                        f"written: {anchor} in {stack} is not there before the answer is written; name -1, say"
+                    )
             if len({e.prompt for e in batch.encoded}) > 1:  # a port may write to the shorter prompts first
                 raise ToolInputError("written: these prompts do not begin their answers at one position")
             for texts, edits in zip(out, made(batch), strict=True):

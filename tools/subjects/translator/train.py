@@ -196,7 +196,7 @@ def main() -> None:
     tok.save_pretrained(args.out)
     config = json.loads((args.out / "config.json").read_text())
     if args.front:
-        config["language_token"] = "source"  # how the port knows where this model is told the language
+        config |= {"language_token": "source"}  # how the port knows where this model is told the language
     (args.out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     table = held_out(args.out, front=args.front)
     print(table)
