@@ -16,7 +16,7 @@ Operation = Literal["zero", "mean", "resample", "set", "add", "scale", "project_
 OPERATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "zero": ((),),
     "mean": ((), ("source",)),
-    "resample": ((), ("source",)),
+    "resample": ((), ("source",), ("source", "dose")),
     "set": (("source",), ("dose",), ("direction", "dose")),
     "add": (("direction", "dose"), ("source", "dose")),
     "scale": (("dose",), ("direction", "dose")),
@@ -35,7 +35,8 @@ class Intervention(Text, frozen=True):
     """What is done at a place: `zero`, `resample(donor)`, `add(dir:NAME~sha, 4)`, `program(skip 2)`.
 
     source: what the new activation is taken from (twin, donor, random, a task or corpus). dose: a finite number, at
-    most a million either way, in units of the activation (a factor, for scale). direction: `dir:NAME~sha` or
+    most a million either way, in units of the activation (a factor, for scale; for resample the weight of the new activation
+    beside the old one). direction: `dir:NAME~sha` or
     `sae:NAME/17`. program: a layer program; it changes the model, so it has no place.
     """
 
@@ -51,6 +52,8 @@ class Intervention(Text, frozen=True):
         if given not in map(set, OPERATIONS[self.op]):
             forms = " or ".join(_call(self.op, names) for names in OPERATIONS[self.op])
             raise PlaceError(f"{self.op} is written {forms}, not {_call(self.op, sorted(given))}")
+        if self.op == "resample" and self.dose is not None and not 0 <= self.dose <= 1:
+            raise PlaceError(f"the weight of what is resampled is from 0 to 1, not {self.dose}")
         return self
 
     @classmethod

@@ -47,6 +47,18 @@ def task_of(case: CompiledCase) -> Task:
     return Task("t", "a compiled program", draw)
 
 
+def swapped(task: Task) -> Task:
+    """The same problems with their second and third word in the other order: where the last one counts, another wording."""
+
+    def draw(split: Split, rng: random.Random) -> Iterator[Example]:
+        for e in task.draw(split, rng):
+            start, first, second, *rest = str(e.inputs["text"]).split()
+            text = " ".join((start, second, first, *rest))
+            yield replace(e, inputs={"text": text}, twin_inputs=None, foil=None, spans={}, twin_spans={})
+
+    return Task(f"{task.name}:swapped", "a compiled program, its words swapped", draw)
+
+
 @cache
 def compiled(name: str, seed: int = 0) -> tuple[CompiledCase, Subject, Task]:
     """A compiled case, its subject and its task, which is called t."""
@@ -83,4 +95,4 @@ def p_of(subject: Subject, task: Task, kind: str, *others: Task, **fields: Any) 
 
 
 Prove = Callable[..., float]
-__all__ = ["ALPHA", "Bench", "Prove", "Tasks", "compiled", "context", "contrasts", "p_of", "task_of", "untrained"]
+__all__ = ["ALPHA", "Bench", "Prove", "Tasks", "compiled", "context", "contrasts", "p_of", "swapped", "task_of", "untrained"]

@@ -119,6 +119,10 @@ CASES = [
         [{"components": "{zero.mlp}@answer"}, {"components": "{left.z}@answer"}, {"components": "{join.mlp}@operand1"}],
     ),
     (
+        "previous", "similar", {"components": "{copy.z}@answer", "other_task": "t:swapped"},
+        [{"components": "{zero.z}@answer"}, {"components": "decoder.0.resid_pre@answer"}],
+    ),
+    (
         "constant", "disagree", {"components": "{always.mlp}@answer", "label": "zero"},
         [{"label": "resample(donor)"}, {"components": "{map.mlp}@answer"}, {"components": "{zero.z}@answer"}],
     ),
@@ -152,7 +156,7 @@ def filled(case, fields):
 def p_of():
     def measured(program, kind, fields, seed=0):
         case, subject, task = benches.compiled(program, seed)
-        return benches.p_of(subject, task, kind, **filled(case, fields))
+        return benches.p_of(subject, task, kind, benches.swapped(task), **filled(case, fields))
 
     return measured
 
@@ -186,7 +190,8 @@ def test_nothing_is_confirmed_of_a_model_that_has_learnt_nothing(program, kind, 
     case, subject, task = benches.compiled(program)
     # differs is refused where the second class is not done at all
     with contextlib.suppress(ToolInputError):
-        assert benches.p_of(benches.untrained(subject, 1), task, kind, **filled(case, true)) > ALPHA
+        empty = benches.untrained(subject, 1)
+        assert benches.p_of(empty, task, kind, benches.swapped(task), **filled(case, true)) > ALPHA
 
 
 def test_an_untrained_model_cannot():

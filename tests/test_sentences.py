@@ -29,6 +29,7 @@ OWN = {  # what a kind's statement needs beyond components
     "attends": {"components": LOOKS}, "moves": {"components": LOOKS},
     "matches": {"components": "decoder.0.attn.pattern[0]", "label": "after same token"},
     "readable": {"components": "decoder.2.resid_post@answer"}, "decodable": {"label": "carry"},
+    "similar": {"other_task": "subtraction"},
     "steers": {"label": "answer", "interventions": ("add(label, 2)",)}, "tolerates": {"components": "", "program": "skip 3"},
     "breaks": {"components": "", "program": "skip 3"},
     "disagree": {"label": "zero", "interventions": ("zero", "resample(donor)")}, "computes": {"label": "operand1, operand2"},

@@ -36,7 +36,7 @@ class Args(ToolArgs):
         description="what is done to them, all must hold: resample(donor), zero, mean; empty: as the kind asks",
     )
     objective: str = Field(default="accuracy", description="accuracy, probability, margin (to the foil) or nll")
-    other_task: str = Field(default="", description="for differs: the task to compare with")
+    other_task: str = Field(default="", description="for differs and similar: the task to compare with")
     other_among: str = Field(default="", description="for differs: the class to compare with")
     label: str = Field(default="", description="for decodable: which label of the examples")
     program: str = Field(default="", description="for tolerates: the program, for example skip 3")

@@ -6,12 +6,14 @@ twin's (the activation is enough to change the answer). Direction `denoise` runs
 activation: how far does the clean answer come back. Recovered is 0 for no effect and 1 for a complete change, the mean
 move in logit margin between the two answers over the mean of a complete one, both uncertain; flipped is the share of
 examples whose answer, between the two, changes over; probability, nll and accuracy are those of the prompt's own answer,
-kl is from the unpatched run. The control adds a random vector of the same norm at the same site; at `attn.pattern` it
-takes the weights of another example. Source: Meng et al. 2022; Zhang, Nanda 2023.
+kl is from the unpatched run. With weights below 1 the activation is put between the two, that share of the way to the
+twin's, and with `written` the model writes its own answers: the prompt's, the twin's, or words of both. The control adds
+a random vector of the same norm at the same site; at `attn.pattern` it takes the weights of another example. Source: Meng
+et al. 2022; Zhang, Nanda 2023.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -35,9 +37,10 @@ from tools.methods.measuring import (
     where_of,
 )
 from tools.methods.saying import beside, examples_of
-from tools.methods.tables import component_array, place_text
+from tools.methods.tables import as_array, component_array, grid, place_text, text_table
 from tools.methods.tool import Context, ToolArgs
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
+from tools.methods.written import UNITS, rates, whose_words, written_under
 from tools.ports import Scores
 from tools.statistics import Estimate, Groups
 
@@ -56,6 +59,16 @@ class Args(ToolArgs):
         default="each", description="each: one component at a time; together: all at once; cumulative: more and more"
     )
     direction: Direction = DIRECTION
+    weights: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        default=[1.0],
+        min_length=1,
+        max_length=16,
+        description="how much of the other activation is put in: 1 is all of it, 0.5 half of both",
+    )
+    written: bool = Field(
+        default=False,
+        description="also let the model write, and count the prompt's own answers, the twin's, and those with words of both",
+    )
     depth: int = DEPTH
     among: str = AMONG
     examples: int = EXAMPLES
@@ -65,29 +78,48 @@ def run(args: Args, ctx: Context) -> Outcome:
     """Patch every component, and measure the move from one answer to the other."""
     task, receivers = load_pairs(ctx, args.task, args.examples, args.direction, args.among)
     sets = sets_of(chosen_components(ctx.subject, args.components, receivers, args.depth), args.mode)
-    check_size(len(sets), "conditions")
-    conditions = [Condition.of(s, TWIN, control=c) for c in (0, 1) for s in sets]
+    weights = sorted(set(args.weights))
+    changes = [(s, _resampled(w)) for s in sets for w in weights]
+    check_size(len(changes), "conditions")
+    conditions = [Condition.of(s, how, control=c) for c in (0, 1) for s, how in changes]
     base, *scores = score_under(ctx, task, receivers, conditions, kl=True)
-    own, controls = scores[: len(sets)], scores[len(sets) :]
+    own, controls = scores[: len(changes)], scores[len(changes) :]
     donor, groups = donor_margin(ctx, receivers), groups_of(receivers)
     gap = whole_gap(base.foil_margin, donor, task.name)
     where = {**where_of(ctx, task, args.among), "variant": args.direction}
-    wheres = [{**where, "component": str(s), "intervention": str(TWIN)} for s in sets]
+    wheres: list[Where] = [{**where, "component": str(s), "intervention": str(how)} for s, how in changes]
+    if weights != [1.0]:
+        wheres = [{**at, "dose": w} for at, w in zip(wheres, weights * len(sets), strict=True)]
     measurements = [
         measured("margin.base", "logits", average(base.foil_margin, groups), **where),
         measured("margin.donor", "logits", average(donor, groups), **where),
-        *_effects(base, own, controls, donor - base.foil_margin, wheres, [_control_kind(s) for s in sets], groups),
+        *_effects(
+            base, own, controls, donor - base.foil_margin, wheres, [_control_kind(s) for s, _ in changes], groups
+        ),
     ]
     head = (
         f"{args.direction} patching on {examples_of(task, args.among)} ({ctx.split}, "
         f"n={len(receivers)}){beside(measurements)}, recovered margin "
         f"(whole gap {gap:.2f} logits)\n"
     )
-    return Outcome(
-        text=head + place_text(measurements, ["recovered", "flipped"]),
-        measurements=tuple(measurements),
-        arrays=(component_array(measurements, "recovered"), component_array(measurements, "flipped")),
-    )
+    names = ["recovered", "flipped"]
+    if args.written:
+        said = written_under(ctx, receivers, conditions[: len(changes)])
+        judged = [[whose_words(e, t) for e, t in zip(receivers, texts, strict=True)] for texts in said]
+        measurements += rates(receivers, judged, wheres)
+        names += [n for n in UNITS if any(m.name == n for m in measurements) and n.startswith("w")]
+    if weights == [1.0]:
+        text, arrays = place_text(measurements, names), [component_array(measurements, n) for n in names[:2]]
+    else:
+        grids = {n: grid(measurements, n, "component", "dose") for n in names}
+        text = "\n".join(f"{n}, components x weights\n{text_table(*g)}" for n, g in grids.items())
+        arrays = [as_array(n, g[2], [("component", g[0]), ("weight", g[1])]) for n, g in grids.items()]
+    return Outcome(text=head + text, measurements=tuple(measurements), arrays=tuple(arrays))
+
+
+def _resampled(weight: float) -> Intervention:
+    """The twin's activation, or what lies that share of the way to it."""
+    return TWIN if weight == 1.0 else Intervention(op="resample", source="twin", dose=weight)
 
 
 def _control_kind(components: ComponentSet) -> str:

@@ -276,7 +276,8 @@ class Kind:
         """What is done has to remove what is there, or be what this kind is about: `scale(1)` would leave everything as it is."""
         mine = {(h.op, h.source) for h in map(Intervention.parse, self.interventions)}
         for how in statement.done:
-            if (how.op, how.source) not in REMOVALS | mine:
+            mixed = how.op == "resample" and how.dose is not None  # with a weight of 0 everything stays as it is
+            if mixed or (how.op, how.source) not in REMOVALS | mine:
                 removes = all((h.op, h.source) in REMOVALS for h in map(Intervention.parse, self.interventions))
                 known = sorted({*self.interventions, *(("zero", "mean", "resample(donor)") if removes else ())})
                 raise ToolInputError(f"{self.name} is not tested under {how}: interventions may be {', '.join(known)}")

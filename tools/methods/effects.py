@@ -249,8 +249,9 @@ class _Runs:
         for c, how, condition in changes:
             sites = sites_of(subject, c)
             self._sites[source_of(how)] += sites
-            if condition.control:
+            if condition.control or _is_mixed(how):
                 self._sites["own"] += sites
+            if condition.control:
                 self._sites[f"other {condition.draw}"] += [s for s in sites if s.kind.endswith("pattern")]
         self._full: dict[str, tuple[Batch, dict[Site, Tensor]]] = {}
         self._made: dict[tuple[Component, Intervention, bool, int], tuple[Edit, ...]] = {}
@@ -305,15 +306,19 @@ class _Runs:
                 count = max(self.batch.inputs.of(self._stack(site))) if at is None else at.shape[1]
                 return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
             case "resample":
-                return self._selected(source_of(how), site, c)
+                return self._mixed(self._selected(source_of(how), site, c), site, c, how)
             case _:
                 raise ToolInputError(f"{how} cannot be done at {site}")
+
+    def _mixed(self, new: Tensor, site: Site, c: Component, how: Intervention) -> Tensor:
+        """The new activation; where it has a weight, on the line from the old one to it."""
+        return torch.lerp(self._selected("own", site, c), new, float(how.dose or 0.0)) if _is_mixed(how) else new
 
     def _control(self, site: Site, c: Component, how: Intervention, draw: int, at: Tensor | None) -> Tensor:
         """A change of the same size without information, drawn for each example by its place in the sample."""
         old, new = self._selected("own", site, c), self._new(site, c, how, at)
         if site.kind.endswith("pattern"):  # a random vector is no distribution over tokens
-            return self._selected(f"other {draw}", site, c)
+            return self._mixed(self._selected(f"other {draw}", site, c), site, c, how)
         noise = torch.empty(old.shape)
         for row, index in enumerate(self.batch.indices):
             seed = int(unit_hash("control", self.prepared.ctx.seed, draw, str(site), c.units, c.anchor, index) * 2**62)
@@ -360,6 +365,11 @@ def as_many(at: Tensor | None, own: Tensor | None) -> Tensor | None:
 def source_of(how: Intervention) -> str:
     """Whose activations an intervention needs."""
     return (how.source or "donor") if how.op == "resample" else "own"
+
+
+def _is_mixed(how: Intervention) -> bool:
+    """Whether a new activation is put in with a weight."""
+    return how.op == "resample" and how.dose is not None
 
 
 def _captured(subject: Subject, batch: Batch, sites: Sequence[Site]) -> dict[Site, Tensor]:

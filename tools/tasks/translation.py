@@ -1,14 +1,20 @@
-"""Translate a sentence of one invented language into another: the translator's held-out meanings."""
+"""Translate a sentence of one invented language into another: the translator's held-out meanings.
+
+A seed gives one order of meanings whatever the languages, so that two options hold parallel sentences.
+"""
 
 import random
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from tools.tasks.example import Example
 from tools.tasks.task import Draw, Family, Options, Split
+
+if TYPE_CHECKING:
+    from tools.subjects.translator.data import Sentence
 
 Name = Literal["kel", "mun", "sor", "tiv"]
 NAMES: tuple[Name, ...] = ("kel", "mun", "sor", "tiv")
@@ -20,7 +26,8 @@ class _Options(Options):
         default="any", description="the language that is written; sor and tiv were never trained as a pair"
     )
     twin: Literal["meaning", "language"] = Field(
-        default="meaning", description="how the twin differs: another sentence, or the same one into another language"
+        default="meaning",
+        description="how the twin differs: other words in a sentence of the same form, or the same one into another language",
     )
 
 
@@ -44,15 +51,20 @@ def _make(options: _Options) -> Draw:
 
         pairs = _pairs(options)
         while pairs:
-            source, target = rng.choice(pairs)
             meaning = data.draw(split, rng)
+            # A generator of its own, so that the languages do not change which meaning comes next.
+            own = random.Random(rng.getrandbits(64))
+            source, target = own.choice(pairs)
             read, written = (data.LANGUAGES[name].say(meaning) for name in (source, target))
-            others = [b for a, b in _pairs(_Options(source=source)) if b != target and a == source]
-            other = rng.choice(others)
-            twin, foil = None, None
             if options.twin == "language":
-                twin = {"source": read.text, "into": token(other)}
-                foil = data.LANGUAGES[other].say(meaning).text
+                others = [b for a, b in _pairs(_Options(source=source)) if b != target and a == source]
+                other = own.choice(others)
+                twin, foil = {"source": read.text, "into": token(other)}, data.LANGUAGES[other].say(meaning).text
+                there = read
+            else:
+                instead = data.reworded(meaning, split, own)
+                there, foil = data.LANGUAGES[source].say(instead), data.LANGUAGES[target].say(instead).text
+                twin = {"source": there.text, "into": token(target)}
             yield Example(
                 {"source": read.text, "into": token(target)},
                 written.text,
@@ -63,10 +75,16 @@ def _make(options: _Options) -> Draw:
                     "source": source, "target": target, "pair": f"{source}-{target}", "subject": meaning.subject,
                     "verb": meaning.verb, "object": meaning.object, "number": meaning.subject_number, "tense": meaning.tense,
                 },
-                spans={role: places[0] for role, places in read.spans.items() if role != "article"},
+                spans=_spans(read),
+                twin_spans=_spans(there),
             )  # fmt: skip
 
     return draw
+
+
+def _spans(sentence: "Sentence") -> dict[str, tuple[int, int]]:
+    """Where each role is said; articles stand twice and mean nothing."""
+    return {role: places[0] for role, places in sentence.spans.items() if role != "article"}
 
 
 def token(language: str) -> str:

@@ -15,7 +15,7 @@ pairs of languages are trained but the two between `sor` and `tiv`.
 
 import hashlib
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -207,6 +207,29 @@ def draw(split: Split, rng: random.Random) -> Meaning:
         )
         if split_of(meaning) == split:
             return meaning
+
+
+def reworded(meaning: Meaning, split: Split, rng: random.Random) -> Meaning:
+    """Another meaning of the same form and of a split: other nouns, verb and adjectives, which stand where the first's do.
+
+    Number and tense are kept, and whether there is an adjective, so that it is said with as many words in every language.
+    """
+    while True:
+        subject, object_ = rng.sample([n for n in NOUNS if n not in (meaning.subject, meaning.object)], 2)
+        made = replace(
+            meaning,
+            subject=subject,
+            object=object_,
+            verb=rng.choice([v for v in VERBS if v != meaning.verb]),
+            subject_adjective=_another(meaning.subject_adjective, rng),
+            object_adjective=_another(meaning.object_adjective, rng),
+        )
+        if split_of(made) == split:
+            return made
+
+
+def _another(adjective: str, rng: random.Random) -> str:
+    return rng.choice([a for a in ADJECTIVES if a != adjective]) if adjective else ""
 
 
 def items(split: Split, source: str, target: str, n: int, seed: int = 0) -> list[Item]:
