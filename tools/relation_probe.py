@@ -82,9 +82,7 @@ def run(args: Args, ctx: Context) -> Outcome:
         columns = [name, DISTANCE, "shuffled", "random init"]
         tables.append(text_table(["all blocks", *blocks], columns, rows))
         arrays.append(as_array(name, rows, [("component", ["all blocks", *blocks]), ("probe", columns)], UNITS[name]))
-    text = (
-        f"attention probe of relations on {examples_of(task, args.among)} ({ctx.split}): {len(held)} sentences, fitted on {n}\n"
-    )
+    text = f"attention probe of relations on {examples_of(task, args.among)} ({ctx.split}): {len(held)} sentences, fitted on {n}\n"
     return Outcome(text=text + "\n".join(tables), measurements=tuple(out), arrays=tuple(arrays))
 
 
@@ -116,11 +114,17 @@ def _read(
     mine, other = (_features(a, pairs) for a in attention)
     for at, block in enumerate(["", *blocks]):
         x, y = ((m.reshape(len(m), -1) if not block else m[..., at - 1]) for m in (mine, other))
-        here = {**coordinates, "component": block} if block else {**coordinates, "variant": "attention probe of all blocks"}
+        here = (
+            {**coordinates, "component": block}
+            if block
+            else {**coordinates, "variant": "attention probe of all blocks"}
+        )
         own = right(x, pairs.labels)
         kinds = {"random_init": right(y, pairs.labels), "shuffled": right(x, shuffled)}
         (value,) = shares(own, groups)
-        out.append(measured(name, unit, value, control=control_of(DISTANCE, base, differences(own, near, groups)[0]), **here))
+        out.append(
+            measured(name, unit, value, control=control_of(DISTANCE, base, differences(own, near, groups)[0]), **here)
+        )
         for kind, found in kinds.items():
             (control,) = shares(found, groups)
             out.append(measured(f"{name}.{kind}", unit, control, **here))

@@ -28,7 +28,13 @@ from tools.methods.trees import MEASURES, Tree, random_trees, scores, with_trees
 from tools.statistics import Groups
 
 KIND: Literal["experiment"] = "experiment"
-EXAMPLE = {"task": "bracket_trees", "components": ["decoder.0,3.resid_post@all"], "rank": 16, "examples": 96, "steps": 60}
+EXAMPLE = {
+    "task": "bracket_trees",
+    "components": ["decoder.0,3.resid_post@all"],
+    "rank": 16,
+    "examples": 96,
+    "steps": 60,
+}
 TRAIN_SHARE = 0.7
 UNITS = {
     "distance_spearman": "Spearman over pairs of words",
@@ -104,10 +110,14 @@ def _norms(x: NDArray[Any], rows: int, held: list[Tree]) -> list[NDArray[Any]]:
 
 
 def _short(kind: str) -> str:
-    return {POSITION: "position", WORDS: "words", TWIN: "random_init", RANDOM: "random_trees", UNTRAINED: "untrained"}[kind]
+    return {POSITION: "position", WORDS: "words", TWIN: "random_init", RANDOM: "random_trees", UNTRAINED: "untrained"}[
+        kind
+    ]
 
 
-def _measurements(mine: Values, beside: Mapping[str, Values], groups: Groups, where: dict[str, Any]) -> list[Measurement]:
+def _measurements(
+    mine: Values, beside: Mapping[str, Values], groups: Groups, where: dict[str, Any]
+) -> list[Measurement]:
     """Every measure beside the control of positions alone, every control of its own, and what sets the two apart."""
     out: list[Measurement] = []
     for name in MEASURES:
@@ -180,5 +190,3 @@ def _beats(name: str, mine: Values, beside: Mapping[str, Values], groups: Groups
         differences(mine[name], b[name], groups, (low - high, high - low))[0] for b in beside.values() if name in b
     ]
     return all(np.isfinite(a.low) and a.low > 0 for a in apart)
-
-

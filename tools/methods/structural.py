@@ -50,7 +50,9 @@ def fit(
     """
     x = np.asarray(states, dtype=np.float32)
     mean, scale = x.mean(0), x.std(0)
-    scale = np.where(scale > 1e-6 * max(float(scale.max()), 1e-30), scale, np.inf).astype(np.float32)  # constant channels
+    scale = np.where(scale > 1e-6 * max(float(scale.max()), 1e-30), scale, np.inf).astype(
+        np.float32
+    )  # constant channels
     longest, width = max(map(len, trees)), x.shape[1]
     h = torch.zeros(len(trees), longest, width)
     near, far = torch.zeros(len(trees), longest), torch.zeros(len(trees), longest, longest)
@@ -91,7 +93,7 @@ def _missed_depth(z: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
 
 
 def squared_distances(states: Rows, trees: Sequence[Tree]) -> list[Float[np.ndarray, "words words"]]:
-    """Squared Euclidean distances of the words' states, sentence after sentence: what the probe gives if its map is the identity."""
+    """Squared Euclidean distances of the words' states, sentence after sentence: what an identity for a map gives."""
     return [((x[:, None] - x[None]) ** 2).sum(-1) for x in parted(np.asarray(states, dtype=np.float64), trees)]
 
 

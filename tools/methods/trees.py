@@ -17,7 +17,7 @@ from tools.engine.sites import HEADED, channels_of
 from tools.methods.anchors import span_positions
 from tools.methods.effects import sites_of
 from tools.methods.scoring import microbatches
-from tools.methods.tool import Context, ToolInputError
+from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
 from tools.tasks import Example
 
@@ -75,7 +75,9 @@ def tree_of(example: Example) -> Tree:
     heads = [known[r]["head"] for r in roles]
     foreign = next((h for h in heads if h != "" and h not in at), None)
     if foreign is not None:
-        raise ToolInputError(f"task: {example.prompt!r} has no word {foreign!r}; heads are the roles of words, or empty")
+        raise ToolInputError(
+            f"task: {example.prompt!r} has no word {foreign!r}; heads are the roles of words, or empty"
+        )
     found = np.array([at.get(str(h), -1) for h in heads])
     if (found < 0).sum() != 1 or not _reach_the_root(found):
         raise ToolInputError(f"task: the heads of {example.prompt!r} are no tree: one root, which all words depend on")
@@ -119,7 +121,11 @@ def random_trees(trees: Sequence[Tree], seed: int) -> list[Tree]:
 
 
 def word_states(
-    subject: Subject, examples: Sequence[Example], trees: Sequence[Tree], components: Sequence[Component], max_tokens: int
+    subject: Subject,
+    examples: Sequence[Example],
+    trees: Sequence[Tree],
+    components: Sequence[Component],
+    max_tokens: int,
 ) -> dict[Component, Float[np.ndarray, "rows channels"]]:
     """Activations of components at every word, the mean over a word's positions, sentence after sentence, in float32.
 
@@ -143,7 +149,9 @@ def word_states(
                 h = h[..., channels_of(c.units or None, h.shape[-1] // heads)]
                 table = out.setdefault(c, np.zeros((starts[-1], h.shape[-1]), np.float32))
                 for row, index in enumerate(batch.indices):
-                    table[starts[index] : starts[index + 1]] = _words(subject, examples[index], trees[index], c.stack, h[row])
+                    table[starts[index] : starts[index + 1]] = _words(
+                        subject, examples[index], trees[index], c.stack, h[row]
+                    )
     return {c: out[c] for c in components}
 
 

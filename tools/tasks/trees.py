@@ -72,7 +72,10 @@ def _brackets(split: Split, rng: random.Random) -> Iterator[Example]:
             labels={"depth": len(still), "words": len(text)},
             spans={_role(i): (i, i + 1) for i in range(len(text))},
             span_labels={
-                _role(i): {"head": _role(head), "relation": "root" if head < 0 else "inside" if c in PAIRS else "closes"}
+                _role(i): {
+                    "head": _role(head),
+                    "relation": "root" if head < 0 else "inside" if c in PAIRS else "closes",
+                }
                 for i, (c, head) in enumerate(zip(text, _openers(text), strict=True))
             },
         )
@@ -103,7 +106,5 @@ FAMILIES = (
         reads=("masked",),
         subject="masked",
     ),
-    Family(
-        "bracket_trees", "Close the innermost of brackets that form a tree.", Options, lambda _: _brackets, CHOICES
-    ),
+    Family("bracket_trees", "Close the innermost of brackets that form a tree.", Options, lambda _: _brackets, CHOICES),
 )
