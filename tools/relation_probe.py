@@ -170,7 +170,7 @@ def _features(attention: Sequence[NDArray[Any]], pairs: Pairs) -> Float[np.ndarr
 
 def _between(
     subject: Subject, stack: str, examples: Sequence[Example], trees: Sequence[Tree], max_tokens: int
-) -> list[Float[np.ndarray, "words words heads blocks"]]:
+) -> list[NDArray[Any]]:
     """How much every head looks from each word to each other, summed over the seen word's tokens, the mean over the other's."""
     spec = subject.spec(stack)
     out: list[Any] = [None] * len(examples)

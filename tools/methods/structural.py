@@ -4,16 +4,18 @@ squared norms are depths (Hewitt and Manning 2019, A Structural Probe for Findin
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tools.methods.trees import Tree
 
 RATE, DECAY = 0.3, 1e-3  # Adam's first step (of the size of an entry), and the weight of the maps' squared entries
-Rows = Float[np.ndarray, "rows channels"]
+Rows = Num[np.ndarray, "rows channels"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,12 @@ class StructuralProbe:
     depth: Float[np.ndarray, "channels rank"]
     origin: Float[np.ndarray, " rank"]
 
-    def distances(self, states: Rows, trees: Sequence[Tree]) -> list[Float[np.ndarray, "words words"]]:
-        """Predicted distances in edges, sentence after sentence."""
+    def distances(self, states: Rows, trees: Sequence[Tree]) -> list[NDArray[Any]]:
+        """Predicted distances in edges, (words, words), sentence after sentence."""
         return squared_distances(((states - self.mean) / self.scale) @ self.distance, trees)
 
-    def depths(self, states: Rows, trees: Sequence[Tree]) -> list[Float[np.ndarray, " words"]]:
-        """Predicted depths in edges, sentence after sentence."""
+    def depths(self, states: Rows, trees: Sequence[Tree]) -> list[NDArray[Any]]:
+        """Predicted depths in edges, (words), sentence after sentence."""
         images = ((states - self.mean) / self.scale) @ self.depth + self.origin
         return parted((images**2).sum(-1), trees)
 
@@ -92,12 +94,12 @@ def _missed_depth(z: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     return ((z.square().sum(-1) - wanted).abs() * weights).sum()
 
 
-def squared_distances(states: Rows, trees: Sequence[Tree]) -> list[Float[np.ndarray, "words words"]]:
+def squared_distances(states: Rows, trees: Sequence[Tree]) -> list[NDArray[Any]]:
     """Squared Euclidean distances of the words' states, sentence after sentence: what an identity for a map gives."""
     return [((x[:, None] - x[None]) ** 2).sum(-1) for x in parted(np.asarray(states, dtype=np.float64), trees)]
 
 
-def parted(rows: np.ndarray, trees: Sequence[Tree]) -> list[np.ndarray]:
+def parted(rows: NDArray[Any], trees: Sequence[Tree]) -> list[NDArray[Any]]:
     """Rows of words, sentence after sentence, as one array a sentence."""
     return np.split(rows, np.cumsum([len(t) for t in trees])[:-1])
 
@@ -109,6 +111,6 @@ def word_places(trees: Sequence[Tree], longest: int) -> Rows:
     return np.concatenate([np.eye(longest)[at], np.eye(longest)[back]], axis=1).astype(np.float32)
 
 
-def word_distances(trees: Sequence[Tree]) -> list[Float[np.ndarray, "words words"]]:
+def word_distances(trees: Sequence[Tree]) -> list[NDArray[Any]]:
     """How many words lie between each two, plus one."""
     return [np.abs(np.subtract.outer(np.arange(len(t)), np.arange(len(t)))).astype(np.float64) for t in trees]

@@ -5,10 +5,12 @@ A tree is in the labels of the spans: `head` names the role on which a word depe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
+from numpy.typing import NDArray
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.stats import rankdata
 
@@ -137,7 +139,7 @@ def word_states(
         raise ToolInputError(f"components: {bad} is no activation of its own; name what its parts write, or resid_post")
     bad = next((c for c in components if c.anchor not in ("", "all")), None)
     if bad:
-        raise ToolInputError(f"components: a tree is read at all words: write {bad.but(anchor='all')} for {bad}")
+        raise ToolInputError(f"components: a tree is read at all words: write {bad.but(anchor='')}@all for {bad}")
     starts = np.cumsum([0, *(len(t) for t in trees)])
     out: dict[Component, np.ndarray] = {}
     with subject.evaluating():
@@ -160,7 +162,7 @@ def _words(subject: Subject, example: Example, tree: Tree, stack: str, h: torch.
     return torch.stack([h[at].mean(0) for at in spans]).cpu().numpy()
 
 
-def spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> float:
     """Spearman correlation; 0 where one of the two does not vary: it then says nothing about the other."""
     x, y = rankdata(a), rankdata(b)
     x, y = x - x.mean(), y - y.mean()
@@ -168,7 +170,7 @@ def spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
     return float(x @ y / norm) if norm > 0 else 0.0
 
 
-def spanning_arcs(distances: Float[np.ndarray, "words words"]) -> set[tuple[int, int]]:
+def spanning_arcs(distances: Num[np.ndarray, "words words"]) -> set[tuple[int, int]]:
     """The minimum spanning tree of distances, as pairs of words, the earlier first."""
     above = distances - distances.min() + 1.0  # an edge of weight 0 would be none; adding a constant keeps the tree
     found = minimum_spanning_tree(np.triu(above, 1)).tocoo()
@@ -177,8 +179,8 @@ def spanning_arcs(distances: Float[np.ndarray, "words words"]) -> set[tuple[int,
 
 def scores(
     trees: Sequence[Tree],
-    distances: Sequence[Float[np.ndarray, "words words"]] | None,
-    depths: Sequence[Float[np.ndarray, " words"]] | None,
+    distances: Sequence[NDArray[Any]] | None,
+    depths: Sequence[NDArray[Any]] | None,
 ) -> Mapping[str, Float[np.ndarray, " sentences"]]:
     """How well predicted distances and depths give the trees, one value a sentence for each of MEASURES.
 
