@@ -33,9 +33,8 @@ ToolName = Literal[
     "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "finish", "generate",
     "help", "hypothesis", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set", "mistakes",
     "note",
-    "patch", "path_patch", "predict", "probe", "query", "recall", "rep_similarity", "retract",
-    "show_examples",
-    "steer", "trajectory_anomaly", "tuned_lens",
+    "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
+    "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens",
 ]  # fmt: skip
 PERSON = "person"
 EXPERIMENTS = 100_000

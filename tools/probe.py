@@ -5,7 +5,8 @@ The label is any label of the task's examples, such as an operand, a carry or a 
 parity. Classes are scored by accuracy, numbers by R2, always on examples the probe was not fitted on. The control is a
 control task, a random label for every token at the position (Hewitt and Liang 2019); beside it stand the same probe on
 shuffled labels and on a randomly initialised twin of the model, and the share of the most frequent class. What can be read
-need not be used.
+need not be used. With the model `centroid`, how much nearer the own class's centroid is shows how far context has moved a
+word towards one of its senses.
 """
 
 from typing import Any, Literal
@@ -18,11 +19,12 @@ from experiments_db.records import Measurement, Outcome
 from tools.methods.arguments import AMONG, DEPTH, components
 from tools.methods.features import class_labels, collect, labels_of, number_labels, random_twin
 from tools.methods.layout import chosen_components
-from tools.methods.measuring import control_of, differences, fit_and_score, groups_of, measured, where_of
+from tools.methods.measuring import averages, control_of, differences, fit_and_score, groups_of, measured, where_of
 from tools.methods.probing import CONTROL_TASK, SHUFFLED, Probe, check_size, control_labels
 from tools.methods.saying import examples_of
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
+from tools.statistics import Groups
 from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
@@ -36,8 +38,10 @@ class Args(ToolArgs):
     task: str = Field(description="a task spec; see list_tasks")
     label: str = Field(description="what is read: a label of the task's examples, or answer; with ' % 2' its parity")
     target: Literal["class", "number"] = Field(default="class", description="class: accuracy; number: regression, R2")
-    model: Literal["linear", "mlp"] = Field(
-        default="linear", description="logistic or ridge regression, or one hidden layer of 64"
+    model: Literal["linear", "mlp", "centroid"] = Field(
+        default="linear",
+        description="logistic or ridge regression, one hidden layer of 64, or the nearest centroid of a class, with how much "
+        "nearer the own one is than another",
     )
     components: list[str] = components(["resid_post@-1"], "what it is read from; several positions are averaged")
     depth: int = DEPTH
@@ -55,11 +59,14 @@ def run(args: Args, ctx: Context) -> Outcome:
     task, fitted, scored = fit_and_score(ctx, args.task, args.examples, TRAIN_SHARE, args.among)
     both, n_train = [*fitted, *scored], len(fitted)
     places = chosen_components(ctx.subject, args.components, both, args.depth)
+    if args.model == "centroid" and args.target == "number":
+        raise ToolInputError("model: a number has no centroids; use target class, or the linear model")
     probe = Probe(args.target, args.model, args.dimensions)
     y, names = _targets(args, both)
     own = collect(ctx.subject, both, places, ctx.max_tokens)
     for x in own.values():
-        check_size(probe, n_train, x.shape[1], TRAIN_SHARE)
+        if args.model != "centroid" or args.dimensions is not None:  # as many centroids as classes, whatever the width
+            check_size(probe, n_train, x.shape[1], TRAIN_SHARE)
     twin = collect(random_twin(ctx.subject, ctx.seed), both, places, ctx.max_tokens)
     shuffled = np.random.default_rng(ctx.seed).permutation(y)
     groups = groups_of(scored)
@@ -88,6 +95,12 @@ def run(args: Args, ctx: Context) -> Outcome:
             measured(f"{name}.shuffled", unit, permuted, **at),
             measured(f"{name}.random_init", unit, untrained, **at),
         ]
+        if args.model == "centroid":
+            near, by_chance, blind = (
+                probe.margins(z[:n_train], v[:n_train], z[n_train:], v[n_train:], ctx.seed)
+                for z, v in ((x, y), (x, shuffled), (twin[place], y))
+            )
+            measurements += _margins(near, by_chance, blind, groups, at)
         rows.append([made.value, base.value, permuted.value, untrained.value])
     majority = float(np.mean(truth == np.bincount(y[:n_train].astype(int)).argmax())) if names else 0.0
     baseline = Measurement(name="majority", unit=unit, value=majority, n=groups.n, groups=groups.count, **where)
@@ -104,6 +117,21 @@ def run(args: Args, ctx: Context) -> Outcome:
         measurements=(*measurements, baseline),
         arrays=(as_array(name, table, [("component", labels_), ("probe", columns)], unit),),
     )
+
+
+def _margins(
+    own: NDArray[Any], shuffled: NDArray[Any], untrained: NDArray[Any], groups: Groups, at: dict[str, Any]
+) -> list[Measurement]:
+    """How much nearer the own centroid is, beside shuffled labels, and the same on the random twin."""
+    unit, bounds = "(other - own) / (other + own) distance", (-1.0, 1.0)
+    (value,), (base,), (blind,) = (averages(v, groups, bounds) for v in (own, shuffled, untrained))
+    (apart,) = differences(own, shuffled, groups, (-2.0, 2.0))
+    (trained,) = differences(own, untrained, groups, (-2.0, 2.0))
+    return [
+        measured("centroid_margin", unit, value, control=control_of("shuffled labels", base, apart), **at),
+        measured("centroid_margin.random_init", unit, blind, **at),
+        measured("centroid_margin.beyond_random_init", f"difference, {unit}", trained, **at),
+    ]
 
 
 def _targets(args: Args, examples: list[Example]) -> tuple[NDArray[Any], list[str]]:

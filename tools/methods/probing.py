@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -33,10 +34,13 @@ SHUFFLED = "the same probe on shuffled labels (the token at the position does no
 
 @dataclass(frozen=True)
 class Probe:
-    """How a label is read. target: classes are scored by accuracy, numbers by R2. dimensions: principal components first."""
+    """How a label is read. target: classes are scored by accuracy, numbers by R2. dimensions: principal components first.
+
+    model: a linear map, an MLP, or the nearest of the classes' centroids.
+    """
 
     target: Literal["class", "number"] = "class"
-    model: Literal["linear", "mlp"] = "linear"
+    model: Literal["linear", "mlp", "centroid"] = "linear"
     dimensions: int | None = None
 
     def predict(self, train: NDArray[Any], y: NDArray[Any], test: NDArray[Any], seed: int) -> NDArray[Any]:
@@ -51,11 +55,35 @@ class Probe:
         if self.target == "class":
             if len(np.unique(y)) < 2:
                 raise ToolInputError("label: the examples to fit on have only one class: use more examples")
-            steps.append(LogisticRegression(max_iter=300, C=0.1) if self.model == "linear" else MLPClassifier(**hidden))
-            return make_pipeline(*steps).fit(train, y).predict(test)
+            by_model = {
+                "linear": lambda: LogisticRegression(max_iter=300, C=0.1),
+                "mlp": lambda: MLPClassifier(**hidden),
+                "centroid": NearestCentroid,
+            }
+            return make_pipeline(*steps, by_model[self.model]()).fit(train, y).predict(test)
         steps.append(RidgeCV(np.logspace(-2, 4, 13)) if self.model == "linear" else MLPRegressor(**hidden))
         mean, scale = y.mean(), y.std() or 1.0
         return make_pipeline(*steps).fit(train, (y - mean) / scale).predict(test) * scale + mean
+
+    def margins(
+        self, train: NDArray[Any], y: NDArray[Any], test: NDArray[Any], truth: NDArray[Any], seed: int
+    ) -> NDArray[np.float64]:
+        """How much nearer each row of `test` lies to its own class's centroid than to the nearest other's.
+
+        (other - own) / (other + own) of Euclidean distances after the same preparation as `predict`: 1 at the own centroid, 0
+        half-way, -1 at another's. 0 for a class that no row of `train` has.
+        """
+        steps: list[Any] = [StandardScaler()]
+        if self.dimensions is not None:
+            steps.append(PCA(self.dimensions, random_state=seed))
+        prepared = make_pipeline(*steps).fit(train)
+        x, new, classes = prepared.transform(train), prepared.transform(test), np.unique(y)
+        centroids = np.stack([x[y == c].mean(0) for c in classes])
+        away = np.linalg.norm(new[:, None] - centroids[None], axis=-1)
+        mine = truth[:, None] == classes[None]
+        own, other = np.where(mine, away, np.inf).min(-1), np.where(mine, np.inf, away).min(-1)
+        known, whole = mine.any(-1), np.maximum(own + other, 1e-30)
+        return np.where(known, (other - np.where(known, own, 0.0)) / np.where(known, whole, 1.0), 0.0)
 
     def score(self, truth: NDArray[Any], predicted: NDArray[Any], groups: Groups) -> Estimate:
         """Accuracy, or the share of the variance that is explained, with its interval where the data have one."""

@@ -68,6 +68,8 @@ class Example:
     `labels` are the variables behind it (digits, the number of a noun), to probe for and to divide by. `spans` are the
     roles of stretches of the first input, end excluded: characters of a text, milliseconds of a recording, pixels of an image
     (left, top, right, bottom); `twin_spans` those of the twin, where a role is not at the same positions there.
+    `span_labels` are what is known of each of them, by role: a word's sense, its `relation` to the word on which it depends,
+    and as `head` that word's role, none for the root, which makes the spans a tree (`tools.methods.trees`).
     """
 
     inputs: Given
@@ -81,6 +83,7 @@ class Example:
     spans: Spans = field(default_factory=dict)
     twin_spans: Spans = field(default_factory=dict)
     choices: tuple[str, ...] = ()
+    span_labels: Mapping[str, Metadata] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -92,6 +95,9 @@ class Example:
             problem = span_problem(first, spans) if isinstance(first, str) else signal_span_problem(spans)
             if problem:
                 raise TaskError(f"{problem} (in {self.prompt!r})")
+        nowhere = next((role for role in self.span_labels if role not in self.spans), None)
+        if nowhere is not None:
+            raise TaskError(f"span_labels: there is no span {nowhere!r} (in {self.prompt!r})")
 
     @classmethod
     def of_text(
@@ -158,4 +164,5 @@ class Example:
             "spans": {role: list(span) for role, span in self.spans.items()},
             "twin_spans": {role: list(span) for role, span in self.twin_spans.items()},
             **({"choices": list(self.choices)} if self.choices else {}),
+            **({"span_labels": {r: dict(v) for r, v in self.span_labels.items()}} if self.span_labels else {}),
         }

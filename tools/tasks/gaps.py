@@ -17,7 +17,13 @@ class _Agreement(Options):
     )
 
 
-def _gaps(feature: str, attractor: bool | None) -> Draw:
+class _Sense(Options):
+    ambiguous: Literal["any", "yes"] = Field(
+        default="any", description="yes: sentences that hold a word with two senses, the span `ambiguous`"
+    )
+
+
+def _gaps(feature: str, attractor: bool | None, role: str = "masked") -> Draw:
     def draw(split: Split, rng: random.Random) -> Iterator[Example]:
         from tools.subjects._splits import side
         from tools.subjects.masked import data, grammar
@@ -29,6 +35,7 @@ def _gaps(feature: str, attractor: bool | None) -> Draw:
             fit = [
                 e for e in data.masked(made)
                 if e.labels["feature"] == feature and attractor in (None, "attractor" in e.spans)
+                and role in e.spans
             ]  # fmt: skip
             if fit:
                 yield _example(rng.choice(fit), made)
@@ -70,8 +77,8 @@ FAMILIES = (
     Family(
         "gap_sense",
         "Fill a gap by the sense in which an ambiguous word is meant.",
-        Options,
-        lambda _: _gaps("sense", None),
+        _Sense,
+        lambda o: _gaps("sense", None, "ambiguous" if o.ambiguous == "yes" else "masked"),
         reads=("masked",),
         subject="masked",
     ),

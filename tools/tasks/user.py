@@ -58,6 +58,9 @@ class UserExample(BaseModel):
     twin_spans: dict[str, Span] = Field(
         default={}, description="the same for the twin, where a role is not at the same tokens there"
     )
+    span_labels: dict[str, dict[str, int | float | str | bool]] = Field(
+        default={}, description="what is known of each span: its relation, its sense, its head (the role it depends on)"
+    )
     class_: str | int | None = Field(default=None, alias="class", description="a label of that name: FILE:class=a")
 
 
@@ -157,6 +160,7 @@ def from_records(name: str, description: str, records: Sequence[dict[str, Any]])
                 labels=dict(r.get("labels", {})),
                 spans={role: tuple(s) for role, s in r.get("spans", {}).items()},
                 twin_spans={role: tuple(s) for role, s in r.get("twin_spans", {}).items()},
+                span_labels={role: dict(known) for role, known in r.get("span_labels", {}).items()},
             )
 
     return Task(name, description, draw, source="user")
@@ -174,13 +178,16 @@ def _checked(data: Any, folder: Path) -> dict[str, Any]:
     """A record as it is kept: its split decided, spans in characters, the class among the labels, files by their content."""
     example = UserExample.model_validate(data)
     kind = _kind(example)
-    kept = example.model_dump(exclude={"class_", *NEW})
+    kept = example.model_dump(exclude={"class_", *NEW, *(() if example.span_labels else ("span_labels",))})
     if example.class_ is not None:
         if example.labels.get("class", example.class_) != example.class_:
             raise TaskError("class is given twice, and not the same: once as a field, once among the labels")
         kept["labels"]["class"] = example.class_
     if example.twin_spans and example.twin is None:
         raise TaskError("twin_spans: there is no twin")
+    nowhere = next((role for role in example.span_labels if role not in example.spans), None)
+    if nowhere is not None:
+        raise TaskError(f"span_labels: there is no span {nowhere!r}; there are {', '.join(example.spans) or 'none'}")
     text: str = getattr(example, kind)
     first, second = text, example.twin
     if kind != "prompt":
