@@ -37,6 +37,7 @@ from tools.subjects import Subject
 from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
+NEEDS = "trees"
 EXAMPLE = {"task": "bracket_trees", "examples": 96}
 TRAIN_SHARE = 0.7
 UNITS = {"relation": "share of arcs", "link": "share of pairs of words"}

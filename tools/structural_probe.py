@@ -28,6 +28,7 @@ from tools.methods.trees import MEASURES, Tree, random_trees, scores, with_trees
 from tools.statistics import Groups
 
 KIND: Literal["experiment"] = "experiment"
+NEEDS = "trees"
 EXAMPLE = {
     "task": "bracket_trees",
     "components": ["decoder.0,3.resid_post@all"],

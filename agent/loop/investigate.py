@@ -65,7 +65,8 @@ async def investigate(
     viewer: Viewer,
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
-    tools = {name: t for name, t in tools.items() if t.fits(runner.subject.capabilities)}
+    able = runner.subject.capabilities | has_trees(runner)
+    tools = {name: t for name, t in tools.items() if t.fits(able)}
     infos = [offered(t, runner.subject) for t in tools.values()]
     exchanges, pending = history(record)
     inherited = inherited_turns(record, run)
@@ -173,6 +174,12 @@ async def _answer(
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer
+
+
+def has_trees(runner: ToolRunner) -> set[str]:
+    """`trees` where a run may have sentences with trees: its model reads more than plain text, or the user brought some."""
+    brought = any("span_labels" in e for t in runner.tasks.made() for e in t.examples)
+    return {"trees"} if brought or port_of(runner.subject).name != "text" else set()
 
 
 def offered(tool: Tool, subject: Subject) -> ToolInfo:

@@ -17,7 +17,7 @@ EXPLAINED = frozenset({
     "prompt", "hypothesis", "finding", "limit", "descending", "order_by", "group_by", "top_k", "max_new_tokens", "max_size", "text",
     "handle", "reason", "name", "description", "prompts", "other_task", "other_among", "status", "times", "written", "keys",
 })  # fmt: skip
-SENTENCE, CLAUSE = 110, 48  # characters of a tool's and of an argument's description
+SENTENCE, CLAUSE = 88, 46  # characters of a tool's and of an argument's description
 
 
 def compact(tool: ToolInfo) -> dict[str, Any]:

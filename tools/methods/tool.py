@@ -146,7 +146,7 @@ class Tool:
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
     researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples.
-    needs: the capability of a subject without which it can do nothing.
+    needs: the capability of a subject, or `trees` in the run's tasks, without which it can do nothing.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """
 

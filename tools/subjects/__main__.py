@@ -44,9 +44,9 @@ def shipped() -> dict[str, Shipped]:
 
 
 def _read(folder: Path) -> Shipped:
-    parts = folder.relative_to(HOME).parts
+    parts: list[str] = list(folder.relative_to(HOME).parts)
     name = "-".join(parts)
-    (architecture,) = json.loads((folder / "config.json").read_text())["architectures"]
+    architecture = str(json.loads((folder / "config.json").read_text())["architectures"][0])
     with (folder / "model.safetensors").open("rb") as file:  # eight bytes with the length of a JSON header, then that
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     parameters = sum(math.prod(t["shape"]) for key, t in header.items() if key != "__metadata__")
