@@ -44,16 +44,23 @@ def shipped() -> dict[str, Shipped]:
 
 
 def _read(folder: Path) -> Shipped:
+<<<<<<< HEAD
     parts: list[str] = list(folder.relative_to(HOME).parts)
     name = "-".join(parts)
     architecture = str(json.loads((folder / "config.json").read_text())["architectures"][0])
+=======
+    parts = folder.relative_to(HOME).parts
+    group, name = parts[0], "-".join(parts)
+    architectures: list[str] = json.loads((folder / "config.json").read_text())["architectures"]
+    reads = READS.get(architectures[0], architectures[0])
+>>>>>>> contract
     with (folder / "model.safetensors").open("rb") as file:  # eight bytes with the length of a JSON header, then that
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     parameters = sum(math.prod(t["shape"]) for key, t in header.items() if key != "__metadata__")
-    made_with = parts[0] if len(parts) > 1 and name not in VARIANTS else None
+    made_with = group if len(parts) > 1 and name not in VARIANTS else None
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
-    command = (f"tools.subjects.{parts[0]}.train", *VARIANTS.get(name, ()))
-    return Shipped(name, folder, READS.get(architecture, architecture), parameters, size, command, made_with)
+    command = (f"tools.subjects.{group}.train", *VARIANTS.get(name, ()))
+    return Shipped(name, folder, reads, parameters, size, command, made_with)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
