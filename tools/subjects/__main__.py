@@ -44,16 +44,10 @@ def shipped() -> dict[str, Shipped]:
 
 
 def _read(folder: Path) -> Shipped:
-<<<<<<< HEAD
-    parts: list[str] = list(folder.relative_to(HOME).parts)
-    name = "-".join(parts)
-    architecture = str(json.loads((folder / "config.json").read_text())["architectures"][0])
-=======
     parts = folder.relative_to(HOME).parts
     group, name = parts[0], "-".join(parts)
     architectures: list[str] = json.loads((folder / "config.json").read_text())["architectures"]
     reads = READS.get(architectures[0], architectures[0])
->>>>>>> contract
     with (folder / "model.safetensors").open("rb") as file:  # eight bytes with the length of a JSON header, then that
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     parameters = sum(math.prod(t["shape"]) for key, t in header.items() if key != "__metadata__")
