@@ -98,7 +98,8 @@ def intervention_strategy(draw: st.DrawFn) -> Intervention:
     """Any intervention there can be."""
     op = draw(st.sampled_from(list(OPERATIONS)))
     full = ANY_TEXT.filter(lambda text: text.strip() != "")
-    values = {"source": full, "dose": DOSES, "direction": FEATURES, "program": full}
+    doses = st.floats(0, 1) if op == "resample" else DOSES  # how much of the new activation is put in is a share
+    values = {"source": full, "dose": doses, "direction": FEATURES, "program": full}
     return Intervention(op=op, **{name: draw(values[name]) for name in draw(st.sampled_from(OPERATIONS[op]))})
 
 
