@@ -167,7 +167,8 @@ def _done(done: Intervention) -> str:
         case "mean":
             return "replaced by its mean" + (f" over {source}" if source else "")
         case "resample":
-            return f"replaced by its value in {source or 'another example'}"
+            moved = f"moved {dose} of the way to" if dose else "replaced by"
+            return f"{moved} its value in {source or 'another example'}"
         case "set":
             along = f"set to {dose} along {direction}" if done.direction else f"set to {dose}"
             return f"set to its value in {source}" if source else along

@@ -98,7 +98,8 @@ def intervention_strategy(draw: st.DrawFn) -> Intervention:
     """Any intervention there can be."""
     op = draw(st.sampled_from(list(OPERATIONS)))
     full = ANY_TEXT.filter(lambda text: text.strip() != "")
-    values = {"source": full, "dose": DOSES, "direction": FEATURES, "program": full}
+    doses = st.floats(0, 1) if op == "resample" else DOSES  # how much of the new activation is put in is a share
+    values = {"source": full, "dose": doses, "direction": FEATURES, "program": full}
     return Intervention(op=op, **{name: draw(values[name]) for name in draw(st.sampled_from(OPERATIONS[op]))})
 
 
@@ -548,6 +549,7 @@ def test_a_counted_position_is_called_by_its_role_where_that_is_known():
 
 def test_interventions_and_paths_are_said_in_plain_words() -> None:
     assert display(Intervention.parse("resample(donor)")) == "replaced by its value in another example"
+    assert display(Intervention.parse("resample(twin, 0.5)")) == "moved 0.5 of the way to its value in its twin"
     assert display(Intervention.parse("add(dir:truth~abcd, 4)")) == "with 4 times the direction truth added"
     path = Path.parse("decoder.0.mlp.out -> decoder.1.attn.q[1] -> decoder.logits (frozen: attn.out, mlp.out)")
     assert display(path) == (

@@ -264,3 +264,11 @@ def test_that_parallel_sentences_are_alike_is_confirmed_of_the_translator_and_no
         for n in ("translator", "random")
     }
     assert fates["translator"] > 0.5 > 0.2 > fates["random"]
+
+
+def test_a_removal_that_leaves_a_share_of_what_was_there_is_no_removal(bench):
+    made = Statement(
+        kind="necessary", task="translation", components="encoder.0.mlp.out", interventions=("resample(donor, 0.01)",)
+    )
+    with pytest.raises(ToolInputError, match="not tested under"):
+        examine(made, bench["translator"])
