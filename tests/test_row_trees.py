@@ -101,53 +101,35 @@ def test_true_distances_and_depths_score_one_and_noise_scores_what_chance_gives(
     assert spanning_arcs(np.array([[0, 0, 9], [0, 0, 2], [9, 2, 0.0]])) == {(0, 1), (1, 2)}
 
 
-def pythagorean(trees, width, rng):
-    """States whose squared distances are tree distances: one fixed direction for each first, second ... child at a depth."""
-    rows = []
-    for t in trees:
-        basis = np.linalg.qr(rng.normal(size=(width, len(t))))[0].T  # a direction an arc: orthogonal, of length 1
-        rows.append(np.array([sum((basis[a] for a in t._up(i)), np.zeros(width)) for i in range(len(t))]))
-    return np.concatenate(rows)
+def pythagorean(trees, width):
+    """States whose squared distances are exactly tree distances: the arc above a sentence's i-th word is the i-th direction."""
+    return np.concatenate([[np.isin(np.arange(width), t._up(i)) * 1.0 for i in range(len(t))] for t in trees])
 
 
 def test_under_no_map_at_all_a_pythagorean_embedding_is_its_tree(drawn):
     _, trees = drawn
-    states = pythagorean(trees, 40, np.random.default_rng(1))
-    found = scores(trees, structural.squared_distances(states, trees), None)
+    found = scores(trees, structural.squared_distances(pythagorean(trees, 40), trees), None)
     assert found["distance_spearman"].min() > 0.999
     assert found["uuas"].min() == 1
 
 
-def test_the_probe_finds_a_pythagorean_embedding_among_noise_and_no_tree_in_noise(drawn):
-    """Each relation and turn has its direction in 24 of 64 dimensions, mixed with noise that is larger than they are."""
+def test_the_probe_finds_a_pythagorean_embedding_beside_noise_and_under_a_rotation_and_no_tree_in_noise(drawn):
     _, trees = drawn
     rng = np.random.default_rng(2)
-    turn = np.linalg.qr(rng.normal(size=(64, 64)))[0]
-    known: dict[object, int] = {}
-
-    def image(t, i):
-        at = np.zeros(24)
-        for a in t._up(i):
-            siblings = [k for k in range(len(t)) if t.heads[k] == t.heads[a]]
-            path = (len(t._up(a)), siblings.index(a))
-            at[known.setdefault(path, len(known)) % 24] += 1
-        return at
-
-    tree_part = np.concatenate([[image(t, i) for i in range(len(t))] for t in trees])
-    noise = rng.normal(size=(len(tree_part), 40)) * 3
-    cut = 80
-    rows = sum(map(len, trees[:cut]))
+    tree_part, cut = pythagorean(trees, 28), 80
+    noise, turn = rng.normal(size=(len(tree_part), 36)) * 3, np.linalg.qr(rng.normal(size=(64, 64)))[0]
+    rows, held = sum(map(len, trees[:cut])), trees[cut:]
 
     def tried(x):
-        probe = structural.fit(x[:rows], trees[:cut], 24, 250, 0)
-        held = trees[cut:]
-        return {
-            k: v.mean() for k, v in scores(held, probe.distances(x[rows:], held), probe.depths(x[rows:], held)).items()
-        }
+        probe = structural.fit(x[:rows], trees[:cut], 32, 250, 0)
+        found = scores(held, probe.distances(x[rows:], held), probe.depths(x[rows:], held))
+        return {k: v.mean() for k, v in found.items()}
 
-    there, nothing = tried(np.concatenate([tree_part, noise], 1) @ turn), tried(np.concatenate([noise, noise], 1))
-    assert there["distance_spearman"] > 0.8
-    assert there["depth_spearman"] > 0.8
+    there, nothing = tried(np.concatenate([tree_part, noise], 1) @ turn), tried(noise)
+    assert there["distance_spearman"] > 0.8  # eighty sentences, and noise of nine times the variance of a direction
+    plain = tried(np.concatenate([tree_part, noise / 30], 1) @ turn)
+    assert plain["distance_spearman"] > 0.9
+    assert plain["distance_spearman"] > there["distance_spearman"] > nothing["distance_spearman"] + 0.5
     assert abs(nothing["distance_spearman"]) < 0.15
 
 
@@ -200,7 +182,6 @@ def test_attention_tells_relations_beyond_the_distance_in_words_and_random_weigh
         assert told(trained, f"{name}.beyond_shuffled").low > 0
         assert told(trained, f"{name}.beyond_random_init").low > 0
         assert told(blind, name).control.difference < 0
-        assert told(blind, f"{name}.beyond_random_init").low < 0
 
 
 def test_a_word_with_two_senses_comes_to_lie_near_its_own_centroid_in_the_last_block(masked):

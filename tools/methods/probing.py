@@ -77,7 +77,8 @@ class Probe:
         if self.dimensions is not None:
             steps.append(PCA(self.dimensions, random_state=seed))
         prepared = make_pipeline(*steps).fit(train)
-        x, new, classes = prepared.transform(train), prepared.transform(test), np.unique(y)
+        x, new = (np.asarray(prepared.transform(rows), dtype=np.float64) for rows in (train, test))
+        classes = np.unique(y)
         centroids = np.stack([x[y == c].mean(0) for c in classes])
         away = np.linalg.norm(new[:, None] - centroids[None], axis=-1)
         mine = truth[:, None] == classes[None]
