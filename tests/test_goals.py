@@ -22,7 +22,7 @@ def asked(folder: Path, goal: str, *more: str) -> tuple[dict[str, Finding], str]
     store = Store(db)
     (run,) = store.runs()
     found = {}
-    for f in store.findings(run.name):
+    for f in store.findings(run):
         if f.stands:
             s = f.statement
             what = str(s.set) if s.set is not None else s.program

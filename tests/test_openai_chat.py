@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import scripts
@@ -9,11 +10,13 @@ from jsonschema import Draft202012Validator
 from loopback import Loopback, completion
 
 from agent import run
+from agent.loop.investigate import offered
 from agent.planners.base import Answer, Exchange, PlannerError, ToolCall, ToolInfo, Turn, View
 from agent.planners.compact import first_words
 from agent.planners.openai_chat import OpenAIChat
 from experiments_db.store import Store
 from tools.methods.tool import discover
+from tools.subjects import load_subject
 
 KEY = "sk-very-secret-0123456789"
 GOOD = completion(("list_tasks", {}))
@@ -212,10 +215,18 @@ async def test_tools_are_offered_in_few_words():
         assert list(Draft202012Validator(schema).iter_errors(tool.example)) == []
 
 
-async def test_what_is_sent_first_is_short_and_the_tools_are_the_same_on_every_turn():
+@pytest.fixture(scope="module")
+def demo_tools():
+    """What a run on the demo model offers."""
+    subject = load_subject("demo")
+    return [offered(t, subject) for t in discover().values() if t.fits(subject.capabilities)]
+
+
+async def test_what_is_sent_first_is_short_and_the_tools_are_the_same_on_every_turn(demo_tools):
     with Loopback(GOOD, GOOD) as server:
-        first = await planner(server).propose(view())
-        await planner(server).propose(view([Exchange(first, (Answer(first.calls[0].id, "there"),))]))
+        first = await planner(server).propose(replace(view(), tools=demo_tools))
+        again = view([Exchange(first, (Answer(first.calls[0].id, "there"),))])
+        await planner(server).propose(replace(again, tools=demo_tools))
         one, two = server.requests
     assert len(json.dumps(one["tools"], separators=(",", ":"))) / 4 < 4000  # at four characters a token
     assert len(json.dumps(one, separators=(",", ":"))) / 4 < 6000

@@ -15,8 +15,7 @@ class Objective:
     """A quantity of each example's answer, turned so that higher is better.
 
     sign: -1 where the quantity as it is named is better when lower. chance: what a guesser gets, from the chance level
-    of accuracy. weight: how many units of an example the value counts, for quantities that are one count over another
-    (errors over words): then `read` gives the errors. None: every example counts the same.
+    of accuracy. Every example counts the same; counts over counts, such as errors over words, are a port's `judge`.
     """
 
     name: str
@@ -25,7 +24,6 @@ class Objective:
     chance: Callable[[float], float]
     bounds: tuple[float, float] | None = None
     sign: int = 1
-    weight: Callable[[Scores], NDArray[np.float64]] | None = None
 
     def of(self, scores: Scores) -> NDArray[np.float64]:
         """One value an example, higher is better; NaN where an example cannot be scored."""

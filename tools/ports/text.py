@@ -195,6 +195,8 @@ def check_words(subject: Subject, task: Task, examples: Sequence[Example], meant
     """
     read = [dict.fromkeys(_texts(e)) for e in examples]
     texts = {t: None for found in read for t in found}
+    if not texts and not task.choices:  # there is nothing to say
+        return
     lost = _unreadable(subject, [*texts, *(c for c in task.choices if c not in texts)], meant)
     if lost:
         hit = sum(any(t in lost for t in found) for found in read)
