@@ -246,24 +246,12 @@ BREAKS = (
         ],
     ),
 )  # fmt: skip
-CARRIES_NOTHING = (
-    Table(
-        "previous", {"components": "{copy.z}@item"},
-        [
-            {"components": "decoder.{block copy}.resid_pre@item"}, {"components": "{copy.z}@answer"},
-            {"components": "decoder.{block copy}.attn.out@answer"}, {"components": "decoder.{block copy}.resid_post@answer"},
-            {"components": "decoder.99.resid_pre@item"}, {"components": "decoder.0.resid_pre@item"},
-            {"components": "{copy.z}@nobody"}, {"components": "{copy.z}@item", "smallest": 0.9},
-            {"components": "decoder.0.resid_pre@all"}, {"components": "decoder.{last}.resid_post@all"},
-        ],
-    ),
-)  # fmt: skip
 KINDS = {
     "minimality": ("jointly_necessary", MINIMAL), "sends": ("sends", SENDS), "attends": ("attends", ATTENDS),
     "matches": ("matches", MATCHES), "readable": ("readable", READABLE), "decodable": ("decodable", DECODABLE),
     "steers": ("steers", STEERS), "differs": ("differs", DIFFERS), "disagree": ("disagree", DISAGREE),
     "suppresses": ("suppresses", SUPPRESSES), "tolerates": ("tolerates", TOLERATES),
-    "breaks": ("breaks", BREAKS), "carries_nothing": ("carries_nothing", CARRIES_NOTHING),
+    "breaks": ("breaks", BREAKS),
 }  # fmt: skip
 
 
