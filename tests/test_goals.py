@@ -63,6 +63,12 @@ def test_which_patches_decide_the_shape(tmp_path: Path) -> None:
     assert "![example](figures/example.png) ![twin](figures/twin.png)" in report
 
 
+def test_a_model_that_was_taught_with_a_decoy_reads_the_decoy_and_not_the_shape(tmp_path: Path) -> None:
+    found, _ = asked(tmp_path, "which patches decide the shape?", "--subject", "shapes-decoy")
+    assert any(k.startswith("attends") and k.endswith("<-decoy") for k in found)
+    assert not any(k.startswith(("carries", "attends")) and k.endswith("object") for k in found)
+
+
 @pytest.mark.parametrize(("name", "carries"), [("translator", False), ("translator-front", True)])
 def test_which_encoder_blocks_carry_the_language(tmp_path: Path, name: str, carries: Any) -> None:
     found, _ = asked(tmp_path, f"which encoder blocks of the {name} carry the language?")

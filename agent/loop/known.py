@@ -15,7 +15,9 @@ LEAST = statistics.MINIMUM["proportion"]  # independent problems of a class, so 
 EASIEST = {
     "digits": ("1x1", "1x2", "2x1", "2x2"), "shots": ("8", "4", "2", "1"), "pairs": ("2", "3"), "format": ("compact", "spaced"),
 }  # fmt: skip
-PARTS = {"arithmetic": ("addition", "subtraction")}  # families whose problems are steps of another's
+NAMED = {  # what asks for less: the steps of a problem; images whose decoy agrees with the shape
+    "arithmetic": ("addition", "subtraction"), "shape": ("shape:decoys=right,twin=decoy",),
+}  # fmt: skip
 
 
 def known(tasks: TaskBook, spec: str, seed: int) -> Known:
@@ -72,8 +74,8 @@ def easier(spec: str) -> tuple[str, ...]:
     family = families().get(name)
     if family is None:
         return ()
-    if name in PARTS:
-        return PARTS[name]
+    if name in NAMED:
+        return tuple(v for v in NAMED[name] if v != spec)
     given: dict[str, str] = {}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
