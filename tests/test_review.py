@@ -159,7 +159,7 @@ def test_experiments_that_differ_in_one_argument_are_laid_side_by_side(store, si
     run = next(r for r in store.runs() if r.endswith("find-where-addition-happens"))
     ablated = {e.handle: e.experiment.args for e in store.experiments(run) if e.experiment.tool == "ablate"}
     b, zeroed = next((h, x) for h, x in ablated.items() if x["intervention"] == "zero")
-    a = next(h for h, x in ablated.items() if x == {**zeroed, "intervention": "resample"})
+    a = next(h for h, x in ablated.items() if x == {**zeroed, "intervention": "resample(donor)"})
     _, text, _ = get(f"{site}/compare?a={run}/{a}&b={run}/{b}")
     assert "intervention" in text
     both = int(re.search(r"Measurements in both: (\d+)", text)[1])

@@ -137,6 +137,12 @@ def test_skipping_a_block_is_a_model_in_which_the_block_does_nothing(demo, use):
     assert of(outcome, "nll.delta").value > 0
 
 
+def test_what_a_decoder_of_text_writes_under_a_program_is_judged(use):
+    swept = use("layer_program", tasks=["addition"], sweep="drop_last", written=True, examples=32)
+    right = [of(swept, "right", program=p).value for p in ("intact", "drop last 5")]
+    assert right[0] > 0.9 > 0.5 > right[1]
+
+
 def test_a_sweep_says_what_single_programs_say(use):
     swept = use("layer_program", tasks=["addition", "agreement"], sweep="skip_each", examples=16)
     alone = use("layer_program", tasks=["agreement"], operation="skip", blocks=[4], examples=16)

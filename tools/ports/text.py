@@ -101,11 +101,12 @@ class ContinuedText(Port):
     def write(self, subject: Subject, examples: Sequence[Example], max_tokens: int = 2048, **how: Any) -> list[str]:
         """Greedy completions of the prompts: the first line of each, and as many words of it as the answer has."""
         longest = max(len(encode(subject, e.prompt, e.target)[1]) for e in examples) + 1
+        program, edits = (how.get("program") or {}).get(subject.readout), how.get("edits", ())
         rows = [subject.tokens(e.prompt) for e in examples]
         step = max(1, max_tokens // (max(map(len, rows)) + longest))
         new: list[list[int]] = []
         for at in range(0, len(rows), step):
-            new += subject.generate(rows[at : at + step], longest, **how)
+            new += subject.generate(rows[at : at + step], longest, program, edits)
         texts = [subject.completion(row, more) for row, more in zip(rows, new, strict=True)]
         return [said_in(text, e.target) for text, e in zip(texts, examples, strict=True)]
 
