@@ -87,10 +87,7 @@ def score(
                 max_tokens=max_tokens,
                 on_progress=on_progress,
             )
-            total.calls += cost.calls
-            total.edges += cost.edges
-            total.naive_edges += cost.naive_edges
-            total.peak_live_states = max(total.peak_live_states, cost.peak_live_states)
+            total = total + cost
             own = None if closed is None else closed[list(batch.indices)]
             tables = _read_out(port, subject, batch, states, own, rows=min(UNEMBED_ROWS, max_tokens), kl=kl)
             collected = collected or [[] for _ in variants]
