@@ -45,7 +45,8 @@ def test_no_source_file_is_longer_than_it_can_be_read(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["agent.run", "agent.report.__main__", "agent.replay", "tools.__main__", "experiments_db.__main__"]
+    "module",
+    ["agent.run", "agent.report.__main__", "agent.replay", "tools.__main__", "tools.subjects.__main__", "experiments_db.__main__"],
 )
 def test_command_lines_import_nothing_heavy(module):
     code = (
