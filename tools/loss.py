@@ -69,7 +69,7 @@ def run(args: Args, ctx: Context) -> Outcome:
                 line += f", intact {100 * scores[0].correct.mean():.0f}%"
         line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
         lines.append(line)
-        labels = [e.prompt[-40:] + e.answer for e in examples]
+        labels = [e.shown[-40:] + e.answer for e in examples]
         if not program.is_identity:
             owners = [f"{labels[i]} [{k}]" for k, i in enumerate(scores[-1].token_owner)]
             change = scores[-1].token_logits - scores[0].token_logits

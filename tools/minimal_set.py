@@ -63,7 +63,7 @@ class Args(ToolArgs):
     intervention: InterventionName = INTERVENTION
     members: list[str] = Field(
         default=[],
-        description="score this set of candidates instead of searching, for example ['decoder.2.attn.z[0]@answer']",
+        description="score this set of candidates instead of searching, for example ['*.2.attn.z[0]@answer']",
     )
     max_size: int = Field(default=6, ge=1, le=24, description="give up beyond a set of this size")
     among: str = AMONG

@@ -85,7 +85,7 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
     classes: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, e in enumerate(encoded):
         sizes = (len(span_positions(subject, examples[i], role)) for role in spans)
-        classes[e.prompt if whole else 0, len(e.targets), *sizes, *(_elsewhere(subject, e) if whole else ())].append(i)
+        classes[e.before if whole else 0, len(e.targets), *sizes, *(_elsewhere(subject, e) if whole else ())].append(i)
     chosen, alone = list(range(len(examples))), 0
     for key, members in sorted(classes.items()):
         order = list(members)

@@ -1,6 +1,6 @@
-"""Automatic twins: examples of one format serve as each other's corrupted prompts, so that no task has to bring its own.
+"""Automatic twins: examples of one format serve as each other's corrupted inputs, so that no task has to bring its own.
 
-Two examples fit where their prompts have as many tokens, the same roles stand at the same tokens, their answers differ
+Two examples fit where their inputs have as many tokens, the same roles stand at the same tokens, their answers differ
 and they are not wordings of one problem. Of those that fit, one that differs in the fewest tokens is taken: a minimal
 pair. The choice looks at the whole sample and depends on nothing but the sample, the seed and the tokenizer.
 """
@@ -75,7 +75,7 @@ def _rows(subject: Subject, examples: Sequence[Example]) -> list[_Row]:
     rows: list[_Row] = []
     for example, e in zip(examples, encoded_all(subject, examples), strict=True):
         roles = tuple((role, tuple(span_positions(subject, example, role))) for role in sorted(example.spans))
-        size = tuple(sorted({**e.lengths, subject.readout: e.prompt}.items()))
+        size = tuple(sorted({**e.lengths, subject.readout: e.before}.items()))
         rows.append(_Row(size, tuple(ids.setdefault(t, len(ids)) for t in e.tokens), e.targets, roles))
     return rows
 
@@ -85,7 +85,7 @@ def _has_aligned_twin(subject: Subject, example: Example) -> bool:
         return False
     port = port_of(subject)
     here, there = (port.encode(subject, e) for e in (example, example.as_twin(example.target)))
-    return here.lengths == there.lengths and here.prompt == there.prompt
+    return here.lengths == there.lengths and here.before == there.before
 
 
 def _donor(
@@ -112,7 +112,7 @@ def _donor(
         near = [members[int(j)] for j in np.flatnonzero(fits & (distance == nearest))]
         able = [i for i in near if examples[i].group != examples[me].group and _can_foil(rows[me], rows[i])]
         if able:
-            return random.Random(f"{seed}/{examples[me].prompt}").choice(sorted(able, key=lambda i: examples[i].prompt))
+            return random.Random(f"{seed}/{examples[me].shown}").choice(sorted(able, key=lambda i: examples[i].shown))
     return None
 
 

@@ -29,7 +29,7 @@ class Encoded:
 
     tokens: ids of what is read, where that is tokens; else what stands for them, one hashable thing a position: two
     examples with the same tokens, prefix and targets are the same to the model.
-    lengths: how many positions of each stack are the example's own. prompt: how many of the readout stack's come before
+    lengths: how many positions of each stack are the example's own. before: how many of the readout stack's come before
     what is predicted, so that anchor -1 is the last of them. scored: positions of the readout stack at which the targets
     are predicted. targets: token or class ids, or numbers. foil: (offset into the targets, the foil's) of the first difference.
     reads: the stack that the tokens enter. fields: what else the port needs to make a batch of it.
@@ -37,7 +37,7 @@ class Encoded:
 
     tokens: tuple[Any, ...]
     lengths: Mapping[str, int]
-    prompt: int
+    before: int
     scored: tuple[int, ...]
     targets: tuple[int | float, ...]
     foil: tuple[int, int | float] | None
@@ -72,8 +72,8 @@ class Batch:
 
     @cached_property
     def last(self) -> Int[Tensor, "batch 1"]:
-        """Position of each prompt's last token in the readout stack."""
-        return torch.tensor([[e.prompt - 1] for e in self.encoded], device=self.rows.device)
+        """The last position before each answer in the readout stack."""
+        return torch.tensor([[e.before - 1] for e in self.encoded], device=self.rows.device)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Port(ABC):
     objectives: ClassVar[Mapping[str, Objective]] = ANSWERS
     lacks: ClassVar[frozenset[str]] = frozenset()
     writes: ClassVar[bool] = False
-    answered: ClassVar[str] = "where its tokens are predicted, from the last token of the prompt on"
+    answered: ClassVar[str] = "where it is predicted"
 
     @property
     def first(self) -> str:
