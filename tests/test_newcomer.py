@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import torch
 import tools.ports
 import tools.subjects
 from experiments_db.findings import Statement
+from experiments_db.places import Component
 from tools.findings.examining import examine
 from tools.findings.integrity import check
+from tools.methods.effects import Condition, score_under
 from tools.methods.offline import Nothing
+from tools.methods.pairing import auto_twins
 from tools.methods.tool import Context, ToolInputError, discover
 from tools.ports import port_of
 from tools.subjects import Subject, load_subject
@@ -146,6 +150,20 @@ def test_the_general_tools_run_on_it(ctx: Context) -> None:
     attributed = run(ctx, "attribute", task="marked", method="patching", components=["attn.out", "mlp.out"])
     assert value(attributed, "agreement") > 0.5
     run(ctx, "path_patch", task="marked", components=["tower.0.attn.out@-1"], receiver="tower.2.mlp.out@-1")
+
+
+def test_the_port_says_who_can_be_a_twin_and_over_whom_is_averaged(ctx: Context) -> None:
+    made = MARKED.examples("explore", 60, seed=3)
+    found = auto_twins(ctx.subject, MARKED, [replace(e, twin_inputs=None, foil=None, twin_spans={}) for e in made], 0)
+    assert all(e.spans == e.twin_spans and abs(float(e.target) - float(e.foil)) >= 0.5 for e in found if e.foil is not None)
+    assert sum(e.foil is not None for e in found) > 40
+    # Two series, marked elsewhere, several times each: its own kind's mean is what is there already.
+    a, b = next(e for e in made if e.labels["at"] == 0), next(e for e in made if e.labels["at"] == 2)
+    same = [replace(e, group=f"{i}") for i, e in enumerate((a, b) * 4)]
+    for place, changes in (("tower.1.resid_pre@0", False), ("tower.1.resid_pre", True)):
+        intact, mean = score_under(ctx, MARKED, same, [Condition.of(Component.parse(place), "mean")])
+        moved = np.abs(mean.others["error"] - intact.others["error"]).max()
+        assert (moved > 1e-3) == changes  # a mean over positions is another thing
 
 
 @pytest.mark.parametrize(

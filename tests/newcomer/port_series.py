@@ -47,6 +47,12 @@ class Series(Port):
             raise PortError(f"no span {role!r}: there are {', '.join(spans)}")
         return list(range(*spans[role]))
 
+    def can_foil(self, encoded: Encoded, other: Encoded) -> bool:
+        return abs(encoded.targets[0] - other.targets[0]) >= 0.5  # any two numbers differ somewhat
+
+    def baseline_key(self, subject: Subject, example: Example, encoded: Encoded) -> tuple[int, ...]:
+        return tuple(example.spans["marked"])
+
     def noise(self, subject: Subject, n: int, length: int, generator: torch.Generator) -> list[Encoded]:
         drawn = [torch.randn(length, subject.model.config.features, generator=generator).numpy() for _ in range(n)]
         return [self.encode(subject, Example({"series": Signal(d, "noise")}, "0")) for d in drawn]

@@ -5,7 +5,7 @@ components and arrays alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from experiments_db.places import parse_anchor
 from tools.ports.objectives import ANSWERS, Objective
 from tools.subjects import Inputs, Subject, SubjectError
 from tools.tasks import Example, Task, chance_of
@@ -185,6 +186,38 @@ class Port(ABC):
     def reading(self, subject: Subject) -> str:
         """The stack that the first input enters."""
         return next(iter(subject.stacks))
+
+    # -- what stands in for an example --------------------------------------------------------------------------------
+
+    def donor_key(
+        self, subject: Subject, example: Example, encoded: Encoded, anchors: Sequence[str]
+    ) -> tuple[Hashable, ...]:
+        """Of two examples with one key, each one's activations at these anchors can stand in for the other's.
+
+        Here: as many tokens of the answer, for `all` the same length in every stack, for a span as many positions in it.
+        """
+        whole, first = "all" in anchors, self.reading(subject)
+        roles = sorted({parse_anchor(a).name for a in anchors if a != "all"} - {"", "answer"})
+        sizes = [len(self.span(subject, example, role, first)) for role in roles]
+        elsewhere = [n for name, n in sorted(encoded.lengths.items()) if name != subject.readout]
+        return (encoded.before if whole else 0, len(encoded.targets), *sizes, *(elsewhere if whole else ()))
+
+    def twin_key(self, subject: Subject, example: Example, encoded: Encoded) -> tuple[Hashable, ...]:
+        """Of two examples with one key, each can be the other's twin, if they ask for different answers (`can_foil`).
+
+        Here: as many positions in every stack, and the same roles at the same positions.
+        """
+        first = self.reading(subject)
+        roles = tuple((r, tuple(self.span(subject, example, r, first))) for r in sorted(example.spans))
+        return tuple(sorted({**encoded.lengths, subject.readout: encoded.before}.items())), roles
+
+    def can_foil(self, encoded: Encoded, other: Encoded) -> bool:
+        """Whether the other's answer is another one, so that there is a margin between the two: here, at a token that both have."""
+        return any(a != b for a, b in zip(encoded.targets, other.targets, strict=False))
+
+    def baseline_key(self, subject: Subject, example: Example, encoded: Encoded) -> tuple[Hashable, ...]:
+        """Of examples with one key, the activations are averaged, where an activation is replaced by its mean. Here: of all."""
+        return ()
 
     # -- answers --------------------------------------------------------------------------------------------------------
 
