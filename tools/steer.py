@@ -2,8 +2,8 @@
 text: does the direction do what it is thought to mean?
 
 The direction is the difference of means between examples with a label's value and the others, the weights of a linear
-probe for it, or random; it is fitted on examples other than those it is tried on, at the component's position (at the
-last position before the answer where it names none), and given the length of the difference of means, so that dose 1 is one such step.
+probe for it, or random; it is fitted on examples other than those it is tried on, at the component's position (at -1, before
+the answer, where it names none), and given the length of the difference of means, so that dose 1 is one such step.
 `add` adds dose x direction, `set` first takes out what lies along it, `project_out` only takes out. `toward` is a text whose
 probability (scoring) or presence in the completion (generating) is followed. The control is random directions of the same
 length at the same dose. Source: Li et al. 2023 (inference-time intervention); Turner et al. 2023.

@@ -30,8 +30,8 @@ DEPTH: Any = Field(
     default=8, ge=1, le=64, description="for components at @each: how many positions, counted back from the last as -1"
 )
 WHERE = (
-    "Written as *.3.attn.z[*]@answer (stack.block.part[unit]@anchor): * is all, 1-3 and 0,2 are several; anchors are answer (every position that "
-    "predicts the answer), -1 (the last position before the answer), -2 ..., a span of the example, and all"
+    "Written as *.3.attn.z[*]@answer (stack.block.part[unit]@anchor): * is all, 1-3 and 0,2 are several; anchors are answer "
+    "(every position that predicts it), -1 (the last position before it), -2 ..., a span of the example, and all"
 )
 
 

@@ -32,6 +32,10 @@ def _check(s: Statement) -> None:
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     (c,) = s.members
+    if not bench.right_or_wrong:
+        raise ToolInputError(
+            f"readable is about answers that are right or wrong; here they are judged by {s.objective}"
+        )
     spec = bench.ctx.subject.spec()
     n = len(spec.blocks)
     assert c.block is not None
