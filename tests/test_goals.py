@@ -64,7 +64,9 @@ def test_which_patches_decide_the_shape(tmp_path: Path) -> None:
 
 
 def test_a_model_that_was_taught_with_a_decoy_reads_the_decoy_and_not_the_shape(tmp_path: Path) -> None:
-    found, _ = asked(tmp_path, "which patches decide the shape?", "--subject", "shapes-decoy")
+    found, report = asked(tmp_path, "which patches decide the shape?", "--subject", "shapes-decoy")
+    assert "**Not found as asked, met halfway.**" in report
+    assert "met halfway, of what asks for less (shape:decoys=right,twin=decoy), by" in report
     assert any(k.startswith("attends") and k.endswith("<-decoy") for k in found)
     assert not any(k.startswith(("carries", "attends")) and k.endswith("object") for k in found)
 

@@ -125,7 +125,7 @@ def test_what_a_port_calls_a_position_there_is_one_for_each(case: Case) -> None:
     port = port_of(case.subject)
     for e in case.examples:
         encoded = port.encode(case.subject, e)
-        assert len(port.labels(case.subject, e)) in (encoded.lengths[encoded.reads], encoded.prompt)
+        assert len(port.labels(case.subject, e)) in (encoded.lengths[encoded.reads], encoded.before)
         if e.twin_inputs is not None:
             assert len(port.labels(case.subject, e, twin=True)) > 0
         for stack in case.subject.stacks if len(case.subject.stacks) > 1 else ():

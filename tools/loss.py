@@ -23,7 +23,7 @@ from tools.methods.saying import examples_of
 from tools.methods.scoring import score
 from tools.methods.tables import as_array
 from tools.methods.tool import Context
-from tools.tasks import chance_of
+from tools.ports import port_of
 
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"tasks": ["addition", "agreement"], "operation": "skip", "blocks": [2]}
@@ -57,9 +57,11 @@ def run(args: Args, ctx: Context) -> Outcome:
         else:
             made = effect_measurements(scores[0], [scores[-1]], [where], groups)
         measurements += made
-        chance = chance_of(task, examples)
+        port = port_of(ctx.subject)
+        judged = port.objectives[port.first]
+        chance = judged.sign * port.guess(judged, task, examples)
         measurements.append(
-            Measurement(name="chance", value=chance, unit="share of examples", n=groups.n, groups=groups.count, **where)
+            Measurement(name="chance", value=chance, unit=judged.unit, n=groups.n, groups=groups.count, **where)
         )
         accuracy = next((m for m in made if m.name == "accuracy"), None)
         line = f"{examples_of(task, args.among)}: n={len(examples)}"
@@ -67,14 +69,19 @@ def run(args: Args, ctx: Context) -> Outcome:
             line = f"{examples_of(task, args.among)}: accuracy {percent(accuracy)} (n={len(examples)}, chance {100 * chance:.0f}%)"
             if not program.is_identity:
                 line += f", intact {100 * scores[0].correct.mean():.0f}%"
-        line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
+        if "nll" not in scores[-1].lacks:
+            line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
+        else:
+            own = next(m for m in made if m.name == judged.name)
+            line += f" {judged.name} {own.value:.3f}, a guesser's {chance:.3f} ({judged.unit})"
         lines.append(line)
-        labels = [e.prompt[-40:] + e.answer for e in examples]
+        labels = [e.shown[-40:] + e.answer for e in examples]
         if not program.is_identity:
             owners = [f"{labels[i]} [{k}]" for k, i in enumerate(scores[-1].token_owner)]
             change = scores[-1].token_logits - scores[0].token_logits
             arrays.append(as_array(f"token_logit_delta:{task.name}", change, [("answer token", owners)], "logits"))
-        arrays.append(as_array(f"nll:{task.name}", scores[-1].nll, [("example", labels)], "nats per answer"))
+        if "nll" not in scores[-1].lacks:
+            arrays.append(as_array(f"nll:{task.name}", scores[-1].nll, [("example", labels)], "nats per answer"))
     return Outcome(
         text=f"program {program.label}, split {ctx.split}\n" + "\n".join(lines),
         measurements=tuple(measurements),

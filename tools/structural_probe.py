@@ -31,7 +31,7 @@ KIND: Literal["experiment"] = "experiment"
 NEEDS = "trees"
 EXAMPLE = {
     "task": "bracket_trees",
-    "components": ["decoder.0,3.resid_post@all"],
+    "components": ["*.0,3.resid_post@all"],
     "rank": 16,
     "examples": 96,
     "steps": 60,

@@ -28,6 +28,7 @@ from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
 from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.methods.worked import worked_example
+from tools.ports import port_of
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
@@ -267,18 +268,20 @@ class ToolRunner:
 
     def _require_capability(self, tool: Tool, args: ToolArgs) -> None:
         """Where a task is done can be asked only once the intact model is known to do it."""
+        port = port_of(self.subject)
         for spec, _ in tool.task_specs(args):
             name = self.tasks.get(spec).name
-            seen = capability(self.record, name)
+            seen = capability(self.record, name, port.objectives[port.first])
             if seen is None:
                 raise ToolInputError(
                     f"first measure whether the intact model can do {name} at all: loss with tasks [{spec!r}]. "
                     f"{tool.name} looks for where a task is done, and that has no meaning for one that is not done"
                 )
             if not seen.above_chance:
+                side = "above" if seen.better > 0 else "below"
                 raise ToolInputError(
-                    f"the intact model cannot do {name}: accuracy {seen.accuracy.value:.3f} in {seen.experiment} is not above "
-                    f"chance, {seen.chance:.3f}. That is a finding: examine kind cannot. There is nothing to locate"
+                    f"the intact model cannot do {name}: {seen.measured.name} {seen.measured.value:.3f} in {seen.experiment} "
+                    f"is not {side} chance, {seen.chance:.3f}. That is a finding: examine kind cannot. There is nothing to locate"
                 )
 
     def _context(

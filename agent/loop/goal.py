@@ -71,12 +71,13 @@ TEXT = ("text",)
 def tasks_named_in(text: str, reads: Sequence[str] = TEXT) -> list[str]:
     """The known tasks whose words a text uses, of those that a model which reads such inputs can be given."""
     said = _plain(text)
-    return [task for task in _readable(reads) if re.search(rf"\b(?:{'|'.join(KEYWORDS[task])})\b", said)]
+    words = {task: KEYWORDS.get(task, (re.escape(_plain(task)),)) for task in _readable(reads)}
+    return [task for task, found in words.items() if re.search(rf"\b(?:{'|'.join(found)})\b", said)]
 
 
 def _readable(reads: Sequence[str]) -> list[str]:
     fit = fitting(reads)
-    return [task for task in KEYWORDS if task in fit]
+    return [*(task for task in KEYWORDS if task in fit), *(task for task in fit if task not in KEYWORDS)]
 
 
 def subject_for(goal: str) -> str:

@@ -20,6 +20,7 @@ from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
+from tools.methods.describing import fitted
 from tools.methods.showing import own_examples
 from tools.methods.tool import DeadlineReached, Tool, ToolInputError
 from tools.ports import port_of
@@ -66,7 +67,9 @@ async def investigate(
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
     able = runner.subject.capabilities | has_trees(runner)
-    tools = {name: t for name, t in tools.items() if t.fits(able)}
+    port = port_of(runner.subject)
+    reads, judged = port.reads, port.objectives[port.first]
+    tools = {name: fitted(t, reads) for name, t in tools.items() if t.fits(able)}
     infos = [offered(t, runner.subject) for t in tools.values()]
     exchanges, pending = history(record)
     inherited = inherited_turns(record, run)
@@ -95,7 +98,9 @@ async def investigate(
                 left=spent.left(limits),
                 findings=record.findings(),
                 known=lambda spec: known(runner.tasks, spec, runner.seed),
-                reads=port_of(runner.subject).reads,
+                reads=reads,
+                objective=judged.name,
+                better=judged.sign,
             )
             try:
                 left = None if limits.minutes is None else max(1.0, 60 * (limits.minutes - spent.minutes))

@@ -94,7 +94,7 @@ class View:
     tasks. notebook: hypotheses, notes and a line per experiment. earlier: what another run on the same subject noted and
     claimed, if the user asked for it. budget: what is left. left: how many experiments that is, None without a limit.
     findings: as they stand now. known: what the examples of a task spec show by themselves. reads: the names of the inputs
-    that the model reads.
+    that the model reads. objective: the quantity by which its answers are judged; better: 1 where more of it is better, else -1.
     """
 
     goal: str
@@ -112,6 +112,8 @@ class View:
     findings: Sequence[Finding] = ()
     known: Callable[[str], Known] = lambda _: Known()
     reads: tuple[str, ...] = ("text",)
+    objective: str = "accuracy"
+    better: int = 1
 
 
 @runtime_checkable

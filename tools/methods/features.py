@@ -59,7 +59,7 @@ def _mean(h: Tensor, at: Tensor | None, lengths: Sequence[int]) -> Tensor:
 def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     """One label for each example; ToolInputError lists the labels there are.
 
-    `name` is a label, a key of the metadata, a span (its text in the prompt) or one of `answer`, `answer_first_char`,
+    `name` is a label, a key of the metadata, a span (its text in the input) or one of `answer`, `answer_first_char`,
     `prompt_length`; with ` % k` after it,
     a whole number's remainder (parity is `% 2`).
     """
@@ -83,7 +83,7 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
             case "answer_first_char":
                 value = e.answer.strip()[:1]
             case "prompt_length":
-                value = len(e.prompt)
+                value = len(e.shown)
             case _ if base in spans:
                 start, end = e.spans[base]
                 value = str(next(iter(e.inputs.values())))[start:end].strip()

@@ -108,7 +108,7 @@ def _read_out(
 ) -> list[Columns]:
     """Per variant: columns over the batch's answer tokens.
 
-    closed: the choices' first tokens after each prompt. rows: how many states are read out at once.
+    closed: the choices' first tokens in each example's place. rows: how many states are read out at once.
     """
     k, device = len(batch.targets), subject.device
     foils, start = batch.targets.clone(), 0

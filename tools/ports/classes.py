@@ -86,7 +86,7 @@ class TextClasses(Classes):
         """The text's tokens with the tokenizer's special ones."""
         text = example.inputs.get("text")
         if not isinstance(text, str):
-            raise PortError(f"{example.prompt!r} has no text: {subject.name} says which class a text is of")
+            raise PortError(f"{example.shown!r} has no text: {subject.name} says which class a text is of")
         ids = tuple(subject.tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"])
         return ids, len(ids), ids
 

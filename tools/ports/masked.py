@@ -23,7 +23,7 @@ class MaskedText(Port):
         """The text with its special tokens; PortError unless it has as many masks as the answer has tokens."""
         text = example.inputs.get("masked")
         if not isinstance(text, str):
-            raise PortError(f"{example.prompt!r} has no masked text: {subject.name} fills masks")
+            raise PortError(f"{example.shown!r} has no masked text: {subject.name} fills masks")
         ids = _ids(subject, text)
         mask = subject.tokenizer.mask_token_id
         at = tuple(i for i, t in enumerate(ids) if t == mask)

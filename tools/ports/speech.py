@@ -31,7 +31,7 @@ class Speech(SequenceToSequence):
         """Log-mel features (bins, frames) of the recording, padded with silence to the length that the model hears."""
         audio = example.inputs.get("audio")
         if not isinstance(audio, Signal) or audio.data.ndim != 1:
-            raise PortError(f"{example.prompt!r} has no audio: {subject.name} hears recordings of one channel")
+            raise PortError(f"{example.shown!r} has no audio: {subject.name} hears recordings of one channel")
         extractor = _extractor(subject)
         if audio.rate not in (None, extractor.sampling_rate):
             raise PortError(
@@ -63,7 +63,7 @@ class Speech(SequenceToSequence):
         if role not in spans or len(spans[role]) != 2:
             known = ", ".join(["answer", *spans])
             raise PortError(
-                f"anchor {role!r}: {example.prompt!r} has no such span of time; its anchors are {known}, and -1, -2"
+                f"anchor {role!r}: {example.shown!r} has no such span of time; its anchors are {known}, and -1, -2"
             )
         start, end = spans[role]
         step, n = milliseconds(subject), self._positions(subject)

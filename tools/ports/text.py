@@ -31,6 +31,7 @@ class ContinuedText(Port):
     name = "text"
     reads = ("text",)
     writes = True
+    answered = "where its tokens are predicted, from the last token of the prompt on"
 
     def encode(self, subject: Subject, example: Example) -> Encoded:
         """Prompt and answer as tokens; the answer's last one is predicted and not read."""

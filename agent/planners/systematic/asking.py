@@ -112,7 +112,11 @@ def _capability(desk: Desk, tasks: Sequence[str], controls: Sequence[str]) -> Pa
             *([("loss", {"tasks": others, "examples": desk.screen})] if others else []),
         ],
     )
-    found = {t: a for t, answer in zip(tasks, answers, strict=False) if (a := Ability.read(answer)) is not None}
+    found = {
+        t: a
+        for t, answer in zip(tasks, answers, strict=False)
+        if (a := Ability.read(answer, judged=desk.judged)) is not None
+    }
     yield from desk.examine(
         "Examine what that says, as a finding that unseen examples can confirm.",
         [Candidate("capability" if a.able else "cannot", t) for t, a in found.items()],
@@ -162,7 +166,7 @@ def _able(desk: Desk, versions: Sequence[str]) -> Part[dict[str, Ability]]:
             [("loss", {"tasks": [t], "examples": desk.screen}) for t in versions],
             desk.reserve + 2,
         )
-    found = {t: Ability.read(a, t) for t, a in zip(versions, answers, strict=True)}
+    found = {t: Ability.read(a, t, desk.judged) for t, a in zip(versions, answers, strict=True)}
     return {t: a for t, a in found.items() if a is not None and a.able}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.plan import Part, ask
-from agent.planners.systematic.reading import SMALLEST, reference
+from agent.planners.systematic.reading import SMALLEST, Judged, reference
 
 SAID = {
     "cer": "characters wrong", "wer": "words wrong", "repeated": "words repeated",
@@ -30,7 +30,7 @@ def depth(desk: Desk, task: str, gap: float) -> Part[None]:
             desk.reserve + 2,
         )
         yield from _told(stack, swept)
-        falls = lost(swept, gap)
+        falls = lost(swept, gap, desk.judged)
         borne = next((i for i, fall in enumerate(falls) if fall >= SMALLEST), len(falls))
         # How many, and as a finding: from what accuracy shows on, a few to either side.
         for n in range(borne, max(0, borne - MOST_TRIED), -1):
@@ -49,17 +49,18 @@ def depth(desk: Desk, task: str, gap: float) -> Part[None]:
                 break
 
 
-def lost(answer: Answer, gap: float) -> list[float]:
-    """What accuracy loses with one, two ... of the last blocks dropped, as a share of what separates the model from chance."""
-    return [-m.value / gap for m in answer.measurements if m.name == "accuracy.delta"]
+def lost(answer: Answer, gap: float, judged: Judged) -> list[float]:
+    """What is lost with one, two ... of the last blocks dropped, as a share of what separates the model from chance."""
+    return [-judged.better * m.value / gap for m in answer.measurements if m.name == f"{judged.objective}.delta"]
 
 
 def _candidate(desk: Desk, kind: str, stack: str, task: str, n: int, falls: Sequence[float]) -> Candidate:
     """A finding about the program that leaves the last n blocks out. Probability says it with fewer examples than accuracy."""
+    finer = "probability" if desk.judged.objective == "accuracy" else ""
     count = len(falls)
     blocks = f"{count - n}-{count - 1}" if n > 1 else f"{count - 1}"
     named = f"{stack}: skip {blocks}" if desk.several else f"skip {blocks}"
-    return Candidate(kind, task, program=named, objective="probability")
+    return Candidate(kind, task, program=named, objective=finer)
 
 
 def _told(stack: str, swept: Answer) -> Part[None]:
