@@ -145,6 +145,7 @@ class Lab:
         """
         if self._recording is not None:
             return self._recording.run(tool, args)
+        from tools.methods.answers import with_answers
         from tools.methods.offline import Nothing
         from tools.methods.tool import Context, ToolInputError, discover
         from tools.subjects import SubjectError
@@ -154,7 +155,8 @@ class Lab:
             raise LabError(f"there is no tool {tool!r}; tools are {', '.join(discover())}")
         chosen = discover()[tool]
         try:
-            outcome = chosen.run(chosen.parse(args), Context(self.subject, self._tasks, Nothing(), seed=self.seed))
+            ctx = Context(self.subject, self._tasks, Nothing(), seed=self.seed)
+            outcome = with_answers(chosen, chosen.parse(args), ctx)
         except (ToolInputError, SubjectError, TaskError) as error:
             raise LabError(str(error)) from None
         result = _result(self.subject, outcome)
