@@ -228,8 +228,13 @@ class Pages:
         asked = {"tool": tool, "status": status, "q": query, "sort": sort, "down": down}
         return {**head, "rows": rows, "tools": [t["tool"] for t in tools], "asked": asked, **_pages(page, total, ROWS)}
 
-    def experiment(self, name: str, handle: str, page: int = 1, size: int | None = PAGE) -> Context:
-        """One experiment: what was asked and why, what came out, figures, measurements, provenance."""
+    def experiment(
+        self, name: str, handle: str, page: int = 1, size: int | None = PAGE, under: int | None = None
+    ) -> Context:
+        """One experiment: what was asked and why, what came out, figures, measurements, examples, provenance.
+
+        under: the condition under which the examples' answers are shown; None is the one that breaks the most.
+        """
         head = self.head(name)
         row, result = self.result(name, handle)
         found = result.measurements
