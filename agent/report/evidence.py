@@ -12,7 +12,6 @@ from experiments_db.findings import Question
 from experiments_db.records import Result
 from experiments_db.store import ExperimentRow
 
-
 Drawn = Mapping[str, tuple[str, str]]
 
 
@@ -53,7 +52,10 @@ def evidence_section(
             lines += ["", *folded(said, _experiments([known[h] for h in mine], results, drawn, said_before))]
     if left:
         what = "Other experiments" if len(left) < len(rows) else "Experiments"
-        lines += ["", *folded(f"{what} ({len(left)})", _experiments([known[h] for h in left], results, drawn, said_before))]
+        lines += [
+            "",
+            *folded(f"{what} ({len(left)})", _experiments([known[h] for h in left], results, drawn, said_before)),
+        ]
     return lines
 
 

@@ -20,7 +20,15 @@ from agent.report.vega import CONTROL, GRID, GROUND, INK, QUIET, SERIES, Link, s
 from experiments_db.records import Experiment, Result
 
 SVG = "http://www.w3.org/2000/svg"
-THEME = {INK: "ink", QUIET: "quiet", GRID: "grid", GROUND: "raised", CONTROL: "control", SERIES[0]: "bar", SERIES[1]: "bar2"}
+THEME = {
+    INK: "ink",
+    QUIET: "quiet",
+    GRID: "grid",
+    GROUND: "raised",
+    CONTROL: "control",
+    SERIES[0]: "bar",
+    SERIES[1]: "bar2",
+}
 NEVER = ("loss", "generate", "describe_subject")  # tools whose numbers are read sooner than a figure
 VERSION = "6.4"  # of Vega-Lite
 SAID = re.compile(r"(\d+,\d+)\|([^|]*)\|(.*)", re.DOTALL)
@@ -68,7 +76,10 @@ def draw(
     """Plots of the experiments as one figure. link: where a point leads; themed: in the colours of the page that it is put into."""
     title, subtitle = heading(asked, found)
     spec = spec_of(found, title, subtitle, link)
-    return Figure(_finished(_rendered(dumps(spec)), f"{title}. {subtitle}", "-".join(asked), themed=themed), f"{title}. {subtitle}")
+    return Figure(
+        _finished(_rendered(dumps(spec)), f"{title}. {subtitle}", "-".join(asked), themed=themed),
+        f"{title}. {subtitle}",
+    )
 
 
 def figure_of(tool: str, found: Sequence[Plot]) -> Figure:
@@ -83,11 +94,15 @@ def heading(asked: Mapping[str, Experiment], found: Sequence[Plot]) -> tuple[str
     first = next(iter(asked.values()))
 
     def every(name: str) -> str:
-        values = dict.fromkeys(", ".join(map(str, v)) if isinstance(v, list) else str(v) for a in args if (v := a.get(name)))
+        values = dict.fromkeys(
+            ", ".join(map(str, v)) if isinstance(v, list) else str(v) for a in args if (v := a.get(name))
+        )
         return " and ".join(values)
 
     about = [every("task") or every("tasks"), every("among"), every("intervention") or every("interventions")]
-    about.append({"noise": "the twin put in (noise)", "denoise": "the clean one put in (denoise)"}.get(every("direction"), ""))
+    about.append(
+        {"noise": "the twin put in (noise)", "denoise": "the clean one put in (denoise)"}.get(every("direction"), "")
+    )
     about.append(f"{first.args.get('split', 'explore')} examples" if first.tasks else "")
     title = f"{', '.join(asked)} {first.tool}: {_quantities(found)}"
     return inert(title), inert(", ".join([a for a in about if a] + [_sample(found)]))

@@ -332,7 +332,7 @@ def _limits(name: str, unit: str, points: Sequence[Point]) -> tuple[float, float
         of = (m.value, m.low, m.high, *((m.control.value, m.control.low, m.control.high) if m.control else ()))
         values += [v for v in of if v is not None]
     low, high = min(values), max(values)
-    if name.endswith(".delta") or (low < 0 < high and min(-low, high) > 0.15 * max(-low, high)):
+    if name.endswith((".delta", ".difference")) or (low < 0 < high and min(-low, high) > 0.15 * max(-low, high)):
         reach = max(-low, high) or 1.0
         return -reach, reach
     if name == "recovered" or unit in ("probability", "share of examples") or unit.startswith("share of"):
@@ -346,7 +346,11 @@ def _limits(name: str, unit: str, points: Sequence[Point]) -> tuple[float, float
 def describe(plot: Plot, p: Point, i: int, j: int) -> str:
     """What a point says: where, value with interval and n, control."""
     m, c = p.measurement, p.measurement.control
-    place = [f"{name} {shown(text)}" for name, text in ((plot.row_name, plot.rows[i]), (plot.column_name, plot.columns[j])) if text]
+    place = [
+        f"{name} {shown(text)}"
+        for name, text in ((plot.row_name, plot.rows[i]), (plot.column_name, plot.columns[j]))
+        if text
+    ]
     token = [f"top token “{shown(p.text)}”"] if p.text is not None else []
     value = f"{plot.name} {value_text(m.value, m.unit)}"
     if m.low is not None and m.high is not None:

@@ -68,7 +68,10 @@ def _panel(plot: Plot, link: Link, *, alone: bool) -> Spec:
     named = plot.name + (f", {plot.title}" if plot.title else "")
     if alone and not plot.title:
         return made
-    return {"title": {"text": textwrap.wrap(shown(named), WIDE), "fontSize": 11, "anchor": "start", "color": INK}, **made}
+    return {
+        "title": {"text": textwrap.wrap(shown(named), WIDE), "fontSize": 11, "anchor": "start", "color": INK},
+        **made,
+    }
 
 
 def _datum(plot: Plot, p: Point, i: int, j: int, link: Link) -> Spec:
@@ -89,7 +92,14 @@ def _data(plot: Plot, link: Link) -> list[Spec]:
 def _labelled(field: str, labels: Sequence[str], title: str, *, angle: int = 0, **scale: Any) -> Spec:
     """An axis of indices with their labels."""
     texts = json.dumps([label(t) for t in labels])
-    axis: Spec = {"title": title or None, "labelExpr": f"{texts}[datum.value]", "labelAngle": angle, "labelOverlap": False}
+    room = 4 + max((len(label(t)) for t in labels), default=0)  # where the reader's font is wider than the measured one
+    axis: Spec = {
+        "title": title or None,
+        "titlePadding": room if field == "r" else 6,
+        "labelExpr": f"{texts}[datum.value]",
+        "labelAngle": angle,
+        "labelOverlap": False,
+    }
     if angle:
         axis |= {"labelAlign": "right", "labelBaseline": "middle"}
     return {
@@ -155,10 +165,16 @@ def _heat(plot: Plot, link: Link) -> Spec:
         d["light"] = abs(t - 0.5) > 0.34 if two else t < 0.52
     step = 62 if spelled else 44 if len(columns) <= 16 else 30
     turned = max((len(label(c)) for c in columns), default=0) * 6 > step
-    legend = {"title": textwrap.wrap(f"{plot.name} ({plot.unit})", 22), "gradientLength": max(60, min(140, 24 * len(plot.rows)))}
+    legend = {
+        "title": textwrap.wrap(f"{plot.name} ({plot.unit})", 22),
+        "gradientLength": max(60, min(140, 24 * len(plot.rows))),
+    }
     shade = {"scheme": "purpleorange" if two else "cividis", "domain": [low, high], "clamp": True}
     color = {"field": "v", "type": "quantitative", "scale": shade, "legend": legend}
-    rect = {"mark": {"type": "rect", "stroke": GROUND, "strokeWidth": 1}, "encoding": {"color": color, "description": {"field": "d"}}}
+    rect = {
+        "mark": {"type": "rect", "stroke": GROUND, "strokeWidth": 1},
+        "encoding": {"color": color, "description": {"field": "d"}},
+    }
     ink = {"condition": {"test": "datum.light", "value": "#ffffff"}, "value": "#000000"}
     text = {"mark": {"type": "text", "fontSize": 10, "aria": False}, "encoding": {"text": {"field": "t"}, "color": ink}}
     return {
@@ -178,7 +194,12 @@ def _line(plot: Plot, link: Link) -> Spec:
     color = _colors(names, [*SERIES[: len(plot.rows)], *([CONTROL] if controlled else [])])
     step = max(36, min(64, 480 // max(1, len(plot.columns))))
     turned = max((len(label(c)) for c in plot.columns), default=0) * 6 > step
-    dash = {"field": "s", "type": "nominal", "scale": {"domain": list(range(len(names))), "range": list(DASHES)}, "legend": None}
+    dash = {
+        "field": "s",
+        "type": "nominal",
+        "scale": {"domain": list(range(len(names))), "range": list(DASHES)},
+        "legend": None,
+    }
     band = {"type": "area", "opacity": 0.18, "aria": False}
     layers: list[Spec] = []
     if any("lo" in d for d in values):
@@ -187,7 +208,13 @@ def _line(plot: Plot, link: Link) -> Spec:
     layers.append({"mark": line, "encoding": {"y": _value(plot, "v"), "color": color, "strokeDash": dash}})
     if controlled:
         beside = [{"c": d["c"], "s": 1, "v": d["cv"]} for d in values if "cv" in d]
-        layers.append({"data": {"values": beside}, "mark": {**line, "strokeDash": [2, 3]}, "encoding": {"y": _value(plot, "v"), "color": color}})
+        layers.append(
+            {
+                "data": {"values": beside},
+                "mark": {**line, "strokeDash": [2, 3]},
+                "encoding": {"y": _value(plot, "v"), "color": color},
+            }
+        )
     dots = {"type": "point", "filled": True, "size": 60, "opacity": 1}
     layers.append({"mark": dots, "encoding": {"y": _value(plot, "v"), "color": color, "description": {"field": "d"}}})
     across = _labelled("c", plot.columns, plot.column_name, angle=-35 if turned else 0, padding=0.5)
@@ -208,21 +235,29 @@ def _dots(plot: Plot, link: Link) -> Spec:
     color = _colors(names, [*SERIES[: len(plot.rows)], *([CONTROL] if one and controls else [])])
     values = [{**d, "o": d["r"]} for d in values]
     lanes = 2 if one and controls else len(plot.rows)
-    offset = {"field": "o", "type": "ordinal", "scale": {"domain": list(range(lanes)), "paddingOuter": 0.5 if lanes > 1 else 0}}
+    offset = {
+        "field": "o",
+        "type": "ordinal",
+        "scale": {"domain": list(range(lanes)), "paddingOuter": 0.5 if lanes > 1 else 0},
+    }
     x, bounds = _value(plot, "v"), {"x": _value(plot, "lo"), "x2": {"field": "hi"}}
     rule = {"type": "rule", "aria": False}
     layers: list[Spec] = []
     for data in (controls, values):
         if any("lo" in d for d in data):
             drawn = [d for d in data if "lo" in d]
-            layers.append({"data": {"values": drawn}, "mark": rule, "encoding": {**bounds, "yOffset": offset, "color": color}})
+            layers.append(
+                {"data": {"values": drawn}, "mark": rule, "encoding": {**bounds, "yOffset": offset, "color": color}}
+            )
     hollow = {"type": "point", "filled": False, "size": 36, "aria": False, "opacity": 1}
     if controls:
-        layers.append({"data": {"values": controls}, "mark": hollow, "encoding": {"x": x, "yOffset": offset, "color": color}})
+        layers.append(
+            {"data": {"values": controls}, "mark": hollow, "encoding": {"x": x, "yOffset": offset, "color": color}}
+        )
     dots = {"type": "point", "filled": True, "size": 70, "opacity": 1}
     own = {"x": x, "yOffset": offset, "color": color, "description": {"field": "d"}}
     layers.append({"data": {"values": values}, "mark": dots, "encoding": own})
     return {
         "width": 380, "height": {"step": max(20, 8 + 10 * lanes), "for": "position"},
-        "layer": [*_levels(plot, "x"), *_placed(layers, y=_labelled("c", plot.columns, plot.column_name))],
+        "layer": [*_levels(plot, "x"), *_placed(layers, y=_labelled("c", plot.columns, ""))],
     }  # fmt: skip

@@ -14,7 +14,9 @@ SEALED = "These are confirm examples: they are shown once the run has ended, sin
 BEFORE = "Recorded before the answers to single examples were kept; replaying the experiment shows the same numbers."
 
 
-def examples(x: Experiment, result: Result, status: str, under: int | None = None, most: int = SHOWN) -> Context | None:
+def examples(
+    x: Experiment, result: Result, status: str, under: int | None = None, most: int | None = None
+) -> Context | None:
     """What was said to each example of an experiment on a task: None where it has no task, a line where it cannot be shown.
 
     under: the condition, counted over all samples from 1; None is the one that breaks the most.
@@ -38,6 +40,7 @@ def examples(x: Experiment, result: Result, status: str, under: int | None = Non
     ]
     if under is None or not 1 <= under <= len(listed):
         under = 1 + max(range(len(listed)), key=lambda i: conditions[i]["broken"]) if listed else 0
+    most = most or SHOWN
     rows = listed[under - 1][0].rows(listed[under - 1][1]) if listed else samples[0].rows(None)
     return {
         "instead": "", "conditions": conditions, "under": conditions[under - 1] if under else None, "rows": rows[:most],
