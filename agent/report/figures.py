@@ -1,7 +1,7 @@
 """Figures of a report and of its page: what is on record, drawn once by Vega-Lite as SVG, with all that a reader needs inside.
 
-What a mark says, where it leads and its place among the others are data of its element (`data-said`, `data-href`, `data-at`), so
-that the page adds no more than the mouse and the arrow keys.
+What a mark says and where it leads are data of its element (`data-said`, `data-href`), so that the page adds no more than the
+mouse and the arrow keys.
 """
 
 import re
@@ -31,7 +31,7 @@ THEME = {
 }
 NEVER = ("loss", "generate", "describe_subject")  # tools whose numbers are read sooner than a figure
 VERSION = "6.4"  # of Vega-Lite
-SAID = re.compile(r"(\d+,\d+)\|([^|]*)\|(.*)", re.DOTALL)
+SAID = re.compile(r"mark\|([^|]*)\|(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _finished(svg: str, words: str, prefix: str, *, themed: bool) -> str:
             node.attrib.pop(name, None)
         if said is not None:
             node.set("class", "cell")
-            for name, value in zip(("at", "href", "said"), said.groups(), strict=True):
+            for name, value in zip(("href", "said"), said.groups(), strict=True):
                 node.set(f"data-{name}", value)
         for name, value in node.attrib.items():
             node.set(name, _own(name, value, prefix, themed=themed))

@@ -1,7 +1,7 @@
 """A plot as a Vega-Lite specification: dots with intervals, lines with bands, heat maps.
 
 Coordinates are indices, and labels are looked up by them, so that two places with one label stay apart. Each mark's description
-is `row,column|link|words`; `figures` turns it into data of the drawing's element.
+is `mark|link|words`; `figures` turns it into data of the drawing's element.
 """
 
 import json
@@ -77,7 +77,7 @@ def _panel(plot: Plot, link: Link, *, alone: bool) -> Spec:
 def _datum(plot: Plot, p: Point, i: int, j: int, link: Link) -> Spec:
     m, c = p.measurement, p.measurement.control
     said = describe(plot, p, i, j)
-    made: Spec = {"r": i, "c": j, "s": i, "v": m.value, "d": f"{i},{j}|{link(p)}|{said}"}
+    made: Spec = {"r": i, "c": j, "s": i, "v": m.value, "d": f"mark|{link(p)}|{said}"}
     if m.low is not None and m.high is not None:
         made |= {"lo": m.low, "hi": m.high}
     if c is not None:
@@ -175,7 +175,7 @@ def _heat(plot: Plot, link: Link) -> Spec:
         "mark": {"type": "rect", "stroke": GROUND, "strokeWidth": 1},
         "encoding": {"color": color, "description": {"field": "d"}},
     }
-    ink = {"condition": {"test": "datum.light", "value": "#ffffff"}, "value": "#000000"}
+    ink = {"condition": {"test": "datum.light", "value": "#fefefe"}, "value": "#010101"}
     text = {"mark": {"type": "text", "fontSize": 10, "aria": False}, "encoding": {"text": {"field": "t"}, "color": ink}}
     return {
         "data": {"values": values}, "width": {"step": step}, "height": {"step": 24},
