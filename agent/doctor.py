@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.planners.probes import Finding
 
-NEEDED = ("torch", "transformers", "openai", "pydantic", "sqlite-utils", "numpy", "scikit-learn", "matplotlib")
+NEEDED = ("torch", "transformers", "openai", "pydantic", "sqlite-utils", "numpy", "scikit-learn", "vl-convert-python")
 FREE_DISK = 2e9
 
 

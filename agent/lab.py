@@ -83,14 +83,14 @@ class Found:
         return frame.DataFrame(self.rows)
 
     def plot(self) -> Any:
-        """The figure that a report would show, as a Matplotlib figure; LabError where there is nothing to draw."""
+        """The figure that a report would show (`.svg`, `.save(path)`, shown by a notebook); LabError where there is none."""
         from agent.report.figures import figure_of
         from agent.report.plots import main_plots, plots
 
         found = main_plots(self.tool, plots(self.tool, self.result))
         if not found:
             raise LabError(f"{self.tool} measured nothing that a figure would show; print the result, or see .rows")
-        return figure_of(found)
+        return figure_of(self.tool, found)
 
     def __str__(self) -> str:
         return self.text
@@ -145,6 +145,7 @@ class Lab:
         """
         if self._recording is not None:
             return self._recording.run(tool, args)
+        from tools.methods.answers import with_answers
         from tools.methods.offline import Nothing
         from tools.methods.tool import Context, ToolInputError, discover
         from tools.subjects import SubjectError
@@ -154,7 +155,8 @@ class Lab:
             raise LabError(f"there is no tool {tool!r}; tools are {', '.join(discover())}")
         chosen = discover()[tool]
         try:
-            outcome = chosen.run(chosen.parse(args), Context(self.subject, self._tasks, Nothing(), seed=self.seed))
+            ctx = Context(self.subject, self._tasks, Nothing(), seed=self.seed)
+            outcome = with_answers(chosen, chosen.parse(args), ctx)
         except (ToolInputError, SubjectError, TaskError) as error:
             raise LabError(str(error)) from None
         result = _result(self.subject, outcome)

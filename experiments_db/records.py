@@ -232,6 +232,9 @@ class Axis(Record):
     labels: tuple[str, ...]
 
 
+ANSWERS, SAID = "answers:", "said:"  # names of the arrays that keep what was said to each example begin so
+
+
 class Array(Record):
     """A named array: raw little-endian C-order bytes, so that nothing has to be unpickled."""
 
@@ -298,6 +301,11 @@ class Result(Record):
             twice = sorted({k for k in keys if keys.count(k) > 1})
             raise ValueError(f"measurements must have distinct keys; twice: {', '.join(twice[:5])}")
         return self
+
+
+def kept_answers(result: Result) -> list[Array]:
+    """The arrays of a result that keep what was said to each example; none in records made before they were kept."""
+    return [a for a in result.arrays if a.name.startswith((ANSWERS, SAID))]
 
 
 class Note(Record):

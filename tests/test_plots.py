@@ -31,8 +31,8 @@ def test_any_mixture_of_places_is_drawn_with_every_point_once_or_not_at_all(plac
         assert all(len(line) == len(plot.columns) for line in plot.points)
 
 
-def test_heads_beside_the_mlp_of_their_block_are_bars_by_their_names():
+def test_heads_beside_the_mlp_of_their_block_are_rows_by_their_names():
     (plot,) = plots("path_patch", result(["decoder.0.attn.z[0]@answer", "decoder.0.attn.z[3]@answer", "decoder.0.mlp.out@answer"], " -> decoder.logits@answer"))
-    assert plot.kind == "bars"
+    assert plot.kind == "dots"
     assert len(plot.columns) == 3
     assert [p.measurement.value for p in plot.points[0]] == [0.0, 0.1, 0.2]

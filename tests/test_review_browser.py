@@ -1,6 +1,5 @@
 """Headless Chromium clicks through the review: pages, figures, numbers, live runs, the exported file."""
 
-import json
 import re
 
 import pytest
@@ -64,7 +63,7 @@ def test_a_reader_clicks_from_the_list_of_runs_to_an_experiment_and_on_to_the_ne
     patch = first("patch")
     page.get_by_role("link", name=patch, exact=True).click()
     assert page.locator("h2").first.inner_text() == f"{patch} · patch"
-    page.locator("figure.plot[data-drawn]").first.wait_for()
+    page.locator("figure.plot[data-ready]").first.wait_for()
     page.keyboard.press("j")
     page.wait_for_url(f"**/E{int(patch[1:]) + 1}")
     page.locator("pre").first.wait_for()
@@ -89,29 +88,25 @@ def test_the_timeline_shows_thought_call_and_result(page, site, addition):
 def test_hovering_a_heat_map_shows_the_measurement_with_interval_n_and_control(page, site, store, addition, first):
     patch = first("patch")
     page.goto(f"{site}/runs/{addition}/experiments/{patch}")
-    spec = json.loads(page.locator("figure.plot script").first.text_content())[0]
-    assert spec["kind"] == "heat"
-    points = [p for line in spec["points"] for p in line]
-    wanted = next(i for i, p in enumerate(points) if 0.2 < p["v"] < 0.8)
-    page.locator("figure.plot svg .cell").nth(wanted).hover()
-    tip = page.locator(".tip").inner_text()
     result = store.result(store.experiment(addition, patch).result_id)
-    m = result.measurements[points[wanted]["i"] - 1]
-    assert m.key == points[wanted]["k"]
-    assert m.value == points[wanted]["v"]
+    cells = page.locator("figure.plot svg .cell")
+    leads = [int(cells.nth(i).get_attribute("data-href").rpartition("-m")[2]) for i in range(cells.count())]
+    wanted = next(i for i, n in enumerate(leads) if 0.2 < result.measurements[n - 1].value < 0.8)
+    cells.nth(wanted).hover()
+    tip, m = page.locator(".tip").inner_text(), result.measurements[leads[wanted] - 1]
+    assert m.name == "recovered"
     for number in (m.value, m.low, m.high, m.control.value):
         assert number is None or f"{number:.3g}".rstrip("0") in tip.replace(",", "")
     assert f"n={m.n}" in tip
     assert m.control.kind in tip
     box = page.locator("figure.plot svg .cell").nth(wanted).bounding_box()
-    row, column = divmod(wanted, len(spec["columns"]))
-    under = page.locator("figure.plot svg text", has_text=re.compile(f"^{spec['columns'][column]}$")).bounding_box()
-    beside = page.locator("figure.plot svg text", has_text=re.compile(f"^{spec['rows'][row]}$")).first.bounding_box()
-    assert box["x"] < under["x"] < box["x"] + box["width"]
+    under = page.locator("figure.plot svg text", has_text=re.compile(f"^{m.place.anchor}$")).bounding_box()
+    beside = page.locator("figure.plot svg text", has_text=re.compile(f"^{m.place.block}$")).first.bounding_box()
+    assert box["x"] < under["x"] + under["width"] < box["x"] + box["width"]  # the label ends, slanting, under its column
     assert box["y"] - 2 < beside["y"] < box["y"] + box["height"]
-    page.locator("figure.plot svg .cell").nth(wanted).click()
-    page.wait_for_url(f"**#{patch}-m{points[wanted]['i']}")
-    assert page.locator("tr:target td").first.get_attribute("title") == m.key
+    cells.nth(wanted).click()
+    page.wait_for_url(f"**#{patch}-m{leads[wanted]}")
+    assert page.locator("tr:target").get_attribute("title") == m.key
 
 
 def test_arrow_keys_move_through_a_figure_and_say_each_point(page, site, addition, first):
@@ -128,18 +123,12 @@ def test_arrow_keys_move_through_a_figure_and_say_each_point(page, site, additio
 
 def test_another_quantity_can_be_chosen_and_a_lens_grid_shows_its_tokens(page, site, addition, first):
     page.goto(f"{site}/runs/{addition}/experiments/{first('lens')}")
-    grid = page.locator("figure.plot").nth(2)
-    grid.scroll_into_view_if_needed()
-    labels = grid.locator("svg text").all_text_contents()
+    labels = page.locator("figure.plot svg text").all_text_contents()
     assert "-1 =" in labels
     assert "↵" in " ".join(labels)
-    choice = page.locator("figure.plot select")
-    choice.scroll_into_view_if_needed()
-    before = page.locator("figure.plot").last.locator("svg").get_attribute("aria-label")
-    choice.select_option(label="logit_margin")
-    after = page.locator("figure.plot").last.locator("svg").get_attribute("aria-label")
-    assert before != after
-    assert after.startswith("logit_margin")
+    page.locator("form.choose select").select_option(label="logit_margin")
+    page.wait_for_url("**quantity=logit_margin")
+    assert "lens: logit_margin" in page.locator("figure.plot svg").get_attribute("aria-label")
 
 
 def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, store, addition):
@@ -149,7 +138,9 @@ def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, st
     handle, _, key = title.partition(" ")
     number.click()
     row = page.locator("tr:target")
-    assert row.locator("td").first.get_attribute("title") == key
+    assert row.get_attribute("title") == key
+    box, head = row.bounding_box(), page.locator("table:has(tr:target) thead").bounding_box()
+    assert 60 <= head["y"] < box["y"] < 900  # below the bar at the top, and the headings above the row
     m = next(m for m in store.measurements(store.experiment(addition, handle).result_id) if m.key == key)
     assert float(row.locator("td[data-v]").first.get_attribute("data-v")) == m.value
     assert shown.startswith(row.locator("td[data-v]").first.inner_text())
@@ -157,11 +148,12 @@ def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, st
 
 def test_a_table_is_sorted_by_its_column_both_ways(page, site, addition, first):
     page.goto(f"{site}/runs/{addition}/experiments/{first('patch')}")
-    column = page.locator("table.sortable thead th").all_inner_texts().index("value")
-    page.locator("table.sortable thead th button", has_text=re.compile("^value$")).click()
-    read = f"[...document.querySelectorAll('table.sortable tbody tr')].map((r) => Number(r.cells[{column}].dataset.v))"
+    table = page.locator("table.sortable:has(caption)", has_text="recovered")
+    column = table.locator("thead th").all_inner_texts().index("recovered")
+    table.locator("thead th button", has_text=re.compile("^recovered$")).click()
+    read = f"[...[...document.querySelectorAll('table.sortable')].find((t) => t.caption?.textContent.startsWith('recovered')).tBodies[0].rows].map((r) => Number(r.cells[{column}].dataset.v))"
     up = page.evaluate(read)
-    page.locator("table.sortable thead th button", has_text=re.compile("^value$")).click()
+    table.locator("thead th button", has_text=re.compile("^recovered$")).click()
     assert up == sorted(up)
     assert page.evaluate(read) == up[::-1] or page.evaluate(read) == sorted(up, reverse=True)
     assert len(set(up)) > 10
@@ -170,10 +162,11 @@ def test_a_table_is_sorted_by_its_column_both_ways(page, site, addition, first):
 def test_two_runs_and_two_experiments_are_compared(page, site, store, addition):
     page.goto(site)
     other = next(r for r in store.runs() if "recall" in r)
-    page.locator(f"input[name=a][value='{addition}']").check()
-    page.locator(f"input[name=b][value='{other}']").check()
-    page.get_by_role("button", name="Compare the two chosen").click()
+    for run in (addition, other):
+        page.locator(f"input[name=run][value='{run}']").check()
+    page.get_by_role("button", name="Compare the chosen").click()
     assert page.locator(".two section").count() == 2
+    assert page.get_by_role("region", name="Findings in pairs").locator("tbody tr").count() > 13
     page.goto(f"{site}/compare?a={addition}/E2&b={other}/E2")
     assert page.locator("table.sortable tbody tr").count() > 3
 
@@ -242,16 +235,19 @@ def test_the_exported_file_works_from_disk_without_a_network(window, store, addi
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.goto(file.as_uri())
     assert page.locator(".verdict strong").first.is_visible()
+    screens = page.evaluate("document.documentElement.scrollHeight / innerHeight")
     number = page.locator("a.number:visible").first
     title = number.get_attribute("title")
     number.click()
-    assert page.locator("tr:target td").first.get_attribute("title") == title.partition(" ")[2]
+    assert page.locator("tr:target").get_attribute("title") == title.partition(" ")[2]
+    assert page.locator("tr:target").is_visible()
+    page.goto(f"{file.as_uri()}#{first('patch')}")
     figure = page.locator(f"#{first('patch')} figure.plot").first
-    figure.scroll_into_view_if_needed()
     figure.locator("svg .cell").first.hover()
     assert "n=" in page.locator(".tip").inner_text()
-    assert page.locator("section.card[id^=E]").count() == len(store.experiments(addition))
+    assert page.locator("details.card[id^=E]").count() == len(store.experiments(addition))
     context.close()
+    assert screens <= 12
     assert problems == []
     assert [u for u in asked if not u.startswith(("file:", "data:"))] == []
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from experiments_db.records import Array, Measurement, Outcome
 from tools.engine.sites import Site
+from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AMONG, EXAMPLES
 from tools.methods.layout import depth_component
 from tools.methods.measuring import groups_of, load_examples, score_measurements, where_of
@@ -65,11 +66,13 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     # Stopping after d blocks and reading out IS the lens at depth d.
     variants = [ctx.subject.variant({ctx.subject.readout: range(d)}) for d in range(n + 1)]
     scores, _ = score(ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens)
+    places = [str(depth_component(ctx.subject, depth, "answer")) for depth in range(n + 1)]
+    read = {f"logit lens at {place}": s for place, s in zip(places, scores, strict=True)}
+    keep(ctx, task, examples, {INTACT: scores[-1], **read})
     where, groups = where_of(ctx, task, args.among), groups_of(examples)
     measurements: list[Measurement] = []
     for depth, own in enumerate(scores):
-        place = str(depth_component(ctx.subject, depth, "answer"))
-        measurements += score_measurements(own, groups, component=place, variant="logit lens", **where)
+        measurements += score_measurements(own, groups, component=places[depth], variant="logit lens", **where)
     if "rank" in scores[0].lacks:
         raise ToolInputError(f"{ctx.subject.name} answers with no token or class: its states cannot be read as one")
     values = np.array([[s.correct.mean(), np.median(s.rank), s.nll.mean()] for s in scores])

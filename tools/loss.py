@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from experiments_db.records import Measurement, Outcome
+from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
 from tools.methods.measuring import (
     effect_measurements,
@@ -49,6 +50,12 @@ def run(args: Args, ctx: Context) -> Outcome:
         variants = [ctx.subject.variant(), *([] if program.is_identity else [changed])]
         scores, _ = score(
             ctx.subject, examples, lambda _, v=variants: v, choices=task.choices, max_tokens=ctx.max_tokens
+        )
+        keep(
+            ctx,
+            task,
+            examples,
+            {INTACT: scores[0], **({} if program.is_identity else {f"program {args.label(ctx, program)}": scores[-1]})},
         )
         where: dict[str, Any] = {**where_of(ctx, task, args.among), "program": args.label(ctx, program)}
         groups = groups_of(examples)

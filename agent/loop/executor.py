@@ -26,6 +26,7 @@ from experiments_db.records import Experiment, Outcome, Provenance, Result
 from tools.engine.sites import SiteError
 from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
+from tools.methods.answers import with_answers
 from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.methods.worked import worked_example
 from tools.ports import port_of
@@ -252,7 +253,7 @@ class ToolRunner:
         while True:
             torch.manual_seed(self.seed)
             try:
-                return tool.run(args, self._context(max_tokens, progress, check, split, draw)), ""
+                return with_answers(tool, args, self._context(max_tokens, progress, check, split, draw)), ""
             except (SubjectError, SiteError) as error:
                 raise ToolInputError(str(error)) from None
             except (ToolInputError, DeadlineReached):

@@ -55,7 +55,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _notes(record),
         _integrity(record),
         _null_twins(concluded),
-        evidence_section(rows, results, draw_all(rows, results, figures), concluded),
+        evidence_section(rows, results, draw_all(record, rows, results, figures), concluded),
         tried_section(rows, results, _refused(record)),
         _limits(record, run),
         _replay(run, store),

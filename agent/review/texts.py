@@ -43,6 +43,11 @@ class Links:
         page = f"?page={(number - 1) // PAGE + 1}" if number is not None and number > PAGE else ""
         return f"/runs/{name}/experiments/{handle}{page}" + ("" if number is None else f"#{handle}-m{number}")
 
+    def examples(self, name: str, handle: str, under: int) -> str:
+        """An experiment's examples under a condition."""
+        anchor = f"#{handle}-examples"
+        return anchor if self.single_file else f"/runs/{name}/experiments/{handle}?under={under}{anchor}"
+
     def handle(self, name: str, handle: str) -> str:
         """Whatever a handle names."""
         if handle.startswith("E"):
@@ -129,3 +134,14 @@ def pretty(arguments: str) -> str:
 def arguments_text(args: dict[str, Any]) -> str:
     """An experiment's arguments in one line, less those that were left out."""
     return ", ".join(f"{k}={v}" for k, v in args.items() if v not in (None, [], ""))[:300]
+
+
+def offset(page: int, total: int, size: int) -> int:
+    """How many rows stand before a page; a page that there is not is the last or the first one."""
+    return (min(max(1, page), max(1, -(-total // size))) - 1) * size
+
+
+def page_numbers(page: int, total: int, size: int) -> dict[str, int]:
+    """Which page it is, and of how many."""
+    last = max(1, -(-total // size))
+    return {"page": min(max(1, page), last), "last": last, "total": total}

@@ -16,6 +16,7 @@ from experiments_db.places import Component, ComponentSet, Intervention
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Site, channels_of
 from tools.methods.anchors import positions
+from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import Mode
 from tools.methods.interventions import select
 from tools.methods.scoring import batch_of, encoded_all, microbatches, score
@@ -52,6 +53,12 @@ class Condition:
         made = components if isinstance(components, ComponentSet) else ComponentSet.of(components)
         chosen = intervention if isinstance(intervention, Intervention) else Intervention.parse(intervention)
         return cls(((made, chosen),), control=bool(others.get("control", 0)), draw=others.get("draw", 0))
+
+    @property
+    def words(self) -> str:
+        """The same as a reader knows it from the coordinates of what was measured."""
+        programs = [f"{stack} runs {','.join(map(str, blocks)) or 'no block'}" for stack, blocks in self.programs]
+        return " and ".join([*(f"{how} of {made}" for made, how in self.changes), *programs]) or INTACT
 
 
 def sites_of(subject: Subject, component: Component) -> tuple[Site, ...]:
@@ -162,6 +169,8 @@ def score_under(
     """
     prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
     scores, _ = score(ctx.subject, examples, prepared.variants, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl)
+    own = {c.words: s for c, s in zip(conditions, scores[1:], strict=True) if not c.control}
+    keep(ctx, task, examples, {INTACT: scores[0], **own})
     return scores
 
 

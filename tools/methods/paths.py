@@ -16,6 +16,7 @@ from experiments_db.places import Component, Intervention, Path
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Kind, Site, channels_of
 from tools.methods.anchors import positions
+from tools.methods.answers import INTACT, keep
 from tools.methods.effects import Condition, edits_of, sites_of
 from tools.methods.interventions import activations, select
 from tools.methods.scoring import score
@@ -69,7 +70,10 @@ def score_along(ctx: Context, task: Task, examples: Sequence[Example], sendings:
         arriving = [run.arriving(s.path, edits) for s, edits in zip(sendings, changes(batch), strict=True)]
         return [subject.variant(), *(subject.variant(edits=(edit,)) for edit in arriving)]
 
-    return score(subject, examples, variants, choices=task.choices, max_tokens=ctx.max_tokens)[0]
+    scores, _ = score(subject, examples, variants, choices=task.choices, max_tokens=ctx.max_tokens)
+    own = {f"{s.how} of {s.path}": found for s, found in zip(sendings, scores[1:], strict=True) if not s.control}
+    keep(ctx, task, examples, {INTACT: scores[0], **own})
+    return scores
 
 
 def check_path(subject: Subject, path: Path) -> None:

@@ -139,6 +139,7 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
     nll, kl, tokens = np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64)
     correct, rank, margin = np.ones(n, dtype=bool), np.zeros(n, dtype=np.int64), np.full(n, np.nan)
     logits: list[tuple[int, int, float]] = []
+    said: dict[int, tuple[int, ...]] = {}
     own = {name: np.zeros(n) for name in parts[0][1] if name not in USUAL}
     for batch, table in parts:
         at = 0
@@ -153,6 +154,9 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
             found = table["margin"][span]
             margin[index] = float(found[~np.isnan(found)][0]) if (~np.isnan(found)).any() else np.nan
             logits += [(index, j, float(x)) for j, x in enumerate(table["logit"][span])]
+            if "said" in table:
+                wrong = np.flatnonzero(~table["top"][span].astype(bool))
+                said[index] = tuple(table["said"][span].tolist()[: wrong[0] + 1 if len(wrong) else None])
             for name, values in own.items():
                 values[index] = float(table[name][span].astype(np.float64).sum())
     logits.sort()
@@ -160,7 +164,8 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
         nll, tokens, correct, rank, margin,
         np.array([x for _, _, x in logits]), np.array([i for i, _, _ in logits], dtype=np.int64), kl, own, port.lacks,
         {name: port.objectives[name].unit for name in own if name in port.objectives},
+        tuple(said[i] for i in sorted(said)),
     )  # fmt: skip
 
 
-USUAL = frozenset({"nll", "rank", "top", "logit", "margin", "kl"})
+USUAL = frozenset({"nll", "rank", "top", "said", "logit", "margin", "kl"})

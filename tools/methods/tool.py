@@ -25,6 +25,7 @@ from experiments_db.findings import Claim, Finding, Question
 from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Outcome, TaskData
 
 if TYPE_CHECKING:
+    from tools.methods.answers import Answers
     from tools.subjects import Subject
     from tools.tasks import Split, Task
 
@@ -124,7 +125,7 @@ class Context:
     check: to be called now and then by long work that does not run the subject (which calls it itself); raises
     DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk. lifted: what a finding says is
     tested although the model cannot do the task, on quantities that exist without capability: on nulls alone, which no planner
-    and no command line can ask for.
+    and no command line can ask for. answers: where what the model said to each example is kept for a reader.
     """
 
     subject: "Subject"
@@ -138,6 +139,7 @@ class Context:
     check: Callable[[], None] = field(default=lambda: None)
     fresh: bool = False
     lifted: bool = False
+    answers: "Answers | None" = None
 
 
 @dataclass(frozen=True)

@@ -229,14 +229,17 @@ class Port(ABC):
     def read(self, subject: Subject, states: Tensor, asked: "Asked") -> dict[str, Tensor]:
         """Columns for finished-but-for-the-head states at scored positions, (k, width).
 
-        The columns nll, rank, top, logit, margin, kl as in `Scores`, before they are summed over an example's targets; others
-        are a port's own.
+        The columns nll, rank, top, logit, margin, kl as in `Scores`, before they are summed over an example's targets; said, the
+        id that is answered; others are a port's own.
         """
         logits = subject.unembed(states).float()
         own = logits.gather(1, asked.targets[:, None])
-        top = logits.argmax(-1) == asked.targets
+        said = logits.argmax(-1)
+        top = said == asked.targets
         if asked.closed is not None:  # the first token decides; the rest of the answer follows from it
-            top = (logits.gather(1, asked.closed).amax(-1) == own[:, 0]) | ~asked.first
+            among = logits.gather(1, asked.closed)
+            top = (among.amax(-1) == own[:, 0]) | ~asked.first
+            said = torch.where(asked.first, asked.closed.gather(1, among.argmax(-1)[:, None])[:, 0], asked.targets)
         other = logits.gather(1, asked.foils[:, None])[:, 0]
         kl = torch.full_like(own[:, 0], torch.nan)
         if asked.base is not None:
@@ -245,6 +248,7 @@ class Port(ABC):
             "nll": logits.logsumexp(-1) - own[:, 0],
             "rank": (logits > own).sum(-1) + 1,
             "top": top,
+            "said": said,
             "logit": own[:, 0],
             "margin": torch.where(asked.differs, own[:, 0] - other, torch.nan),
             "kl": kl,
