@@ -28,6 +28,7 @@ from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
 from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.methods.worked import worked_example
+from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
@@ -88,7 +89,7 @@ class ToolRunner:
     """Executes tool calls on one subject; holds no state that a resumed run would miss.
 
     fresh: nothing that an earlier process kept on disk is used, as in a replay. lifted: the capability gate is (`Context.lifted`),
-    for nulls alone; what is measured so is never found under the key of what is not.
+    for nulls alone; what is measured so is never found under the key of what is not. sandbox: where the planner's own code runs.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class ToolRunner:
         *,
         fresh: bool = False,
         lifted: bool = False,
+        sandbox: Sandbox | None = None,
     ) -> None:
+        self.sandbox = sandbox
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
         self.max_tokens, self.fresh, self.lifted = max_tokens, fresh, lifted
 
@@ -252,7 +255,7 @@ class ToolRunner:
             torch.manual_seed(self.seed)
             try:
                 return tool.run(args, self._context(max_tokens, progress, check, split, draw)), ""
-            except (SubjectError, SiteError) as error:
+            except (SubjectError, SiteError, SandboxError) as error:
                 raise ToolInputError(str(error)) from None
             except (ToolInputError, DeadlineReached):
                 raise
@@ -301,6 +304,7 @@ class ToolRunner:
             check=check,
             fresh=self.fresh,
             lifted=self.lifted,
+            sandbox=self.sandbox,
         )
 
 

@@ -65,7 +65,7 @@ async def investigate(
     viewer: Viewer,
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
-    able = runner.subject.capabilities | has_trees(runner)
+    able = runner.subject.capabilities | has_trees(runner) | ({"code"} if runner.sandbox else set())
     tools = {name: t for name, t in tools.items() if t.fits(able)}
     infos = [offered(t, runner.subject) for t in tools.values()]
     exchanges, pending = history(record)

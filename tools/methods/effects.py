@@ -301,10 +301,14 @@ class _Runs:
                 assert own is not None
                 unit = self._direction(how) / self._direction(how).norm().clamp(min=1e-12)
                 return own - (own * unit).sum(-1, keepdim=True) * unit
-            case "mean":
-                mean = self.prepared.means[site, c.anchor or "all"]
+            case "mean" | "set":
+                mean = (
+                    self._units(self.prepared.means[site, c.anchor or "all"], site, c)
+                    if how.op == "mean"
+                    else self._direction(how)
+                )
                 count = max(self.batch.inputs.of(self._stack(site))) if at is None else at.shape[1]
-                return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
+                return mean.expand(len(self.batch.examples), count, -1)
             case "resample":
                 return self._mixed(self._selected(source_of(how), site, c), site, c, how)
             case _:

@@ -25,6 +25,7 @@ from experiments_db.findings import Claim, Finding, Question
 from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Outcome, TaskData
 
 if TYPE_CHECKING:
+    from tools.sandbox import Sandbox
     from tools.subjects import Subject
     from tools.tasks import Split, Task
 
@@ -60,6 +61,10 @@ class History(Protocol):
         this_run: bool,
     ) -> list[dict[str, Any]]:
         """Rows of measurements, filtered, grouped and aggregated. ValueError lists valid columns."""
+        ...
+
+    def code(self, name: str) -> str | None:
+        """The code of an own experiment by its address (code:1f0c...), from this run or another; None where there is none."""
         ...
 
     def recall(self, handle: str) -> str:
@@ -124,7 +129,7 @@ class Context:
     check: to be called now and then by long work that does not run the subject (which calls it itself); raises
     DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk. lifted: what a finding says is
     tested although the model cannot do the task, on quantities that exist without capability: on nulls alone, which no planner
-    and no command line can ask for.
+    and no command line can ask for. sandbox: where a planner's own code runs, None unless a person has allowed it.
     """
 
     subject: "Subject"
@@ -138,6 +143,7 @@ class Context:
     check: Callable[[], None] = field(default=lambda: None)
     fresh: bool = False
     lifted: bool = False
+    sandbox: "Sandbox | None" = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ class Tool:
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
     researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples.
-    needs: the capability of a subject, or `trees` in the run's tasks, without which it can do nothing.
+    needs: the capability of a subject, `trees` in the run's tasks, or `code` where that is allowed; without it, it does nothing.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """
 
