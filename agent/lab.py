@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from tools.subjects import Subject
 
 ToolName = Literal[
-    "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "finish", "generate",
+    "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "experiment", "finish",
+    "generate",
     "help", "hypothesis", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set", "mistakes",
     "note",
     "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
@@ -104,16 +105,17 @@ class Found:
 class Lab:
     """A subject with the tools at hand.
 
-    subject: demo, a folder, or a hub name. tasks: files of your own (JSON lines), named after the files. LabError for what
-    cannot be loaded.
+    subject: demo, a folder, or a hub name. tasks: files of your own (JSON lines), named after the files. allow_code: offer the
+    tool `experiment`, which runs code that it is given. LabError for what cannot be loaded.
     """
 
     def __init__(
         self, subject: str = "demo", *, tasks: Sequence[str | Path] = (), device: str = "auto", dtype: str = "float32",
-        seed: int = 0,
+        seed: int = 0, allow_code: bool = False,
     ) -> None:  # fmt: skip
         from tools.engine.threads import share_the_machine
         from tools.methods.offline import OfflineTasks
+        from tools.sandbox import Sandbox, SandboxError
         from tools.subjects import SubjectError, load_subject
         from tools.tasks import TaskError
 
@@ -126,7 +128,8 @@ class Lab:
         try:
             self.subject: Subject = load_subject(subject, device=device, dtype=dtype)
             self._tasks = OfflineTasks(self.files)
-        except (SubjectError, TaskError) as error:
+            self.sandbox = Sandbox() if allow_code else None
+        except (SubjectError, SandboxError, TaskError) as error:
             raise LabError(str(error)) from None
         self._recording: _Recording | None = None
 
@@ -148,16 +151,17 @@ class Lab:
         from tools.methods.answers import with_answers
         from tools.methods.offline import Nothing
         from tools.methods.tool import Context, ToolInputError, discover
+        from tools.sandbox import SandboxError
         from tools.subjects import SubjectError
         from tools.tasks import TaskError
 
         if tool not in discover():
             raise LabError(f"there is no tool {tool!r}; tools are {', '.join(discover())}")
         chosen = discover()[tool]
+        ctx = Context(self.subject, self._tasks, Nothing(), seed=self.seed, sandbox=self.sandbox)
         try:
-            ctx = Context(self.subject, self._tasks, Nothing(), seed=self.seed)
             outcome = with_answers(chosen, chosen.parse(args), ctx)
-        except (ToolInputError, SubjectError, TaskError) as error:
+        except (ToolInputError, SubjectError, SandboxError, TaskError) as error:
             raise LabError(str(error)) from None
         result = _result(self.subject, outcome)
         return Found(tool, outcome.text, result)
@@ -212,6 +216,7 @@ class _Recording:
             "--max-experiments",
             str(EXPERIMENTS),
         ]
+        args += ["--allow-code"] if lab.sandbox else []
         args += [part for f in lab.files for part in ("--task", str(f))]
         self.planner = External(PERSON, patient=True)
         asked = parser().parse_args(args)

@@ -33,7 +33,7 @@ SHARE_OF_EXAMPLES = 1 / 64  # and, of a share of examples, this many of them may
 
 @dataclass(frozen=True)
 class Comparison:
-    """One experiment run again. verdict: equal | within tolerance | DIFFERENT | not comparable."""
+    """One experiment run again. verdict: equal | within tolerance | DIFFERENT | skipped | not comparable."""
 
     handle: str
     tool: str
@@ -136,6 +136,7 @@ def _words(text: str) -> str:
 def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools: dict[str, "Tool"]) -> Comparison:
     """Run one experiment again, past the cache, and compare."""
     from agent.loop.executor import asked_of, code_version, provenance
+    from agent.loop.own_code import ALLOW, runs_code
     from tools.methods.tool import ToolInputError
 
     x = row.experiment
@@ -145,6 +146,8 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
 
     if x.tool not in tools:
         return verdict("not comparable", f"there is no tool {x.tool} any more")
+    if runs_code(x) and runner.sandbox is None:
+        return verdict("skipped", f"it runs code that the planner wrote: {ALLOW} runs it again")
     old = store.result(row.result_id)
     try:
         given, split, draw = asked_of(x)
@@ -244,6 +247,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="P",
         help="instead: give planner P the same question (a new run) and show both conclusions side by side",
     )
+    p.add_argument(
+        "--allow-code", action="store_true", help="run the code again that the planner wrote; else it is skipped"
+    )
     p.add_argument("--from", dest="step", metavar="STEP", help="with --planner: go on after turn STEP (default 0)")
     p.add_argument("--max-experiments", type=int, metavar="N", help="with --planner: its budget (default: as the run)")
     return p
@@ -273,10 +279,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     share_the_machine()
     from agent.loop.executor import ToolRunner
+    from agent.loop.own_code import sandbox_for
     from agent.loop.record import RunRecord, RunTasks
     from agent.loop.session import InputError, check_settings, guarded, writable
     from experiments_db.store import Store, StoreError
     from tools.methods.tool import discover
+    from tools.sandbox import SandboxError
     from tools.subjects import SubjectError, load_subject
 
     try:
@@ -292,11 +300,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         subject = load_subject(
             args.subject or run.subject, device=args.device or settings["device"], dtype=settings["dtype"]
         )
+        sandbox = sandbox_for(args)
     except SubjectError as error:
         moved = "" if args.subject else "; if the model has moved, say where it is now with --subject"
         print(f"agent.replay: nothing can be compared: {error}{moved}", file=sys.stderr)
         return 2
-    except (StoreError, InputError) as error:
+    except (StoreError, InputError, SandboxError) as error:
         print(f"agent.replay: {inert(str(error))}", file=sys.stderr)
         return 2
     subject.name = run.subject  # it may have moved; what the tools say of it has not changed
@@ -314,7 +323,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = random.Random(0).sample(rows, min(args.sample, len(rows)))
         rows.sort(key=lambda r: int(r.handle[1:]))
     subject = guarded(subject, run)
-    runner = ToolRunner(subject, RunRecord(store, run.name), RunTasks(store, run.name), settings["seed"], fresh=True)
+    record, tasks = RunRecord(store, run.name), RunTasks(store, run.name)
+    runner = ToolRunner(subject, record, tasks, settings["seed"], fresh=True, sandbox=sandbox)
     tools, made = discover(), list[Comparison]()
     try:
         for row in rows:
@@ -327,7 +337,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         nulls = []
     good = sum(c.verdict in ("equal", "within tolerance") for c in made)
     exact = sum(c.verdict == "equal" for c in made)
+    skipped = sum(c.verdict == "skipped" for c in made)
     print(f"{good} of {len(made)} experiments came out as recorded, {exact} of them to the last bit")
+    if skipped:
+        print(f"{skipped} were not run again: they are code that the planner wrote, which --allow-code runs")
     if nulls:
         well = sum(c.verdict != "DIFFERENT" for c in nulls)
         print(f"{well} of {len(nulls)} tests on null twins came out as recorded")
@@ -384,15 +397,11 @@ def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> in
         str(args.db),
         "--quiet",
     ]
-    words += [
-        "--out",
-        str(args.out or run_folder(run).parent),
-        "--max-experiments",
-        str(args.max_experiments or s["max_experiments"]),
-    ]
-    words += ["--null-twins", str(s.get("null_twins", 0))]
+    words += ["--out", str(args.out or run_folder(run).parent), "--null-twins", str(s.get("null_twins", 0))]
+    words += ["--max-experiments", str(args.max_experiments or s["max_experiments"])]
     words += ["--subject", args.subject] if args.subject else []
     words += ["--device", args.device] if args.device else []
+    words += ["--allow-code"] if args.allow_code else []
     for name in ("max_minutes", "max_tokens", "max_cost"):
         words += [f"--{name.replace('_', '-')}", str(s[name])] if s.get(name) is not None else []
     asked = run_parser().parse_args(words)

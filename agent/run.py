@@ -66,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
         help="with --resume: begin a new run that shares RUN's record up to turn STEP (or up to the turn of an "
         "experiment, E17) and goes on under this command's --planner, --goal and budgets; 0 shares the question alone",
     )
+    p.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="let the planner write experiments of its own in Python; they run without files, network or other processes "
+        "(docs/own-experiments.md)",
+    )
     p.add_argument("--quiet", action="store_true", help="print only the conclusion and where to look")
     return p
 

@@ -22,6 +22,7 @@ def run(args: Args, ctx: Context) -> Outcome:
         f"{k.name}({', '.join(('task', *k.needs, *(f'{a}?' for a in k.allows)))}): {k.says}"
         + (f"; tested under {' and '.join(k.interventions)}" if k.interventions else "")
         for k in kinds().values()
+        if k.name != "own" or ctx.sandbox is not None
     ]
     lines += [
         f"Components: {name}.0.attn.z[0,3]@answer; where a head looks (attends, moves): {name}.0.attn.pattern[0]@answer<-operand1",

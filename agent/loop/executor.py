@@ -30,6 +30,7 @@ from tools.methods.answers import with_answers
 from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.methods.worked import worked_example
 from tools.ports import port_of
+from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
@@ -90,7 +91,7 @@ class ToolRunner:
     """Executes tool calls on one subject; holds no state that a resumed run would miss.
 
     fresh: nothing that an earlier process kept on disk is used, as in a replay. lifted: the capability gate is (`Context.lifted`),
-    for nulls alone; what is measured so is never found under the key of what is not.
+    for nulls alone; what is measured so is never found under the key of what is not. sandbox: where the planner's own code runs.
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class ToolRunner:
         *,
         fresh: bool = False,
         lifted: bool = False,
+        sandbox: Sandbox | None = None,
     ) -> None:
+        self.sandbox = sandbox
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
         self.max_tokens, self.fresh, self.lifted = max_tokens, fresh, lifted
 
@@ -254,7 +257,7 @@ class ToolRunner:
             torch.manual_seed(self.seed)
             try:
                 return with_answers(tool, args, self._context(max_tokens, progress, check, split, draw)), ""
-            except (SubjectError, SiteError) as error:
+            except (SubjectError, SiteError, SandboxError) as error:
                 raise ToolInputError(str(error)) from None
             except (ToolInputError, DeadlineReached):
                 raise
@@ -305,6 +308,7 @@ class ToolRunner:
             check=check,
             fresh=self.fresh,
             lifted=self.lifted,
+            sandbox=self.sandbox,
         )
 
 

@@ -66,7 +66,7 @@ async def investigate(
     viewer: Viewer,
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
-    able = runner.subject.capabilities | has_trees(runner)
+    able = runner.subject.capabilities | has_trees(runner) | ({"code"} if runner.sandbox else set())
     port = port_of(runner.subject)
     reads, judged = port.reads, port.objectives[port.first]
     tools = {name: fitted(t, reads) for name, t in tools.items() if t.fits(able)}

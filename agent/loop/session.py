@@ -16,6 +16,7 @@ from agent.loop.branch import Branch, BranchError
 from agent.loop.budget import Limits
 from agent.loop.executor import ToolRunner, code_version, provenance
 from agent.loop.investigate import event_line, history, investigate, spending
+from agent.loop.own_code import mismatch, sandbox_for
 from agent.loop.progress import Progress
 from agent.loop.prompts import version as prompts_version
 from agent.loop.record import RunRecord, RunTasks
@@ -30,6 +31,7 @@ from tools.findings import integrity
 from tools.findings.integrity_report import IntegrityReport
 from tools.methods.tool import discover
 from tools.ports import port_of
+from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError, load_subject
 from tools.tasks import TaskError, families, from_records, read_jsonl
 
@@ -47,8 +49,11 @@ class InputError(ValueError):
 class Session:
     """Everything one sitting needs."""
 
-    def __init__(self, store: Store, run: Run, subject: Subject, planner: Planner, quiet: bool) -> None:
+    def __init__(
+        self, store: Store, run: Run, subject: Subject, planner: Planner, quiet: bool, sandbox: Sandbox | None = None
+    ) -> None:
         self.store, self.run, self.subject, self.planner, self.quiet = store, run, subject, planner, quiet
+        self.sandbox = sandbox
         self.record = RunRecord(store, run.name)
         s = run.settings
         self.folder = Path(s["out"]) / run.name
@@ -104,12 +109,21 @@ class Session:
             if report.broken:
                 raise InputError(f"{name} cannot be studied: {report.broken}")
             subject = subject.without(report.refused)
+            sandbox = sandbox_for(args)
             writable(args.out)
             store = Store(args.db)
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
             if branch is not None:
                 _fits(branch, subject, planner, asked.goal, store, own)
-        except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, OSError) as error:
+        except (
+            TaskError,
+            PlannerChoiceError,
+            goals.GoalError,
+            SubjectError,
+            SandboxError,
+            StoreError,
+            OSError,
+        ) as error:
             raise InputError(str(error)) from None
         settings = {
             **{
@@ -128,6 +142,7 @@ class Session:
             "continue_from": earlier,
             "null_twins": null_twins.default_twins(subject) if args.null_twins is None else args.null_twins,
             "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
+            **({"allow_code": True} if sandbox else {}),
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         run = Run(
@@ -149,7 +164,7 @@ class Session:
             for task, examples in own.items():
                 data = TaskData(name=task, description=f"from {task}.jsonl", examples=tuple(examples), origin="file")
                 store.put_entry(run.name, seq, data)
-        return cls(store, run, subject, planner, args.quiet)
+        return cls(store, run, subject, planner, args.quiet, sandbox)
 
     @classmethod
     def resume(cls, args: argparse.Namespace, planner: Planner | None = None) -> "Session":
@@ -163,10 +178,13 @@ class Session:
             s = run.settings
             twins = s.get("null_twins", 0) if args.null_twins is None else args.null_twins
             over = run.status == "finished"  # then nobody is asked any more
+            if not over and (problem := mismatch(run, args)):
+                raise InputError(problem)
+            sandbox = None if over else sandbox_for(args)
             chosen = "systematic" if over else args.planner or s["planner"]
             planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
             subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
-        except (StoreError, PlannerChoiceError, SubjectError, TaskError) as error:
+        except (StoreError, PlannerChoiceError, SubjectError, SandboxError, TaskError) as error:
             raise InputError(str(error)) from None
         if subject.fingerprint != s["fingerprint"]:
             raise InputError(
@@ -182,7 +200,7 @@ class Session:
             store.update_run(run.name, "running")
         where = {"out": str(run_folder(run).parent), "null_twins": twins}
         run = run.model_copy(update={"settings": {**run.settings, **where}})
-        return cls(store, run, subject, planner, args.quiet)
+        return cls(store, run, subject, planner, args.quiet, sandbox)
 
     def investigate(self, out: TextIO | None = None) -> int:
         """Drive the loop to its end and write the report; the report is written whatever happens.
@@ -191,7 +209,7 @@ class Session:
         """
         progress = Progress(self.run, self.limits, self.subject, self.record, quiet=self.quiet, out=out)
         tasks = RunTasks(self.store, self.run.name)
-        runner = ToolRunner(self.subject, self.record, tasks, self.run.settings["seed"])
+        runner = ToolRunner(self.subject, self.record, tasks, self.run.settings["seed"], sandbox=self.sandbox)
         progress.begin(self.folder)
         interrupted = False
         if not self._alone():
@@ -210,6 +228,9 @@ class Session:
             self.store.update_run(self.run.name, "stopped", f"a bug: {type(error).__name__}: {error}")
             self._write_transcript()
             raise
+        finally:
+            if self.sandbox is not None:
+                self.sandbox.close()
         self._write_transcript()
         waiting = 0 if interrupted else null_twins.begin(self.record, self.twins)
         report = write_report(self.store, self.run.name, self.folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded, would_answer
 from agent.report.marked import folded
+from agent.report.own_code import shown_args
 from agent.report.text import code, inert, markdown
 from experiments_db.findings import Question
 from experiments_db.records import Result
@@ -98,7 +99,7 @@ def tried_section(
     made: list[str] = ["| | tool | arguments | status | seconds |", "|---|---|---|---|---|"]
     for row in rows:
         result = results[row.handle]
-        args = ", ".join(f"{k}={v}" for k, v in row.experiment.args.items() if v not in (None, [], ""))
+        args = shown_args(row)
         made.append(
             f"| [{row.handle}](#{row.handle.lower()}) | {markdown(row.experiment.tool)} | {code(args[:160])} | {result.status} "
             f"| {result.wall_seconds:.2f} |"

@@ -323,6 +323,9 @@ class _Runs:
                 mean = self.prepared.means[site, c.anchor or "all"][mine][:, None]
                 count = max(self.batch.inputs.of(self._stack(site))) if at is None else at.shape[1]
                 return self._units(mean, site, c).expand(-1, count, -1)
+            case "set":
+                count = max(self.batch.inputs.of(self._stack(site))) if at is None else at.shape[1]
+                return self._direction(how).expand(len(self.batch.examples), count, -1)
             case "resample":
                 return self._mixed(self._selected(source_of(how), site, c), site, c, how)
             case _:
