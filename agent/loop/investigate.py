@@ -21,7 +21,7 @@ from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
 from tools.methods.showing import own_examples
-from tools.methods.tool import DeadlineReached, Tool, ToolInputError
+from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolInputError
 from tools.ports import port_of
 from tools.statistics import share
 from tools.subjects import Subject
@@ -65,7 +65,7 @@ async def investigate(
     viewer: Viewer,
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
-    able = runner.subject.capabilities | has_trees(runner)
+    able = abilities(runner, by_hand=bool(getattr(planner, "patient", False)))
     tools = {name: t for name, t in tools.items() if t.fits(able)}
     infos = [offered(t, runner.subject) for t in tools.values()]
     exchanges, pending = history(record)
@@ -169,11 +169,19 @@ async def _answer(
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
             _put_answer(record, run, answer)
+        except Cancelled as error:
+            answer = Answer(call.id, str(error), "rejected")
+            _put_answer(record, run, answer)
         except DeadlineReached:
             answer = Answer(call.id, f"stopped while it ran: {spent.over(limits) or 'its time is over'}", "budget")
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer
+
+
+def abilities(runner: ToolRunner, *, by_hand: bool) -> set[str]:
+    """What a run's tools can count on: the subject's capabilities, `trees`, and a `person` who looks at single examples."""
+    return {*runner.subject.capabilities, *has_trees(runner), *(("person",) if by_hand else ())}
 
 
 def has_trees(runner: ToolRunner) -> set[str]:

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -69,8 +70,10 @@ class Progress:
     """Prints a run line by line; implements the loop's `Viewer`."""
 
     def __init__(
-        self, run: Run, limits: Limits, subject: Subject, record: RunRecord, *, quiet: bool, out: TextIO | None = None
-    ) -> None:
+        self, run: Run, limits: Limits, subject: Subject, record: RunRecord, *, quiet: bool, out: TextIO | None = None,
+        watch: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self.watch = watch
         self.run, self.limits, self.subject, self.record, self.quiet = run, limits, subject, record, quiet
         self.out: TextIO = _Lasting(out or sys.stdout)  # type: ignore[assignment]  # the part of a stream that is used
         self.started = time.monotonic()
@@ -97,6 +100,7 @@ class Progress:
 
     def working(self, call: ToolCall, message: str) -> None:
         """Show what is being computed, on a line that is overwritten."""
+        self.watch(f"{call.name} {message}".strip())
         if self.live:
             self.out.write(f"\r\033[K         {call.name} {inert(message)[:90]} …")
             self.out.flush()
@@ -120,6 +124,7 @@ class Progress:
 
     def note(self, line: str, *, passing: bool = False) -> None:
         """Say something beside the run; passing: on a line that is overwritten."""
+        self.watch(line.strip())
         if passing and self.live:
             self.out.write(f"\r\033[K         {inert(line)[:90]} …")
             self.out.flush()
