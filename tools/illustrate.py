@@ -6,7 +6,7 @@ swapped; a difference of means added. Means, donors and directions come from the
 to be examined on many examples, predicted and confirmed before it says anything about the model.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,7 +55,11 @@ def _answer_words(side: Side) -> str:
 
 
 def _measurements(ctx: Context, found: Opened, name: str, side: Side) -> list[Measurement]:
-    where = {"task": found.chosen.task or None, "split": ctx.split if found.chosen.task else None, "variant": name}
+    where: dict[str, Any] = {
+        "task": found.chosen.task or None,
+        "split": ctx.split if found.chosen.task else None,
+        "variant": name,
+    }
     out: list[Measurement] = []
     for quantity, value in quantities(side).items():
         objective = port_of(ctx.subject).objectives.get(quantity)

@@ -21,7 +21,7 @@ from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
 from tools.methods.showing import own_examples
-from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolInputError
+from tools.methods.tool import Cancelled, DeadlineReached, TaskBook, Tool, ToolInputError
 from tools.ports import port_of
 from tools.statistics import share
 from tools.subjects import Subject
@@ -65,7 +65,7 @@ async def investigate(
     viewer: Viewer,
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
-    able = abilities(runner, by_hand=bool(getattr(planner, "patient", False)))
+    able = abilities(runner.subject, runner.tasks, by_hand=bool(getattr(planner, "patient", False)))
     tools = {name: t for name, t in tools.items() if t.fits(able)}
     infos = [offered(t, runner.subject) for t in tools.values()]
     exchanges, pending = history(record)
@@ -179,15 +179,15 @@ async def _answer(
     return answer
 
 
-def abilities(runner: ToolRunner, *, by_hand: bool) -> set[str]:
+def abilities(subject: Subject, tasks: TaskBook, *, by_hand: bool) -> set[str]:
     """What a run's tools can count on: the subject's capabilities, `trees`, and a `person` who looks at single examples."""
-    return {*runner.subject.capabilities, *has_trees(runner), *(("person",) if by_hand else ())}
+    return {*subject.capabilities, *has_trees(subject, tasks), *(("person",) if by_hand else ())}
 
 
-def has_trees(runner: ToolRunner) -> set[str]:
+def has_trees(subject: Subject, tasks: TaskBook) -> set[str]:
     """`trees` where a run may have sentences with trees: its model reads more than plain text, or the user brought some."""
-    brought = any("span_labels" in e for t in runner.tasks.made() for e in t.examples)
-    return {"trees"} if brought or port_of(runner.subject).name != "text" else set()
+    brought = any("span_labels" in e for t in tasks.made() for e in t.examples)
+    return {"trees"} if brought or port_of(subject).name != "text" else set()
 
 
 def offered(tool: Tool, subject: Subject) -> ToolInfo:

@@ -323,6 +323,7 @@
     if (e.key === "/") { const box = document.querySelector("input[type=search]"); if (box) { e.preventDefault(); box.focus(); } }
     if (e.key === "j" || e.key === "k") document.querySelector(e.key === "j" ? "a[rel=next]" : "a[rel=prev]")?.click();
   });
+  document.addEventListener("fresh", () => start(document));
   start(document);
   live();
 })();
