@@ -11,11 +11,9 @@ from typing import Any, TextIO
 from agent.loop.investigate import history
 from agent.loop.session import Session
 from agent.planners.base import Answer
-from agent.planners.external import External
+from agent.planners.external import PERSON, External
 from tools.methods.tool import Cancelled
 from tools.subjects import Subject
-
-PERSON = "person"
 
 
 class ByHand:
@@ -48,7 +46,7 @@ class ByHand:
     @property
     def ended(self) -> bool:
         """Whether the run has come to its end and its report is written."""
-        return not self.thread.is_alive()
+        return self.planner.closed or not self.thread.is_alive()
 
     def submit(self, tool: str, args: Mapping[str, Any]) -> "Future[Answer]":
         """A call; the future holds its answer once it has been executed and recorded."""

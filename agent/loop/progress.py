@@ -12,6 +12,7 @@ from agent.loop.budget import Limits
 from agent.loop.record import RunRecord, own_experiments
 from agent.loop.strongest import in_a_line
 from agent.planners.base import Answer, ToolCall, Turn
+from agent.planners.external import PERSON
 from agent.report.conclusion import conclude
 from agent.report.numbers import number_text
 from agent.report.references import substitute
@@ -144,7 +145,11 @@ class Progress:
             f"\n{shown}\n\nreport    {report}\ndatabase  {database}, run {run.name}\n"
             f"replay    python -m agent.replay {run.name}"
             + where
-            + (f"\ngo on     python -m agent.run --resume {run.name}{where}" if run.status == "stopped" else ""),
+            + (
+                f"\ngo on     python -m agent.{'workbench' if run.planner == PERSON else 'run'} --resume {run.name}{where}"
+                if run.status == "stopped"
+                else ""
+            ),
             file=self.out,
             flush=True,
         )

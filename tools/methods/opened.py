@@ -216,7 +216,7 @@ def _shown(subject: Subject, asked: str, encoded: Encoded) -> tuple[tuple[str, K
         raise ToolInputError(f"attention: there is no {asked!r}; this model has {', '.join(there) or 'none in reach'}")
     if not there:
         return None, {"attention": f"attention weights are out of reach in {subject.name}"}
-    name = asked or next(iter(n for n in there if n.startswith(f"{subject.readout}.")), next(iter(there)))
+    name = asked or there[0]
     stack, kind = name.split(".", 1)[0], cast("Kind", f"{name.split('.', 1)[1]}.pattern")
     spec = subject.spec(stack)
     size = len(spec.blocks) * spec.n_heads * encoded.lengths[stack] * encoded.lengths[spec.keys_in(kind)]
@@ -226,10 +226,10 @@ def _shown(subject: Subject, asked: str, encoded: Encoded) -> tuple[tuple[str, K
 
 
 def attention_of(subject: Subject) -> list[str]:
-    """The attentions whose weights are in reach: `decoder.attn`, `decoder.cross` and the like."""
+    """The attentions whose weights are in reach, those of the stack that is read out first: `decoder.attn`, `decoder.cross`."""
     return [
         f"{name}.{kind.partition('.')[0]}"
-        for name, spec in subject.stacks.items()
+        for name, spec in reversed(subject.stacks.items())
         for kind in PATTERNS
         if kind in spec.kinds
     ]

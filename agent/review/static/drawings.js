@@ -145,9 +145,19 @@ window.drawings = (() => {
     const context = canvas.getContext("2d"), image = context.createImageData(keys, queries);
     for (let i = 0; i < queries * keys; i += 1) {
       const on = Math.floor(i / keys) === query;
-      image.data.set([...(on ? colour.mark : colour.ink), on ? Math.max(26, bytes[at + i]) : bytes[at + i]], 4 * i);
+      const depth = Math.sqrt(255 * bytes[at + i]);  // so that weights that are spread out can be seen
+      image.data.set([...(on ? colour.mark : colour.ink), on ? Math.max(36, depth) : depth], 4 * i);
     }
     context.putImageData(image, 0, 0);
+  }
+
+  function patches(data, row, keys, columns) {
+    const first = keys.findIndex((k) => k === "0,0"), most = Math.max(...row.slice(first));
+    const picture = el("div", { class: "patches", role: "img", "aria-label": `weights on patches, ${row.slice(0, first).map((v, i) => `${keys[i]} ${share(v)}, `).join("")}at most ${share(most)} at ${keys[row.indexOf(most, first)]}` },
+      ...row.slice(first).map((v, i) => { const cell = el("span", { title: `${keys[first + i]} ${share(v)}` }); cell.style.setProperty("--p", Math.sqrt(v).toFixed(3)); return cell; }));
+    picture.style.gridTemplateColumns = `repeat(${columns}, 1fr)`;
+    picture.style.backgroundImage = `url("data:image/png;base64,${data.shown.picture}")`;
+    return el("li", { class: "wide" }, picture, el("span", {}, row.slice(0, first).map((v, i) => `${keys[i]} ${share(v)}`).join(", ")));
   }
 
   function heads(root, data, view) {
@@ -172,6 +182,8 @@ window.drawings = (() => {
       const h = view.head, row = rowOf(bytes, h), before = rowOf(base, h);
       tiles.forEach((t, i) => t.setAttribute("aria-pressed", String(i === h)));
       said.textContent = s.ran[Math.floor(h / a.heads)] ? `${name(h)}${data.sides.length > 1 ? ` (${NAMES[side]})` : ""}: from “${seen(labels[view.query])}” it looks at` : `${name(h)} does not run here`;
+      const grid = keys.at(-1).match(/^(\d+),(\d+)$/);  // patches of an image: over the image
+      if (grid && data.shown?.picture) return strip.replaceChildren(patches(data, row, keys, Number(grid[2]) + 1));
       const shown = row.map((v, i) => [v, i]).filter(([v]) => keys.length <= 40 || v >= 0.02);
       strip.replaceChildren(...shown.map(([v, i]) => {
         const item = el("li", { title: side ? `as it is ${share(before[i])}` : null }, el("code", {}, seen(keys[i])), el("span", {}, share(v)));
@@ -179,9 +191,10 @@ window.drawings = (() => {
         if (v > 0.55) item.className = "bright";
         return item;
       }));
+      return undefined;
     };
     const pick = (query) => { view.query = query; asked.forEach((b, i) => b.setAttribute("aria-pressed", String(i === query))); show(); };
-    const many = labels.length > 80, asked = many ? [] : labels.map((l, i) => el("button", { type: "button", "aria-label": `from “${seen(l)}”, position ${i}`, onclick: () => pick(i), onmouseenter: () => pick(i), onfocus: () => pick(i) }, seen(l)));
+    const many = labels.length > 48, asked = many ? [] : labels.map((l, i) => el("button", { type: "button", "aria-label": `from “${seen(l)}”, position ${i}`, onclick: () => pick(i), onmouseenter: () => pick(i), onfocus: () => pick(i) }, seen(l)));
     rove(asked, asked.length);
     const from = many ? el("label", { class: "small" }, "from position ", el("select", { onchange: (e) => pick(Number(e.target.value)) }, ...labels.map((l, i) => el("option", { value: String(i), selected: i === view.query }, l))))
       : el("div", { class: "asked", role: "group", "aria-label": "From which position" }, ...asked);

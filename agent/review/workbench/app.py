@@ -22,6 +22,7 @@ from agent.review.workbench.bench import Bench, BusyError
 from agent.review.workbench.forms import arguments, fields_of
 from agent.review.workbench.guard import Guard, Keys, TooLargeError
 from agent.review.workbench.views import offered
+from tools.findings.kind import kinds
 from tools.methods.one_example import ILLUSTRATION
 from tools.methods.tool import ToolInputError, discover
 from tools.subjects import SubjectError
@@ -43,7 +44,7 @@ def bench_app(bench: Bench, keys: Keys) -> Starlette:
         data = {
             **offered(bench.subject, bench.run), "tasks": bench.task_names(), "csrf": keys.csrf,
             "tools": [(n, t.description.split("\n")[0], t.kind, reasons[n]) for n, t in tools.items() if n != ILLUSTRATION],
-            "free": FREE,
+            "free": FREE, "kinds": list(kinds()),
         }  # fmt: skip
         return HTMLResponse(render.page("workbench.html", links, d=data), headers=HEADERS)
 
@@ -166,9 +167,10 @@ def _record(bench: Bench, pages: Pages, links: Links) -> Data:
     for row in rows[: -LATEST - 1 : -1]:
         result = bench.store.result(row.result_id, arrays=False, measurements=())
         x = row.experiment
+        told = " · ".join(result.text.splitlines()[1:3]) if x.tool == ILLUSTRATION else first_line(result.text)
         shown.append(
             {
-                "handle": row.handle, "tool": x.tool, "status": result.status, "text": first_line(result.text),
+                "handle": row.handle, "tool": x.tool, "status": result.status, "text": told,
                 "args": arguments_text(x.args), "href": links.experiment(name, row.handle),
                 "illustration": x.tool == ILLUSTRATION,
                 "predicts": x.tool == "examine" and x.args.get("split") != "confirm" and row.handle not in predicted,

@@ -7,8 +7,10 @@ from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from agent.lab import EXPERIMENTS
 from agent.loop.by_hand import ByHand
 from agent.loop.investigate import abilities, spending
 from agent.loop.record import RunTasks
@@ -43,10 +45,14 @@ class Bench:
         """args: the options of agent.run. InputError for what cannot be loaded, read or resumed."""
         self.args, self.hand = args, None
         self._lock, self._last, self._running = threading.Lock(), dict[str, Any](), ""
+        self._calls = 0
         self._chosen: OrderedDict[tuple[Any, ...], Chosen] = OrderedDict()
         if args.resume:
             self.hand = ByHand.open(args)
             self.whole = self.subject = self.hand.session.subject
+            run = self.hand.session.run
+            kept = {k: run.settings[k] for k in ("device", "dtype", "seed")}
+            self.args = argparse.Namespace(**{**vars(args), **kept, "subject": run.subject, "resume": None})
         else:
             try:
                 self.whole = load_subject(args.subject, device=args.device, dtype=args.dtype or "float32")
@@ -88,7 +94,7 @@ class Bench:
         with self._engine("beginning a run"):
             if self.hand is not None and not self.hand.ended:
                 raise InputError(f"{self.hand.name} is under way: finish it first")
-            args = argparse.Namespace(**{**vars(self.args), "goal": question, "resume": None})
+            args = argparse.Namespace(**{**vars(self.args), "goal": question})
             self.hand = ByHand.open(args, self.whole)
             self._chosen.clear()
         return self.hand.name
@@ -110,9 +116,10 @@ class Bench:
 
     def _answered(self, name: str, future: "Future[Answer]", seconds: float) -> None:
         answer = future.result()
+        self._calls += 1
         self._last = {
             "tool": name, "status": answer.status, "text": answer.text, "handle": answer.handle, "seconds": round(seconds, 2),
-            "number": self._last.get("number", 0) + 1,
+            "number": self._calls,
         }  # fmt: skip
         self._give()
 
@@ -137,7 +144,10 @@ class Bench:
         out: Data = {"busy": at_work, "last": self._last or None, "run": None}
         if hand is not None:
             run = self.store.run(hand.name)
-            spent = spending(hand.session.record, hand.session.run).text(hand.session.limits)
+            limits = hand.session.limits
+            if limits.experiments == EXPERIMENTS:
+                limits = replace(limits, experiments=None)
+            spent = spending(hand.session.record, hand.session.run).text(limits)
             out["run"] = {
                 "name": run.name, "goal": run.goal, "status": run.status, "reason": run.reason, "ended": hand.ended, "spent": spent,
                 "seq": self.store.last_seq(run.name),

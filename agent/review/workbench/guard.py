@@ -23,7 +23,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 ENTER = (
-    '<!doctype html><html lang="en"><title>locus</title><link rel="icon" href="data:,"><meta http-equiv="refresh" content="0; url=/workbench">'
+    '<!doctype html><html lang="en"><title>locus</title><link rel="icon" href="data:,">'
+    '<meta http-equiv="refresh" content="0; url=/workbench">'
     '<p><a href="/workbench">The workbench</a></p></html>'
 )
 CLOSED = (
