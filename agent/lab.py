@@ -16,8 +16,6 @@
 Nothing imports torch before a `Lab` is made.
 """
 
-import sys
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,12 +30,11 @@ if TYPE_CHECKING:
 ToolName = Literal[
     "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "experiment", "finish",
     "generate",
-    "help", "hypothesis", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set", "mistakes",
+    "help", "hypothesis", "illustrate", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set", "mistakes",
     "note",
     "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
     "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens",
 ]  # fmt: skip
-PERSON = "person"
 EXPERIMENTS = 100_000
 
 
@@ -197,60 +194,36 @@ def _result(subject: "Subject", outcome: "Outcome") -> "Result":
 
 
 class _Recording:
-    """A run under way, driven by a thread that waits for the person's calls."""
+    """A run under way that takes the notebook's calls."""
 
     def __init__(self, lab: Lab, db: Path, goal: str, out: Path) -> None:
-        from agent.loop.session import InputError, Session
-        from agent.planners.external import External
+        from agent.loop.by_hand import ByHand
+        from agent.loop.session import InputError
         from agent.run import parser
         from experiments_db.store import Store
 
         args = ["--goal", goal, "--subject", lab.name, "--db", str(db), "--out", str(out), "--quiet"]
-        args += [
-            "--device",
-            lab.device,
-            "--dtype",
-            lab.dtype,
-            "--seed",
-            str(lab.seed),
-            "--max-experiments",
-            str(EXPERIMENTS),
-        ]
+        args += ["--device", lab.device, "--dtype", lab.dtype, "--seed", str(lab.seed)]
+        args += ["--max-experiments", str(EXPERIMENTS), *(part for f in lab.files for part in ("--task", str(f)))]
         args += ["--allow-code"] if lab.sandbox else []
-        args += [part for f in lab.files for part in ("--task", str(f))]
-        self.planner = External(PERSON, patient=True)
-        asked = parser().parse_args(args)
-        asked.planner = PERSON
         try:
-            self.session = Session.begin(asked, {}, self.planner)
+            self.hand = ByHand.open(parser().parse_args(args))
         except InputError as error:
             raise LabError(str(error)) from None
-        self.name = self.session.run.name
+        self.name = self.hand.name
         self.store = Store(db, create=False)  # a connection of this thread's own
-        self.thread = threading.Thread(target=self._drive, name="investigation", daemon=True)
-        self.thread.start()
-
-    def _drive(self) -> None:
-        from agent.loop.investigate import history
-
-        try:
-            self.session.investigate(out=sys.stderr)
-        finally:
-            exchanges, _ = history(self.session.record)
-            self.planner.close(exchanges[-1].answers[-1] if exchanges and exchanges[-1].answers else None)
 
     def run(self, tool: str, args: Mapping[str, Any]) -> Found:
         from experiments_db.records import Outcome
 
-        answer = self.planner.submit(tool, args).result()
+        answer = self.hand.submit(tool, args).result()
         if answer.status in ("rejected", "budget"):
             raise LabError(answer.text)
         if answer.handle and answer.handle.startswith("E"):
             result = self.store.result(self.store.experiment(self.name, answer.handle).result_id)
         else:
-            result = _result(self.session.subject, Outcome(text=answer.text))
+            result = _result(self.hand.session.subject, Outcome(text=answer.text))
         return Found(tool, answer.text, result, answer.handle)
 
     def end(self) -> None:
-        self.planner.hang_up()
-        self.thread.join()
+        self.hand.end()

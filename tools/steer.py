@@ -29,7 +29,7 @@ from tools.engine.sites import Edit
 from tools.methods.anchors import positions
 from tools.methods.arguments import AMONG
 from tools.methods.effects import Change, Condition, score_under, sites_of
-from tools.methods.features import collect, labels_of
+from tools.methods.features import two_classes
 from tools.methods.layout import one_component
 from tools.methods.measuring import (
     ACCURACY,
@@ -191,16 +191,7 @@ def _changes(operation: Operation, place: Component, name: str, dose: float) -> 
 
 def direction(args: Args, ctx: Context, place: Component, examples: list[Example]) -> Tensor:
     """The direction, (channels), as long as the difference of means."""
-    labels = np.array([str(v) == args.value for v in labels_of(examples, args.label)])
-    if labels.sum() < 4 or (~labels).sum() < 4:
-        seen = sorted({str(v) for v in labels_of(examples, args.label)})
-        raise ToolInputError(
-            f"value: {int(labels.sum())} of {len(labels)} examples have {args.label}={args.value!r}, and "
-            f"at least 4 must and 4 must not; "
-            f"values are {', '.join(seen[:20])}"
-        )
-    at = place if place.anchor else place.but(anchor="-1")
-    x = collect(ctx.subject, examples, [at], ctx.max_tokens)[at]
+    x, labels = two_classes(ctx.subject, examples, place, args.label, args.value, ctx.max_tokens)
     difference = x[labels].mean(0) - x[~labels].mean(0)
     length = float(np.linalg.norm(difference))
     if args.direction == "probe":

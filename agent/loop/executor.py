@@ -92,6 +92,7 @@ class ToolRunner:
 
     fresh: nothing that an earlier process kept on disk is used, as in a replay. lifted: the capability gate is (`Context.lifted`),
     for nulls alone; what is measured so is never found under the key of what is not. sandbox: where the planner's own code runs.
+    check: called between two steps of a call; what it raises ends it.
     """
 
     def __init__(
@@ -105,8 +106,9 @@ class ToolRunner:
         fresh: bool = False,
         lifted: bool = False,
         sandbox: Sandbox | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self.sandbox = sandbox
+        self.sandbox, self.check = sandbox, check
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
         self.max_tokens, self.fresh, self.lifted = max_tokens, fresh, lifted
 
@@ -147,7 +149,7 @@ class ToolRunner:
 
         seconds: how long it may take; DeadlineReached is raised soon after.
         """
-        check = _deadline(seconds)
+        check = _deadline(seconds, self.check)
         if tool.kind != "experiment":
             outcome, trace = self._measured(tool, args, progress, check)
             return Executed(outcome, traceback=trace)
@@ -222,7 +224,7 @@ class ToolRunner:
         """
         tool, store = discover()[EXAMINE], self.record.store
         used = used_groups(store, self.subject.fingerprint, lambda run: RunTasks(store, run))
-        check, out = _deadline(seconds), list[Executed]()
+        check, out = _deadline(seconds, self.check), list[Executed]()
         for f in findings:
             progress(f"{f.handle} on unseen examples")
             args = tool.parse(arguments_of(f.statement))
@@ -318,13 +320,14 @@ def asked_of(experiment: Experiment) -> tuple[dict[str, Any], Split, int]:
     return args, args.pop("split", "explore"), args.pop("draw", 0)
 
 
-def _deadline(seconds: float | None) -> Callable[[], None]:
-    """A function that raises DeadlineReached once so many seconds have passed from now."""
+def _deadline(seconds: float | None, also: Callable[[], None] = lambda: None) -> Callable[[], None]:
+    """A function that raises DeadlineReached once so many seconds have passed from now, and calls another one first."""
     if seconds is None:
-        return lambda: None
+        return also
     end = time.monotonic() + seconds
 
     def check() -> None:
+        also()
         if time.monotonic() >= end:
             raise DeadlineReached(f"{seconds:.0f} seconds are over")
 

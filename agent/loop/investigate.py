@@ -6,7 +6,7 @@ is one transaction; so a run that is killed at any instant continues from where 
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,7 +22,7 @@ from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
 from tools.methods.describing import fitted
 from tools.methods.showing import own_examples
-from tools.methods.tool import DeadlineReached, Tool, ToolInputError
+from tools.methods.tool import Cancelled, DeadlineReached, TaskBook, Tool, ToolInputError
 from tools.ports import port_of
 from tools.statistics import share
 from tools.subjects import Subject
@@ -66,10 +66,10 @@ async def investigate(
     viewer: Viewer,
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
-    able = runner.subject.capabilities | has_trees(runner) | ({"code"} if runner.sandbox else set())
     port = port_of(runner.subject)
-    reads, judged = port.reads, port.objectives[port.first]
-    tools = {name: fitted(t, reads) for name, t in tools.items() if t.fits(able)}
+    judged = port.objectives[port.first]
+    by_hand = bool(getattr(planner, "patient", False))
+    tools = usable(tools, runner.subject, runner.tasks, by_hand=by_hand, code=runner.sandbox is not None)
     infos = [offered(t, runner.subject) for t in tools.values()]
     exchanges, pending = history(record)
     inherited = inherited_turns(record, run)
@@ -98,7 +98,7 @@ async def investigate(
                 left=spent.left(limits),
                 findings=record.findings(),
                 known=lambda spec: known(runner.tasks, spec, runner.seed),
-                reads=reads,
+                reads=port.reads,
                 objective=judged.name,
                 better=judged.sign,
             )
@@ -174,6 +174,9 @@ async def _answer(
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
             _put_answer(record, run, answer)
+        except Cancelled as error:
+            answer = Answer(call.id, str(error), "rejected")
+            _put_answer(record, run, answer)
         except DeadlineReached:
             answer = Answer(call.id, f"stopped while it ran: {spent.over(limits) or 'its time is over'}", "budget")
             _put_answer(record, run, answer)
@@ -181,10 +184,26 @@ async def _answer(
     return answer
 
 
-def has_trees(runner: ToolRunner) -> set[str]:
+def usable(
+    tools: Mapping[str, Tool], subject: Subject, tasks: TaskBook, *, by_hand: bool = False, code: bool = False
+) -> dict[str, Tool]:
+    """The tools that a run on this subject can use, with examples that fit it.
+
+    by_hand: a person looks at single examples. code: experiments of the planner's own are allowed.
+    """
+    able = {
+        *subject.capabilities,
+        *has_trees(subject, tasks),
+        *(("person",) if by_hand else ()),
+        *(("code",) if code else ()),
+    }
+    return {name: fitted(t, port_of(subject).reads) for name, t in tools.items() if t.fits(able)}
+
+
+def has_trees(subject: Subject, tasks: TaskBook) -> set[str]:
     """`trees` where a run may have sentences with trees: its model reads more than plain text, or the user brought some."""
-    brought = any("span_labels" in e for t in runner.tasks.made() for e in t.examples)
-    return {"trees"} if brought or port_of(runner.subject).name != "text" else set()
+    brought = any("span_labels" in e for t in tasks.made() for e in t.examples)
+    return {"trees"} if brought or port_of(subject).name != "text" else set()
 
 
 def offered(tool: Tool, subject: Subject) -> ToolInfo:

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -11,6 +12,7 @@ from agent.loop.budget import Limits
 from agent.loop.record import RunRecord, own_experiments
 from agent.loop.strongest import in_a_line
 from agent.planners.base import Answer, ToolCall, Turn
+from agent.planners.external import PERSON
 from agent.report.conclusion import conclude
 from agent.report.numbers import number_text
 from agent.report.references import substitute
@@ -69,8 +71,10 @@ class Progress:
     """Prints a run line by line; implements the loop's `Viewer`."""
 
     def __init__(
-        self, run: Run, limits: Limits, subject: Subject, record: RunRecord, *, quiet: bool, out: TextIO | None = None
-    ) -> None:
+        self, run: Run, limits: Limits, subject: Subject, record: RunRecord, *, quiet: bool, out: TextIO | None = None,
+        watch: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self.watch = watch
         self.run, self.limits, self.subject, self.record, self.quiet = run, limits, subject, record, quiet
         self.out: TextIO = _Lasting(out or sys.stdout)  # type: ignore[assignment]  # the part of a stream that is used
         self.started = time.monotonic()
@@ -97,6 +101,7 @@ class Progress:
 
     def working(self, call: ToolCall, message: str) -> None:
         """Show what is being computed, on a line that is overwritten."""
+        self.watch(f"{call.name} {message}".strip())
         if self.live:
             self.out.write(f"\r\033[K         {call.name} {inert(message)[:90]} …")
             self.out.flush()
@@ -120,6 +125,7 @@ class Progress:
 
     def note(self, line: str, *, passing: bool = False) -> None:
         """Say something beside the run; passing: on a line that is overwritten."""
+        self.watch(line.strip())
         if passing and self.live:
             self.out.write(f"\r\033[K         {inert(line)[:90]} …")
             self.out.flush()
@@ -139,7 +145,11 @@ class Progress:
             f"\n{shown}\n\nreport    {report}\ndatabase  {database}, run {run.name}\n"
             f"replay    python -m agent.replay {run.name}"
             + where
-            + (f"\ngo on     python -m agent.run --resume {run.name}{where}" if run.status == "stopped" else ""),
+            + (
+                f"\ngo on     python -m agent.{'workbench' if run.planner == PERSON else 'run'} --resume {run.name}{where}"
+                if run.status == "stopped"
+                else ""
+            ),
             file=self.out,
             flush=True,
         )

@@ -5,7 +5,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -29,7 +29,7 @@ from experiments_db.records import Run, TaskData
 from experiments_db.store import Store, StoreError
 from tools.findings import integrity
 from tools.findings.integrity_report import IntegrityReport
-from tools.methods.tool import discover
+from tools.methods.tool import Cancelled, discover
 from tools.ports import port_of
 from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError, load_subject
@@ -59,6 +59,10 @@ class Session:
         self.folder = Path(s["out"]) / run.name
         self.limits = Limits(s["max_experiments"], s["max_minutes"], s["max_tokens"], s["max_cost"])
         self.twins = int(s.get("null_twins", 0))
+        self.watch: Callable[[str], None] = lambda _: None  # is told what is being computed
+        self.check: Callable[[], None] = lambda: (
+            None
+        )  # is called between steps; Cancelled ends the call that is running
 
     @classmethod
     def open(cls, args: argparse.Namespace, environ: Mapping[str, str], planner: Planner | None = None) -> "Session":
@@ -82,11 +86,12 @@ class Session:
         environ: Mapping[str, str],
         planner: Planner | None = None,
         branch: Branch | None = None,
+        subject: Subject | None = None,
     ) -> "Session":
         """Start a new run. Nothing is written until everything that can be wrong has been checked.
 
         With a branch, the goal, subject, tasks, seed and dtype are the earlier run's unless the arguments name others, and
-        so is the record up to there.
+        so is the record up to there. subject: the one that the arguments name, where it is loaded already.
         """
         asked = _as_before(args, branch.run) if branch else _as_new(args)
         try:
@@ -101,7 +106,7 @@ class Session:
             if args.max_cost is not None and not getattr(planner, "knows_price", True):
                 raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
             name = asked.subject or goals.subject_for(asked.goal)
-            subject = load_subject(name, device=asked.device, dtype=asked.dtype)
+            subject = subject or load_subject(name, device=asked.device, dtype=asked.dtype)
             reads = port_of(subject).reads
             if planner.name == "systematic" and branch is None:
                 goals.understand(args.goal, tuple(own), reads)
@@ -207,9 +212,13 @@ class Session:
 
         out: where progress goes, standard output if not given.
         """
-        progress = Progress(self.run, self.limits, self.subject, self.record, quiet=self.quiet, out=out)
+        progress = Progress(
+            self.run, self.limits, self.subject, self.record, quiet=self.quiet, out=out, watch=self.watch
+        )
         tasks = RunTasks(self.store, self.run.name)
-        runner = ToolRunner(self.subject, self.record, tasks, self.run.settings["seed"], sandbox=self.sandbox)
+        runner = ToolRunner(
+            self.subject, self.record, tasks, self.run.settings["seed"], sandbox=self.sandbox, check=self.check
+        )
         progress.begin(self.folder)
         interrupted = False
         if not self._alone():
@@ -258,7 +267,8 @@ class Session:
         try:
             while not (bounded and spent.minutes >= (minutes or 0)) and next(made, None):
                 write_report(self.store, self.run.name, self.folder, figures=False)
-        except KeyboardInterrupt:
+                self.check()
+        except (KeyboardInterrupt, Cancelled):
             null_twins.skip(self.record, "skipped")
         else:
             if null_twins.pending(self.record, self.twins):

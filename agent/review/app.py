@@ -31,9 +31,9 @@ HEADERS = {
 LOOPBACK = ["127.0.0.1", "localhost", "::1", "[::1]"]
 
 
-def make_app(store: Store) -> Starlette:
+def make_app(store: Store, links: Links | None = None) -> Starlette:
     """The application over a store. Hosts other than this machine's names are refused, so that no web page can read it."""
-    links = Links()
+    links = links or Links()
     pages = Pages(store, links)
 
     def show(template: str, data: Context, **more: Any) -> HTMLResponse:

@@ -94,7 +94,9 @@ class Pages:
         texts, concluded = Texts(record, self.links), conclude(record)
         cards = Cards(record, texts, self.links)
         cited = _cited(concluded, record.handles("E"))
-        drawn = {e["handle"]: e for h in [*cited, *record.handles("E")] if (e := figure_of(self, record, h)) is not None}
+        drawn = {
+            e["handle"]: e for h in [*cited, *record.handles("E")] if (e := figure_of(self, record, h)) is not None
+        }
         evidence = [{**e, "search": h not in cited} for h, e in islice(drawn.items(), figures)]
         return {
             **head,

@@ -27,10 +27,10 @@ class Part:
 
 
 class Links:
-    """Addresses of pages: of the server, or of places in one exported file."""
+    """Addresses of pages: of the server, or of places in one exported file. workbench: whether there is one to go to."""
 
-    def __init__(self, single_file: bool = False) -> None:
-        self.single_file = single_file
+    def __init__(self, single_file: bool = False, workbench: bool = False) -> None:
+        self.single_file, self.workbench = single_file, workbench
 
     def run(self, name: str, tab: str = "report") -> str:
         """A run's tab: report, hypotheses, timeline or experiments."""

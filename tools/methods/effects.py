@@ -175,10 +175,13 @@ def score_under(
 
 
 def edits_of(
-    ctx: Context, examples: Sequence[Example], conditions: Sequence[Condition]
+    ctx: Context,
+    examples: Sequence[Example],
+    conditions: Sequence[Condition],
+    directions: Mapping[str, Tensor] | None = None,
 ) -> Callable[[Batch], list[tuple[Edit, ...]]]:
     """For each microbatch of the examples the edits of every condition, where somebody has to run them in another way."""
-    prepared = _Prepared(ctx, list(examples), conditions, {})
+    prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
     return lambda batch: [variant.edits for variant in prepared.variants(batch)[1:]]
 
 

@@ -99,6 +99,26 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
         raise ToolInputError(f"label: {name!r} needs whole numbers and a whole number above 0 after %") from None
 
 
+def two_classes(
+    subject: Subject, examples: Sequence[Example], place: Component, label: str, value: str, max_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Activations of a place, (examples, channels), and which examples' label has the value, (examples).
+
+    At the prompt's last token where the place names no position. ToolInputError unless four examples have it and four do not.
+    """
+    found = labels_of(examples, label)
+    chosen = np.array([str(v) == value for v in found])
+    if chosen.sum() < 4 or (~chosen).sum() < 4:
+        seen = sorted({str(v) for v in found})
+        raise ToolInputError(
+            f"value: {int(chosen.sum())} of {len(chosen)} examples have {label}={value!r}, and "
+            f"at least 4 must and 4 must not; "
+            f"values are {', '.join(seen[:20])}"
+        )
+    at = place if place.anchor else place.but(anchor="-1")
+    return collect(subject, examples, [at], max_tokens)[at], chosen
+
+
 def number_labels(values: Sequence[Label]) -> np.ndarray | None:
     """The labels as numbers, or None where one is no number."""
     try:

@@ -91,7 +91,7 @@ def _rows(subject: Subject, examples: Sequence[Example]) -> Rows:
     spans = {role: positions(subject, bare, role) for role in shared}
     last = torch.tensor([e.scored[:1] for e in batch.encoded], device=subject.device)
     found = {"answer": last, **{k: v for k, v in spans.items() if v is not None}}
-    return Rows(bare.inputs, found, tuple(e.prompt for e in batch.encoded))
+    return Rows(bare.inputs, found, tuple(e.before for e in batch.encoded))
 
 
 def listed(components: ComponentSet | None) -> list[str]:

@@ -41,6 +41,10 @@ class DeadlineReached(RuntimeError):  # it says what has happened; nothing went 
     """The time that a call may take is over; raised between two steps of its computation, whose result is dropped."""
 
 
+class Cancelled(DeadlineReached):
+    """Whoever asked for a call has taken it back while it ran; the message says so."""
+
+
 class ToolArgs(BaseModel):
     """Base of every tool's arguments: unknown names are an error, every field is described, numbers are finite."""
 
@@ -155,7 +159,8 @@ class Tool:
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
     researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples.
-    needs: the capability of a subject, `trees` in the run's tasks, or `code` where that is allowed; without it, it does nothing.
+    needs: the capability of a subject, `trees` in the run's tasks, `code` where that is allowed, or the `person` who works by
+    hand; without it the tool is not offered.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tools.ports.port import Encoded, Port, PortError
 from tools.ports.text import check_words, ordinary_tokens, text_span
 from tools.subjects import Inputs, Subject
-from tools.tasks import Example, Task
+from tools.tasks import Example, Given, Task
 
 
 class Classes(Port):
@@ -66,6 +66,10 @@ class Classes(Port):
                 found = [int(logits[i, e.scored[0]].argmax()) for i, e in enumerate(part)]
                 out += [self.answer_label(subject, c) for c in found]
         return out
+
+    def own_answer(self, subject: Subject, inputs: Given) -> str:
+        """The most likely class."""
+        return self.write(subject, [Example(inputs, self.answer_label(subject, 0))])[0]
 
 
 def class_of(subject: Subject, name: str) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from experiments_db.places import parse_anchor
 from tools.ports.objectives import ANSWERS, Objective
 from tools.subjects import Inputs, Subject, SubjectError
-from tools.tasks import Example, Task, chance_of
+from tools.tasks import Example, Given, Task, chance_of
 
 
 class PortError(SubjectError):
@@ -271,6 +271,11 @@ class Port(ABC):
     def write(self, subject: Subject, examples: Sequence[Example], max_tokens: int = 2048, **how: Any) -> list[str]:
         """What the model says to each example. how: `program` (by stack) and `edits`. PortError where it has no words."""
         raise PortError(f"{subject.name} answers with no words of its own")
+
+    def own_answer(self, subject: Subject, inputs: Given) -> str:
+        """What the model answers to inputs whose right answer nobody named, as a target is written. PortError for none."""
+        first = next((v for v in inputs.values() if isinstance(v, str)), "")
+        return self.write(subject, [Example(inputs, first)])[0]
 
     def judge(self, example: Example, said: str) -> dict[str, tuple[float, float]]:
         """What was said held against the target: (numerator, weight) by name, none where it cannot be scored."""

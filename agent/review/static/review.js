@@ -165,6 +165,7 @@
     return runs[Math.max(0, Math.min(runs.length - 1, runs.indexOf(document.activeElement) + sign))]?.focus();
   }
 
+  document.addEventListener("fresh", () => start(document));
   start(document);
   if (location.hash === "#search") document.querySelector("input[type=search]")?.focus();
   reveal();
