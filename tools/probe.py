@@ -114,9 +114,10 @@ def run(args: Args, ctx: Context) -> Outcome:
     majority = float(np.mean(truth == np.bincount(y[:n_train].astype(int)).argmax())) if names else 0.0
     baseline = Measurement(name="majority", unit=unit, value=majority, n=groups.n, groups=groups.count, **where)
     what = f"{len(names)} classes" if names else "a number"
+    beyond = f", beyond the mean of each {args.beyond}" if args.beyond else ""
     text = (
         f"{args.model} probe of {args.label} ({what}), {examples_of(task, args.among)} "
-        f"({ctx.split}){f', beyond the mean of each {args.beyond}' if args.beyond else ''}: {name} on {len(scored)} examples, fitted on "
+        f"({ctx.split}){beyond}: {name} on {len(scored)} examples, fitted on "
         f"{n_train}; {'most frequent class' if names else 'mean'} {majority:.2f}\n"
     )
     columns, table = [name, "control task", "shuffled", "random init"], np.array(rows)
