@@ -55,6 +55,13 @@ def test_where_the_masked_model_reads_agreement(tmp_path: Path) -> None:
     assert "where the mask stands" in report
 
 
+def test_whether_the_masked_model_knows_trees_and_in_which_block(tmp_path: Path) -> None:
+    found, report = asked(tmp_path, "does the masked model know the trees of its sentences, and in which block?")
+    assert set(found) == {"encodes_tree encoder.0.resid_post"}
+    assert "**Found.**" in report
+    assert "but not beyond every control, at encoder" in report
+
+
 def test_which_patches_decide_the_shape(tmp_path: Path) -> None:
     found, report = asked(tmp_path, "which patches decide the shape?")
     assert any(k.startswith("carries") and k.endswith("@object") for k in found)

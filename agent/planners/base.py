@@ -76,13 +76,14 @@ class Known:
 
     roles: spans that every example has, at most half of its prompt each. classes: labels by which the examples fall into two
     to four classes, with their values as conditions (`carry=1`). roles_among: by condition the roles that its examples have.
-    easier: specs of the same family that ask for less.
+    easier: specs of the same family that ask for less. trees: whether its examples are sentences whose trees are known.
     """
 
     roles: tuple[str, ...] = ()
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     roles_among: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     easier: tuple[str, ...] = ()
+    trees: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ their fields: depth alone is a line, two of them are a heat map (blocks by heads
 is a row of dots for each of a few sets; tokens that the model put on top are written into the cells.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from agent.report.numbers import value_text
 from agent.report.text import inert
@@ -18,7 +19,7 @@ from experiments_db.records import COORDINATES, Measurement, Place, Result
 FIRST = {
     "ablate": ("accuracy",),
     "attribute": ("attribution", "exact"),
-    "layer_program": ("accuracy",),
+    "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"),
     "examine": ("effect",),
     "lens": ("accuracy", "rank", "top1"),
     "loss": ("accuracy",),
@@ -29,16 +30,19 @@ FIRST = {
     "tuned_lens": ("accuracy", "kl", "top1"),
 }
 UNITS = tuple(sorted({p.unit for p in PARTS.values() if p.unit}))
-ALONG = ("depth", "dose")  # states of one stream, steps along one direction: joined by a line; parts are drawn as dots
+# States of one stream, steps along one direction, blocks left out at the end: joined by a line; parts are drawn as dots.
+ALONG = ("depth", "dose", "missing")
 ROWS = (
-    "stack", "depth", "block", "program", "component", "part", *UNITS, "pass", "feature", "intervention", "variant",
+    "stack", "depth", "block", "missing", "program", "component", "part", *UNITS, "pass", "feature", "intervention", "variant",
     "label", "dose", "among", "task", "split", "anchor", "key", "token",
 )  # fmt: skip
+OWN = "answers that repeat words"
 LINES = 6  # at most this many lines in one plot; more are a heat map
 CELLS = 3000
 LEAST = 3  # with fewer points a figure says no more than its numbers
 SETS, FEW = ("intervention", "among", "task", "split"), 4  # few of these are drawn beside each other, not as a heat map
 
+DROPPED = re.compile(r"(?P<stack>\w+: )?drop last (?P<count>\d+)")
 Kind = Literal["heat", "line", "dots"]
 
 
@@ -114,7 +118,11 @@ def plots_beside(tool: str, results: Mapping[str, Result], chance: float | None 
 
 
 def main_plots(tool: str, found: Sequence[Plot]) -> list[Plot]:
-    """Of all plots of a result, those that a report shows."""
+    """Of all plots of a result, those that a report shows: of attention to answers of the model's own its entropy."""
+    if tool == "attention" and (
+        spread := [p for p in found if p.name == "entropy" and OWN in (p.title, *p.rows, *p.columns)]
+    ):
+        return spread
     first = FIRST.get(tool) or tuple(p.name for p in found[:1])
     return [p for p in found if p.name in first][:6]
 
@@ -170,8 +178,24 @@ def _wheres(points: Sequence[Point]) -> list[Where]:
     fields = _fields(places)
     plain = [{k: v for k, v in p.measurement.coordinates.items() if k != "component"} for p in points]
     text = any(p.text is not None for p in points)
+    plain = _missing(plain)
     return [
         {k: v for k, v in (w | f).items() if not (text and k == "token")} for w, f in zip(plain, fields, strict=True)
+    ]
+
+
+def _missing(wheres: list[Where]) -> list[Where]:
+    """Where all programs leave out the last blocks of one stack, how many in their place."""
+    programs = [w.get("program", "") for w in wheres]
+    found = {p: DROPPED.fullmatch(p) for p in programs if p != "intact"}
+    if len(found) < 2 or not all(found.values()):
+        return wheres
+    if len({m["stack"] for m in found.values() if m}) > 1:
+        return wheres
+    sizes = {p: m["count"] for p, m in found.items() if m}
+    return [
+        {**{k: v for k, v in w.items() if k != "program"}, "missing": sizes.get(p, "0")}
+        for w, p in zip(wheres, programs, strict=True)
     ]
 
 
@@ -319,6 +343,7 @@ def _axis(coordinate: str) -> str:
         "depth": "depth (blocks passed)",
         "anchor": "position",
         "key": "position looked at",
+        "missing": "last blocks left out",
         "program": "layer program",
     }
     return names.get(coordinate, coordinate)

@@ -150,6 +150,8 @@ def fingerprint(folder: Path) -> tuple[str, dict[str, str]]:
         parts[kind].update(data)
 
     take("config", json.dumps(config, sort_keys=True).encode())
+    if told := _told(folder):
+        take("config", json.dumps(told, sort_keys=True).encode())
     weights = [("weights", path) for path in sorted(folder.glob("*.safetensors"))]
     vocabulary = [("tokenizer", folder / n) for n in VOCABULARIES + TOKENIZER_SETTINGS]
     for kind, path in [*weights, *vocabulary, *((k, folder / PROCESSOR) for k in kinds if k == "processor")]:
@@ -159,6 +161,17 @@ def fingerprint(folder: Path) -> tuple[str, dict[str, str]]:
                 for chunk in iter(lambda: file.read(2**20), b""):
                     take(kind, chunk)
     return whole.hexdigest(), {kind: digest.hexdigest() for kind, digest in parts.items()}
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    """Of the generation settings those that say what a decoder is given first."""
+    file = folder / "generation_config.json"
+    settings: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return {
+        k: settings[k]
+        for k in ("lang_to_id", "task_to_id", "language", "task", "no_timestamps_token_id")
+        if settings.get(k)
+    }
 
 
 def _config_of(config: dict[str, Any]) -> dict[str, Any]:
