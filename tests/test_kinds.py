@@ -200,7 +200,7 @@ def test_an_untrained_model_cannot():
 
 
 def test_every_kind_is_tried_here():
-    assert {c[1] for c in CASES} == set(kinds())
+    assert {c[1] for c in CASES} == set(kinds()) - {"own"}  # needs a sandbox: tests/test_own.py
 
 
 def test_what_must_stay_small_is_never_called_absent_because_it_is():
