@@ -93,7 +93,7 @@ def test_a_script_can_disagree(said):
     assert said[-1].rstrip().endswith("rc 1")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "neox", "neox_sequential", "opt", "opt_post_norm"])
+@pytest.mark.parametrize("name", ["gpt2", "qwen3", "mistral", "gpt_neox_parallel", "gpt_neox_sequential", "opt", "opt_350m_kind"])
 def test_a_script_reaches_the_places_of_every_family(name, subject_named, tmp_path, monkeypatch):
     """Each part, removed by plain hooks at two positions, brings the logits that the program's edit brings."""
     import torch
