@@ -8,8 +8,8 @@ not fitted on.
 `batch.states(component)` is what a component writes, (n, channels), averaged over its positions; `batch.positions(anchor)` are
 token positions; `batch.fitting` is another batch, for means and directions; `batch.inputs` goes into `subject.run(inputs,
 edits=..., capture=[...])`, and `subject.model` is the model. torch, np and scipy.linalg are there, no files, network or
-processes, for one minute and 2 GB. The code is asked twice and must answer the same; it runs on a random-init twin too and is not told which.
-Claim what it shows with examine, kind own and the address of the code as program.
+processes, for one minute and 2 GB. The code is asked twice and must answer the same; it runs on a random-init twin too and is not
+told which. Claim what it shows with examine, kind own and the address of the code as program.
 """
 
 from typing import Any, Literal

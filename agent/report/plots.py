@@ -6,9 +6,9 @@ is a row of dots for each of a few sets; tokens that the model put on top are wr
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from agent.report.numbers import value_text
 from agent.report.text import inert

@@ -106,8 +106,10 @@ def _read(s: Statement, bench: Bench, mine: Returned, twins: Sequence[Returned])
     most = (truth == values[counts.argmax()]).astype(float)
     random = mean_of([is_right(t, y) for t in twins])
     controls = {
-        "shuffled labels": chance, f"the mean of {TWINS} models with random weights": random, "naming the most frequent value": most,
-    }  # fmt: skip
+        "shuffled labels": chance,
+        f"the mean of {TWINS} models with random weights": random,
+        "naming the most frequent value": most,
+    }
     return [
         bench.effect(Quantity("accuracy", "share of examples", own, (0.0, 1.0)), bench.smallest),
         *(
@@ -135,7 +137,7 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
 
 KIND = Kind(
     "own", "what an experiment's own code shows, beyond random weights and shuffled answers or labels: edits that lower the "
-    "objective, or features from which a probe reads the label", _measure, _sentence, needs=("program",), allows=("components", "label"),
-    capable=False, check=_check, least=_least, locates=False,
+    "objective, or features from which a probe reads the label", _measure, _sentence, needs=("program",),
+    allows=("components", "label"), capable=False, check=_check, least=_least, locates=False,
     nulls=Nulls.none("its own test holds it against random weights and shuffled answers or labels"),
 )  # fmt: skip
