@@ -7,9 +7,11 @@ from axe_playwright_python.sync_playwright import Axe
 from browser import chromium, curated_and_hostile, serving
 from findings_made import Investigation
 
+from agent.report.figures import draw, figure_of
+from agent.report.plots import plots
 from agent.review.__main__ import main
 from experiments_db.findings import Claim
-from experiments_db.records import Note, Run
+from experiments_db.records import Control, Experiment, Measurement, Note, Result, Run
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +334,48 @@ def test_nothing_is_wider_than_a_phone(window, site, addition, first):
             wide[url] = width
     context.close()
     assert wide == {}
+
+
+LONG = "a_part_with_a_very_long_name_that_somebody_once_gave_it_for_a_reason"
+
+
+def kinds_of_figures():
+    """One of each kind of plot, with short and with long names."""
+    for name in ("x", LONG):
+        for kind, places in {
+            "dots": [f"decoder.{i}.mlp.out@answer" for i in range(12)],
+            "line": [f"decoder.{i}.resid_pre@answer" for i in range(8)],
+            "heat": [f"decoder.{i}.resid_pre@{name}{j}" for i in range(6) for j in range(9)],
+            "heads": [f"decoder.{i}.attn.z[{j}]@answer" for i in range(3) for j in range(4)],
+        }.items():
+            control = Control(kind=f"control {name}", value=0.1, low=0.0, high=0.2, n=64)
+            rows = [
+                Measurement(name="accuracy", value=0.01 * i, low=0.0, high=1.0, unit="share of examples", n=64, component=p,
+                            task=name, label=f"{name} {k}" if kind == "dots" else None, control=control)
+                for k in range(2 if kind == "dots" else 1) for i, p in enumerate(places)
+            ]  # fmt: skip
+            rows.append(Measurement(name="accuracy", value=1.0, unit="share of examples", n=64, task=name, program="intact"))
+            found = plots("ablate", Result(status="ok", text="", measurements=tuple(rows)), 0.5)
+            asked = Experiment(tool=f"tool {name}", args={"task": name, "intervention": f"set({name})"}, subject="", seed=0, dtype="", code="")
+            yield f"{kind} {name}", draw({"E1": asked}, found).svg
+    grid = [Measurement(name="top1", value=0.1 * (i % 9), unit="probability", n=1, token=LONG + str(i), component=f"decoder.{i % 5}.resid_post@-{1 + i // 5}")
+            for i in range(20)]  # fmt: skip
+    ranks = [Measurement(name="rank", value=10.0**i, unit="rank", n=64, component=f"decoder.{i}.resid_post@answer") for i in range(4)]
+    yield "tokens", figure_of("lens", plots("lens", Result(status="ok", text="", measurements=tuple([*grid, *ranks])))).svg
+
+
+def test_no_text_of_any_kind_of_figure_is_cut_off_however_long_the_names(page):
+    cut, read = {}, """() => { const s = document.querySelector("svg").getBoundingClientRect();
+        return [[...document.querySelectorAll("svg text")].length, [...document.querySelectorAll("svg text")].filter((t) => {
+          const r = t.getBoundingClientRect(); return r.left < s.left || r.right > s.right || r.top < s.top || r.bottom > s.bottom; })
+          .map((t) => t.textContent)]; }"""
+    for name, svg in kinds_of_figures():
+        page.set_content(f"<body style='margin:200px'>{svg}</body>")
+        count, outside = page.evaluate(read)
+        assert count > 8
+        if outside:
+            cut[name] = outside
+    assert cut == {}
 
 
 def test_the_theme_can_be_changed_and_is_kept(page, site, addition):
