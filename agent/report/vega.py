@@ -122,7 +122,14 @@ def _value(plot: Plot, field: str, **more: Any) -> Spec:
 
 def _colors(names: Sequence[str], colors: Sequence[str]) -> Spec:
     texts = json.dumps([label(n) for n in names])
-    legend = {"title": None, "orient": "top", "columns": 2 if max(map(len, names)) < 24 else 1, "labelExpr": f"{texts}[datum.value]", "symbolOpacity": 1}
+    columns = 2 if max(map(len, names)) < 24 else 1
+    legend = {
+        "title": None,
+        "orient": "top",
+        "columns": columns,
+        "labelExpr": f"{texts}[datum.value]",
+        "symbolOpacity": 1,
+    }
     return {
         "field": "s", "type": "nominal", "scale": {"domain": list(range(len(names))), "range": list(colors)},
         "legend": legend if len(names) > 1 else None,
@@ -230,7 +237,10 @@ def _dots(plot: Plot, link: Link) -> Spec:
     """A row for each place, a dot with its interval for each series, the control as a hollow one beside it."""
     values, one = _data(plot, link), len(plot.rows) == 1
     controls = [
-        {"c": d["c"], "o": 1 if one else d["r"], "s": 1 if one else d["s"], "v": d["cv"], **({"lo": d["clo"], "hi": d["chi"]} if "clo" in d else {})}
+        {
+            "c": d["c"], "o": 1 if one else d["r"], "s": 1 if one else d["s"], "v": d["cv"],
+            **({"lo": d["clo"], "hi": d["chi"]} if "clo" in d else {}),
+        }
         for d in values if "cv" in d
     ]  # fmt: skip
     names = [r or plot.name for r in plot.rows] + (["control"] if one and controls else [])
