@@ -7,9 +7,12 @@ from axe_playwright_python.sync_playwright import Axe
 from browser import chromium, curated_and_hostile, serving
 from findings_made import Investigation
 
+from agent.lab import Lab
+from agent.report.figures import draw, figure_of
+from agent.report.plots import plots
 from agent.review.__main__ import main
 from experiments_db.findings import Claim
-from experiments_db.records import Note, Run
+from experiments_db.records import Control, Experiment, Measurement, Note, Result, Run, kept_answers
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,17 @@ def site(store):
 def window():
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def broken(store, tmp_path_factory):
+    """A run in which a person ablated two MLPs, with what each prompt came to."""
+    lab = Lab("demo")
+    with lab.record(store.path, "what breaks addition?", tmp_path_factory.mktemp("out")) as run:
+        lab.run("loss", tasks=["addition"], examples=72)
+        lab.run("ablate", task="addition", components=["decoder.3.mlp.out@answer", "decoder.1.mlp.out@answer"], intervention="resample(donor)",
+                examples=72)  # fmt: skip
+    return run
 
 
 @pytest.fixture
@@ -157,6 +171,107 @@ def test_a_table_is_sorted_by_its_column_both_ways(page, site, addition, first):
     assert up == sorted(up)
     assert page.evaluate(read) == up[::-1] or page.evaluate(read) == sorted(up, reverse=True)
     assert len(set(up)) > 10
+
+
+def test_the_first_screen_says_what_was_found_for_which_tokens(page, site, addition):
+    page.goto(f"{site}/runs/{addition}/report")
+    seen = "document.elementsFromPoint ? [...document.querySelectorAll('.verdict, .tokens li, .example p')].filter((e) => e.getBoundingClientRect().bottom <= innerHeight).map((e) => e.innerText) : []"
+    said = page.evaluate(seen)
+    assert "The model does addition" in said[0]
+    assert "heads 0 and 3 of block 0 and the MLP of block 0" in said[0]
+    assert "the model says “5”" in " ".join(said)
+    assert [t.splitlines() for t in said if "operand" in t] == [["0", "the first operand"], ["5", "the second operand"]]
+    assert page.locator("figure.circuit").bounding_box()["y"] < 900
+
+
+def test_a_reader_finds_the_three_examples_that_an_ablation_breaks(page, site, store, broken):
+    page.goto(f"{site}/runs/{broken}/experiments")
+    page.get_by_role("link", name="E2", exact=True).click()
+    row = page.get_by_role("region", name="accuracy of E2", exact=True).locator("tr", has_text="decoder.3.mlp.out@answer")
+    row.get_by_role("link", name="examples").click()
+    page.wait_for_url("**#E2-examples")
+    assert "breaks 3 of 72" in page.locator("#E2-examples").inner_text()
+    rows = page.get_by_role("region", name="Examples of E2").locator("tbody tr")
+    broke = [[c.strip() for c in rows.nth(i).locator("td").all_inner_texts()] for i in range(rows.count()) if "broke" in rows.nth(i).inner_text()]
+    assert len(broke) == 3
+    for _, prompt, answer, before, after, came in broke:
+        a, b = map(int, re.search(r"(\d+) \+ (\d+) =$", prompt).groups())
+        assert (answer, before, came) == (str(a + b), f"{a + b} ✓", "broke")
+        assert after.endswith("✗")
+        assert after != f"{a + b} ✗"
+    assert broke == [[c.strip() for c in rows.nth(i).locator("td").all_inner_texts()] for i in range(3)]  # they come first
+    page.get_by_role("region", name="Examples of E2").get_by_role("button", name="prompt").click()
+    prompts = rows.locator("td:nth-child(2)").all_inner_texts()
+    assert len(prompts) == 72
+    assert prompts != [b[1] for b in broke][:1] + prompts[1:]  # sorted otherwise now
+    page.locator("summary", has_text="Another condition (2)").click()
+    page.get_by_role("link", name="resample(donor) of decoder.1.mlp.out@answer").click()
+    page.wait_for_url("**under=2**")
+    assert int(re.search(r"breaks (\d+) of 72", page.locator("#E2-examples").inner_text())[1]) > 30
+
+
+def test_an_old_run_says_that_examples_were_not_kept_yet(page, site, addition, first, store):
+    page.goto(f"{site}/runs/{addition}/experiments/{first('ablate')}")
+    kept = store.result(store.experiment(addition, first("ablate")).result_id)
+    shown = page.locator(f"#{first('ablate')}-examples")
+    assert shown.inner_text().startswith("Examples")
+    if not kept_answers(kept):
+        assert page.get_by_text("before the answers to single examples were kept").is_visible()
+
+
+def test_the_keys_do_what_the_footer_says(page, site, addition, first):
+    page.goto(site)
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 1
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 2
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.type") == "search"
+    page.goto(f"{site}/runs/{addition}/report")
+    page.keyboard.press("j")
+    page.wait_for_url("**/hypotheses")
+    page.wait_for_load_state()
+    page.keyboard.press("k")
+    page.wait_for_url("**/report")
+    page.wait_for_load_state()
+    page.keyboard.press("/")
+    page.wait_for_url("**/experiments#search")
+    page.wait_for_function("document.activeElement.type === 'search'")
+    page.goto(f"{site}/runs/{addition}/experiments/{first('ablate')}")
+    canvas = page.locator("figure.plot .canvas")
+    canvas.focus()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        canvas.press(key)
+    page.wait_for_url(f"**#{first('ablate')}-m*")
+    assert page.locator("tr:target").count() == 1
+
+
+def test_the_list_of_runs_says_the_answer_and_searches_what_was_found(page, site, addition):
+    page.goto(site)
+    row = page.locator("tbody tr", has=page.locator(f"a[href='/runs/{addition}/report']"))
+    assert "Necessary for addition are, at the answer, heads 0 and 3 of block 0" in row.inner_text()
+    page.locator("input[type=search]").fill("straight to the MLP of block 0")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=straight**")
+    assert page.locator(f"a[href='/runs/{addition}/report']").count() == 1
+    page.goto(f"{site}/?q=nobodyclaimedthis")
+    assert "No run fits" in page.locator("tbody").inner_text()
+
+
+def test_maps_of_two_runs_are_subtracted_and_those_of_ten_laid_beside_each_other(page, site, store, addition, first):
+    names, measured = [f"copy-{i}" for i in range(10)], store.measurements(store.experiment(addition, first("ablate")).result_id)
+    for i, name in enumerate(names):
+        moved = tuple(x.model_copy(update={"value": x.value * (1 - 0.01 * i), "low": None, "high": None}) for x in measured)
+        Investigation(store, name).experiment(moved, tool="ablate", run="same", number=1, task="addition", intervention="zero")
+    page.goto(f"{site}/compare?" + "&".join(f"run={n}" for n in names[:2]))
+    cell = page.locator("figure.plot .cell").first
+    assert "accuracy.difference" in cell.get_attribute("data-said")
+    page.goto(f"{site}/compare?" + "&".join(f"run={n}" for n in names))
+    heads = page.locator("figure.plot").first.locator("svg text").all_text_contents()
+    assert {f"run {i}" for i in range(1, 11)} <= set(heads)
+    page.goto(f"{site}/compare?run={addition}/{first('ablate')}&run={addition}/{first('ablate')}")
+    assert page.locator("figure.plot").count() == 3
+    assert "accuracy.difference 0" in page.locator("figure.plot").last.locator(".cell").first.get_attribute("data-said")
 
 
 def test_two_runs_and_two_experiments_are_compared(page, site, store, addition):
@@ -332,6 +447,48 @@ def test_nothing_is_wider_than_a_phone(window, site, addition, first):
             wide[url] = width
     context.close()
     assert wide == {}
+
+
+LONG = "a_part_with_a_very_long_name_that_somebody_once_gave_it_for_a_reason"
+
+
+def kinds_of_figures():
+    """One of each kind of plot, with short and with long names."""
+    for name in ("x", LONG):
+        for kind, places in {
+            "dots": [f"decoder.{i}.mlp.out@answer" for i in range(12)],
+            "line": [f"decoder.{i}.resid_pre@answer" for i in range(8)],
+            "heat": [f"decoder.{i}.resid_pre@{name}{j}" for i in range(6) for j in range(9)],
+            "heads": [f"decoder.{i}.attn.z[{j}]@answer" for i in range(3) for j in range(4)],
+        }.items():
+            control = Control(kind=f"control {name}", value=0.1, low=0.0, high=0.2, n=64)
+            rows = [
+                Measurement(name="accuracy", value=0.01 * i, low=0.0, high=1.0, unit="share of examples", n=64, component=p,
+                            task=name, label=f"{name} {k}" if kind == "dots" else None, control=control)
+                for k in range(2 if kind == "dots" else 1) for i, p in enumerate(places)
+            ]  # fmt: skip
+            rows.append(Measurement(name="accuracy", value=1.0, unit="share of examples", n=64, task=name, program="intact"))
+            found = plots("ablate", Result(status="ok", text="", measurements=tuple(rows)), 0.5)
+            asked = Experiment(tool=f"tool {name}", args={"task": name, "intervention": f"set({name})"}, subject="", seed=0, dtype="", code="")
+            yield f"{kind} {name}", draw({"E1": asked}, found).svg
+    grid = [Measurement(name="top1", value=0.1 * (i % 9), unit="probability", n=1, token=LONG + str(i), component=f"decoder.{i % 5}.resid_post@-{1 + i // 5}")
+            for i in range(20)]  # fmt: skip
+    ranks = [Measurement(name="rank", value=10.0**i, unit="rank", n=64, component=f"decoder.{i}.resid_post@answer") for i in range(4)]
+    yield "tokens", figure_of("lens", plots("lens", Result(status="ok", text="", measurements=(*grid, *ranks)))).svg
+
+
+def test_no_text_of_any_kind_of_figure_is_cut_off_however_long_the_names(page):
+    cut, read = {}, """() => { const s = document.querySelector("svg").getBoundingClientRect();
+        return [[...document.querySelectorAll("svg text")].length, [...document.querySelectorAll("svg text")].filter((t) => {
+          const r = t.getBoundingClientRect(); return r.left < s.left || r.right > s.right || r.top < s.top || r.bottom > s.bottom; })
+          .map((t) => t.textContent)]; }"""
+    for name, svg in kinds_of_figures():
+        page.set_content(f"<body style='margin:200px'>{svg}</body>")
+        count, outside = page.evaluate(read)
+        assert count > 8
+        if outside:
+            cut[name] = outside
+    assert cut == {}
 
 
 def test_the_theme_can_be_changed_and_is_kept(page, site, addition):

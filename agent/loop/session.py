@@ -242,6 +242,7 @@ class Session:
                 self.sandbox.close()
         self._write_transcript()
         waiting = 0 if interrupted else null_twins.begin(self.record, self.twins)
+        progress.closing()
         report = write_report(self.store, self.run.name, self.folder)
         progress.end(self.store.run(self.run.name), report, self.store.path)
         if waiting:

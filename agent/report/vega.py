@@ -17,7 +17,7 @@ SERIES = ("#0072b2", "#b35c00", "#009e73", "#cc79a7", "#d55e00", "#7f7fff")
 DASHES = ([1, 0], [6, 3], [2, 3], [8, 3, 2, 3], [10, 4], [4, 2])
 LONG, LAST, WRITTEN = 44, 14, 400  # characters of a label; positions of a grid of tokens; cells that are written out
 TENS = tuple(k * 10**e for e in range(6) for k in (1, 3))  # ticks of a logarithmic axis
-WIDE = 66  # characters of a line of a title
+WIDE = 60  # characters of a line of a title
 Spec = dict[str, Any]
 Link = Callable[[Point], str]
 
@@ -26,13 +26,15 @@ def spec_of(found: Sequence[Plot], title: str, subtitle: str, link: Link) -> Spe
     """One figure of one or several plots, small heat maps beside each other, all else below each other."""
     panels = [_panel(p, link, alone=len(found) == 1) for p in found]
     flat = all(p.kind == "heat" for p in found) and sum(min(len(p.columns), LAST) for p in found) <= LAST
-    longest = max((len(label(r)) for p in found for r in (p.columns if p.kind == "dots" else p.rows)), default=0)
+    longest = max((len(label(r)) for p in found for r in (*p.columns, *p.rows)), default=0)
+    head, under = textwrap.wrap(title, WIDE), textwrap.wrap(subtitle, WIDE + 8)
+    written = max(map(len, [*head, *under]))
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "background": GROUND,
-        "padding": {"left": 10 + 1.1 * longest, "right": 26, "top": 10, "bottom": 12},  # room for a wider font than was measured
+        "background": GROUND,  # the reader's font may be wider than the one that was measured
+        "padding": {"left": 10 + 1.1 * longest, "right": max(26, 1.2 * written, 1.2 * longest), "top": 10, "bottom": 12},
         "title": {
-            "text": textwrap.wrap(title, WIDE), "subtitle": textwrap.wrap(subtitle, WIDE + 10), "anchor": "start",
+            "text": head, "subtitle": under, "anchor": "start",
             "frame": "bounds", "offset": 12, "fontSize": 13, "subtitleFontSize": 11, "color": INK, "subtitleColor": QUIET,
             "subtitlePadding": 4,
         },
@@ -120,7 +122,14 @@ def _value(plot: Plot, field: str, **more: Any) -> Spec:
 
 def _colors(names: Sequence[str], colors: Sequence[str]) -> Spec:
     texts = json.dumps([label(n) for n in names])
-    legend = {"title": None, "orient": "top", "columns": 2, "labelExpr": f"{texts}[datum.value]", "symbolOpacity": 1}
+    columns = 2 if max(map(len, names)) < 24 else 1
+    legend = {
+        "title": None,
+        "orient": "top",
+        "columns": columns,
+        "labelExpr": f"{texts}[datum.value]",
+        "symbolOpacity": 1,
+    }
     return {
         "field": "s", "type": "nominal", "scale": {"domain": list(range(len(names))), "range": list(colors)},
         "legend": legend if len(names) > 1 else None,
@@ -228,7 +237,10 @@ def _dots(plot: Plot, link: Link) -> Spec:
     """A row for each place, a dot with its interval for each series, the control as a hollow one beside it."""
     values, one = _data(plot, link), len(plot.rows) == 1
     controls = [
-        {"c": d["c"], "o": 1 if one else d["r"], "s": 1 if one else d["s"], "v": d["cv"], **({"lo": d["clo"], "hi": d["chi"]} if "clo" in d else {})}
+        {
+            "c": d["c"], "o": 1 if one else d["r"], "s": 1 if one else d["s"], "v": d["cv"],
+            **({"lo": d["clo"], "hi": d["chi"]} if "clo" in d else {}),
+        }
         for d in values if "cv" in d
     ]  # fmt: skip
     names = [r or plot.name for r in plot.rows] + (["control"] if one and controls else [])

@@ -37,7 +37,10 @@ def compare(pages: Pages, asked: Sequence[str]) -> Context:
 def _runs(pages: Pages, names: Sequence[str]) -> Context:
     """Summaries, findings in pairs, maps laid over each other, experiments that are in all or in one."""
     records = [pages.reading(n) for n in names]
-    each = "SELECT r.number, r.result, x.tool, x.args FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ?"
+    each = (
+        "SELECT r.number, r.result, x.tool, x.args FROM run_experiments r JOIN experiments x ON x.id = r.experiment "
+        "WHERE r.run = ?"
+    )
     known = [{(r["tool"], r["args"]): r for r in pages.store.rows(each, name)} for name in names]
     shared = [key for key in known[0] if all(key in k for k in known[1:])]
     pairs = [
@@ -114,7 +117,8 @@ def _experiments(pages: Pages, a: str, b: str) -> Context:
     keys = [k for k in left if k in right]
     rows = [_difference(k, left[k], right[k]) for k in keys[:1000]]
     return {
-        "kind": "experiments", "asked": [a, b], "map": _subtracted(pages, sides, apart), "names": pages.names(), "sides": sides, "rows": rows, "both": len(keys),
+        "kind": "experiments", "asked": [a, b], "map": _subtracted(pages, sides, apart), "names": pages.names(),
+        "sides": sides, "rows": rows, "both": len(keys),
         "only": [len(left) - len(keys), len(right) - len(keys)], "apart": apart,
     }  # fmt: skip
 

@@ -50,7 +50,10 @@ def experiment_page(
         "quantities": quantities if len(quantities) > 1 and not pages.links.single_file else [], "quantity": quantity,
         "tables": tables(found[start : start + size], handle, start, _shown(told, single=pages.links.single_file)),
         "examples": told,
-        "arrays": [{"name": a.name, "shape": " × ".join(map(str, a.shape)), "unit": a.unit, "sha": a.sha[:16]} for a in result.arrays],
+        "arrays": [
+            {"name": a.name, "shape": " × ".join(map(str, a.shape)), "unit": a.unit, "sha": a.sha[:16]}
+            for a in result.arrays
+        ],
         "also": [{**r, "href": pages.links.experiment(r["run"], r["handle"])} for r in also],
         "settled": [{"f": f, "href": pages.links.handle(name, f.handle)} for f in findings if f.experiment == handle],
         "begun": [{"f": f, "href": pages.links.handle(name, f.handle)} for f in findings if f.seen == handle],
@@ -92,23 +95,23 @@ def _link(pages: "Pages", run: str, handle: str, p: Point) -> str:
     return pages.links.experiment(run, p.handle or handle, p.number)
 
 
-def figure_of(pages: "Pages", record: Reading, handle: str) -> Context | None:
-    """The figure of an experiment that a finding rests on, together with those that differ in their intervention alone."""
+def figure_of(pages: "Pages", record: Reading, handle: str) -> list[Context]:
+    """The figure of an experiment together with those that differ in their intervention alone; empty where there is none."""
     rows = record.experiments()
     handles = next((hs for hs in beside(rows).values() if handle in hs), (handle,))
     asked = {r.handle: r.experiment for r in rows if r.handle in handles}
     measured = {h: record.measurements_of(h) for h in handles}
     if asked[handle].tool in NEVER or sum(map(len, measured.values())) > POINTS:
-        return None  # its figure is on its own page
+        return []  # its figure is on its own page
     ids = {r.handle: r.result_id for r in rows}
     results = {h: pages.store.result(ids[h], measurements=m) for h, m in measured.items()}
     drawn = figure(pages, record, asked, results)
     if drawn is None:
-        return None
-    return {
+        return []
+    return [{
         "handle": handles[0], "handles": handles, "href": pages.links.experiment(record.run, handle), "tool": asked[handle].tool,
         "text": first_line(results[handle].text), "figure": drawn,
-    }  # fmt: skip
+    }]  # fmt: skip
 
 
 def tables(found: Sequence[Measurement], handle: str, start: int, conditions: Sequence[Context]) -> list[Context]:

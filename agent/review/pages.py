@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from itertools import islice
 from typing import Any
 
 from markupsafe import Markup
@@ -94,10 +93,10 @@ class Pages:
         texts, concluded = Texts(record, self.links), conclude(record)
         cards = Cards(record, texts, self.links)
         cited = _cited(concluded, record.handles("E"))
-        drawn = {
-            e["handle"]: e for h in [*cited, *record.handles("E")] if (e := figure_of(self, record, h)) is not None
-        }
-        evidence = [{**e, "search": h not in cited} for h, e in islice(drawn.items(), figures)]
+        evidence: list[Context] = []
+        for h in [*cited, *record.handles("E")]:
+            if len(evidence) < figures and not any(h in e["handles"] for e in evidence):
+                evidence += [{**e, "search": h not in cited} for e in figure_of(self, record, h)]
         return {
             **head,
             "answer": cards.answer(concluded),
