@@ -113,7 +113,7 @@ window.drawings = (() => {
     const cells = [], rows = s.steps.map((step, i) => el("tr", {}, el("th", { scope: "row" }, step),
       ...labels.map((label, j) => {
         const p = s.chance[i][j], moved = alike && s.top[i][j] !== other.top[i][j];
-        const cell = el("td", { class: `lit${moved ? " moved" : ""}${p > 0.55 ? " bright" : ""}` }, seen(s.top[i][j]));
+        const cell = el("td", { class: `lit${moved ? " moved" : ""}` }, seen(s.top[i][j]));
         cell.style.setProperty("--p", p.toFixed(3));
         const words = `${step}, at “${seen(label)}”: “${seen(s.top[i][j])}” ${share(p)}${moved ? `; as it is “${seen(other.top[i][j])}” ${share(other.chance[i][j])}` : ""}`;
         cell.title = words;
@@ -188,7 +188,6 @@ window.drawings = (() => {
       strip.replaceChildren(...shown.map(([v, i]) => {
         const item = el("li", { title: side ? `as it is ${share(before[i])}` : null }, el("code", {}, seen(keys[i])), el("span", {}, share(v)));
         item.style.setProperty("--p", v.toFixed(3));
-        if (v > 0.55) item.className = "bright";
         return item;
       }));
       return undefined;
