@@ -222,7 +222,7 @@ def test_the_answer_and_the_lens_are_what_plain_transformers_give(bench, plain):
         assert side["chance"][depth] == pytest.approx(read.max(-1).values.tolist(), abs=1e-4)
         assert side["top"][depth] == [plain.demo.token_label(t) for t in read.argmax(-1).tolist()]
     assert side["steps"] == ["embed", *(f"block {b}" for b in range(6))]
-    assert seen["stacks"]["decoder"]["roles"][-1] == "equals"
+    assert seen["stacks"]["decoder"]["roles"][-1] == "the equals sign"
 
 
 def test_the_heads_look_where_queries_and_keys_say(bench, plain):

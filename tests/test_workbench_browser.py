@@ -79,7 +79,7 @@ def test_a_person_finds_by_hand_which_block_carries_the_operands_and_has_a_repor
 
     # Looking: with the twin's activation in its place, the MLP of which block says the twin's answer?
     own, twin = re.search(r"right is “(.*?)”.*→ “(.*?)”", page.locator("#input").inner_text()).groups()
-    page.get_by_label("patches it").check()
+    page.get_by_label("patch from the twin").check()
     said = {}
     for block in range(6):
         part = page.get_by_role("button", name=f"block {block} MLP", exact=True)
@@ -88,7 +88,7 @@ def test_a_person_finds_by_hand_which_block_carries_the_operands_and_has_a_repor
         expect(page.locator("#answers")).to_contain_text(f"decoder.{block}.mlp.out@answer")
         said[block] = answer(page, 1).inner_text()
         if block == 0:
-            page.get_by_role("button", name="Keep it in the record").click()
+            page.get_by_role("button", name="Keep in the record").click()
             expect(page.locator("#r-E1")).to_contain_text("illustration")
         part.click()
         expect(page.locator("#answers .column")).to_have_count(1)
@@ -158,7 +158,7 @@ def test_everybody_can_use_it_and_nothing_is_cut(page, width, scheme):
 
 def test_keys_alone_switch_look_and_undo(page):
     choose(page, "addition")
-    page.get_by_label("zeroes it").check()
+    page.get_by_label("zero", exact=True).check()
     first = page.locator(".map button").first
     first.focus()
     for key in ["ArrowDown"] * 5 + ["ArrowRight"] * 5:
@@ -187,7 +187,7 @@ def test_what_is_typed_is_looked_at_and_what_is_wrong_is_said(page):
     page.get_by_label("in place of the example").fill("4 + 4 =")
     page.keyboard.press("Tab")
     expect(page.locator("#input")).to_contain_text("followed is what the model says, “8”")
-    expect(page.get_by_label("patches it")).to_be_disabled()
+    expect(page.get_by_label("patch from the twin")).to_be_disabled()
     expect(page.locator("#how-not")).to_contain_text("no twin")
     page.get_by_label("blocks in another order").fill("jump 3")
     page.keyboard.press("Tab")
