@@ -1,5 +1,6 @@
 """The workbench: who is let in, what a look shows, forms, records of what a person does."""
 
+import base64
 import json
 import threading
 import time
@@ -17,9 +18,12 @@ from agent.review.workbench.bench import Bench
 from agent.review.workbench.forms import arguments, fields_of
 from agent.review.workbench.guard import MOST_BYTES, Keys
 from agent.workbench import main, parser, run_options
+from experiments_db.places import Component
 from experiments_db.store import Store
 from tools.methods.effects import Condition, score_under
+from tools.methods.features import two_classes
 from tools.methods.measuring import load_examples
+from tools.methods.one_example import OPERATIONS
 from tools.methods.tool import ToolInputError, discover
 
 HOST = "http://127.0.0.1:8643"
@@ -169,9 +173,8 @@ def test_a_filled_in_form_asks_for_what_it_was_filled_with(name):
     fields = fields_of(tool, tool.example)
     assert tool.parse(arguments(tool, {f.name: f.value for f in fields})) == tool.parse(tool.example)
     assert {f.name for f in fields if f.required} == {n for n, f in tool.args.model_fields.items() if f.is_required()}
-    empty = arguments(tool, {f.name: f.value for f in fields_of(tool)})
-    if all(not f.required for f in fields):
-        assert tool.args.model_validate(empty) == tool.args()
+    if name != "show_examples" and not any(f.required for f in fields):
+        assert tool.parse(arguments(tool, {f.name: f.value for f in fields_of(tool)})) == tool.args()
 
 
 def test_lines_keep_their_blanks_and_line_breaks_inside_them():
@@ -214,18 +217,17 @@ def test_the_answer_and_the_lens_are_what_plain_transformers_give(bench, plain):
     assert [a["p"] for a in side["answers"][0]["top"]] == pytest.approx(p.topk(5).values.tolist(), abs=1e-5)
     states = [*out.hidden_states[:-1]]
     for depth, h in enumerate(states):
-        read = plain.demo.model.lm_head(plain.demo.model.transformer.ln_f(h))[0].softmax(-1)
+        with torch.inference_mode():
+            read = plain.demo.model.lm_head(plain.demo.model.transformer.ln_f(h))[0].softmax(-1)
         assert side["chance"][depth] == pytest.approx(read.max(-1).values.tolist(), abs=1e-4)
         assert side["top"][depth] == [plain.demo.token_label(t) for t in read.argmax(-1).tolist()]
     assert side["steps"] == ["embed", *(f"block {b}" for b in range(6))]
-    assert seen["stacks"]["decoder"]["roles"][-1] == "equals"
+    assert seen["stacks"]["decoder"]["roles"][-1] == "the equals sign"
 
 
 def test_the_heads_look_where_queries_and_keys_say(bench, plain):
     seen = bench.look({"task": "addition"})
     a, n = seen["attention"], plain.ids.shape[1]
-    import base64
-
     found = torch.frombuffer(bytearray(base64.b64decode(seen["sides"][0]["patterns"])), dtype=torch.uint8).view(a["blocks"], a["heads"], n, n)
     block, h = plain.h[2], plain.run().hidden_states[2]
     with torch.inference_mode():
@@ -255,31 +257,19 @@ def test_a_layer_program_is_a_model_in_which_the_block_does_nothing(bench, plain
 
 @pytest.mark.parametrize("how", ["mean", "resample", "patch"])
 def test_what_takes_a_parts_place_is_what_the_tools_put_there(how, bench, plain):
-    from tools.methods.one_example import OPERATIONS
-
     _, changed = bench.look({"task": "addition", how: ["decoder.0.mlp.out@answer"]})["sides"]
     ctx = bench.context()
     task, examples = load_examples(ctx, "addition", 64)
-    _, scores = score_under(ctx, task, examples, [Condition.of(discover_component("decoder.0.mlp.out@answer"), OPERATIONS[how])])
+    _, scores = score_under(ctx, task, examples, [Condition.of(Component.parse("decoder.0.mlp.out@answer"), OPERATIONS[how])])
     assert changed["values"]["nll"] == pytest.approx(scores.nll[0], abs=1e-4)
 
 
-def discover_component(text):
-    from experiments_db.places import Component
-
-    return Component.parse(text)
-
-
 def test_steering_adds_the_difference_of_means_and_no_strength_changes_nothing(bench, plain):
-    import numpy as np
-
-    from tools.methods.features import two_classes
-
     given = {"task": "addition", "steer_label": "carry", "steer_value": "1", "steer_at": "decoder.2.resid_post"}
     seen = bench.look({**given, "dose": 4})
-    x, has = two_classes(plain.demo, plain.sample[1:], discover_component("decoder.2.resid_post"), "carry", "1", 2048)
+    x, has = two_classes(plain.demo, plain.sample[1:], Component.parse("decoder.2.resid_post"), "carry", "1", 2048)
     push = 4 * torch.tensor(x[has].mean(0) - x[~has].mean(0))
-    assert np.linalg.norm(push) > 0
+    assert push.norm() > 0
     logits = plain.run((plain.h[2], lambda _m, _a, out: out + push if isinstance(out, torch.Tensor) else (out[0] + push, *out[1:]))).logits[0, -1]
     assert right(seen["sides"][1])["p"] == pytest.approx(float(logits.softmax(-1)[plain.target]), abs=1e-4)
     assert len(bench.look({**given, "dose": 0})["sides"]) == 1
@@ -321,7 +311,7 @@ def test_looking_keeps_nothing_and_what_is_kept_is_what_was_seen(bench):
     assert last["text"].startswith(f"{last['handle']}: illustration of one example, evidence for nothing")
     found = {(m.name, m.variant): m.value for m in bench.store.measurements(bench.store.experiment(bench.run_name, last["handle"]).result_id)}
     for side, variant in zip(seen["sides"], ("as it is", "changed"), strict=True):
-        assert found["probability", variant] == pytest.approx(right(side)["p"], abs=1e-6)
+        assert found["probability", variant] == pytest.approx(right(side)["p"], abs=1e-5)
         assert found["rank", variant] == right(side)["rank"]
     assert bench.run.planner == "person"
 
@@ -335,7 +325,7 @@ def test_an_illustration_is_evidence_for_nothing(bench):
 
 def test_what_runs_can_be_cancelled_and_leaves_nothing(bench):
     before = len(bench.store.experiments(bench.run_name))
-    bench.call("layer_program", {"tasks": ["addition"], "sweep": "skip_ranges", "examples": 1024})
+    bench.call("layer_program", {"tasks": ["addition"], "sweep": "skip_ranges", "examples": 64})
     bench.cancel()
     while bench.state()["busy"]:
         time.sleep(0.01)
@@ -377,7 +367,7 @@ def test_a_stopped_workbench_goes_on_with_its_run_and_the_report_and_the_replay_
     ("more", "why"),
     [
         (["--port", "70000"], "1 to 65535"), (["--subject", "./nowhere"], "nowhere"), (["--task", "none.jsonl"], "no such file"),
-        (["--resume", "latest"], "no experiments database"), (["--goal", " "], "goal is empty"),
+        (["--resume", "latest"], "no experiments database"), (["--goal", " "], "say what to find out"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_begun_is_said_in_one_line(more, why, tmp_path, capsys):

@@ -31,9 +31,15 @@ window.drawings = (() => {
     if (data.shown) parts.push(el("div", { class: "pair" }, media(data.shown, "given"), media(data.twin_shown, "its twin")));
     else {
       const [, stack] = reads, only = Object.keys(data.stacks).length === 1;
-      parts.push(el("ol", { class: "roles", "aria-label": "The input's tokens with their roles" }, ...stack.labels.map((label, i) =>
-        el("li", { class: only && data.scored.includes(i) ? "scored" : "" }, el("code", {}, seen(label)),
-          el("span", {}, [...stack.roles[i].split("/").filter(Boolean), ...(only && data.scored[0] === i ? ["answers here"] : [])].join(", "))))));
+      const groups = [];
+      stack.labels.forEach((label, i) => {
+        const role = [stack.roles[i], only && data.scored[0] === i ? "answers here" : ""].filter(Boolean).join(", "), last = groups.at(-1);
+        const token = el("code", { class: only && data.scored.includes(i) ? "scored" : "" }, seen(label));
+        if (last && role && last[0] === role) last[1].push(token);
+        else groups.push([role, [token]]);
+      });
+      parts.push(el("ol", { class: "roles", "aria-label": "The input's tokens with their roles" }, ...groups.map(([role, tokens]) =>
+        el("li", { "data-role": role }, el("div", {}, ...tokens), el("span", {}, role)))));
     }
     const followed = e.asked ? "right is" : "followed is what the model says,";
     const twin = e.twin !== null && !data.twin_shown ? ` Its twin: “${seen(e.twin)}” → “${e.foil.trim()}”.` : e.foil ? ` Its twin's answer: “${e.foil.trim()}”.` : "";
@@ -113,7 +119,7 @@ window.drawings = (() => {
     const cells = [], rows = s.steps.map((step, i) => el("tr", {}, el("th", { scope: "row" }, step),
       ...labels.map((label, j) => {
         const p = s.chance[i][j], moved = alike && s.top[i][j] !== other.top[i][j];
-        const cell = el("td", { class: `lit${moved ? " moved" : ""}${p > 0.55 ? " bright" : ""}` }, seen(s.top[i][j]));
+        const cell = el("td", { class: `lit${moved ? " moved" : ""}` }, seen(s.top[i][j]));
         cell.style.setProperty("--p", p.toFixed(3));
         const words = `${step}, at “${seen(label)}”: “${seen(s.top[i][j])}” ${share(p)}${moved ? `; as it is “${seen(other.top[i][j])}” ${share(other.chance[i][j])}` : ""}`;
         cell.title = words;
@@ -188,7 +194,6 @@ window.drawings = (() => {
       strip.replaceChildren(...shown.map(([v, i]) => {
         const item = el("li", { title: side ? `as it is ${share(before[i])}` : null }, el("code", {}, seen(keys[i])), el("span", {}, share(v)));
         item.style.setProperty("--p", v.toFixed(3));
-        if (v > 0.55) item.className = "bright";
         return item;
       }));
       return undefined;

@@ -175,9 +175,8 @@
   $("keep").addEventListener("click", () => call({ tool: "illustrate", args: args() }, problem));
   $("cancel").addEventListener("click", () => post("cancel", {}).catch((error) => problem(error.message)));
   $("ask-many").addEventListener("click", () => {
-    const given = { kind: changes.some((c) => c.op === "patch") ? "carries" : "necessary", task: value("task"), components: changes.map((c) => c.place), interventions: [] };
-    if (!changes.length) return openForm("loss", { tasks: [value("task")] });
-    return openForm("examine", given);
+    const kind = changes.some((c) => c.op === "patch") ? "carries" : changes.length ? "necessary" : "capability";
+    return openForm("examine", { kind, task: value("task"), components: changes.map((c) => c.place) });
   });
 
   let timer = null;

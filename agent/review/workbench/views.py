@@ -12,7 +12,8 @@ from tools.methods.one_example import Chosen
 from tools.methods.opened import Opened, Said, Side, attention_of
 from tools.ports import Port, Shown, port_of
 from tools.subjects import Subject
-from tools.tasks import Signal
+from tools.tasks import Example, Signal
+from tools.tasks.spans import role_words
 
 Data = dict[str, Any]
 PARTS = ("attn.out", "cross.out", "mlp.out", "block")
@@ -37,7 +38,7 @@ def opened_data(subject: Subject, found: Opened) -> Data:
             "foil": e.foil if e.twin is not None else None,
         },
         "readout": subject.readout,
-        "stacks": {s.name: {"labels": s.labels, "roles": s.roles} for s in found.stacks.values()},
+        "stacks": {s.name: {"labels": s.labels, "roles": [_role(e, r) for r in s.roles]} for s in found.stacks.values()},
         "scored": list(found.encoded.scored),
         "shown": _media(port.show(subject, e)),
         "twin_shown": _media(port.show(subject, e, twin=True)) if e.twin is not None else None,
@@ -48,6 +49,12 @@ def opened_data(subject: Subject, found: Opened) -> Data:
         "cannot": _cannot(found.chosen),
         "roles": list(e.spans),
     }  # fmt: skip
+
+
+def _role(e: Example, roles: str) -> str:
+    """What a position is called, by the smallest of the spans that hold it."""
+    of = [r for r in roles.split("/") if r]
+    return role_words(min(of, key=lambda r: e.spans[r][1] - e.spans[r][0])) if of else ""
 
 
 def _side(subject: Subject, port: Port, side: Side, *, lens: bool) -> Data:
@@ -77,7 +84,7 @@ def _said(s: Said) -> Data:
 
 
 def _rounded(t: Tensor) -> list[list[float]]:
-    return [[round(v, 5) for v in row] for row in t.tolist()]
+    return [[round(v, 7) for v in row] for row in t.tolist()]
 
 
 def _bytes(weights: Tensor) -> str:
