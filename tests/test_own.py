@@ -309,7 +309,7 @@ def made(tmp_path_factory):
         c("examine", kind="own", program=address(DECODES_PROMPTS), label="carry", **kind),
         c("examine", kind="own", program="code:0123456789abcdef", **on),
         c("examine", kind="own", program=address(MEAN), label="carry", **on),
-        *(c("predict", experiment=f"E{i}") for i in (4, 6, 7, 8)),
+        *(c("predict", experiment=f"E{i}") for i in (4, 6, 7)),
         c("confirm"),
         c("finish", answer="unclear"),
     ]
@@ -333,7 +333,7 @@ def test_a_run_records_every_outcome_and_verifies(made):
     _, store, name = made
     assert store.verify() == []
     status = [store.result(r.result_id).status for r in store.experiments(name)]
-    assert status == ["ok", "ok", "ok", "failed", *["ok"] * 7]
+    assert status == ["ok", "ok", "ok", "failed", *["ok"] * 6]
     failed = store.result(store.experiment(name, "E4").result_id)
     assert "line 2: ZeroDivisionError" in failed.text
     refused = [
@@ -346,9 +346,12 @@ def test_a_run_records_every_outcome_and_verifies(made):
 
 def test_only_what_goes_beyond_random_weights_and_shuffled_labels_is_confirmed(made):
     _, store, name = made
-    effect, read, faked = store.findings(name)
+    effect, read = store.findings(name)
     assert (effect.fate, read.fate) == ("confirmed", "confirmed")
-    assert faked.fate != "confirmed"  # what the prompts say, a model with random weights says too
+    faked = store.measurements(store.experiment(name, "E8").result_id)  # what prompts say, they say to random weights too
+    p = {m.variant: m.value for m in faked if m.name == "p"}
+    assert p["against the mean of 3 models with random weights"] > 0.05
+    assert p["against shuffled labels"] < 0.05
     assert address(MEAN) in effect.sentence
     assert "random-init twins" in effect.sentence
     assert store.run(name).settings["allow_code"] is True

@@ -106,6 +106,7 @@ class Session:
             if args.max_cost is not None and not getattr(planner, "knows_price", True):
                 raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
             name = asked.subject or goals.subject_for(asked.goal)
+            sandbox = sandbox_for(args)
             subject = subject or load_subject(name, device=asked.device, dtype=asked.dtype)
             reads = port_of(subject).reads
             if planner.name == "systematic" and branch is None:
@@ -114,7 +115,6 @@ class Session:
             if report.broken:
                 raise InputError(f"{name} cannot be studied: {report.broken}")
             subject = subject.without(report.refused)
-            sandbox = sandbox_for(args)
             writable(args.out)
             store = Store(args.db)
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)

@@ -132,7 +132,7 @@ class Sandbox:
         self.limits = limits or Limits()
         self._folder = tempfile.TemporaryDirectory(prefix="locus-code-")
         self._server: subprocess.Popen[bytes] | None = None
-        self._classes: tuple[str, str] | None = None
+        self._about = ""
         self._weights: dict[str, Path] = {}
 
     def run(self, subject: Subject, job: Job, check: Callable[[], None] = lambda: None) -> Returned:
@@ -142,7 +142,7 @@ class Sandbox:
         much, or returns what has the wrong shape or is not finite. SandboxError where it cannot be run at all.
         """
         told = _told(subject)
-        server = self._serving((told["class"], told["configuration"]), check)
+        server = self._serving(json.dumps(told), check)
         file = Path(self._folder.name) / "job.safetensors"
         _write_job(file, told, job)
         asked = {
@@ -172,18 +172,18 @@ class Sandbox:
         self.close()
         self._folder.cleanup()
 
-    def _serving(self, classes: tuple[str, str], check: Callable[[], None]) -> "subprocess.Popen[bytes]":
-        if self._server is not None and (self._classes != classes or self._server.poll() is not None):
+    def _serving(self, about: str, check: Callable[[], None]) -> "subprocess.Popen[bytes]":
+        if self._server is not None and (self._about != about or self._server.poll() is not None):
             self.close()
         if self._server is None:
             root = str(Path(next(iter(tools.__path__))).parent)
             paths = [root, *(p for p in sys.path if p and p != root)]
-            start = f"import sys; sys.path[:] = {paths!r}; from tools.sandbox.server import main; sys.exit(main(sys.argv[1:]))"
+            start = f"import sys; sys.path[:] = {paths!r}; from tools.sandbox.server import main; sys.exit(main(sys.argv[1]))"
             self._server = subprocess.Popen(  # noqa: S603  # this interpreter, our own code
-                [sys.executable, "-I", "-c", start, *classes], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-I", "-c", start, about], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd="/", close_fds=True, start_new_session=True,
             )  # fmt: skip
-            self._classes = classes
+            self._about = about
             try:
                 _read(self._server, STARTING, check)
             except BaseException:

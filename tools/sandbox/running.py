@@ -3,6 +3,7 @@
 Nothing that comes after `confine` can be believed: whoever reads what is written here checks it.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -121,14 +122,23 @@ def _prepared(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Subject, Prompt
     return job, subject, batch, components
 
 
-def _subject(told: Mapping[str, Any], weights: str) -> Subject:
+def warm(told: Mapping[str, Any]) -> None:
+    """Build a model of this class once and run two tokens, so that what libraries load late is there in every child."""
+    with contextlib.suppress(Exception):  # it only saves time; a child finds out for itself what cannot be
+        subject = _subject(told, None)
+        inputs = subject.inputs([[1, 2]])
+        _warm(subject, Prompts(subject, inputs, {}, (2,)))
+
+
+def _subject(told: Mapping[str, Any], weights: str | None) -> Subject:
     """The model of a class, a configuration and weights; where they came from is not said."""
     config = getattr(transformers, told["configuration"]).from_dict(told["values"])
     config._attn_implementation = told["attention"]
     torch.set_default_dtype(getattr(torch, told["dtype"]))
     model = getattr(transformers, told["class"])(config)
     torch.set_default_dtype(torch.float32)
-    model.load_state_dict({k: v.clone() for k, v in safetensors.torch.load_file(weights).items()})
+    if weights is not None:
+        model.load_state_dict({k: v.clone() for k, v in safetensors.torch.load_file(weights).items()})
     family = next(f for f in families() if told["class"] in f.architectures)
     made = Subject(model, None, family, name="the model", fingerprint="", processor=told["processor"])
     return made.without(told["refused"])

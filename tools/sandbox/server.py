@@ -1,7 +1,7 @@
 """The process that planners' code is run from: it loads the libraries once, and forks for each job a child that confines itself.
 
-Started as `python -m tools.sandbox.server CLASS CONFIGURATION`. It reads one line of JSON a job from its standard input and
-answers with a line of JSON and the child's bytes. The jobs themselves are files that only the child reads, so that nothing
+Started by `tools.sandbox.process` with what it tells of a model, as JSON. It reads one line of JSON a job from its standard input
+and answers with a line of JSON and the child's bytes. The jobs themselves are files that only the child reads, so that nothing
 of an earlier one is in a later one's memory. It ends when its standard input is closed.
 """
 
@@ -23,17 +23,16 @@ LIBRARIES = (
 LOADING = 120.0  # seconds that our own part of a job may take
 
 
-def main(names: list[str]) -> int:
-    """Serve until the input ends."""
+def main(told: str) -> int:
+    """Serve until the input ends. told: the class and the configuration of the models that jobs are about."""
     for library in LIBRARIES:
         importlib.import_module(library)
     import torch
-    import transformers
 
     torch.set_num_threads(1)
-    for name in names:
-        getattr(transformers, name)
-    importlib.import_module("tools.sandbox.running")
+    from tools.sandbox.running import warm
+
+    warm(json.loads(told))
     bindings()
     _say({"ready": True})
     while (line := _line()) is not None:
@@ -98,4 +97,4 @@ def _say(header: dict[str, Any], body: bytes = b"") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1]))
