@@ -5,7 +5,6 @@ With --planner, another planner is given the same question instead, and both con
 
 import argparse
 import json
-import os
 import random
 import re
 import sys
@@ -278,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tools.engine.threads import share_the_machine
 
     share_the_machine()
+    from agent.loop.another import another_planner
     from agent.loop.executor import ToolRunner
     from agent.loop.own_code import sandbox_for
     from agent.loop.record import RunRecord, RunTasks
@@ -294,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.out is not None:
             writable(args.out)
         if args.planner is not None:
-            return _another_planner(store, run, args)
+            return another_planner(store, run, args)
         rows = [store.experiment(run.name, args.experiment)] if args.experiment else store.experiments(run.name)
         settings = run.settings
         subject = load_subject(
@@ -374,48 +374,6 @@ def _say_provenance(rows: list[Compared]) -> None:
     for name, old, new, equal in rows:
         if not equal:
             print(inert(f"other than on record: {name}, {old} then, {new} here"))
-
-
-def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> int:
-    """Give another planner the same question and lay both conclusions side by side."""
-    from agent.loop.record import Reading
-    from agent.loop.session import InputError, Session
-    from agent.report.build import run_folder
-    from agent.report.summary import side_by_side, summary
-    from agent.run import parser as run_parser
-    from agent.run import plain_problem
-
-    s = run.settings
-    words = [
-        "--resume",
-        run.name,
-        "--from",
-        args.step or "0",
-        "--planner",
-        args.planner,
-        "--db",
-        str(args.db),
-        "--quiet",
-    ]
-    words += ["--out", str(args.out or run_folder(run).parent), "--null-twins", str(s.get("null_twins", 0))]
-    words += ["--max-experiments", str(args.max_experiments or s["max_experiments"])]
-    words += ["--subject", args.subject] if args.subject else []
-    words += ["--device", args.device] if args.device else []
-    words += ["--allow-code"] if args.allow_code else []
-    for name in ("max_minutes", "max_tokens", "max_cost"):
-        words += [f"--{name.replace('_', '-')}", str(s[name])] if s.get(name) is not None else []
-    asked = run_parser().parse_args(words)
-    problem = plain_problem(asked)
-    try:
-        if problem:
-            raise InputError(problem)
-        session = Session.open(asked, os.environ)
-    except InputError as error:
-        print(f"agent.replay: {error}", file=sys.stderr)
-        return 2
-    status = session.investigate()
-    print("\n" + side_by_side(summary(Reading(store, run.name)), summary(Reading(store, session.run.name))))
-    return status
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from tools.subjects import Subject, SubjectError, load_subject
 from tools.tasks import TaskError, families, from_records, read_jsonl
 
 DEFAULT_EXPERIMENTS = 60
+PROBLEMS = (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, SandboxError, StoreError)
 SETTINGS = (
     "device", "dtype", "seed", "out", "planner", "fingerprint", "code", "provenance", "max_experiments", "max_minutes",
     "max_tokens", "max_cost",
@@ -120,15 +121,7 @@ class Session:
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
             if branch is not None:
                 _fits(branch, subject, planner, asked.goal, store, own)
-        except (
-            TaskError,
-            PlannerChoiceError,
-            goals.GoalError,
-            SubjectError,
-            SandboxError,
-            StoreError,
-            OSError,
-        ) as error:
+        except (*PROBLEMS, OSError) as error:
             raise InputError(str(error)) from None
         settings = {
             **{
@@ -189,7 +182,7 @@ class Session:
             chosen = "systematic" if over else args.planner or s["planner"]
             planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
             subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
-        except (StoreError, PlannerChoiceError, SubjectError, SandboxError, TaskError) as error:
+        except PROBLEMS as error:
             raise InputError(str(error)) from None
         if subject.fingerprint != s["fingerprint"]:
             raise InputError(
