@@ -6,7 +6,7 @@ is one transaction; so a run that is killed at any instant continues from where 
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,18 +14,17 @@ from agent.loop.budget import Limits, Spent
 from agent.loop.executor import Executed, ToolRunner, tool_arguments
 from agent.loop.known import known
 from agent.loop.notebook import earlier_text, notebook_text
+from agent.loop.offering import offered, usable
 from agent.loop.record import RunRecord, branched_at, own_experiments
-from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, Usage, View
+from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, Turn, Usage, View
 from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
-from tools.methods.describing import fitted
 from tools.methods.showing import own_examples
-from tools.methods.tool import Cancelled, DeadlineReached, TaskBook, Tool, ToolInputError
+from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolInputError
 from tools.ports import port_of
 from tools.statistics import share
-from tools.subjects import Subject
 
 USELESS_TURNS = 5
 CLOSING_TURNS = 5  # turns without an experiment, a finding or a claim, once no experiment is left
@@ -182,37 +181,6 @@ async def _answer(
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer
-
-
-def usable(
-    tools: Mapping[str, Tool], subject: Subject, tasks: TaskBook, *, by_hand: bool = False, code: bool = False
-) -> dict[str, Tool]:
-    """The tools that a run on this subject can use, with examples that fit it.
-
-    by_hand: a person looks at single examples. code: experiments of the planner's own are allowed.
-    """
-    able = {
-        *subject.capabilities,
-        *has_trees(subject, tasks),
-        *(("person",) if by_hand else ()),
-        *(("code",) if code else ()),
-    }
-    return {name: fitted(t, port_of(subject).reads) for name, t in tools.items() if t.fits(able)}
-
-
-def has_trees(subject: Subject, tasks: TaskBook) -> set[str]:
-    """`trees` where a run may have sentences with trees: its model reads more than plain text, or the user brought some."""
-    brought = any("span_labels" in e for t in tasks.made() for e in t.examples)
-    return {"trees"} if brought or port_of(subject).name != "text" else set()
-
-
-def offered(tool: Tool, subject: Subject) -> ToolInfo:
-    """A tool as a planner sees it in a run on this subject; which stack is meant is no question where there is one."""
-    schema = tool.schema()
-    if len(subject.stacks) == 1 and "stack" in schema["properties"]:
-        del schema["properties"]["stack"]
-        schema["required"] = [name for name in schema["required"] if name != "stack"]
-    return ToolInfo(tool.name, tool.description, schema)
 
 
 def _finished(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 
 from agent.lab import EXPERIMENTS
 from agent.loop.by_hand import ByHand
-from agent.loop.investigate import spending, usable
+from agent.loop.investigate import spending
+from agent.loop.offering import usable
 from agent.loop.record import RunTasks
 from agent.loop.session import InputError
 from agent.planners.base import Answer
