@@ -64,7 +64,9 @@ def _moved(a: "Measurement", b: "Measurement") -> float:
 
 def compare(old: "Result", new: "Result", *, exact: bool, tolerance: float) -> tuple[str, str]:
     """(verdict, detail) of a result against the one on record; `exact` where both come from the same kind of machine."""
-    old, new = _comparable(old, new, exact=exact)
+    from experiments_db.records import as_compared
+
+    old, new = as_compared(old, new, exact=exact)
     if (old.status, [m.key for m in old.measurements]) != (new.status, [m.key for m in new.measurements]):
         return "DIFFERENT", "other status or other measurements"
     if [(a.name, a.shape, a.axes) for a in old.arrays] != [(a.name, a.shape, a.axes) for a in new.arrays]:
@@ -83,31 +85,17 @@ def compare(old: "Result", new: "Result", *, exact: bool, tolerance: float) -> t
         return "DIFFERENT" if exact or words == "other text" else "within tolerance", words
     relative, worst, key = max([*changed, *arrays])
     if not exact and relative <= 1:
-        if _words(old.text) != _words(new.text):
-            return "DIFFERENT", "other text"
-        return "within tolerance", f"largest difference in {key} ({100 * relative:.0f}% of what is allowed)"
+        within = f"largest difference in {key} ({100 * relative:.0f}% of what is allowed)"
+        return ("within tolerance", within) if _words(old.text) == _words(new.text) else ("DIFFERENT", "other text")
     what = f"{len(changed)} of {len(old.measurements)} measurements, {len(arrays)} of {len(old.arrays)} arrays"
     return "DIFFERENT", f"{what}; largest in {key}" + (f", {worst:.3g}" if worst else "")
-
-
-def _comparable(old: "Result", new: "Result", *, exact: bool) -> tuple["Result", "Result"]:
-    """Both without the answers to each example, which follow from other bits elsewhere and which old records lack."""
-    from experiments_db.records import kept_answers
-
-    if exact and kept_answers(old):
-        return old, new
-    one, other = (
-        r.model_copy(update={"arrays": tuple(a for a in r.arrays if a not in kept_answers(r))}) for r in (old, new)
-    )
-    return one, other
 
 
 def array_values(array: "Array") -> "np.ndarray":
     """The numbers of an array on record: little-endian, in C order."""
     import numpy as np
 
-    kinds = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "int32": "<i4", "bool": "|b1"}
-    return np.frombuffer(array.data, dtype=kinds[array.dtype]).reshape(array.shape)
+    return np.frombuffer(array.data, dtype=np.dtype(array.dtype).newbyteorder("<")).reshape(array.shape)
 
 
 def _moved_array(a: "Array", b: "Array", tolerance: float) -> float:
@@ -369,8 +357,7 @@ def _nulls(run: "Run", subject: "Subject", record: "RunRecord") -> list[Comparis
 
 
 def _say_provenance(rows: list[Compared]) -> None:
-    same = [name for name, _, _, equal in rows if equal]
-    print(inert(f"same as on record: {', '.join(same) or 'nothing'}"))
+    print(inert(f"same as on record: {', '.join(name for name, _, _, equal in rows if equal) or 'nothing'}"))
     for name, old, new, equal in rows:
         if not equal:
             print(inert(f"other than on record: {name}, {old} then, {new} here"))

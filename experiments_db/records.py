@@ -308,6 +308,17 @@ def kept_answers(result: Result) -> list[Array]:
     return [a for a in result.arrays if a.name.startswith((ANSWERS, SAID))]
 
 
+def as_compared(old: Result, new: Result, *, exact: bool) -> tuple[Result, Result]:
+    """Both without the answers to each example, unless each has to be the same to the last bit and the old one has them."""
+    if exact and kept_answers(old):
+        return old, new
+    one, other = (
+        r.model_copy(update={"arrays": tuple(a for a in r.arrays if not a.name.startswith((ANSWERS, SAID)))})
+        for r in (old, new)
+    )
+    return one, other
+
+
 class Note(Record):
     """A remark of the researcher, with the experiments it is about (handles such as E3)."""
 

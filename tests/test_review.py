@@ -368,4 +368,4 @@ def test_findings_stand_beside_their_hypothesis_and_with_the_experiments_they_re
 def test_the_list_of_runs_says_what_follows_from_findings_not_what_a_run_says_of_itself(site, store):
     Investigation(store, "boasting", goal="a boast").end("found", "All of it is clear.")
     assert "finished</span> <strong>Nothing was tried.</strong>" in get(f"{site}/?q=boasting")[1]
-    assert "finished</span> Found in part</td>" in get(f"{site}/?q=typical")[1]
+    assert "finished</span> <strong>Found in part.</strong>" in get(f"{site}/?q=typical")[1]

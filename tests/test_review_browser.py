@@ -392,7 +392,7 @@ def test_a_token_that_is_only_a_newline_and_one_that_is_a_script_are_shown_as_su
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, addition, first, scheme, tmp_path):
+def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, addition, first, broken, scheme, tmp_path):
     file = tmp_path / "run.html"
     recall = next(r for r in store.runs() if "recall" in r and r.endswith("happens"))
     main([recall, "--db", str(store.path), "--export", str(file)])
@@ -408,6 +408,7 @@ def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, 
     ]
     kinds += [
         f"{run}/experiments/{first('lens')}",
+        f"{site}/runs/{broken}/experiments/E2",
         f"{site}/compare",
         f"{site}/compare?a={addition}&b={recall}",
         file.as_uri(),
