@@ -1,5 +1,6 @@
 """Figures of a report, drawn with Matplotlib from what is on record: colour-blind-safe, labelled with units, n and intervals."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def _heat(figure: Any, axes: Any, plot: Plot) -> None:
     axes.set_yticks(range(len(plot.rows)), [label(r, 40) for r in plot.rows])
     axes.set(xlabel=plot.column_name, ylabel=plot.row_name)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, shrink=0.9).set_label(f"{plot.name} ({plot.unit})", fontsize=8)
+    figure.colorbar(image, ax=axes, shrink=0.9).set_label(_named(plot, " ", 40), fontsize=8)
     if values.size > 260:
         return
     whole = bool(np.all(np.isnan(values) | (values == np.round(values))))
@@ -222,9 +223,16 @@ def _bars(_figure: Any, axes: Any, plot: Plot) -> None:
     axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.24), ncols=4)
 
 
+def _named(plot: Plot, between: str, width: int) -> str:
+    """A quantity with its unit, on several lines where the unit is long."""
+    if len(plot.unit) <= width:
+        return f"{plot.name}{between}({plot.unit})"
+    return f"{plot.name}\n({textwrap.fill(plot.unit, width)})"
+
+
 def _value_axis(axes: Any, plot: Plot) -> None:
     low, high = plot.limits
-    axes.set_ylabel(f"{plot.name}\n({plot.unit})", fontsize=8)
+    axes.set_ylabel(_named(plot, "\n", 32), fontsize=8)
     if not plot.log:
         margin = 0.04 * (high - low)
         axes.set_ylim(low - (margin if low else 0.0), high + margin)
