@@ -70,7 +70,7 @@ def _repeating(desk: Desk, task: str, swept: Sequence[Answer]) -> Part[None]:
     )
     (_, stack, n, count), read, roles = min(mixed), desk.stacks[-1], desk.known(task).roles
     program = _left_out(desk, stack, n, count)
-    blocks = f"0-{count - n - 1}" if stack == read else "*"
+    blocks = "*" if stack != read else "0" if count - n == 1 else f"0-{count - n - 1}"
     parts = [("attn", ["0"]), *([("cross", list(roles[:1]))] if desk.several and roles else [])]
     looked = yield from ask(
         f"What does attention do while it repeats itself ({program}), and what while it does not?",
@@ -87,7 +87,9 @@ def _repeating(desk: Desk, task: str, swept: Sequence[Answer]) -> Part[None]:
     told = [text for answer in looked if (text := _spread(answer))]
     handles = [a.handle for a in looked if a.handle]
     if told:
-        where = f"Entropy of attention where words are repeated against where none is ({program})"
+        where = (
+            f"Without the last blocks of {stack}, entropy of attention where words are repeated against where none is"
+        )
         text = f"{where}, at its largest: {'; '.join(told)}."
         yield from ask("Write down where it differs.", [("note", {"text": text, "experiments": handles})])
 
