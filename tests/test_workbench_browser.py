@@ -104,6 +104,7 @@ def test_a_person_finds_by_hand_which_block_carries_the_operands_and_has_a_repor
     page.get_by_role("button", name="Measure this on many examples").click()
     expect(form.get_by_label("kind")).to_have_value("carries")
     assert form.get_by_label("components").input_value() == "decoder.0.mlp.out@answer"
+    form.get_by_label("examples").fill("64")
     form.get_by_label("kind").fill("carrying")
     page.get_by_role("button", name="Run examine").click()
     expect(form.get_by_role("alert")).to_contain_text("carries")
@@ -129,6 +130,7 @@ def test_a_person_finds_by_hand_which_block_carries_the_operands_and_has_a_repor
     expect(page.locator(".verdict")).to_contain_text("The MLP of block 0 at the answer carries what decides the answer for addition")
     page.get_by_role("link", name="Workbench").click()
     page.wait_for_url("**/workbench")
+    expect(page.locator("#on")).to_contain_text("patch decoder.0.mlp.out@answer")  # as it was left
 
     store = Store(folder / "e.db", create=False)
     (name,) = store.runs()

@@ -82,7 +82,25 @@
     $("on").replaceChildren(...(chips.length ? chips : [el("li", { class: "quiet small" }, "nothing: the model as it is")]));
     $("clear").disabled = !chips.length;
     $("undo").disabled = !past.length;
-    if (render) look();
+    if (render) { save(); look(); }
+  }
+  // What is switched on outlives a visit to the report, in this tab.
+  const KEPT = ["task", "example", "text", "answer", "twin", "attention", "steer-label", "steer-value", "steer-at", "dose"];
+  function save() {
+    try { sessionStorage.setItem(`workbench ${offered.subject}`, JSON.stringify({ changes, own: Boolean($("own")?.open), programs: all(".program").map((p) => p.value), fields: Object.fromEntries(KEPT.map((id) => [id, value(id)])) })); } catch { /* no storage: nothing is kept */ }
+  }
+  async function restore() {
+    let kept = null;
+    try { kept = JSON.parse(sessionStorage.getItem(`workbench ${offered.subject}`)); } catch { /* as above */ }
+    if (kept && offered.tasks.includes(kept.fields.task)) $("task").value = kept.fields.task;
+    await examples(false);
+    if (kept && kept.fields.task === value("task")) {
+      for (const id of KEPT) if ($(id)) { $(id).value = kept.fields[id]; if (id === "steer-label") values(); }
+      if ($("own")) $("own").open = kept.own;
+      changes = kept.changes;
+      all(".program").forEach((p, i) => { p.value = kept.programs[i] ?? ""; });
+    }
+    switched();
   }
   const remember = () => { past.push(JSON.stringify([changes, all(".program").map((p) => p.value), value("dose")])); past = past.slice(-50); };
   const chip = (words, off) => el("li", {}, el("code", {}, words), el("button", { type: "button", "aria-label": `switch off ${words}`, onclick: () => { remember(); off(); switched(); } }, "×"));
@@ -138,9 +156,9 @@
   // -- input ----------------------------------------------------------------------------------------------------------
 
   const values = () => $("steer-value").replaceChildren(...(labels[value("steer-label")] ?? []).map((v) => el("option", { value: v }, v)));
-  async function examples() {
+  async function examples(render = true) {
     $("example").replaceChildren();
-    if (!value("task")) return look();
+    if (!value("task")) return render && look();
     try {
       const response = await fetch(`/workbench/examples.json?task=${encodeURIComponent(value("task"))}`), found = await response.json();
       if (!response.ok) throw new Error(found.error);
@@ -150,10 +168,10 @@
       values();
     } catch (error) { return problem(error.message); }
     changes = changes.filter((c) => /@(answer|all|-\d+)$/.test(c.place));
-    return switched();
+    return render && switched();
   }
-  $("task").addEventListener("change", examples);
-  for (const id of ["example", "text", "answer", "twin", "attention"]) $(id)?.addEventListener("change", () => look());
+  $("task").addEventListener("change", () => examples());
+  for (const id of ["example", "text", "answer", "twin", "attention"]) $(id)?.addEventListener("change", () => { save(); look(); });
   $("own")?.addEventListener("toggle", () => { if (value("text") || value("twin")) look(); });
 
   // -- the run --------------------------------------------------------------------------------------------------------
@@ -222,9 +240,9 @@
     if (last.tool === "illustrate") problem("");
     if (!last.handle?.startsWith("E") || last.tool === "illustrate") return;
     const href = `/runs/${state.run.name}/experiments/${last.handle}`;
-    const plots = inert(await (await fetch(href)).text()).querySelector(".plots");
+    const plots = all("figure.plot", inert(await (await fetch(href)).text())).slice(0, 2);
     result.append(el("p", { class: "small" }, el("a", { href }, `${last.handle} with its table`)));
-    if (plots) { result.append(plots); document.dispatchEvent(new Event("fresh")); }
+    if (plots.length) { result.append(...plots); document.dispatchEvent(new Event("fresh")); }
   }
 
   // -- forms ----------------------------------------------------------------------------------------------------------
@@ -248,7 +266,13 @@
   $("tool").addEventListener("change", () => openForm(value("tool")));
   document.addEventListener("click", (e) => { const b = e.target.closest("button[data-tool]"); if (b) openForm(b.dataset.tool, JSON.parse(b.dataset.given ?? "{}")); });
 
-  switched(false);
-  examples();
+  // Elsewhere this key searches the runs; here it would lose what is switched on.
+  document.addEventListener("keydown", (e) => {
+    if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName)) return;
+    e.preventDefault();
+    e.stopImmediatePropagation();
+    $("tool").focus();
+  }, true);
+  restore();
   poll();
 })();

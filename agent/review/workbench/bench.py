@@ -157,23 +157,29 @@ class Bench:
 
     def tool(self, name: str) -> Tool:
         """A tool that is offered here. ToolInputError names them, or says what this subject cannot do."""
-        known = discover()
-        if name not in known:
-            raise ToolInputError(f"there is no tool {name!r}; tools are {', '.join(known)}")
-        why = self.reasons()[name]
-        if why:
-            raise ToolInputError(f"{name}: {why}")
-        return known[name]
+        able = self.usable()
+        if name not in able:
+            known = discover()
+            if name not in known:
+                raise ToolInputError(f"there is no tool {name!r}; tools are {', '.join(known)}")
+            raise ToolInputError(f"{name}: {self._lacks(known[name])}")
+        return able[name]
+
+    def usable(self) -> dict[str, Tool]:
+        """The tools that can be run on this subject, with examples that fit it."""
+        code = bool(self.hand and self.hand.session.sandbox)
+        return usable(discover(), self.subject, self.tasks, by_hand=True, code=code)
 
     def reasons(self) -> dict[str, str]:
         """Why each tool is not offered for this subject; '' where it is."""
-        code = bool(self.hand and self.hand.session.sandbox)
-        able = usable(discover(), self.subject, self.tasks, by_hand=True, code=code)
+        able = self.usable()
         return {name: "" if name in able else self._lacks(t) for name, t in discover().items()}
 
     def _lacks(self, tool: Tool) -> str:
         if tool.needs == "trees":
             return "needs a task whose sentences have trees"
+        if tool.needs == "code":
+            return "needs --allow-code when the workbench is started, and a run"
         try:
             self.subject.require(tool.needs)
         except SubjectError as error:
