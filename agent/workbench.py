@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--null-twins", type=int, metavar="N", help="as for agent.run: tests on nulls when the run is finished"
     )
-    p.add_argument("--allow-code", action="store_true", help="as for agent.run: experiments written in Python, in a sandbox")
+    p.add_argument(
+        "--allow-code", action="store_true", help="as for agent.run: experiments written in Python, in a sandbox"
+    )
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
     p.add_argument("--dtype", help="float32 (default), bfloat16 or float16")
     p.add_argument("--seed", type=int, help="decides which examples are drawn (default 0)")

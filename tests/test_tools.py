@@ -18,7 +18,7 @@ from tools.subjects import load_subject
 from tools.tasks import Example, get_task
 
 TOOLS = discover()
-EXPERIMENTS = [n for n, t in TOOLS.items() if t.kind == "experiment"]
+EXPERIMENTS = [n for n, t in TOOLS.items() if t.kind == "experiment" and t.needs != "code"]  # those: tests/test_own.py
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     sides = [("as it is", found.intact)] + ([("changed", found.changed)] if found.changed else [])
     measurements: list[Measurement] = []
     arrays: list[Array] = []
-    lines = [f"illustration of one example, evidence for nothing: {found.chosen.example.prompt!r}"]
+    lines = [f"illustration of one example, evidence for nothing: {found.chosen.example.shown!r}"]
     right = found.chosen.example.target
     lines[0] += f", {'right is' if found.chosen.asked else 'followed is what the model says,'} {right!r}"
     for name, side in sides:

@@ -41,7 +41,7 @@ class Answers:
 
     def keep(self, subject: Subject, task: Task, examples: Sequence[Example], scores: Mapping[str, Scores]) -> None:
         """Keep what was said under each condition, by its name."""
-        key = task.name, tuple(e.prompt + e.target for e in examples)
+        key = task.name, tuple(e.shown + e.target for e in examples)
         sample = self.samples.setdefault(key, _Sample(task.name, examples, subject))
         for condition, s in scores.items():
             if s.said:
@@ -98,7 +98,7 @@ def _arrays(sample: _Sample, name: str) -> list[Array]:
         right, tokens = s.correct.tolist(), s.tokens.tolist()
         said = (t if ok else words(i, k) for t, ok, i, k in zip(targets, right, s.said, tokens, strict=True))
         table[row] = [[number(t) for t in said], right]
-    labels = tuple(e.prompt if len(e.prompt) <= PROMPT else f"…{e.prompt[1 - PROMPT :]}" for e in sample.examples)
+    labels = tuple(e.shown if len(e.shown) <= PROMPT else f"…{e.shown[1 - PROMPT :]}" for e in sample.examples)
     axes = (
         Axis(name="condition", labels=(RIGHT, *(c for c, _ in shown))),
         Axis(name="what", labels=("said", "right")),

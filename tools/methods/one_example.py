@@ -48,13 +48,11 @@ class OneExampleArgs(ToolArgs):
     )
     steer_label: str = Field(default="", description="steering: the label whose difference of means is added")
     steer_value: str = Field(default="", description="steering: the label's value towards which it points")
-    steer_at: str = Field(
-        default="", description="steering: the one place that is pushed, such as decoder.2.resid_post"
-    )
+    steer_at: str = Field(default="", description="steering: the one place that is pushed, such as STACK.2.resid_post")
     dose: float = Field(default=0.0, ge=-100, le=100, description="steering: in steps of the difference; 0 is off")
     attention: str = Field(
         default="",
-        description="whose attention is shown, such as encoder.attn or decoder.cross; empty: of the last stack",
+        description="whose attention is shown, as STACK.attn or STACK.cross; empty: of the last stack",
     )
     top_k: int = Field(default=5, ge=1, le=20, description="how many top answers at each place")
 

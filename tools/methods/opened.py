@@ -193,7 +193,7 @@ def _answers(subject: Subject, port: Port, batch: Batch, logprob: Tensor, top_k:
 def _wrote(ctx: Context, batch: Batch, edits: Sequence[Edit], programs: Mapping[str, tuple[int, ...]]) -> str | None:
     """What the model writes by itself where the answer has several tokens; None where that says nothing more, or cannot be."""
     port, (encoded,) = port_of(ctx.subject), batch.encoded
-    there = all(_is_in_prompt(e, encoded.before) for e in edits if e.site.stack == ctx.subject.readout)
+    there = all(_is_before_answer(e, encoded.before) for e in edits if e.site.stack == ctx.subject.readout)
     if not port.writes or len(encoded.targets) < 2 or not there:
         return None
     try:
@@ -202,11 +202,11 @@ def _wrote(ctx: Context, batch: Batch, edits: Sequence[Edit], programs: Mapping[
         return None
 
 
-def _is_in_prompt(edit: Edit, prompt: int) -> bool:
+def _is_before_answer(edit: Edit, before: int) -> bool:
     """Whether an edit means something before the answer is there."""
     if edit.positions is None:
         return edit.value.dim() < 3 or edit.value.shape[1] == 1
-    return int(edit.positions.max()) < prompt
+    return int(edit.positions.max()) < before
 
 
 def _shown(subject: Subject, asked: str, encoded: Encoded) -> tuple[tuple[str, Kind] | None, dict[str, str]]:
@@ -226,7 +226,7 @@ def _shown(subject: Subject, asked: str, encoded: Encoded) -> tuple[tuple[str, K
 
 
 def attention_of(subject: Subject) -> list[str]:
-    """The attentions whose weights are in reach, those of the stack that is read out first: `decoder.attn`, `decoder.cross`."""
+    """The attentions whose weights are in reach, those of the stack that is read out first, as STACK.attn or STACK.cross."""
     return [
         f"{name}.{kind.partition('.')[0]}"
         for name, spec in reversed(subject.stacks.items())
