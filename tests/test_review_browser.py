@@ -1,6 +1,7 @@
 """Headless Chromium clicks through the review: pages, figures, numbers, live runs, the exported file."""
 
 import re
+from functools import partial
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -8,8 +9,13 @@ from browser import chromium, curated_and_hostile, serving
 from findings_made import Investigation
 
 from agent.lab import Lab
+from agent.loop.record import Reading
+from agent.report.circuit import circuits
+from agent.report.circuit_figure import circuit_svg
+from agent.report.conclusion import conclude
 from agent.report.figures import draw, figure_of
 from agent.report.plots import plots
+from agent.report.worked import worked
 from agent.review.__main__ import main
 from experiments_db.findings import Claim
 from experiments_db.records import Control, Experiment, Measurement, Note, Result, Run, kept_answers
@@ -478,12 +484,14 @@ def kinds_of_figures():
     yield "tokens", figure_of("lens", plots("lens", Result(status="ok", text="", measurements=(*grid, *ranks)))).svg
 
 
-def test_no_text_of_any_kind_of_figure_is_cut_off_however_long_the_names(page):
+def test_no_text_of_any_kind_of_figure_is_cut_off_however_long_the_names(page, store, addition):
     cut, read = {}, """() => { const s = document.querySelector("svg").getBoundingClientRect();
         return [[...document.querySelectorAll("svg text")].length, [...document.querySelectorAll("svg text")].filter((t) => {
           const r = t.getBoundingClientRect(); return r.left < s.left || r.right > s.right || r.top < s.top || r.bottom > s.bottom; })
           .map((t) => t.textContent)]; }"""
-    for name, svg in kinds_of_figures():
+    record = Reading(store, addition)
+    circuit = circuit_svg(circuits(conclude(record).findings, partial(worked, record)))
+    for name, svg in [*kinds_of_figures(), ("circuit", circuit)]:
         page.set_content(f"<body style='margin:200px'>{svg}</body>")
         count, outside = page.evaluate(read)
         assert count > 8
