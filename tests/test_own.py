@@ -160,7 +160,7 @@ def test_no_secret_is_in_reach(asked, canary):
         "assert subject.tokenizer is None\n"
         "held = {type(o).__name__ for o in gc.get_objects()}\n"
         "assert not held & {'Example', 'Task', 'RunRecord', 'Bench'}, held\n"
-        "assert max(map(len, batch.inputs.fields['input_ids'])) == max(batch.prompt)"
+        "assert max(map(len, batch.inputs.fields['input_ids'])) == max(batch.before)"
     )
     assert asked(values(look)).rows.shape == (8, 1)
 
@@ -349,9 +349,10 @@ def test_only_what_goes_beyond_random_weights_and_shuffled_labels_is_confirmed(m
     effect, read = store.findings(name)
     assert (effect.fate, read.fate) == ("confirmed", "confirmed")
     faked = store.measurements(store.experiment(name, "E8").result_id)  # what prompts say, they say to random weights too
-    p = {m.variant: m.value for m in faked if m.name == "p"}
-    assert p["against the mean of 3 models with random weights"] > 0.05
-    assert p["against shuffled labels"] < 0.05
+    random = "against the mean of 3 models with random weights"
+    assert next(m.value for m in faked if m.name == "p" and m.variant == random) > 0.05
+    beyond = {m.variant: m.value for m in faked if m.name == "beyond_control.accuracy"}
+    assert beyond["against shuffled labels"] > 0.1 > beyond[random]
     assert address(MEAN) in effect.sentence
     assert "random-init twins" in effect.sentence
     assert store.run(name).settings["allow_code"] is True

@@ -1,4 +1,4 @@
-"""Run code of your own on the model: it gets prompts and the subject, never an answer, and what it returns is measured here.
+"""Run code of your own on the model: it gets inputs and the subject, never an answer, and what it returns is measured here.
 
 Define one function of (subject, batch, components). `edits` returns a list of {"component", "op", "value"}: op zero, scale (a
 number), set, add or project_out (a vector, of (channels,), or for set and add (n, channels)); the task is scored under all of
@@ -45,7 +45,7 @@ from tools.tasks import Example, Task
 KIND: Literal["experiment"] = "experiment"
 NEEDS = "code"
 EXAMPLE = {
-    "task": "addition", "components": ["decoder.0.mlp.out@answer"],
+    "task": "addition", "components": ["*.0.mlp.out@answer"],
     "code": "def edits(subject, batch, components):\n    mean = batch.fitting.states(components[0]).mean(0)\n"
     "    return [{'component': components[0], 'op': 'set', 'value': mean}]",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The planner's own code on a task: the sandbox gets prompts and a model, and what it returns is measured here.
+"""The planner's own code on a task: the sandbox gets inputs and a model, and what it returns is measured here.
 
 Answers, foils and labels stay in this process, so that no code can score itself. On the model that is
 studied every call is made twice, and answers that differ are refused.

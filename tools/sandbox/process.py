@@ -1,6 +1,6 @@
 """The sandbox as the rest of the program sees it: jobs go in, arrays that were checked come out.
 
-The model and the prompts are handed over as files in a folder of this process; no answer, foil or label is among them.
+The model and the inputs are handed over as files in a folder of this process; no answer, foil or label is among them.
 """
 
 import ast
@@ -62,11 +62,13 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Examples without their answers. spans: positions of each anchor, (n, k). prompt: tokens before the answer, each row."""
+    """Examples without their answers. spans: positions of each anchor, (n, k). before: how many positions come before the
+    answer, each row.
+    """
 
     inputs: Inputs
     spans: Mapping[str, Tensor]
-    prompt: tuple[int, ...]
+    before: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +239,7 @@ def _write_job(file: Path, told: Mapping[str, Any], job: Job) -> None:
     for name, rows in (("examples", job.examples), ("fitting", job.fitting)):
         tensors |= {f"{name}/inputs/{k}": v for k, v in rows.inputs.fields.items()}
         tensors |= {f"{name}/spans/{k}": v for k, v in rows.spans.items()}
-        said[name] = {"lengths": list(rows.inputs.lengths), "prompt": list(rows.prompt)}
+        said[name] = {"lengths": list(rows.inputs.lengths), "before": list(rows.before)}
     kept = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     safetensors.torch.save_file(kept, file, metadata={"job": json.dumps(said)})
 

@@ -30,7 +30,7 @@ TOGETHER = 2048  # positions that run at once
 
 
 @dataclass(frozen=True, eq=False)
-class Prompts:
+class Given:
     """The examples' inputs as a planner's function gets them, with no answer in them.
 
     inputs: what `subject.run` takes. fitting: other examples, to compute from what is then applied to these.
@@ -39,8 +39,8 @@ class Prompts:
     subject: Subject
     inputs: Inputs
     spans: Mapping[str, Tensor]
-    prompt: tuple[int, ...]
-    fitting: "Prompts | None" = None
+    before: tuple[int, ...]
+    fitting: "Given | None" = None
 
     @property
     def n(self) -> int:
@@ -51,9 +51,9 @@ class Prompts:
         """Token positions of an anchor (answer, -2, operand1, operand1.last), (n, k); a row with fewer repeats its last one."""
         a = parse_anchor(anchor)
         if a.position is not None:
-            at = [a.position if a.position >= 0 else length + a.position for length in self.prompt]
-            if any(not 0 <= i < length for i, length in zip(at, self.prompt, strict=True)):
-                raise ValueError(f"anchor {anchor}: the shortest prompt has {min(self.prompt)} tokens")
+            at = [a.position if a.position >= 0 else length + a.position for length in self.before]
+            if any(not 0 <= i < length for i, length in zip(at, self.before, strict=True)):
+                raise ValueError(f"anchor {anchor}: the shortest has {min(self.before)} positions")
             return torch.tensor(at)[:, None]
         if a.name not in self.spans:
             raise ValueError(f"anchor {anchor}: there are {', '.join(self.spans)}, and -1, -2 ...")
@@ -107,13 +107,13 @@ def run(asked: Mapping[str, Any], out: int) -> None:
     os._exit(0)
 
 
-def _prepared(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Subject, Prompts, list[Component]]:
+def _prepared(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Subject, Given, list[Component]]:
     """Everything that needs files."""
     with safe_open(asked["job"], framework="pt") as file:
         job = json.loads(file.metadata()["job"])
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # it is no dict
     subject = _subject(job["subject"], asked["weights"])
-    batch = _prompts(subject, job, tensors)
+    batch = _given(subject, job, tensors)
     components = [Component.parse(c) for c in job["components"]]
     _warm(subject, batch)
     random.seed(job["seed"])
@@ -127,7 +127,7 @@ def warm(told: Mapping[str, Any]) -> None:
     with contextlib.suppress(Exception):  # it only saves time; a child finds out for itself what cannot be
         subject = _subject(told, None)
         inputs = subject.inputs([[1, 2]])
-        _warm(subject, Prompts(subject, inputs, {}, (2,)))
+        _warm(subject, Given(subject, inputs, {}, (2,)))
 
 
 def _subject(told: Mapping[str, Any], weights: str | None) -> Subject:
@@ -144,8 +144,8 @@ def _subject(told: Mapping[str, Any], weights: str | None) -> Subject:
     return made.without(told["refused"])
 
 
-def _prompts(subject: Subject, job: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Prompts:
-    made: Prompts | None = None
+def _given(subject: Subject, job: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Given:
+    made: Given | None = None
     for name in ("fitting", "examples"):
         told = job[name]
 
@@ -154,12 +154,12 @@ def _prompts(subject: Subject, job: Mapping[str, Any], tensors: Mapping[str, Ten
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         inputs = Inputs(of("inputs"), tuple(told["lengths"]))
-        made = Prompts(subject, inputs, of("spans"), tuple(told["prompt"]), made)
+        made = Given(subject, inputs, of("spans"), tuple(told["before"]), made)
     assert made is not None
     return made
 
 
-def _warm(subject: Subject, batch: Prompts) -> None:
+def _warm(subject: Subject, batch: Given) -> None:
     """Run one example forwards and backwards: what the libraries read lazily has to be read before files are gone."""
     one = Inputs(batch.inputs.map(lambda t: t[:1]), batch.inputs.lengths[:1])
     spec = subject.spec()
@@ -172,7 +172,7 @@ def _warm(subject: Subject, batch: Prompts) -> None:
 
 
 def _called(
-    job: Mapping[str, Any], subject: Subject, batch: Prompts, components: list[Component]
+    job: Mapping[str, Any], subject: Subject, batch: Given, components: list[Component]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What the planner's function returns, as a header and arrays."""
     space: dict[str, Any] = {"__name__": "experiment", "torch": torch, "np": np}
