@@ -10,12 +10,14 @@ import torch
 from experiments_db.places import Component
 from tools import __main__ as command
 from tools import statistics
+from tools.methods.describing import fitted
 from tools.methods.effects import Condition, donors, score_under
+from tools.methods.layout import select_components
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.tool import Context, ToolInputError, discover
 from tools.methods.twins import donor_margin, load_pairs
 from tools.subjects import load_subject
-from tools.tasks import Example, get_task
+from tools.tasks import Example, families, fitting, get_task
 
 TOOLS = discover()
 EXPERIMENTS = [n for n, t in TOOLS.items() if t.kind == "experiment" and t.needs != "code"]  # those: tests/test_own.py
@@ -548,3 +550,25 @@ def test_what_an_experiment_reads_is_in_its_key(use):
         tool = TOOLS[name]
         specs = tool.task_specs(tool.parse(arguments))
         assert [s for s, _ in specs] == [arguments[k] for k in ("task", "other_task") if k in arguments]
+
+
+@pytest.mark.parametrize("reads", [("text",), ("masked",), ("audio",), ("source",), ("image",)])
+def test_an_example_call_names_what_the_model_can_be_given(reads):
+    for tool in TOOLS.values():
+        shown = fitted(tool, reads)
+        shown.parse(shown.example)
+        named = [shown.example.get(k) for k in ("task", "other_task")] + list(shown.example.get("tasks", ()))
+        known = {str(n).partition(":")[0] for n in named if n} & set(families())
+        assert known <= set(fitting(reads)) or not (tool.needs != "trees" or "trees" in fitting(reads)), tool.name
+        if "label" in shown.example and "label" in tool.args.model_fields and tool.name != "examine":
+            (e,) = get_task(shown.example["task"]).examples("explore", 1)
+            assert shown.example["label"].partition("%")[0].strip() in {*e.values, *e.spans, "answer"}, tool.name
+
+
+def test_a_selector_for_every_stack_means_the_one_that_has_the_answer_or_the_span():
+    subject = load_subject("translator")
+    for anchor, stack in (("answer", "decoder"), ("verb", "encoder")):
+        found = select_components(subject, [f"*.0.mlp.out@{anchor}", f"attn.out@{anchor}"])
+        assert {c.stack for c in found} == {stack}
+    assert {c.stack for c in select_components(subject, ["*.0.mlp.out@-1", "mlp.out"])} == {"encoder", "decoder"}
+    assert [c.stack for c in select_components(subject, ["encoder.0.mlp.out@answer"])] == ["encoder"]  # as it was written

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
-from typing import Any
+from typing import Any, get_args
 
 from tools.methods.tool import Tool
-from tools.tasks import families, fitting, get_task
+from tools.tasks import Family, families, fitting, get_task
 
 
 def describe(tool: Tool) -> str:
@@ -27,14 +27,16 @@ def fitted(tool: Tool, reads: Sequence[str]) -> Tool:
     fit, example = fitting(reads), dict(tool.example)
     able = [n for n in fit if tool.needs != "trees" or n == "trees"]
     named = [example[k] for k in ("task", "other_task") if k in example] + list(example.get("tasks", ()))
-    if not able or all(n in fit or n not in families() for n in named):
+    families_named = [str(n).partition(":")[0] for n in named]
+    if not able or all(n in fit or n not in families() for n in families_named):
         return tool
     names = cycle(able)
     for key in ("task", "other_task"):
         if key in example:
             example[key] = next(names)
     if "tasks" in example:
-        example["tasks"] = [next(names) for _ in example["tasks"]][: len(able)]
+        several = able if len(able) > 1 else _versions(fit[able[0]])
+        example["tasks"] = several[: len(example["tasks"])]
     (shown,) = get_task(example.get("task", able[0])).examples("explore", 1)
     labels = list(shown.values.items())
     if "label" in example and labels:
@@ -42,6 +44,15 @@ def fitted(tool: Tool, reads: Sequence[str]) -> Tool:
         example |= {"value": str(value)} if "value" in example else {}
     example |= {"toward": shown.target} if "toward" in example else {}
     return replace(tool, example=example)
+
+
+def _versions(family: Family) -> list[str]:
+    """Specs of a family: as it is, and with each option set otherwise."""
+    fields = family.options.model_fields
+    other = [
+        (n, v) for n, f in fields.items() for v in get_args(f.annotation) if v != f.default and v is not type(None)
+    ]
+    return [family.name, *(f"{family.name}:{n}={v}" for n, v in other if isinstance(v, str))]
 
 
 def type_words(prop: Mapping[str, Any]) -> str:
