@@ -50,7 +50,7 @@ def auto_twins(
     for members in groups.values():
         tokens = np.array([rows[i].tokens for i in members], dtype=np.int64)
         for at, i in enumerate(members):
-            if differs_in is None and _has_aligned_twin(subject, examples[i]):
+            if differs_in is None and has_aligned_twin(subject, examples[i]):
                 continue
             inside = next((list(where) for role, where in rows[i].roles if role == differs_in), [])
             donor = _donor(examples, rows, members, tokens, at, inside, seed, within=differs_in is not None)
@@ -80,7 +80,8 @@ def _rows(subject: Subject, examples: Sequence[Example]) -> list[_Row]:
     return rows
 
 
-def _has_aligned_twin(subject: Subject, example: Example) -> bool:
+def has_aligned_twin(subject: Subject, example: Example) -> bool:
+    """Whether an example brings a twin of as many tokens, with another right answer."""
     if example.twin is None or example.foil is None:
         return False
     port = port_of(subject)
