@@ -77,8 +77,11 @@ class Session:
         environ: Mapping[str, str],
         planner: Planner | None = None,
         branch: Branch | None = None,
+        ready: "Session | None" = None,
     ) -> "Session":
         """Start a new run. Nothing is written until everything that can be wrong has been checked.
+
+        ready: a session on the same subject, whose model is there already and has passed the integrity gate.
 
         With a branch, the goal, subject, tasks, seed and dtype are the earlier run's unless the arguments name others, and
         so is the record up to there.
@@ -96,14 +99,15 @@ class Session:
             if args.max_cost is not None and not getattr(planner, "knows_price", True):
                 raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
             name = asked.subject or goals.subject_for(asked.goal)
-            subject = load_subject(name, device=asked.device, dtype=asked.dtype)
+            subject = ready.subject if ready else load_subject(name, device=asked.device, dtype=asked.dtype)
             reads = port_of(subject).reads
             if planner.name == "systematic" and branch is None:
                 goals.understand(args.goal, tuple(own), reads)
-            report = integrity.check(subject)
+            checked = ready.run.settings["integrity"] if ready else integrity.check(subject).as_json()
+            report = IntegrityReport.from_json(checked)
             if report.broken:
                 raise InputError(f"{name} cannot be studied: {report.broken}")
-            subject = subject.without(report.refused)
+            subject = subject if ready else subject.without(report.refused)
             writable(args.out)
             store = Store(args.db)
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
@@ -124,14 +128,15 @@ class Session:
             "code": code_version(),
             "prompts": prompts_version(),
             "provenance": provenance(subject).model_dump(),
-            "integrity": report.as_json(),
+            "integrity": checked,
             "continue_from": earlier,
             "null_twins": null_twins.default_twins(subject) if args.null_twins is None else args.null_twins,
             "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
+            **({"repeat": member} if (member := getattr(args, "member", None)) else {}),
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         run = Run(
-            name=_free_name(store, f"{stamp}-{_slug(asked.goal)}"),
+            name=_free_name(store, getattr(args, "called", None) or f"{stamp}-{slug(asked.goal)}"),
             goal=asked.goal.strip(),
             subject=name,
             planner=planner.name,
@@ -361,7 +366,8 @@ def writable(folder: Path) -> None:
         raise InputError(f"--out {folder} cannot be written to ({above} is no folder one may write in); name another")
 
 
-def _slug(goal: str) -> str:
+def slug(goal: str) -> str:
+    """A goal as part of a name."""
     words = re.findall(r"[a-z0-9]+", goal.lower())
     return "-".join(words)[:40].strip("-") or "run"
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from agent.loop.investigate import spending
 from agent.loop.record import Reading
+from agent.loop.repeats import group_named, groups
 from agent.report.build import integrity
 from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import circuit_svg
@@ -20,6 +21,7 @@ from agent.report.numbers import value_text
 from agent.report.opening import sure
 from agent.report.plots import as_json, main_plots, shown
 from agent.report.plots import plots as all_plots
+from agent.report.repeated import ALPHA, combined
 from agent.report.tested import came_to, tested
 from agent.report.worked import Worked, told, worked, worked_of
 from agent.review.finding_cards import Cards
@@ -68,6 +70,7 @@ class Pages:
         )  # fmt: skip
         for r in rows:
             r["verdict"] = self._verdicts(r["name"], r["status"], self.store.last_seq(r["name"]))
+            r["repeat"] = self.store.run(r["name"]).settings.get("repeat")
         return {"rows": rows, "query": query, **_pages(page, total, RUNS)}
 
     def head(self, name: str) -> Context:
@@ -80,6 +83,16 @@ class Pages:
             "experiments": self._count("SELECT count(*) AS n FROM run_experiments WHERE run = ?", name),
             "database": "" if self.store.path.name == "experiments.db" else f" --db {self.store.path.name}",
         }
+
+    def repeats(self, name: str) -> Context:
+        """What the runs of one repeated question share, and what varied between them."""
+        found = group_named(self.store, name)
+        if found is None:
+            raise NotFound(
+                f"there is no group of repeated runs {name!r}; there are {', '.join(groups(self.store)) or 'none'}"
+            )
+        c = combined(self.store, found)
+        return {"c": c, "name": found, "runs": {r.number: r.name for r in c.runs}, "alpha": ALPHA}
 
     # -- report -------------------------------------------------------------------------------------------------------
 
