@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
 ToolName = Literal[
     "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "finish", "generate",
-    "help", "hypothesis", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set", "mistakes",
-    "note",
-    "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
+    "help", "hypothesis", "investigate", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set",
+    "mistakes", "note", "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
     "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens",
 ]  # fmt: skip
 PERSON = "person"
@@ -224,7 +223,7 @@ class _Recording:
         self.thread.start()
 
     def _drive(self) -> None:
-        from agent.loop.investigate import history
+        from agent.loop.history import history
 
         try:
             self.session.investigate(out=sys.stderr)

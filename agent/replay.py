@@ -259,6 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tools.engine.threads import share_the_machine
 
     share_the_machine()
+    from agent.loop.delegating import children
     from agent.loop.executor import ToolRunner
     from agent.loop.record import RunRecord, RunTasks
     from agent.loop.session import InputError, check_settings, guarded, writable
@@ -298,22 +299,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     if args.sample is not None:
-        rows = random.Random(0).sample(rows, min(args.sample, len(rows)))
-        rows.sort(key=lambda r: int(r.handle[1:]))
-    subject = guarded(subject, run)
-    runner = ToolRunner(subject, RunRecord(store, run.name), RunTasks(store, run.name), settings["seed"], fresh=True)
+        rows = sorted(random.Random(0).sample(rows, min(args.sample, len(rows))), key=lambda r: int(r.handle[1:]))
+    record, book = RunRecord(store, run.name), RunTasks(store, run.name)
+    runner = ToolRunner(guarded(subject, run), record, book, settings["seed"], fresh=True)
     tools, made = discover(), list[Comparison]()
     try:
         for row in rows:
-            made.append(replay_one(row, store, runner, tools))
-            c = made[-1]
+            made.append(c := replay_one(row, store, runner, tools))
             print(inert(f"{c.handle:5} {c.tool:18} {c.verdict:16} {c.detail}"), flush=True)
-        nulls = [] if args.experiment or args.sample else _nulls(run, subject, runner.record)
+        nulls = [] if args.experiment or args.sample else _nulls(run, runner.subject, runner.record)
     except KeyboardInterrupt:
         print(f"interrupted after {len(made)} of {len(rows)} experiments", flush=True)
         nulls = []
-    good = sum(c.verdict in ("equal", "within tolerance") for c in made)
-    exact = sum(c.verdict == "equal" for c in made)
+    good, exact = (sum(c.verdict in words for c in made) for words in (("equal", "within tolerance"), ("equal",)))
     print(f"{good} of {len(made)} experiments came out as recorded, {exact} of them to the last bit")
     if nulls:
         well = sum(c.verdict != "DIFFERENT" for c in nulls)
@@ -325,7 +323,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         part.write_text("".join(json.dumps(asdict(c)) + "\n" for c in [*made, *nulls]), encoding="utf-8")
         part.replace(folder / "replay.jsonl")
     different = good < len(made) or any(c.verdict == "DIFFERENT" for c in nulls)
-    return 1 if different else 0 if len(made) == len(rows) else 130
+    status = 1 if different else 0 if len(made) == len(rows) else 130
+    again = [] if args.experiment or status == 130 else children(record)
+    return max([status, *(main([c.name if a == args.run else a for a in argv or sys.argv[1:]]) for c in again)])
 
 
 def _nulls(run: "Run", subject: "Subject", record: "RunRecord") -> list[Comparison]:

@@ -14,8 +14,10 @@ from agent.loop import goal as goals
 from agent.loop import null_twins
 from agent.loop.branch import Branch, BranchError
 from agent.loop.budget import Limits
+from agent.loop.delegating import children, parent_of
 from agent.loop.executor import ToolRunner, code_version, provenance
-from agent.loop.investigate import event_line, history, investigate, spending
+from agent.loop.history import event_line, history, spending
+from agent.loop.investigate import investigate
 from agent.loop.progress import Progress
 from agent.loop.prompts import version as prompts_version
 from agent.loop.record import RunRecord, RunTasks
@@ -173,6 +175,8 @@ class Session:
             subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
         except (StoreError, PlannerChoiceError, SubjectError, TaskError) as error:
             raise InputError(str(error)) from None
+        if parent := parent_of(run):
+            raise InputError(f"{run.name} belongs to {parent}: --resume {parent} goes on with both")
         if subject.fingerprint != s["fingerprint"]:
             raise InputError(
                 f"{run.subject} is not the model this run began with: its weights or tokenizer have changed"
@@ -216,6 +220,9 @@ class Session:
             self._write_transcript()
             raise
         self._write_transcript()
+        for child in children(self.record):
+            self._write_transcript(child.name)
+            write_report(self.store, child.name, self.folder.parent / child.name)
         waiting = 0 if interrupted else null_twins.begin(self.record, self.twins)
         report = write_report(self.store, self.run.name, self.folder)
         progress.end(self.store.run(self.run.name), report, self.store.path)
@@ -266,12 +273,15 @@ class Session:
             return False
         return True
 
-    def _write_transcript(self) -> None:
-        """events.jsonl: the timeline, one event a line, in one replacement of the file."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / "events.jsonl.part"
-        part.write_text("".join(event_line(e) + "\n" for e in self.store.events(self.run.name)), encoding="utf-8")
-        part.replace(self.folder / "events.jsonl")
+    def _write_transcript(self, name: str | None = None) -> None:
+        """events.jsonl: the timeline, one event a line, in one replacement of the file. name: of a child, else this run's."""
+        folder = self.folder.parent / (name or self.run.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "events.jsonl.part"
+        part.write_text(
+            "".join(event_line(e) + "\n" for e in self.store.events(name or self.run.name)), encoding="utf-8"
+        )
+        part.replace(folder / "events.jsonl")
 
 
 def guarded(subject: Subject, run: Run) -> Subject:

@@ -147,7 +147,8 @@ def combined(store: Store, name: str) -> Combined:
         runs.append(
             OneRun(
                 number, run.name, run.goal, run.planner, int(run.settings["seed"]), verdict(record),
-                headline(record, c, brief=True), len(record.experiments()), sum(t.finding.stands for t in tests), sum(t.finding.reused for t in tests),
+                headline(record, c, brief=True),
+                len(record.experiments()), sum(t.finding.stands for t in tests), sum(t.finding.reused for t in tests),
             )
         )  # fmt: skip
         for t in sorted(

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from agent.loop.investigate import spending
+from agent.loop.history import spending
 from agent.loop.record import Reading
 from agent.loop.repeats import group_named, groups
 from agent.report.build import integrity

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tools.subjects import Subject
     from tools.tasks import Split, Task
 
-ToolKind = Literal["experiment", "notebook", "settling"]
+ToolKind = Literal["experiment", "notebook", "settling", "delegating"]
 
 
 class ToolInputError(ValueError):
@@ -145,7 +145,8 @@ class Tool:
     """One ability, read from its module.
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
-    researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples.
+    researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples, the
+    `delegating` one the question that the loop then has another run investigate.
     needs: the capability of a subject, or `trees` in the run's tasks, without which it can do nothing.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """
