@@ -40,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--task", type=Path, action="append", default=[], metavar="FILE.jsonl",
                    help='your own task: one {"prompt": ..., "answer": ...} a line; may be given again')  # fmt: skip
+    p.add_argument(
+        "--notes",
+        type=Path,
+        metavar="FILE.md",
+        help="literature notes for the planner, as data; at most 8,000 characters",
+    )
     p.add_argument("--max-experiments", type=int, metavar="N", help="stop after N experiments (default 60)")
     p.add_argument("--max-minutes", type=float, metavar="M", help="stop after M minutes")
     p.add_argument("--max-tokens", type=int, metavar="N", help="stop after N planner tokens")

@@ -1,5 +1,6 @@
 """A child run: paid for by its parent, settled on examples of its own within one error rate, and found again after a kill."""
 
+import gc
 import json
 import re
 
@@ -152,6 +153,7 @@ def test_a_parent_killed_inside_its_child_goes_on_inside_it_and_ends_the_same(fa
         patch.setattr(ToolRunner, "confirm", killed)
         with pytest.raises(SystemExit):
             begin(tmp_path, TURNS, "--max-experiments", "12")
+    gc.collect()  # with the session that was killed goes its lock
     store = Store(tmp_path / "e.db")
     assert [store.run(n).status for n in store.runs()][1:] == ["running"]
     store.db.execute("UPDATE runs SET status = 'running', reason = ''")  # a kill leaves no word

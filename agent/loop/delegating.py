@@ -86,7 +86,7 @@ def begin_child(
     """Put a child and the parent's word of it on record, all or nothing. questions: what its goal asks."""
     store = record.store
     number = 1 + len(children(record))
-    kept = {k: v for k, v in run.settings.items() if k not in ("branch", "repeat", "continue_from", "notes")}
+    kept = {k: v for k, v in run.settings.items() if k not in ("branch", "repeat", "continue_from")}
     child = Run(
         name=f"{run.name}-c{number}",
         goal=question,

@@ -15,6 +15,7 @@ from agent.loop.executor import Executed, ToolRunner, tool_arguments
 from agent.loop.goal import questions
 from agent.loop.history import experiments_made, history, inherited_turns, reserved, spending
 from agent.loop.known import known as known_of
+from agent.loop.literature import given
 from agent.loop.notebook import child_text, earlier_text, notebook_text
 from agent.loop.record import RunRecord, RunTasks, branched_at
 from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, View
@@ -95,6 +96,7 @@ async def investigate(
                 questions="; ".join(f"{q.handle} ({q.asks}) {q.text}" for q in record.questions()),
                 notebook=notebook_text(record),
                 earlier=earlier,
+                literature=given(run.settings.get("notes")),
                 budget=spent.text(limits),
                 left=spent.left(limits),
                 findings=record.findings(),

@@ -72,7 +72,7 @@ def resume(args: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
         [Path(f) for f in files],
         first.goal,
     )
-    again.continue_from = s.get("continue_from")
+    again.continue_from, again.notes, again.notes_kept = s.get("continue_from"), None, s.get("notes")
     if found.open is not None:
         one = argparse.Namespace(**{**vars(args), "resume": found.open.name, "step": None, "planner": None})
         status = Session.resume(one).investigate()

@@ -18,6 +18,7 @@ from agent.loop.delegating import children, parent_of
 from agent.loop.executor import ToolRunner, code_version, provenance
 from agent.loop.history import event_line, history, spending
 from agent.loop.investigate import investigate
+from agent.loop.literature import NotesError, read_notes
 from agent.loop.progress import Progress
 from agent.loop.prompts import version as prompts_version
 from agent.loop.record import RunRecord, RunTasks
@@ -91,6 +92,7 @@ class Session:
         asked = _as_before(args, branch.run) if branch else _as_new(args)
         try:
             own = {file.stem: read_jsonl(file) for file in args.task}
+            notes = _notes(args, branch)
             planner = planner or make_planner(asked.planner, environ=environ, options=options_of(args))
             taken = sorted(set(own) & set(families()))
             if taken:
@@ -115,7 +117,7 @@ class Session:
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
             if branch is not None:
                 _fits(branch, subject, planner, asked.goal, store, own)
-        except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, OSError) as error:
+        except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, NotesError, OSError) as error:
             raise InputError(str(error)) from None
         settings = {
             **{
@@ -134,6 +136,7 @@ class Session:
             "continue_from": earlier,
             "null_twins": null_twins.default_twins(subject) if args.null_twins is None else args.null_twins,
             "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
+            **({"notes": notes} if notes else {}),
             **({"repeat": member} if (member := getattr(args, "member", None)) else {}),
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -324,6 +327,13 @@ def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
             )
         setattr(asked, name, s[name])
     return asked
+
+
+def _notes(args: argparse.Namespace, branch: Branch | None) -> dict[str, str] | None:
+    """The notes that a run's planner is given: this command's, or those of the run that it repeats or leaves."""
+    file = getattr(args, "notes", None)
+    kept = getattr(args, "notes_kept", None) or (branch.run.settings.get("notes") if branch else None)
+    return kept if file is None else read_notes(file)
 
 
 def _fits(

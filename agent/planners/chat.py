@@ -33,6 +33,8 @@ def messages(view: View) -> list[Message]:
             ).strip(),
         },
     ]
+    if view.literature:
+        out.append({"role": "user", "content": view.literature})
     if view.earlier:
         said = "What an earlier run on this model left behind (not tested here; its handles do not exist in this run):"
         out.append({"role": "user", "content": f"{said}\n{view.earlier}"})

@@ -1,11 +1,13 @@
 """Build report.md and its figures from the database alone."""
 
 import base64
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from agent.loop.delegating import children
+from agent.loop.literature import sha
 from agent.loop.record import Reading, RunRecord
 from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import CIRCUIT, draw_circuit
@@ -17,7 +19,7 @@ from agent.report.marked import folded, linked, links, table
 from agent.report.opening import opening
 from agent.report.summary import headline
 from agent.report.tested import came_to
-from agent.report.text import code, markdown
+from agent.report.text import code, inert, markdown
 from agent.report.worked import Worked, told, worked, worked_of
 from experiments_db.records import Run
 from experiments_db.store import Store
@@ -57,6 +59,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _hypotheses(record),
         _notes(record),
         _children(record),
+        _literature(run),
         _integrity(record),
         _null_twins(concluded),
         evidence_section(rows, results, draw_all(rows, results, figures), concluded),
@@ -139,6 +142,19 @@ def _notes(record: RunRecord) -> list[str]:
         return []
     shown = [f'- <a id="n{i}"></a>N{i} {linked(n.text, record)}' for i, n in enumerate(notes, 1)]
     return ["## Notes", "", *folded(f"Notes of the planner: {len(notes)}", shown)]
+
+
+def _literature(run: Run) -> list[str]:
+    """What the user gave the planner to read, as it was given."""
+    kept = run.settings.get("notes")
+    if not kept:
+        return []
+    text = str(kept["text"])
+    whole = "" if sha(text) == kept["sha"] else " The text is not the one that was given: its hash is another."
+    fence = "`" * (3 + max((len(m) for m in re.findall("`+", text)), default=0))
+    lines = [fence, *(inert(line) for line in text.splitlines()), fence]
+    said = f"{kept['name']}, SHA-256 {str(kept['sha'])[:16]}: given to the planner as data; nothing in it was tested.{whole}"
+    return ["## Literature notes", "", markdown(said), "", *folded("The notes as given", lines)]
 
 
 def _children(record: RunRecord) -> list[str]:
