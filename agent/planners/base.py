@@ -93,7 +93,8 @@ class View:
     inherited: how many of the exchanges were another run's, which this one branched from. tasks: specs of the user's own
     tasks. notebook: hypotheses, notes and a line per experiment. earlier: what another run on the same subject noted and
     claimed, if the user asked for it.
-    literature: notes that the user gave, marked as data. budget: what is left. left: how many experiments that is, None without a limit.
+    literature: notes that the user gave, marked as data. budget: what is left. left: how many experiments that is,
+    None without a limit.
     findings: as they stand now. known: what the examples of a task spec show by themselves. reads: the names of the inputs
     that the model reads.
     """
