@@ -30,9 +30,9 @@ class Nothing:
         del where, group_by, aggregate, order_by, descending, limit, this_run
         self._refuse()
 
-    def recall(self, handle: str) -> str:
+    def recall(self, handle: str, page: int = 1) -> str:
         """Refuses."""
-        del handle
+        del handle, page
         self._refuse()
 
     def handles(self, letter: str) -> list[str]:

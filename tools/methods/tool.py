@@ -62,8 +62,11 @@ class History(Protocol):
         """Rows of measurements, filtered, grouped and aggregated. ValueError lists valid columns."""
         ...
 
-    def recall(self, handle: str) -> str:
-        """Everything on record about one handle (E3, N1, H2, F1, C1, Q1), as text. ValueError lists valid handles."""
+    def recall(self, handle: str, page: int = 1) -> str:
+        """Everything on record about one handle (E3, N1, H2, F1, C1, Q1), as text; of an experiment a page of measurements.
+
+        ValueError lists valid handles, or says how many pages there are.
+        """
         ...
 
     def handles(self, letter: str) -> list[str]:
