@@ -6,6 +6,7 @@ from importlib import import_module
 
 COMMANDS = {
     "run": ("agent.run", "investigate a question and write a report"),
+    "workbench": ("agent.workbench", "try things on a model by hand, in a browser"),
     "review": ("agent.review.__main__", "look at runs in a browser"),
     "report": ("agent.report.__main__", "write a run's report again from the database, or check it"),
     "replay": ("agent.replay", "run a run's experiments again and compare"),
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print("usage: locus COMMAND [...]\n")
         for command, (module, words) in COMMANDS.items():
-            print(f"  {command:8} {words} (python -m {module.removesuffix('.__main__')})")
+            print(f"  {command:9} {words} (python -m {module.removesuffix('.__main__')})")
         print("\n`locus COMMAND --help` says more.")
         return 0
     if name not in COMMANDS:

@@ -1,6 +1,7 @@
 """`python -m agent.doctor`: what will work here, what will not, and how to mend it, before hours are spent on a run.
 
-Checks Python, libraries, device, disk, database, hub cache and subject; with an OpenAI planner also the key and the endpoint: one
+Checks Python, libraries, device, disk, database, hub cache and subject; with `--task` how the subject reads a task: tokens, words
+it does not know, chance, twins, classes, expected time and memory; with an OpenAI planner also the key and the endpoint: one
 forced call, one call with nested arguments, one round trip of a tool's result, and one needle in a long prompt.
 """
 
@@ -12,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from agent.loop.task_check import task
 from agent.planners.probes import Finding
 
-NEEDED = ("torch", "transformers", "openai", "pydantic", "sqlite-utils", "numpy", "scikit-learn", "matplotlib")
+NEEDED = ("torch", "transformers", "openai", "pydantic", "sqlite-utils", "numpy", "scikit-learn", "vl-convert-python")
 FREE_DISK = 2e9
 
 
@@ -154,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     p.add_argument("--planner", help="as for agent.run; an endpoint is probed with four small requests")
     p.add_argument("--subject", default="demo", help="as for agent.run (default demo)")
+    p.add_argument("--task", action="append", default=[], help="a task or a file of examples: how the subject reads it")
     p.add_argument("--device", default="auto", help="as for agent.run")
     p.add_argument("--db", type=Path, default=Path("experiments.db"), help="experiments database")
     p.add_argument("--out", type=Path, default=Path("transcripts"), help="folder for transcripts")
@@ -161,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = 0
     parts = (
         python(), machine(args.device), disk(args.db, args.out), subject(args.subject, args.device),
-        planner(args.planner, os.environ),
+        planner(args.planner, os.environ), *(task(t, args.subject, args.device) for t in args.task),
     )  # fmt: skip
     for part in parts:
         for f in part:

@@ -16,8 +16,6 @@
 Nothing imports torch before a `Lab` is made.
 """
 
-import sys
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,12 +28,12 @@ if TYPE_CHECKING:
     from tools.subjects import Subject
 
 ToolName = Literal[
-    "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "finish", "generate",
-    "help", "hypothesis", "investigate", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set",
-    "mistakes", "note", "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
+    "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "experiment",
+    "finish", "generate", "help", "hypothesis", "illustrate", "investigate", "layer_program", "lens", "list_kinds", "list_tasks",
+    "loss", "make_task", "minimal_set", "mistakes", "note",
+    "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
     "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens",
 ]  # fmt: skip
-PERSON = "person"
 EXPERIMENTS = 100_000
 
 
@@ -82,14 +80,14 @@ class Found:
         return frame.DataFrame(self.rows)
 
     def plot(self) -> Any:
-        """The figure that a report would show, as a Matplotlib figure; LabError where there is nothing to draw."""
+        """The figure that a report would show (`.svg`, `.save(path)`, shown by a notebook); LabError where there is none."""
         from agent.report.figures import figure_of
         from agent.report.plots import main_plots, plots
 
         found = main_plots(self.tool, plots(self.tool, self.result))
         if not found:
             raise LabError(f"{self.tool} measured nothing that a figure would show; print the result, or see .rows")
-        return figure_of(found)
+        return figure_of(self.tool, found)
 
     def __str__(self) -> str:
         return self.text
@@ -103,16 +101,17 @@ class Found:
 class Lab:
     """A subject with the tools at hand.
 
-    subject: demo, a folder, or a hub name. tasks: files of your own (JSON lines), named after the files. LabError for what
-    cannot be loaded.
+    subject: demo, a folder, or a hub name. tasks: files of your own (JSON lines), named after the files. allow_code: offer the
+    tool `experiment`, which runs code that it is given. LabError for what cannot be loaded.
     """
 
     def __init__(
         self, subject: str = "demo", *, tasks: Sequence[str | Path] = (), device: str = "auto", dtype: str = "float32",
-        seed: int = 0,
+        seed: int = 0, allow_code: bool = False,
     ) -> None:  # fmt: skip
         from tools.engine.threads import share_the_machine
         from tools.methods.offline import OfflineTasks
+        from tools.sandbox import Sandbox, SandboxError
         from tools.subjects import SubjectError, load_subject
         from tools.tasks import TaskError
 
@@ -125,7 +124,8 @@ class Lab:
         try:
             self.subject: Subject = load_subject(subject, device=device, dtype=dtype)
             self._tasks = OfflineTasks(self.files)
-        except (SubjectError, TaskError) as error:
+            self.sandbox = Sandbox() if allow_code else None
+        except (SubjectError, SandboxError, TaskError) as error:
             raise LabError(str(error)) from None
         self._recording: _Recording | None = None
 
@@ -144,17 +144,20 @@ class Lab:
         """
         if self._recording is not None:
             return self._recording.run(tool, args)
+        from tools.methods.answers import with_answers
         from tools.methods.offline import Nothing
         from tools.methods.tool import Context, ToolInputError, discover
+        from tools.sandbox import SandboxError
         from tools.subjects import SubjectError
         from tools.tasks import TaskError
 
         if tool not in discover():
             raise LabError(f"there is no tool {tool!r}; tools are {', '.join(discover())}")
         chosen = discover()[tool]
+        ctx = Context(self.subject, self._tasks, Nothing(), seed=self.seed, sandbox=self.sandbox)
         try:
-            outcome = chosen.run(chosen.parse(args), Context(self.subject, self._tasks, Nothing(), seed=self.seed))
-        except (ToolInputError, SubjectError, TaskError) as error:
+            outcome = with_answers(chosen, chosen.parse(args), ctx)
+        except (ToolInputError, SubjectError, SandboxError, TaskError) as error:
             raise LabError(str(error)) from None
         result = _result(self.subject, outcome)
         return Found(tool, outcome.text, result)
@@ -190,59 +193,36 @@ def _result(subject: "Subject", outcome: "Outcome") -> "Result":
 
 
 class _Recording:
-    """A run under way, driven by a thread that waits for the person's calls."""
+    """A run under way that takes the notebook's calls."""
 
     def __init__(self, lab: Lab, db: Path, goal: str, out: Path) -> None:
-        from agent.loop.session import InputError, Session
-        from agent.planners.external import External
+        from agent.loop.by_hand import ByHand
+        from agent.loop.session import InputError
         from agent.run import parser
         from experiments_db.store import Store
 
         args = ["--goal", goal, "--subject", lab.name, "--db", str(db), "--out", str(out), "--quiet"]
-        args += [
-            "--device",
-            lab.device,
-            "--dtype",
-            lab.dtype,
-            "--seed",
-            str(lab.seed),
-            "--max-experiments",
-            str(EXPERIMENTS),
-        ]
-        args += [part for f in lab.files for part in ("--task", str(f))]
-        self.planner = External(PERSON, patient=True)
-        asked = parser().parse_args(args)
-        asked.planner = PERSON
+        args += ["--device", lab.device, "--dtype", lab.dtype, "--seed", str(lab.seed)]
+        args += ["--max-experiments", str(EXPERIMENTS), *(part for f in lab.files for part in ("--task", str(f)))]
+        args += ["--allow-code"] if lab.sandbox else []
         try:
-            self.session = Session.begin(asked, {}, self.planner)
+            self.hand = ByHand.open(parser().parse_args(args))
         except InputError as error:
             raise LabError(str(error)) from None
-        self.name = self.session.run.name
+        self.name = self.hand.name
         self.store = Store(db, create=False)  # a connection of this thread's own
-        self.thread = threading.Thread(target=self._drive, name="investigation", daemon=True)
-        self.thread.start()
-
-    def _drive(self) -> None:
-        from agent.loop.history import history
-
-        try:
-            self.session.investigate(out=sys.stderr)
-        finally:
-            exchanges, _ = history(self.session.record)
-            self.planner.close(exchanges[-1].answers[-1] if exchanges and exchanges[-1].answers else None)
 
     def run(self, tool: str, args: Mapping[str, Any]) -> Found:
         from experiments_db.records import Outcome
 
-        answer = self.planner.submit(tool, args).result()
+        answer = self.hand.submit(tool, args).result()
         if answer.status in ("rejected", "budget"):
             raise LabError(answer.text)
         if answer.handle and answer.handle.startswith("E"):
             result = self.store.result(self.store.experiment(self.name, answer.handle).result_id)
         else:
-            result = _result(self.session.subject, Outcome(text=answer.text))
+            result = _result(self.hand.session.subject, Outcome(text=answer.text))
         return Found(tool, answer.text, result, answer.handle)
 
     def end(self) -> None:
-        self.planner.hang_up()
-        self.thread.join()
+        self.hand.end()

@@ -42,8 +42,8 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
     from tools.methods.showing import own_examples
     from tools.methods.tool import discover
 
-    tools = discover()
-    offered = [types.Tool(name=t.name, description=t.description, input_schema=t.schema()) for t in tools.values()]
+    tools = [t for t in discover().values() if t.needs != "code" or session.sandbox is not None]
+    offered = [types.Tool(name=t.name, description=t.description, input_schema=t.schema()) for t in tools]
 
     async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=offered)

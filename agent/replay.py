@@ -5,7 +5,6 @@ With --planner, another planner is given the same question instead, and both con
 
 import argparse
 import json
-import os
 import random
 import re
 import sys
@@ -33,7 +32,7 @@ SHARE_OF_EXAMPLES = 1 / 64  # and, of a share of examples, this many of them may
 
 @dataclass(frozen=True)
 class Comparison:
-    """One experiment run again. verdict: equal | within tolerance | DIFFERENT | not comparable."""
+    """One experiment run again. verdict: equal | within tolerance | DIFFERENT | skipped | not comparable."""
 
     handle: str
     tool: str
@@ -65,6 +64,9 @@ def _moved(a: "Measurement", b: "Measurement") -> float:
 
 def compare(old: "Result", new: "Result", *, exact: bool, tolerance: float) -> tuple[str, str]:
     """(verdict, detail) of a result against the one on record; `exact` where both come from the same kind of machine."""
+    from experiments_db.records import as_compared
+
+    old, new = as_compared(old, new, exact=exact)
     if (old.status, [m.key for m in old.measurements]) != (new.status, [m.key for m in new.measurements]):
         return "DIFFERENT", "other status or other measurements"
     if [(a.name, a.shape, a.axes) for a in old.arrays] != [(a.name, a.shape, a.axes) for a in new.arrays]:
@@ -83,9 +85,8 @@ def compare(old: "Result", new: "Result", *, exact: bool, tolerance: float) -> t
         return "DIFFERENT" if exact or words == "other text" else "within tolerance", words
     relative, worst, key = max([*changed, *arrays])
     if not exact and relative <= 1:
-        if _words(old.text) != _words(new.text):
-            return "DIFFERENT", "other text"
-        return "within tolerance", f"largest difference in {key} ({100 * relative:.0f}% of what is allowed)"
+        within = f"largest difference in {key} ({100 * relative:.0f}% of what is allowed)"
+        return ("within tolerance", within) if _words(old.text) == _words(new.text) else ("DIFFERENT", "other text")
     what = f"{len(changed)} of {len(old.measurements)} measurements, {len(arrays)} of {len(old.arrays)} arrays"
     return "DIFFERENT", f"{what}; largest in {key}" + (f", {worst:.3g}" if worst else "")
 
@@ -94,8 +95,7 @@ def array_values(array: "Array") -> "np.ndarray":
     """The numbers of an array on record: little-endian, in C order."""
     import numpy as np
 
-    kinds = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "int32": "<i4", "bool": "|b1"}
-    return np.frombuffer(array.data, dtype=kinds[array.dtype]).reshape(array.shape)
+    return np.frombuffer(array.data, dtype=np.dtype(array.dtype).newbyteorder("<")).reshape(array.shape)
 
 
 def _moved_array(a: "Array", b: "Array", tolerance: float) -> float:
@@ -123,6 +123,7 @@ def _words(text: str) -> str:
 def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools: dict[str, "Tool"]) -> Comparison:
     """Run one experiment again, past the cache, and compare."""
     from agent.loop.executor import asked_of, code_version, provenance
+    from agent.loop.own_code import ALLOW, runs_code
     from tools.methods.tool import ToolInputError
 
     x = row.experiment
@@ -132,6 +133,8 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
 
     if x.tool not in tools:
         return verdict("not comparable", f"there is no tool {x.tool} any more")
+    if runs_code(x) and runner.sandbox is None:
+        return verdict("skipped", f"it runs code that the planner wrote: {ALLOW} runs it again")
     old = store.result(row.result_id)
     try:
         given, split, draw = asked_of(x)
@@ -231,6 +234,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="P",
         help="instead: give planner P the same question (a new run) and show both conclusions side by side",
     )
+    p.add_argument(
+        "--allow-code", action="store_true", help="run the code again that the planner wrote; else it is skipped"
+    )
     p.add_argument("--from", dest="step", metavar="STEP", help="with --planner: go on after turn STEP (default 0)")
     p.add_argument("--max-experiments", type=int, metavar="N", help="with --planner: its budget (default: as the run)")
     return p
@@ -259,12 +265,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tools.engine.threads import share_the_machine
 
     share_the_machine()
+    from agent.loop.another import another_planner
     from agent.loop.delegating import children
     from agent.loop.executor import ToolRunner
+    from agent.loop.own_code import sandbox_for
     from agent.loop.record import RunRecord, RunTasks
     from agent.loop.session import InputError, check_settings, guarded, writable
     from experiments_db.store import Store, StoreError
     from tools.methods.tool import discover
+    from tools.sandbox import SandboxError
     from tools.subjects import SubjectError, load_subject
 
     try:
@@ -274,17 +283,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.out is not None:
             writable(args.out)
         if args.planner is not None:
-            return _another_planner(store, run, args)
+            return another_planner(store, run, args)
         rows = [store.experiment(run.name, args.experiment)] if args.experiment else store.experiments(run.name)
         settings = run.settings
         subject = load_subject(
             args.subject or run.subject, device=args.device or settings["device"], dtype=settings["dtype"]
         )
+        sandbox = sandbox_for(args)
     except SubjectError as error:
         moved = "" if args.subject else "; if the model has moved, say where it is now with --subject"
         print(f"agent.replay: nothing can be compared: {error}{moved}", file=sys.stderr)
         return 2
-    except (StoreError, InputError) as error:
+    except (StoreError, InputError, SandboxError) as error:
         print(f"agent.replay: {inert(str(error))}", file=sys.stderr)
         return 2
     subject.name = run.subject  # it may have moved; what the tools say of it has not changed
@@ -299,20 +309,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     if args.sample is not None:
-        rows = sorted(random.Random(0).sample(rows, min(args.sample, len(rows))), key=lambda r: int(r.handle[1:]))
-    record, book = RunRecord(store, run.name), RunTasks(store, run.name)
-    runner = ToolRunner(guarded(subject, run), record, book, settings["seed"], fresh=True)
+        rows = random.Random(0).sample(rows, min(args.sample, len(rows)))
+        rows.sort(key=lambda r: int(r.handle[1:]))
+    subject = guarded(subject, run)
+    record, tasks = RunRecord(store, run.name), RunTasks(store, run.name)
+    runner = ToolRunner(subject, record, tasks, settings["seed"], fresh=True, sandbox=sandbox)
     tools, made = discover(), list[Comparison]()
     try:
         for row in rows:
             made.append(c := replay_one(row, store, runner, tools))
             print(inert(f"{c.handle:5} {c.tool:18} {c.verdict:16} {c.detail}"), flush=True)
-        nulls = [] if args.experiment or args.sample else _nulls(run, runner.subject, runner.record)
+        nulls = [] if args.experiment or args.sample else _nulls(run, subject, record)
     except KeyboardInterrupt:
         print(f"interrupted after {len(made)} of {len(rows)} experiments", flush=True)
         nulls = []
-    good, exact = (sum(c.verdict in words for c in made) for words in (("equal", "within tolerance"), ("equal",)))
+    good = sum(c.verdict in ("equal", "within tolerance") for c in made)
+    exact = sum(c.verdict == "equal" for c in made)
+    skipped = sum(c.verdict == "skipped" for c in made)
     print(f"{good} of {len(made)} experiments came out as recorded, {exact} of them to the last bit")
+    if skipped:
+        print(f"{skipped} were not run again: they are code that the planner wrote, which --allow-code runs")
     if nulls:
         well = sum(c.verdict != "DIFFERENT" for c in nulls)
         print(f"{well} of {len(nulls)} tests on null twins came out as recorded")
@@ -343,57 +359,10 @@ def _nulls(run: "Run", subject: "Subject", record: "RunRecord") -> list[Comparis
 
 
 def _say_provenance(rows: list[Compared]) -> None:
-    same = [name for name, _, _, equal in rows if equal]
-    print(inert(f"same as on record: {', '.join(same) or 'nothing'}"))
+    print(inert(f"same as on record: {', '.join(name for name, _, _, equal in rows if equal) or 'nothing'}"))
     for name, old, new, equal in rows:
         if not equal:
             print(inert(f"other than on record: {name}, {old} then, {new} here"))
-
-
-def _another_planner(store: "Store", run: "Run", args: argparse.Namespace) -> int:
-    """Give another planner the same question and lay both conclusions side by side."""
-    from agent.loop.record import Reading
-    from agent.loop.session import InputError, Session
-    from agent.report.build import run_folder
-    from agent.report.summary import side_by_side, summary
-    from agent.run import parser as run_parser
-    from agent.run import plain_problem
-
-    s = run.settings
-    words = [
-        "--resume",
-        run.name,
-        "--from",
-        args.step or "0",
-        "--planner",
-        args.planner,
-        "--db",
-        str(args.db),
-        "--quiet",
-    ]
-    words += [
-        "--out",
-        str(args.out or run_folder(run).parent),
-        "--max-experiments",
-        str(args.max_experiments or s["max_experiments"]),
-    ]
-    words += ["--null-twins", str(s.get("null_twins", 0))]
-    words += ["--subject", args.subject] if args.subject else []
-    words += ["--device", args.device] if args.device else []
-    for name in ("max_minutes", "max_tokens", "max_cost"):
-        words += [f"--{name.replace('_', '-')}", str(s[name])] if s.get(name) is not None else []
-    asked = run_parser().parse_args(words)
-    problem = plain_problem(asked)
-    try:
-        if problem:
-            raise InputError(problem)
-        session = Session.open(asked, os.environ)
-    except InputError as error:
-        print(f"agent.replay: {error}", file=sys.stderr)
-        return 2
-    status = session.investigate()
-    print("\n" + side_by_side(summary(Reading(store, run.name)), summary(Reading(store, session.run.name))))
-    return status
 
 
 if __name__ == "__main__":

@@ -77,6 +77,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--paraphrase", action="append", default=[], metavar="GOAL",
                    help="with --repeat: the goal in other words, for some of the runs; may be given again")  # fmt: skip
     p.add_argument("--planners", metavar="P,Q", help="with --repeat: planners that take turns, in place of --planner")
+    p.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="let the planner write experiments of its own in Python; they run without files, network or other processes "
+        "(docs/own-experiments.md)",
+    )
     p.add_argument("--quiet", action="store_true", help="print only the conclusion and where to look")
     return p
 

@@ -232,6 +232,9 @@ class Axis(Record):
     labels: tuple[str, ...]
 
 
+ANSWERS, SAID = "answers:", "said:"  # names of the arrays that keep what was said to each example begin so
+
+
 class Array(Record):
     """A named array: raw little-endian C-order bytes, so that nothing has to be unpickled."""
 
@@ -298,6 +301,22 @@ class Result(Record):
             twice = sorted({k for k in keys if keys.count(k) > 1})
             raise ValueError(f"measurements must have distinct keys; twice: {', '.join(twice[:5])}")
         return self
+
+
+def kept_answers(result: Result) -> list[Array]:
+    """The arrays of a result that keep what was said to each example; none in records made before they were kept."""
+    return [a for a in result.arrays if a.name.startswith((ANSWERS, SAID))]
+
+
+def as_compared(old: Result, new: Result, *, exact: bool) -> tuple[Result, Result]:
+    """Both without the answers to each example, unless each has to be the same to the last bit and the old one has them."""
+    if exact and kept_answers(old):
+        return old, new
+    one, other = (
+        r.model_copy(update={"arrays": tuple(a for a in r.arrays if not a.name.startswith((ANSWERS, SAID)))})
+        for r in (old, new)
+    )
+    return one, other
 
 
 class Note(Record):

@@ -13,7 +13,7 @@ import uvicorn
 from findings_made import typical
 from hostile import hostile_run
 
-from agent.review.__main__ import _listen
+from agent.review.__main__ import listen
 from agent.review.app import make_app
 from experiments_db.store import Store
 
@@ -36,8 +36,16 @@ def curated_and_hostile(folder: Path) -> Store:
 @contextmanager
 def serving(store) -> Iterator[str]:
     """The address of a review server over a store, in a thread."""
-    listening = _listen(0)
-    server = uvicorn.Server(uvicorn.Config(make_app(store), log_level="warning", access_log=False))
+    with serving_app(lambda _: make_app(store)) as url:
+        yield url
+
+
+@contextmanager
+def serving_app(make) -> Iterator[str]:
+    """The address of a server in a thread; `make` gives its application for a port."""
+    listening = listen(0)
+    app = make(listening.getsockname()[1])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:

@@ -25,6 +25,33 @@ hypothesis.settings.register_profile("project", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("project")
 torch.set_num_threads(1)  # the models are tiny, and two threads on a busy machine wait for each other: 100 times slower
 
+# Files whose tests run whole investigations, or train, or kill and resume: `pytest -m long` runs them, and so does naming one.
+LONG = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "bad_input claims fresh fuzz goals lab local_planner masked_subject mcp newcomer null_benchmark null_runs own "
+        "planner_options planted repeating replay resume review_browser row_speech row_translation row_trees run_end_to_end "
+        "script systematic systematic_depth workbench_browser"
+    ).split()
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`pytest` alone leaves the long tests out; what is asked for by name or mark runs whatever it is."""
+    config.addinivalue_line("markers", "long: takes its time; run by -m long, or by name")
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and not (config.option.markexpr or config.option.keyword):
+        config.option.markexpr = "not long"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark long tests. Backwards: files of few and long tests are late in the alphabet, and would leave a worker alone."""
+    for item in items:
+        if item.path.name in LONG:
+            item.add_marker(pytest.mark.long)
+    items.sort(key=lambda item: item.path.name, reverse=True)
+
+
 N_BLOCKS = 4
 VOCABULARY = 61  # no other dimension has this length, nor the ones below, so that mixed up axes cannot fit
 WIDTH, HEADS, MLP_WIDTH, POSITIONS = 32, 4, 56, 40

@@ -87,9 +87,9 @@ def test_counted_anchors_count_from_the_prompts_ends_whatever_its_length(demo):
     assert at(demo, examples, "0") == [[0], [0]]
     assert at(demo, examples, "2") == [[2], [2]]
     assert at(demo, examples, "all") is None
-    with pytest.raises(ToolInputError, match="3 tokens"):
+    with pytest.raises(ToolInputError, match="3 positions"):
         at(demo, examples, "-4")
-    with pytest.raises(ToolInputError, match="3 tokens"):
+    with pytest.raises(ToolInputError, match="3 positions"):
         at(demo, examples, "3")
 
 

@@ -67,7 +67,7 @@ def test_a_label_can_be_made_to_differ():
     [
         {"change": ("whom",)},
         {"change": ("whom",), "answer": "whom"},
-        {"change": ("who",), "answer": "same", "becomes": "prompt"},
+        {"change": ("who",), "answer": "same", "becomes": "input"},
         {"swap": ("who", "whom"), "answer": "whom"},
         {"among": "long=1"},
         {"sort_by": "sum"},
@@ -92,7 +92,7 @@ def test_what_another_task_seals_is_not_explored_by_a_change():
 
 
 def test_swapped_spans_and_the_answer_that_a_span_then_holds():
-    for e in made(swap=("who", "whom"), answer="whom", becomes="prompt")["explore"]:
+    for e in made(swap=("who", "whom"), answer="whom", becomes="input")["explore"]:
         who, _, whom = e.prompt.rstrip(":").split()
         assert (e.target, e.foil) == (f" {whom}", f" {who}")
         assert [e.prompt[slice(*e.spans[r])] for r in ("who", "whom")] == [who, whom]
@@ -126,7 +126,7 @@ def test_a_change_that_leads_nowhere_is_counted_and_too_few_examples_are_refused
         ({"differ": ("long",)}, "give change"),
         ({"answer": "foil"}, "give change or swap"),
         ({"change": ("who",), "answer": "same"}, "another right answer"),
-        ({"change": ("who",), "becomes": "prompt"}, "say with answer"),
+        ({"change": ("who",), "becomes": "input"}, "say with answer"),
     ],
 )
 def test_what_a_task_has_not_is_refused_with_what_it_has(rule, says):
@@ -180,7 +180,7 @@ def call(demo, **arguments):
 
 
 def test_a_derived_task_of_the_model_keeps_its_sides_and_names_what_fails(demo):
-    made = call(demo, **{**MAKE.example, "answer": "same", "becomes": "prompt", "differ": [], "keep": [], "examples": 24})
+    made = call(demo, **{**MAKE.example, "answer": "same", "becomes": "input", "differ": [], "keep": [], "examples": 24})
     (data,) = made.entries
     assert "by one rule from each side of agreement" in made.text
     task = from_records(data.name, data.description, data.examples)

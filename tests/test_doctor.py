@@ -1,11 +1,13 @@
 """The doctor says what works, what does not, and how to mend it."""
 
 import json
+import re
 
 import pytest
 from loopback import Loopback, completion
 
 from agent import doctor
+from agent.loop.task_check import task
 
 KEY = "sk-very-secret-0123456789"
 GOOD = [
@@ -125,3 +127,34 @@ def test_a_tampered_database_is_noticed(tmp_path, capsys):
     store.db.execute("UPDATE measurements SET value = value + 1 WHERE id = (SELECT min(id) FROM measurements)")
     store.db.conn.commit()
     assert [f.state for f in doctor.disk(db, tmp_path)][-1] == "failed"
+
+
+def test_a_task_is_told_as_the_subject_reads_it_before_a_run(tmp_path):
+    rows = [{"prompt": f"{a} + {b} =", "answer": f" {a + b}", "twin": f"{a} + {b + 1} =", "foil": f" {a + b + 1}"} for a in range(3, 9) for b in range(3, 8)]
+    rows[0]["twin"] = "3 + 3 + 1 ="
+    said = told(tmp_path, rows)
+    assert {f.state for f in said} == {"ok", "warning"}
+    words = {f.about: f.says for f in said}
+    assert any("inputs of 4 tokens, chance 0." in f.says for f in said)
+    assert any(re.fullmatch(r"'\d' '\+' '\d' '=' -> ' \d+'", f.says) for f in said)
+    assert re.match(r"1 of \d+ are of another length than their example: '3 \+ 3 =' and '3 \+ 3 \+ 1 ='", words["twins"])
+    assert re.search(r"ms an example: about \d+ min for 60 experiments", words["time"])
+    assert "weights 5 MB" in words["memory"]
+    del rows[0]
+    assert "are as long as their example" in {f.about: f.says for f in told(tmp_path, rows)}["twins"]
+
+
+def test_a_task_with_words_the_model_does_not_know_fails_with_those_words(tmp_path):
+    (failed,) = told(tmp_path, [{"prompt": f"\u2603 {i} =", "answer": f" {i}"} for i in range(30)])
+    assert failed.state == "failed"
+    assert "\u2603" in failed.says
+    (missing,) = task("nothing_such", "demo", "cpu")
+    assert missing.state == "failed"
+    assert "there is no task 'nothing_such'; tasks are" in missing.says
+
+
+def told(folder, rows):
+    """What is said of a file with these examples."""
+    file = folder / "mine.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return list(task(str(file), "demo", "cpu"))

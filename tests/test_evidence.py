@@ -539,7 +539,7 @@ def test_components_that_stand_in_for_each_other_are_found_together(tmp_path):
     [
         ("patch", {"task": "sums", "components": ["decoder.0.soul"]}, "resid_mid"),
         ("patch", {"task": "sums", "components": ["decoder.9.attn.out"]}, "blocks 0 to 5"),
-        ("path_patch", {"task": "sums", "receiver": "attn.q"}, "no part"),
+        ("path_patch", {"task": "sums", "receiver": "attn.q"}, "one at a time"),
         ("path_patch", {"task": "sums", "receiver": "decoder.0.mlp.out", "components": ["decoder.3.attn.out"]}, "before the receiver"),
         ("path_patch", {"task": "sums", "receiver": "decoder.2.attn.q[9]", "components": ["head"]}, "heads 0 to 3"),
         ("path_patch", {"task": "sums", "receiver": "decoder.2.resid_pre"}, "cannot receive"),

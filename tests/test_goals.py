@@ -40,6 +40,14 @@ def test_how_many_blocks_the_speech_model_needs(tmp_path: Path) -> None:
     assert decoder[0] == "breaks decoder: skip 3"  # the last of four alone is missed already
     assert "How many of its blocks does the model need" in report
     assert "words repeated" in report  # what it does when they are missing stands in the notes
+    assert "entropy of attention where words are repeated against where none is, at its largest: decoder.0.attn" in report
+    rates = "layer_program: accuracy (share of examples); cer (errors per character of the right answer); wer"
+    assert report.count(rates) == 2  # drawn against the number of blocks left out, of each stack
+    assert {n for n in ("lens", "attention", "layer_program") if list(tmp_path.glob(f"out/*/figures/E*-{n}.svg"))} == {
+        "lens", "attention", "layer_program"
+    }
+    drawn = [p.read_text() for p in tmp_path.glob("out/*/figures/E*-layer_program.svg")]
+    assert all("last blocks left out" in d for d in drawn)
     assert "![example](figures/example.png)" in report
     assert "[listen to the example](figures/example.wav)" in report
     assert list(tmp_path.glob("out/*/figures/example.wav"))
@@ -55,6 +63,13 @@ def test_where_the_masked_model_reads_agreement(tmp_path: Path) -> None:
     assert "where the mask stands" in report
 
 
+def test_whether_the_masked_model_knows_trees_and_in_which_block(tmp_path: Path) -> None:
+    found, report = asked(tmp_path, "does the masked model know the trees of its sentences, and in which block?")
+    assert set(found) == {"encodes_tree encoder.0.resid_post"}
+    assert "**Found.**" in report
+    assert "but not beyond every control, at encoder" in report
+
+
 def test_which_patches_decide_the_shape(tmp_path: Path) -> None:
     found, report = asked(tmp_path, "which patches decide the shape?")
     assert any(k.startswith("carries") and k.endswith("@object") for k in found)
@@ -64,7 +79,9 @@ def test_which_patches_decide_the_shape(tmp_path: Path) -> None:
 
 
 def test_a_model_that_was_taught_with_a_decoy_reads_the_decoy_and_not_the_shape(tmp_path: Path) -> None:
-    found, _ = asked(tmp_path, "which patches decide the shape?", "--subject", "shapes-decoy")
+    found, report = asked(tmp_path, "which patches decide the shape?", "--subject", "shapes-decoy")
+    assert "**Not found as asked, met halfway.**" in report
+    assert "met halfway, of what asks for less (shape:decoys=right,twin=decoy), by" in report
     assert any(k.startswith("attends") and k.endswith("<-decoy") for k in found)
     assert not any(k.startswith(("carries", "attends")) and k.endswith("object") for k in found)
 

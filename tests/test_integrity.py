@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 from torch import Tensor
 
-from tools.engine import adapter, attention
+from tools.engine import adapter, attention, suffix
 from tools.engine.adapter import Call
 from tools.engine.sites import Edit, Site, SiteError
 from tools.findings import integrity
@@ -297,6 +297,7 @@ def another_variants_edits(patch: pytest.MonkeyPatch) -> None:
         return RUN_BLOCK(call, index, h, [*edits[1:], edits[0]], *more, **named)
 
     patch.setattr("tools.engine.executor.run_block", run_block)
+    patch.setattr("tools.engine.suffix.run_block", run_block)
 
 
 def next_block(patch: pytest.MonkeyPatch) -> None:
@@ -348,6 +349,28 @@ def first_block_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Subject, "_blocks", lambda self, program, spec: (0, *own(self, program, spec)))
 
 
+def forgets_what_came_before(patch: pytest.MonkeyPatch) -> None:
+    """A sweep that goes on from a later position attends to nothing before it."""
+    patch.setattr(suffix._Before, "update", lambda self, keys, values, *_, **__: (keys, values))
+
+
+def goes_on_a_position_late(patch: pytest.MonkeyPatch) -> None:
+    """What stands before the first change is believed to reach one position further."""
+    own = suffix._first_position
+    patch.setattr(suffix, "_first_position", lambda variant: own(variant) + 1 if own(variant) in (1, 2) else own(variant))
+
+
+def takes_other_rows_past(patch: pytest.MonkeyPatch) -> None:
+    """A sweep that goes on from a later position attends to what came before in other rows."""
+    own = suffix._Before.update
+
+    def update(self: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        self.before = tuple(t.roll(1, 0) for t in self.before)
+        return own(self, keys, values)
+
+    patch.setattr(suffix._Before, "update", update)
+
+
 MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str]]] = [
     (nothing_happens, "gpt2", {"edit"}),
     (applied_twice, "gpt2", {"edit"}),
@@ -373,6 +396,9 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str]]] = [
     (padding_is_read, "bert", {"rows"}),
     (rows_look_at_each_other, "gpt2", {"rows"}),
     (first_block_twice, "gpt2", {"identity"}),
+    (forgets_what_came_before, "gpt2", {"rows"}),
+    (goes_on_a_position_late, "gpt2", {"effect"}),
+    (takes_other_rows_past, "gpt2", {"effect"}),
 ]
 
 

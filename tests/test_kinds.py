@@ -200,7 +200,8 @@ def test_an_untrained_model_cannot():
 
 
 def test_every_kind_is_tried_here():
-    assert {c[1] for c in CASES} == set(kinds())
+    elsewhere = {"encodes_tree", "own"}  # need trees, a sandbox: tests/test_row_trees.py, tests/test_own.py
+    assert {c[1] for c in CASES} == set(kinds()) - elsewhere
 
 
 def test_what_must_stay_small_is_never_called_absent_because_it_is():

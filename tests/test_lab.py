@@ -39,7 +39,11 @@ def test_a_call_without_a_record_gives_rows_with_interval_n_and_control(lab):
     assert rows[0]["n"] == 16
     assert rows[0]["control"]
     assert found.handle is None
-    assert found.plot().axes
+    with pytest.raises(LabError, match="nothing that a figure would show"):
+        found.plot()  # two numbers are read sooner
+    drawn = lab.run("ablate", **{**ABLATE, "components": ["decoder.0-2.mlp.out@answer"]}).plot()
+    assert drawn.svg == drawn._repr_svg_()
+    assert "2.mlp.out" in drawn.svg
     assert "<pre>" in found._repr_html_()
 
 

@@ -1,8 +1,9 @@
-"""A modality that the project does not know takes one family file and one port file, and no change anywhere else."""
+"""A modality that the project does not know takes a family file, a port file and a task file, and no change anywhere else."""
 
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +13,29 @@ import torch
 
 import tools.ports
 import tools.subjects
+import tools.tasks
+from agent.run import main
 from experiments_db.findings import Statement
+from experiments_db.places import Component
+from experiments_db.store import Store
 from tools.findings.examining import examine
 from tools.findings.integrity import check
+from tools.methods.effects import Condition, score_under
 from tools.methods.offline import Nothing
+from tools.methods.pairing import auto_twins
 from tools.methods.tool import Context, ToolInputError, discover
 from tools.ports import port_of
 from tools.subjects import Subject, load_subject
-from tools.tasks import Example, Signal, Split, Task
+from tools.tasks import Task, get_task
 
 HERE = Path(__file__).parent / "newcomer"
 STEPS = 700
-
-
-def draw(split: Split, rng: Any) -> Iterator[Example]:
-    """The value that is marked: two of the three features are a value and a mark, which stands at one of the first four times."""
-    while True:
-        other = {"explore": 0.0, "confirm": 1e-3}[split]
-        rows = np.array([[rng.uniform(-1, 1) + other, 0.0, rng.uniform(-1, 1)] for _ in range(6)], dtype=np.float32)
-        at = rng.randrange(4)
-        rows[at, 1] = 1.0
-        wrong = rows.copy()
-        wrong[at, 0] = -np.sign(rows[at, 0]) * rng.uniform(0.4, 1.0)
-        yield Example(
-            {"series": Signal(rows, f"marked at {at}")}, str(float(rows[at, 0])), str(float(wrong[at, 0])),
-            {"series": Signal(wrong, "another value")}, labels={"at": at, "positive": bool(rows[at, 0] > 0)},
-            spans={"marked": (at, at + 1)}, twin_spans={"marked": (at, at + 1)},
-        )
-
-
-MARKED = Task("marked", "the value that is marked", draw)
+PARTS = (("family", tools.subjects), ("port", tools.ports), ("task", tools.tasks))
 
 
 class Book:
     def get(self, spec: str) -> Task:
-        assert spec == "marked"
-        return MARKED
+        return get_task(spec)
 
     def made(self) -> list[Any]:
         return []
@@ -57,7 +45,7 @@ class Book:
 def tower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     """A trained tower, loaded from its folder like any other model."""
     folder = tmp_path_factory.mktemp("newcomer")
-    for kind, package in (("family", tools.subjects), ("port", tools.ports)):
+    for kind, package in PARTS:
         (folder / kind).mkdir()
         name = next(p for p in HERE.glob(f"{kind}_*.py"))
         shutil.copy(name, folder / kind / name.name.removeprefix(f"{kind}_"))
@@ -66,7 +54,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
 
     torch.manual_seed(0)
     model = TowerForRegression(TowerConfig())
-    made = MARKED.examples("explore", 3000, seed=7)
+    made = get_task("marked").examples("explore", 3000, seed=7)
     x = torch.tensor(np.stack([e.inputs["series"].data for e in made]))
     y = torch.tensor([float(e.target) for e in made])
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
@@ -77,10 +65,11 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
         loss.backward()
         optimiser.step()
     model.save_pretrained(folder / "model")
+    tower = load_subject(str(folder / "model"))
     config = json.loads((folder / "model" / "config.json").read_text())
     assert config["architectures"] == ["TowerForRegression"]
-    yield load_subject(str(folder / "model"))
-    for package in (tools.subjects, tools.ports):
+    yield tower
+    for _, package in PARTS:
         package.__path__.pop()
 
 
@@ -146,6 +135,37 @@ def test_the_general_tools_run_on_it(ctx: Context) -> None:
     attributed = run(ctx, "attribute", task="marked", method="patching", components=["attn.out", "mlp.out"])
     assert value(attributed, "agreement") > 0.5
     run(ctx, "path_patch", task="marked", components=["tower.0.attn.out@-1"], receiver="tower.2.mlp.out@-1")
+
+
+def test_the_port_says_who_can_be_a_twin_and_over_whom_is_averaged(ctx: Context) -> None:
+    marked = get_task("marked")
+    made = marked.examples("explore", 60, seed=3)
+    found = auto_twins(ctx.subject, marked, [replace(e, twin_inputs=None, foil=None, twin_spans={}) for e in made], 0)
+    assert all(e.spans == e.twin_spans and abs(float(e.target) - float(e.foil)) >= 0.5 for e in found if e.foil is not None)
+    assert sum(e.foil is not None for e in found) > 40
+    # Two series, marked elsewhere, several times each: its own kind's mean is what is there already.
+    a, b = next(e for e in made if e.labels["at"] == 0), next(e for e in made if e.labels["at"] == 2)
+    same = [replace(e, group=f"{i}") for i, e in enumerate((a, b) * 4)]
+    for place, changes in (("tower.1.resid_pre@0", False), ("tower.1.resid_pre", True)):
+        intact, mean = score_under(ctx, marked, same, [Condition.of(Component.parse(place), "mean")])
+        moved = np.abs(mean.others["error"] - intact.others["error"]).max()
+        assert (moved > 1e-3) == changes  # a mean over positions is another thing
+
+
+def test_a_goal_about_it_ends_in_a_confirmed_report_in_its_own_objective(tower: Subject, tmp_path: Path) -> None:
+    goal, db = "where does the tower read the marked value?", tmp_path / "e.db"
+    argv = ["--goal", goal, "--subject", tower.name, "--db", str(db), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main([*argv, "--null-twins", "0", "--max-experiments", "36"]) == 0
+    store = Store(db)
+    standing = [f.statement for f in store.findings(store.runs()[0]) if f.stands]
+    assert {(s.kind, s.objective) for s in standing} >= {("capability", "error"), ("necessary", "error")}
+    assert all(s.objective == "error" for s in standing)
+    # The last time has to read the marked one, which attention alone can do.
+    assert {c.part for s in standing if s.kind == "necessary" for c in s.members} <= {"attn.out", "attn.z"}
+    report = next(tmp_path.glob("out/*/report.md")).read_text()
+    assert "its error is" in report
+    assert "the error gets worse by" in report
+    assert "accuracy" not in report.split("## ")[0]
 
 
 @pytest.mark.parametrize(

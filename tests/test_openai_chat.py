@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from loopback import Loopback, completion
 
 from agent import run
-from agent.loop.investigate import offered
+from agent.loop.offering import offered
 from agent.planners.base import Answer, Exchange, PlannerError, ToolCall, ToolInfo, Turn, View
 from agent.planners.compact import first_words
 from agent.planners.openai_chat import OpenAIChat

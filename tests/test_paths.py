@@ -12,11 +12,14 @@ from experiments_db.places import Component, Intervention, Path
 from tools.engine.programs import OPERATIONS, SWEEPS, ProgramError, parse
 from tools.engine.sites import Site
 from tools.methods.effects import Condition, score_under
-from tools.methods.paths import Sending, score_along
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.paths import Sending, check_path, score_along
 from tools.methods.readings import tokens_at, weights
 from tools.methods.scoring import batch_of
-from tools.methods.tool import ToolInputError
-from tools.methods.twins import donor_inputs
+from tools.methods.tool import Context, ToolInputError, discover
+from tools.methods.twins import donor_inputs, load_pairs
+from tools.subjects import load_subject
+from tools.tasks import get_task
 
 EDGES = "decoder.2.attn.z[0]@marker -> decoder.5.attn.v[2]@marker"
 
@@ -161,3 +164,74 @@ def test_a_program_is_read_from_its_own_label(program):
 def test_a_text_that_is_no_program_is_refused(text):
     with pytest.raises(ProgramError):
         parse(text, 6)
+
+
+# -- several stacks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def translator():
+    """The translator, and sentences whose twins ask for another language."""
+    subject = load_subject("translator-front")
+    task = get_task("translation:twin=language")
+    ctx = Context(subject, OfflineTasks([]), Nothing())
+    return ctx, load_pairs(ctx, task.name, 16)[1], task
+
+
+def test_a_path_in_the_encoder_is_followed_through_the_decoder(translator):
+    ctx, examples, task = translator
+    last = len(ctx.subject.stacks["encoder"].blocks) - 1
+    place = f"encoder.{last}.mlp.out"
+    names = [f"{place} -> decoder.{b}.cross.{k}" for b in range(len(ctx.subject.spec().blocks)) for k in "kv"]
+    chain = f"encoder.0.mlp.out -> encoder.{last}.mlp.out -> decoder.0.cross.v"
+    sent = [Sending(Path.parse(t)) for t in (f"encoder.0.mlp.out -> {place}", chain, *names)]
+    intact, within, _, *into = score_along(ctx, task, examples, sent)
+    patch = Condition.of(Component.parse(place), "resample(twin)")
+    _, patched = score_under(ctx, task, examples, [patch])
+    # All that the decoder reads of the last block goes through its keys and values: each alone does part of the patch.
+    whole = np.mean(patched.foil_margin - intact.foil_margin)
+    parts = [np.mean(x.foil_margin - intact.foil_margin) for x in into]
+    assert whole < min(parts) < -0.1
+    assert not np.allclose(within.foil_margin, intact.foil_margin)
+
+
+def test_a_twin_that_is_the_same_sends_nothing_into_the_decoder(translator):
+    ctx, examples, task = translator
+    same = [replace(e, twin_inputs=e.inputs) for e in examples]
+    for text in ("encoder.0.mlp.out -> decoder.1.cross.out", "decoder.0.cross.z@answer -> decoder.1.cross.q@answer -> decoder.logits"):
+        intact, sent = score_along(ctx, task, same, [Sending(Path.parse(text))])
+        assert sent.nll == pytest.approx(intact.nll, abs=1e-4)
+
+
+def test_with_nothing_between_the_decoders_cross_attention_sends_what_its_patch_does(translator):
+    ctx, examples, task = translator
+    last = len(ctx.subject.spec().blocks) - 1
+    place = f"decoder.{last}.cross.z@answer"
+    _, sent = score_along(ctx, task, examples, [Sending(Path.parse(f"{place} -> decoder.{last}.cross.out@answer"))])
+    _, patched = score_under(ctx, task, examples, [Condition.of(Component.parse(place), "resample(twin)")])
+    assert sent.foil_margin == pytest.approx(patched.foil_margin, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("encoder.0.mlp.out -> decoder.1.mlp.out", "read by decoder through cross.k, cross.v, cross.z, cross.out"),
+        ("encoder.0.mlp.out -> decoder.logits", "name one of these in between"),
+        ("decoder.0.mlp.out -> encoder.1.mlp.out", "nothing reads decoder but its own blocks and the logits"),
+        ("decoder.0.mlp.out -> decoder.1.cross.k", "that reads encoder alone"),
+    ],
+)
+def test_a_way_that_there_is_not_between_stacks_is_refused_with_the_reason(translator, path, message):
+    with pytest.raises(ToolInputError, match=message):
+        check_path(translator[0].subject, Path.parse(path))
+
+
+def test_the_tool_follows_the_encoder_into_the_decoder_and_says_what_cannot(translator):
+    tool, ctx = discover()["path_patch"], translator[0]
+    given = {"task": translator[2].name, "components": ["encoder.*.mlp.out", "cross.out@answer"], "examples": 16}
+    out = tool.run(tool.parse({**given, "receiver": "decoder.1.cross.v"}), ctx)
+    assert {m.place.nodes[0].stack for m in out.measurements} == {"encoder"}
+    assert "named components do not come before the receiver" in out.text
+    assert out.measurements[0].place.frozen == ("attn.out", "cross.out", "mlp.out")
+    with pytest.raises(ToolInputError, match="one at a time"):
+        tool.run(tool.parse({**given, "receiver": "*.*.mlp.out"}), ctx)

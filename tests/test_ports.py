@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_what_a_port_calls_a_position_there_is_one_for_each(case: Case) -> None:
     port = port_of(case.subject)
     for e in case.examples:
         encoded = port.encode(case.subject, e)
-        assert len(port.labels(case.subject, e)) in (encoded.lengths[encoded.reads], encoded.prompt)
+        assert len(port.labels(case.subject, e)) in (encoded.lengths[encoded.reads], encoded.before)
         if e.twin_inputs is not None:
             assert len(port.labels(case.subject, e, twin=True)) > 0
         for stack in case.subject.stacks if len(case.subject.stacks) > 1 else ():
@@ -485,3 +486,50 @@ def test_images_are_prepared_as_the_processors_settings_say(case_of: Callable[[s
     assert_close(made(resample=3, do_normalize=False, do_rescale=False), torch.tensor(small).float())
     with pytest.raises(PortError, match="do_center_crop"):
         made(do_center_crop=True)
+
+
+# -- models of several languages -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def multilingual(case_of):
+    """A Whisper of random weights whose generation settings are those of the models that know several languages."""
+    case = case_of("whisper")
+    settings = case.subject.model.generation_config
+    told = {"lang_to_id": {"<|en|>": 10, "<|de|>": 11}, "task_to_id": {"translate": 12, "transcribe": 13}, "no_timestamps_token_id": 14}
+    for name, value in told.items():
+        setattr(settings, name, value)
+    yield case
+    for name in told:
+        delattr(settings, name)
+
+
+def test_a_model_of_several_languages_is_told_language_and_task_as_transformers_tells_it(multilingual):
+    subject, port = multilingual.subject, port_of(multilingual.subject)
+    (e, *_) = multilingual.examples
+    features = torch.stack([port.encode(subject, e).fields["read"]])
+    for into, code in (("<|de|>", "de"), ("de", "de"), (None, "en")):
+        given = e if into is None else replace(e, inputs={**e.inputs, "into": into})
+        settings = {**subject.model.generation_config.to_dict(), "language": code, "task": "transcribe", "return_timestamps": False}
+        own = subject.model._retrieve_init_tokens(features, 1, SimpleNamespace(**settings), subject.model.config, 36, {})
+        encoded = port.encode(subject, given)
+        assert list(encoded.fields["prefix"]) == own[0].tolist()
+        assert encoded.scored[0] == encoded.before - 1 == len(own[0]) - 1
+    with pytest.raises(PortError, match=r"'fr' is no language token of .*; it knows <\|en\|>, <\|de\|>"):
+        port.encode(subject, replace(e, inputs={**e.inputs, "into": "fr"}))
+
+
+def test_a_model_of_one_language_is_told_none(case_of):
+    case = case_of("whisper")
+    e = replace(case.examples[0], inputs={**case.examples[0].inputs, "into": "<|de|>"})
+    with pytest.raises(PortError, match="it knows one language"):
+        port_of(case.subject).encode(case.subject, e)
+
+
+@pytest.mark.parametrize("name", ["whisper", "m2m100"])
+def test_what_is_written_to_an_example_does_not_depend_on_those_beside_it(case_of, name):
+    case = case_of(name)
+    port = port_of(case.subject)
+    together = port.write(case.subject, case.examples)
+    assert together == [port.write(case.subject, [e])[0] for e in case.examples]
+    assert len({len(t.split()) for t in together}) > 1  # answers of different lengths, none of which comes to an end

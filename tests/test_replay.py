@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scripts
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from agent import replay, run
@@ -23,6 +24,7 @@ from experiments_db.branch import copy_record
 from experiments_db.records import Array, Control, Experiment, Measurement, Result, Run
 from experiments_db.store import Store
 from tools.subjects import DEMO
+from tools.tasks import get_task
 
 CURATED = Path(__file__).parent.parent / "transcripts" / "curated"
 
@@ -482,3 +484,28 @@ def test_another_planner_gets_the_same_question_and_both_conclusions_are_shown(p
     assert replay.main([*argv, "--planner", "no_such"]) == 2
     assert replay.main([*argv, "--from", "2"]) == 2
     assert replay.main([*argv, "--sample", "0"]) == 2
+
+
+def test_a_picture_that_has_changed_or_gone_since_is_named(tmp_path, capsys):
+    rows = []
+    for split in ("explore", "confirm"):
+        for e in get_task("shape").examples(split, 8):
+            name = f"{len(rows)}.png"
+            Image.fromarray(e.inputs["image"].data).save(tmp_path / name)
+            rows.append({"image": name, "answer": e.target, "split": split})
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    turns = [
+        {"text": "Look.", "calls": [scripts.call("loss", tasks=["mine"], examples=8)]},
+        {"text": "End.", "calls": [scripts.call("finish", answer="unclear")]},
+    ]
+    argv = ["--goal", "what is it", "--subject", "shapes", "--task", str(tmp_path / "mine.jsonl"), "--planner", script(tmp_path, turns)]
+    assert run.main([*argv, *where(tmp_path), "--null-twins", "0"]) == 0
+    again = ["latest", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t")]
+    assert replay.main(again) == 0
+    capsys.readouterr()
+    for change, says in ((lambda p: shutil.copy(tmp_path / "1.png", p), "has changed since"), (Path.unlink, "is gone")):
+        change(tmp_path / "0.png")
+        assert replay.main(again) == 1
+        said = " ".join("".join(capsys.readouterr()).split())
+        assert f"{tmp_path / '0.png'} {says}" in said
+        assert "put the file back, or begin a new run" in said

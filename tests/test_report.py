@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from browser import CURATED
 from findings_made import BOTH, Investigation, typical
 from hostile import EVIL
 
@@ -216,9 +217,25 @@ def test_there_are_at_most_900_words_in_view_before_the_evidence(store):
         store.put_entry(name, 2, Note(text="What a remark. " * 60))
         store.put_entry(name, 2, Hypothesis(handle=f"H{number + 1}", statement="It adds. " * 40))
     i.end("found", "So it adds. " * 150)
+    assert len(in_view(store, name)) <= 900
+    assert "40 findings were put to unseen examples" in " ".join(in_view(store, name))
+
+
+def in_view(store, name) -> list[str]:
+    """The words of a report before its evidence, without what is folded."""
     seen = re.sub(r"<details>.*?</details>", "", render(store, name, None).partition("## Evidence")[0], flags=re.DOTALL)
-    assert len(re.findall(r"[^|\s]+", seen)) <= 900
-    assert "40 findings were put to unseen examples" in seen
+    return re.findall(r"[^|\s]+", seen)
+
+
+def test_curated_reports_are_as_short_and_say_what_a_planner_thought_once():
+    store = Store(CURATED)
+    for name in store.runs():
+        assert 100 < len(in_view(store, name)) <= 900, name
+        said = re.findall(r"^\*(.+)\*$", render(store, name, None).partition("## Evidence")[2], re.MULTILINE)
+        assert len(said) == len(set(said))
+        figures = re.findall(r"\(figures/(\S+)\.svg\)", render(store, name, None))
+        assert len(figures) <= 14
+        assert len(figures) == len(set(figures))
 
 
 def test_limits_are_about_this_run(store):

@@ -16,7 +16,8 @@ from findings_made import Investigation
 from hostile import EVIL
 
 from agent.report import build
-from agent.report.plots import as_json, main_plots, plots, shown
+from agent.report.figures import figure_of
+from agent.report.plots import main_plots, plots, shown
 from agent.review.__main__ import main
 from agent.review.render import export
 from experiments_db.records import Array, Axis, Experiment, Hypothesis, Measurement, Note, Result, Run
@@ -266,14 +267,15 @@ def test_what_varies_decides_how_a_quantity_is_drawn():
     assert (line.kind, line.columns) == ("line", ("0", "1", "2"))
     (bars,) = plots("ablate", made(m(program="intact"), *(m(component=f"decoder.{i}.mlp.out@-1") for i in range(3))))
     assert (bars.kind, bars.columns, bars.reference is not None) == (
-        "bars",
+        "dots",
         ("0.mlp.out", "1.mlp.out", "2.mlp.out"),
         True,
     )
     both = made(*(m(component=f"decoder.{i}.{part}.out") for i in range(2) for part in ("attn", "mlp")))
     assert plots("ablate", both)[0].columns == ("0.attn.out", "0.mlp.out", "1.attn.out", "1.mlp.out")
-    sets = made(m(component="decoder.0.attn.z[0]@-1"), m(component="decoder.0.attn.z[0]@-1 + decoder.1.mlp.out@-1"))
-    assert plots("minimal_set", sets)[0].columns == ("0.attn.z[0]", "0.attn.z[0] + 1.mlp.out")
+    grown = ["decoder.0.attn.z[0]@-1", "decoder.0.attn.z[0]@-1 + decoder.1.mlp.out@-1", "decoder.1.mlp.out@-1"]
+    sets = made(*(m(component=c) for c in grown))
+    assert plots("minimal_set", sets)[0].columns == ("0.attn.z[0]", "0.attn.z[0] + 1.mlp.out", "1.mlp.out")
     paths = made(*(m(component=f"decoder.{i}.attn.z[{j}] -> decoder.logits") for i in range(2) for j in range(2)))
     assert (plots("path_patch", paths)[0].row_name, plots("path_patch", paths)[0].column_name) == ("block", "head")
     (doses,) = plots(
@@ -308,18 +310,17 @@ def test_tokens_are_written_into_cells_and_positions_carry_the_prompts_tokens():
     (grid,) = main_plots("lens", plots("lens", result))
     assert grid.columns == ("-2 \n", "-1 b")
     assert [[p.text for p in line] for line in grid.points] == [["x", "\n"], ["y", "x"]]
-    sent = as_json(grid)
-    assert sent["columns"] == ["-2 ↵", "-1 b"]
-    assert sent["points"][0][1]["t"] == "↵"
+    drawn = figure_of("lens", [grid]).svg
+    assert all(f">{label}<" in drawn for label in ("-2 ↵", "-1 b", "↵"))
 
 
 def test_colours_are_even_about_zero_where_effects_go_both_ways():
     (plot,) = plots(
         "ablate",
-        made(*(m("nll.delta", v, "nats", component=f"decoder.{i}.mlp.out") for i, v in enumerate((-3.0, 1.0)))),
+        made(*(m("nll.delta", v, "nats", component=f"decoder.{i}.mlp.out") for i, v in enumerate((-3.0, 1.0, 0.0)))),
     )
     assert plot.limits == (-3.0, 3.0)
-    (share,) = plots("ablate", made(*(m(value=v, component=f"decoder.{i}.mlp.out") for i, v in enumerate((0.2, 0.3)))))
+    (share,) = plots("ablate", made(*(m(value=v, component=f"decoder.{i}.mlp.out") for i, v in enumerate((0.2, 0.3, 0.1)))))
     assert share.limits == (0.0, 1.0)
 
 
@@ -329,9 +330,10 @@ def test_spaces_at_the_ends_of_a_token_can_be_seen():
 
 
 def test_an_evil_name_reaches_the_browser_as_text():
-    result = made(*(m(value=i, task=EVIL + str(i)) for i in range(2)))
-    sent = str(as_json(plots("ablate", result)[0]))
+    result = made(*(m(value=i, task=EVIL + str(i)) for i in range(3)))
+    sent = figure_of("ablate", plots("ablate", result)).svg
     assert "\x1b" not in sent
+    assert "<script" not in sent
 
 
 # -- findings -----------------------------------------------------------------------------------------------------------
@@ -365,5 +367,5 @@ def test_findings_stand_beside_their_hypothesis_and_with_the_experiments_they_re
 
 def test_the_list_of_runs_says_what_follows_from_findings_not_what_a_run_says_of_itself(site, store):
     Investigation(store, "boasting", goal="a boast").end("found", "All of it is clear.")
-    assert "finished</span> Nothing was tried</td>" in get(f"{site}/?q=boasting")[1]
-    assert "finished</span> Found in part</td>" in get(f"{site}/?q=typical")[1]
+    assert "finished</span> <strong>Nothing was tried.</strong>" in get(f"{site}/?q=boasting")[1]
+    assert "finished</span> <strong>Found in part.</strong>" in get(f"{site}/?q=typical")[1]

@@ -1,6 +1,5 @@
 """Headless Chromium clicks through the review: pages, figures, numbers, live runs, the exported file."""
 
-import json
 import re
 
 import pytest
@@ -8,9 +7,12 @@ from axe_playwright_python.sync_playwright import Axe
 from browser import chromium, curated_and_hostile, serving
 from findings_made import Investigation
 
+from agent.lab import Lab
+from agent.report.figures import draw, figure_of
+from agent.report.plots import plots
 from agent.review.__main__ import main
 from experiments_db.findings import Claim
-from experiments_db.records import Note, Run
+from experiments_db.records import Control, Experiment, Measurement, Note, Result, Run, kept_answers
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,17 @@ def window():
         yield browser
 
 
+@pytest.fixture(scope="module")
+def broken(store, tmp_path_factory):
+    """A run in which a person ablated two MLPs, with what each prompt came to."""
+    lab = Lab("demo")
+    with lab.record(store.path, "what breaks addition?", tmp_path_factory.mktemp("out")) as run:
+        lab.run("loss", tasks=["addition"], examples=72)
+        lab.run("ablate", task="addition", components=["decoder.3.mlp.out@answer", "decoder.1.mlp.out@answer"], intervention="resample(donor)",
+                examples=72)  # fmt: skip
+    return run
+
+
 @pytest.fixture
 def page(window):
     """A page of its own; errors in its console, and dialogs, fail the test."""
@@ -64,7 +77,7 @@ def test_a_reader_clicks_from_the_list_of_runs_to_an_experiment_and_on_to_the_ne
     patch = first("patch")
     page.get_by_role("link", name=patch, exact=True).click()
     assert page.locator("h2").first.inner_text() == f"{patch} · patch"
-    page.locator("figure.plot[data-drawn]").first.wait_for()
+    page.locator("figure.plot[data-ready]").first.wait_for()
     page.keyboard.press("j")
     page.wait_for_url(f"**/E{int(patch[1:]) + 1}")
     page.locator("pre").first.wait_for()
@@ -89,29 +102,25 @@ def test_the_timeline_shows_thought_call_and_result(page, site, addition):
 def test_hovering_a_heat_map_shows_the_measurement_with_interval_n_and_control(page, site, store, addition, first):
     patch = first("patch")
     page.goto(f"{site}/runs/{addition}/experiments/{patch}")
-    spec = json.loads(page.locator("figure.plot script").first.text_content())[0]
-    assert spec["kind"] == "heat"
-    points = [p for line in spec["points"] for p in line]
-    wanted = next(i for i, p in enumerate(points) if 0.2 < p["v"] < 0.8)
-    page.locator("figure.plot svg .cell").nth(wanted).hover()
-    tip = page.locator(".tip").inner_text()
     result = store.result(store.experiment(addition, patch).result_id)
-    m = result.measurements[points[wanted]["i"] - 1]
-    assert m.key == points[wanted]["k"]
-    assert m.value == points[wanted]["v"]
+    cells = page.locator("figure.plot svg .cell")
+    leads = [int(cells.nth(i).get_attribute("data-href").rpartition("-m")[2]) for i in range(cells.count())]
+    wanted = next(i for i, n in enumerate(leads) if 0.2 < result.measurements[n - 1].value < 0.8)
+    cells.nth(wanted).hover()
+    tip, m = page.locator(".tip").inner_text(), result.measurements[leads[wanted] - 1]
+    assert m.name == "recovered"
     for number in (m.value, m.low, m.high, m.control.value):
         assert number is None or f"{number:.3g}".rstrip("0") in tip.replace(",", "")
     assert f"n={m.n}" in tip
     assert m.control.kind in tip
     box = page.locator("figure.plot svg .cell").nth(wanted).bounding_box()
-    row, column = divmod(wanted, len(spec["columns"]))
-    under = page.locator("figure.plot svg text", has_text=re.compile(f"^{spec['columns'][column]}$")).bounding_box()
-    beside = page.locator("figure.plot svg text", has_text=re.compile(f"^{spec['rows'][row]}$")).first.bounding_box()
-    assert box["x"] < under["x"] < box["x"] + box["width"]
+    under = page.locator("figure.plot svg text", has_text=re.compile(f"^{m.place.anchor}$")).bounding_box()
+    beside = page.locator("figure.plot svg text", has_text=re.compile(f"^{m.place.block}$")).first.bounding_box()
+    assert box["x"] < under["x"] + under["width"] < box["x"] + box["width"]  # the label ends, slanting, under its column
     assert box["y"] - 2 < beside["y"] < box["y"] + box["height"]
-    page.locator("figure.plot svg .cell").nth(wanted).click()
-    page.wait_for_url(f"**#{patch}-m{points[wanted]['i']}")
-    assert page.locator("tr:target td").first.get_attribute("title") == m.key
+    cells.nth(wanted).click()
+    page.wait_for_url(f"**#{patch}-m{leads[wanted]}")
+    assert page.locator("tr:target").get_attribute("title") == m.key
 
 
 def test_arrow_keys_move_through_a_figure_and_say_each_point(page, site, addition, first):
@@ -128,18 +137,12 @@ def test_arrow_keys_move_through_a_figure_and_say_each_point(page, site, additio
 
 def test_another_quantity_can_be_chosen_and_a_lens_grid_shows_its_tokens(page, site, addition, first):
     page.goto(f"{site}/runs/{addition}/experiments/{first('lens')}")
-    grid = page.locator("figure.plot").nth(2)
-    grid.scroll_into_view_if_needed()
-    labels = grid.locator("svg text").all_text_contents()
+    labels = page.locator("figure.plot svg text").all_text_contents()
     assert "-1 =" in labels
     assert "↵" in " ".join(labels)
-    choice = page.locator("figure.plot select")
-    choice.scroll_into_view_if_needed()
-    before = page.locator("figure.plot").last.locator("svg").get_attribute("aria-label")
-    choice.select_option(label="logit_margin")
-    after = page.locator("figure.plot").last.locator("svg").get_attribute("aria-label")
-    assert before != after
-    assert after.startswith("logit_margin")
+    page.locator("form.choose select").select_option(label="logit_margin")
+    page.wait_for_url("**quantity=logit_margin")
+    assert "lens: logit_margin" in page.locator("figure.plot svg").get_attribute("aria-label")
 
 
 def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, store, addition):
@@ -149,7 +152,9 @@ def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, st
     handle, _, key = title.partition(" ")
     number.click()
     row = page.locator("tr:target")
-    assert row.locator("td").first.get_attribute("title") == key
+    assert row.get_attribute("title") == key
+    box, head = row.bounding_box(), page.locator("table:has(tr:target) thead").bounding_box()
+    assert 60 <= head["y"] < box["y"] < 900  # below the bar at the top, and the headings above the row
     m = next(m for m in store.measurements(store.experiment(addition, handle).result_id) if m.key == key)
     assert float(row.locator("td[data-v]").first.get_attribute("data-v")) == m.value
     assert shown.startswith(row.locator("td[data-v]").first.inner_text())
@@ -157,23 +162,126 @@ def test_a_number_in_the_report_leads_to_the_row_it_was_read_from(page, site, st
 
 def test_a_table_is_sorted_by_its_column_both_ways(page, site, addition, first):
     page.goto(f"{site}/runs/{addition}/experiments/{first('patch')}")
-    column = page.locator("table.sortable thead th").all_inner_texts().index("value")
-    page.locator("table.sortable thead th button", has_text=re.compile("^value$")).click()
-    read = f"[...document.querySelectorAll('table.sortable tbody tr')].map((r) => Number(r.cells[{column}].dataset.v))"
+    table = page.locator("table.sortable:has(caption)", has_text="recovered")
+    column = table.locator("thead th").all_inner_texts().index("recovered")
+    table.locator("thead th button", has_text=re.compile("^recovered$")).click()
+    read = f"[...[...document.querySelectorAll('table.sortable')].find((t) => t.caption?.textContent.startsWith('recovered')).tBodies[0].rows].map((r) => Number(r.cells[{column}].dataset.v))"
     up = page.evaluate(read)
-    page.locator("table.sortable thead th button", has_text=re.compile("^value$")).click()
+    table.locator("thead th button", has_text=re.compile("^recovered$")).click()
     assert up == sorted(up)
     assert page.evaluate(read) == up[::-1] or page.evaluate(read) == sorted(up, reverse=True)
     assert len(set(up)) > 10
 
 
+def test_the_first_screen_says_what_was_found_for_which_tokens(page, site, addition):
+    page.goto(f"{site}/runs/{addition}/report")
+    seen = "document.elementsFromPoint ? [...document.querySelectorAll('.verdict, .tokens li, .example p')].filter((e) => e.getBoundingClientRect().bottom <= innerHeight).map((e) => e.innerText) : []"
+    said = page.evaluate(seen)
+    assert "The model does addition" in said[0]
+    assert "heads 0 and 3 of block 0 and the MLP of block 0" in said[0]
+    assert "the model says “5”" in " ".join(said)
+    assert [t.splitlines() for t in said if "operand" in t] == [["0", "the first operand"], ["5", "the second operand"]]
+    assert page.locator("figure.circuit").bounding_box()["y"] < 900
+
+
+def test_a_reader_finds_the_three_examples_that_an_ablation_breaks(page, site, store, broken):
+    page.goto(f"{site}/runs/{broken}/experiments")
+    page.get_by_role("link", name="E2", exact=True).click()
+    row = page.get_by_role("region", name="accuracy of E2", exact=True).locator("tr", has_text="decoder.3.mlp.out@answer")
+    row.get_by_role("link", name="examples").click()
+    page.wait_for_url("**#E2-examples")
+    assert "breaks 3 of 72" in page.locator("#E2-examples").inner_text()
+    rows = page.get_by_role("region", name="Examples of E2").locator("tbody tr")
+    broke = [[c.strip() for c in rows.nth(i).locator("td").all_inner_texts()] for i in range(rows.count()) if "broke" in rows.nth(i).inner_text()]
+    assert len(broke) == 3
+    for _, prompt, answer, before, after, came in broke:
+        a, b = map(int, re.search(r"(\d+) \+ (\d+) =$", prompt).groups())
+        assert (answer, before, came) == (str(a + b), f"{a + b} ✓", "broke")
+        assert after.endswith("✗")
+        assert after != f"{a + b} ✗"
+    assert broke == [[c.strip() for c in rows.nth(i).locator("td").all_inner_texts()] for i in range(3)]  # they come first
+    page.get_by_role("region", name="Examples of E2").get_by_role("button", name="prompt").click()
+    prompts = rows.locator("td:nth-child(2)").all_inner_texts()
+    assert len(prompts) == 72
+    assert prompts != [b[1] for b in broke][:1] + prompts[1:]  # sorted otherwise now
+    page.locator("summary", has_text="Another condition (2)").click()
+    page.get_by_role("link", name="resample(donor) of decoder.1.mlp.out@answer").click()
+    page.wait_for_url("**under=2**")
+    assert int(re.search(r"breaks (\d+) of 72", page.locator("#E2-examples").inner_text())[1]) > 30
+
+
+def test_an_old_run_says_that_examples_were_not_kept_yet(page, site, addition, first, store):
+    page.goto(f"{site}/runs/{addition}/experiments/{first('ablate')}")
+    kept = store.result(store.experiment(addition, first("ablate")).result_id)
+    shown = page.locator(f"#{first('ablate')}-examples")
+    assert shown.inner_text().startswith("Examples")
+    if not kept_answers(kept):
+        assert page.get_by_text("before the answers to single examples were kept").is_visible()
+
+
+def test_the_keys_do_what_the_footer_says(page, site, addition, first):
+    page.goto(site)
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 1
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 2
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.type") == "search"
+    page.goto(f"{site}/runs/{addition}/report")
+    page.keyboard.press("j")
+    page.wait_for_url("**/hypotheses")
+    page.wait_for_load_state()
+    page.keyboard.press("k")
+    page.wait_for_url("**/report")
+    page.wait_for_load_state()
+    page.keyboard.press("/")
+    page.wait_for_url("**/experiments#search")
+    page.wait_for_function("document.activeElement.type === 'search'")
+    page.goto(f"{site}/runs/{addition}/experiments/{first('ablate')}")
+    canvas = page.locator("figure.plot .canvas")
+    canvas.focus()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        canvas.press(key)
+    page.wait_for_url(f"**#{first('ablate')}-m*")
+    assert page.locator("tr:target").count() == 1
+
+
+def test_the_list_of_runs_says_the_answer_and_searches_what_was_found(page, site, addition):
+    page.goto(site)
+    row = page.locator("tbody tr", has=page.locator(f"a[href='/runs/{addition}/report']"))
+    assert "Necessary for addition are, at the answer, heads 0 and 3 of block 0" in row.inner_text()
+    page.locator("input[type=search]").fill("straight to the MLP of block 0")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=straight**")
+    assert page.locator(f"a[href='/runs/{addition}/report']").count() == 1
+    page.goto(f"{site}/?q=nobodyclaimedthis")
+    assert "No run fits" in page.locator("tbody").inner_text()
+
+
+def test_maps_of_two_runs_are_subtracted_and_those_of_ten_laid_beside_each_other(page, site, store, addition, first):
+    names, measured = [f"copy-{i}" for i in range(10)], store.measurements(store.experiment(addition, first("ablate")).result_id)
+    for i, name in enumerate(names):
+        moved = tuple(x.model_copy(update={"value": x.value * (1 - 0.01 * i), "low": None, "high": None}) for x in measured)
+        Investigation(store, name).experiment(moved, tool="ablate", run="same", number=1, task="addition", intervention="zero")
+    page.goto(f"{site}/compare?" + "&".join(f"run={n}" for n in names[:2]))
+    cell = page.locator("figure.plot .cell").first
+    assert "accuracy.difference" in cell.get_attribute("data-said")
+    page.goto(f"{site}/compare?" + "&".join(f"run={n}" for n in names))
+    heads = page.locator("figure.plot").first.locator("svg text").all_text_contents()
+    assert {f"run {i}" for i in range(1, 11)} <= set(heads)
+    page.goto(f"{site}/compare?run={addition}/{first('ablate')}&run={addition}/{first('ablate')}")
+    assert page.locator("figure.plot").count() == 3
+    assert "accuracy.difference 0" in page.locator("figure.plot").last.locator(".cell").first.get_attribute("data-said")
+
+
 def test_two_runs_and_two_experiments_are_compared(page, site, store, addition):
     page.goto(site)
     other = next(r for r in store.runs() if "recall" in r)
-    page.locator(f"input[name=a][value='{addition}']").check()
-    page.locator(f"input[name=b][value='{other}']").check()
-    page.get_by_role("button", name="Compare the two chosen").click()
+    for run in (addition, other):
+        page.locator(f"input[name=run][value='{run}']").check()
+    page.get_by_role("button", name="Compare the chosen").click()
     assert page.locator(".two section").count() == 2
+    assert page.get_by_role("region", name="Findings in pairs").locator("tbody tr").count() > 13
     page.goto(f"{site}/compare?a={addition}/E2&b={other}/E2")
     assert page.locator("table.sortable tbody tr").count() > 3
 
@@ -242,16 +350,19 @@ def test_the_exported_file_works_from_disk_without_a_network(window, store, addi
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.goto(file.as_uri())
     assert page.locator(".verdict strong").first.is_visible()
+    screens = page.evaluate("document.documentElement.scrollHeight / innerHeight")
     number = page.locator("a.number:visible").first
     title = number.get_attribute("title")
     number.click()
-    assert page.locator("tr:target td").first.get_attribute("title") == title.partition(" ")[2]
+    assert page.locator("tr:target").get_attribute("title") == title.partition(" ")[2]
+    assert page.locator("tr:target").is_visible()
+    page.goto(f"{file.as_uri()}#{first('patch')}")
     figure = page.locator(f"#{first('patch')} figure.plot").first
-    figure.scroll_into_view_if_needed()
     figure.locator("svg .cell").first.hover()
     assert "n=" in page.locator(".tip").inner_text()
-    assert page.locator("section.card[id^=E]").count() == len(store.experiments(addition))
+    assert page.locator("details.card[id^=E]").count() == len(store.experiments(addition))
     context.close()
+    assert screens <= 12
     assert problems == []
     assert [u for u in asked if not u.startswith(("file:", "data:"))] == []
 
@@ -281,7 +392,7 @@ def test_a_token_that_is_only_a_newline_and_one_that_is_a_script_are_shown_as_su
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, addition, first, scheme, tmp_path):
+def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, addition, first, broken, scheme, tmp_path):
     file = tmp_path / "run.html"
     recall = next(r for r in store.runs() if "recall" in r and r.endswith("happens"))
     main([recall, "--db", str(store.path), "--export", str(file)])
@@ -297,6 +408,7 @@ def test_every_kind_of_page_passes_the_accessibility_check(window, site, store, 
     ]
     kinds += [
         f"{run}/experiments/{first('lens')}",
+        f"{site}/runs/{broken}/experiments/E2",
         f"{site}/compare",
         f"{site}/compare?a={addition}&b={recall}",
         file.as_uri(),
@@ -336,6 +448,48 @@ def test_nothing_is_wider_than_a_phone(window, site, addition, first):
             wide[url] = width
     context.close()
     assert wide == {}
+
+
+LONG = "a_part_with_a_very_long_name_that_somebody_once_gave_it_for_a_reason"
+
+
+def kinds_of_figures():
+    """One of each kind of plot, with short and with long names."""
+    for name in ("x", LONG):
+        for kind, places in {
+            "dots": [f"decoder.{i}.mlp.out@answer" for i in range(12)],
+            "line": [f"decoder.{i}.resid_pre@answer" for i in range(8)],
+            "heat": [f"decoder.{i}.resid_pre@{name}{j}" for i in range(6) for j in range(9)],
+            "heads": [f"decoder.{i}.attn.z[{j}]@answer" for i in range(3) for j in range(4)],
+        }.items():
+            control = Control(kind=f"control {name}", value=0.1, low=0.0, high=0.2, n=64)
+            rows = [
+                Measurement(name="accuracy", value=0.01 * i, low=0.0, high=1.0, unit="share of examples", n=64, component=p,
+                            task=name, label=f"{name} {k}" if kind == "dots" else None, control=control)
+                for k in range(2 if kind == "dots" else 1) for i, p in enumerate(places)
+            ]  # fmt: skip
+            rows.append(Measurement(name="accuracy", value=1.0, unit="share of examples", n=64, task=name, program="intact"))
+            found = plots("ablate", Result(status="ok", text="", measurements=tuple(rows)), 0.5)
+            asked = Experiment(tool=f"tool {name}", args={"task": name, "intervention": f"set({name})"}, subject="", seed=0, dtype="", code="")
+            yield f"{kind} {name}", draw({"E1": asked}, found).svg
+    grid = [Measurement(name="top1", value=0.1 * (i % 9), unit="probability", n=1, token=LONG + str(i), component=f"decoder.{i % 5}.resid_post@-{1 + i // 5}")
+            for i in range(20)]  # fmt: skip
+    ranks = [Measurement(name="rank", value=10.0**i, unit="rank", n=64, component=f"decoder.{i}.resid_post@answer") for i in range(4)]
+    yield "tokens", figure_of("lens", plots("lens", Result(status="ok", text="", measurements=(*grid, *ranks)))).svg
+
+
+def test_no_text_of_any_kind_of_figure_is_cut_off_however_long_the_names(page):
+    cut, read = {}, """() => { const s = document.querySelector("svg").getBoundingClientRect();
+        return [[...document.querySelectorAll("svg text")].length, [...document.querySelectorAll("svg text")].filter((t) => {
+          const r = t.getBoundingClientRect(); return r.left < s.left || r.right > s.right || r.top < s.top || r.bottom > s.bottom; })
+          .map((t) => t.textContent)]; }"""
+    for name, svg in kinds_of_figures():
+        page.set_content(f"<body style='margin:200px'>{svg}</body>")
+        count, outside = page.evaluate(read)
+        assert count > 8
+        if outside:
+            cut[name] = outside
+    assert cut == {}
 
 
 def test_the_theme_can_be_changed_and_is_kept(page, site, addition):

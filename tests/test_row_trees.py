@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments_db.findings import Statement
+from tools.findings.examining import examine
 from tools.methods import structural
 from tools.methods.features import random_twin
 from tools.methods.offline import Nothing, OfflineTasks
-from tools.methods.probing import Probe
+from tools.methods.probing import Probe, without_means
 from tools.methods.tool import Context, ToolInputError, discover
 from tools.methods.trees import MEASURES, random_trees, scores, spanning_arcs, spearman, tree_of, with_trees
 from tools.subjects import load_subject
@@ -168,6 +170,22 @@ def test_a_model_of_the_same_class_with_random_weights_has_no_tree_beyond_the_co
         assert min(beyond(o, name, place).values()) <= 0, name
 
 
+@pytest.mark.parametrize(("block", "split", "holds"), [(0, "confirm", True), (3, "explore", False)])
+def test_that_a_state_holds_the_tree_is_a_finding_of_the_first_block_alone(masked, block, split, holds):
+    made = Statement(kind="encodes_tree", task="trees", components=f"encoder.{block}.resid_post", examples=128)
+    rows = examine(made, Context(masked, OfflineTasks([]), Nothing(), split=split)).measurements
+    apart = {m.variant: m for m in rows if m.name == "beyond_control.spearman"}
+    assert len(apart) == 5
+    assert (max(m.value for m in rows if m.name == "p") < 0.025) == holds
+    assert (apart["against the same probe of positions alone"].low > 0) == holds
+
+
+@pytest.mark.parametrize("components", ["encoder.0.resid_post@word1", "encoder.0.resid_post + encoder.1.resid_post"])
+def test_a_tree_is_in_one_component_at_all_words(masked, components):
+    with pytest.raises(ToolInputError, match="one component at all words"):
+        examine(Statement(kind="encodes_tree", task="trees", components=components), Context(masked, OfflineTasks([]), Nothing()))
+
+
 def test_attention_tells_relations_beyond_the_distance_in_words_and_random_weights_do_not(masked):
     def told(o, name):
         (m,) = [m for m in o.measurements if m.name == name and m.variant.endswith("all blocks")]
@@ -185,15 +203,28 @@ def test_attention_tells_relations_beyond_the_distance_in_words_and_random_weigh
 
 
 def test_a_word_with_two_senses_comes_to_lie_near_its_own_centroid_in_the_last_block(masked):
+    """Most of the distance is between words, so that the margin is small: it takes the words' own means away, and examples."""
     o = use(
-        masked, "probe", task="gap_sense:ambiguous=yes", label="sense", model="centroid",
-        components=["encoder.0.resid_pre@ambiguous", "encoder.3.resid_post@ambiguous"], examples=320,
+        masked, "probe", task="gap_sense:ambiguous=yes", label="sense", model="centroid", beyond="ambiguous",
+        components=["encoder.0.resid_pre@ambiguous", "encoder.3.resid_post@ambiguous"], examples=640,
     )  # fmt: skip
     before, after = (value(o, "accuracy", f"encoder.{p}@ambiguous") for p in ("0.resid_pre", "3.resid_post"))
     assert before.value < 0.6 < 0.75 < after.value
     assert after.control.difference_low > 0
     margins = [value(o, "centroid_margin", f"encoder.{p}@ambiguous").value for p in ("0.resid_pre", "3.resid_post")]
     assert abs(margins[0]) < 0.05 < margins[1]
+    for place, is_there in (("encoder.0.resid_pre@ambiguous", False), ("encoder.3.resid_post@ambiguous", True)):
+        margin, apart = (value(o, f"centroid_margin{x}", place) for x in ("", ".beyond_random_init"))
+        assert (margin.control.difference_low > 0, apart.low > 0) == (is_there, is_there)
+
+
+def test_without_the_means_of_words_what_context_adds_is_left():
+    rng = np.random.default_rng(0)
+    words, context = np.repeat(np.arange(5), 4), np.tile([-1.0, 1.0], 10)
+    states = rng.normal(size=(5, 3))[words] * 9 + context[:, None]
+    assert without_means(states, [str(w) for w in words], 16)[:16] == pytest.approx(np.tile(context[:16, None], 3))
+    new = without_means(states, [*words[:16], "x", "x", "x", "x"], 16)[16:]
+    assert new == pytest.approx(states[16:] - states[:16].mean(0))
 
 
 def test_margins_of_centroids_are_what_the_distances_say():

@@ -422,7 +422,7 @@ def test_the_intact_completion_is_what_transformers_generates(demo, use):
         ("ablate", {"task": "addition", "intervention": "zero", "components": ["mlp@subject"]}, "operand1"),
         ("ablate", {"task": "addition", "intervention": "zero", "among": "mood=good"}, "carry"),
         ("patch", {"task": "addition", "components": ["encoder.0.mlp.out"]}, "decoder"),
-        ("patch", {"task": "addition", "components": ["decoder.0.resid_pre@-40"]}, "tokens"),
+        ("patch", {"task": "addition", "components": ["decoder.0.resid_pre@-40"]}, "positions"),
         ("generate", {"prompts": []}, "prompts"),
         ("generate", {"prompts": [""]}, "at least one token"),
         ("generate", {"prompts": ["a " * 125], "max_new_tokens": 20}, "128 positions"),

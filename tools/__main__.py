@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--device", default="auto")
     p.add_argument("--dtype", default="float32")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--allow-code", action="store_true", help="let the tool experiment run the code it is given")
     p.add_argument("--json", action="store_true", help="print the measurements, one JSON object a line")
     p.add_argument("--docs", action="store_true", help="print the table of all tools as markdown")
     args = p.parse_args(argv)
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     share_the_machine()
     from tools.methods.describing import describe
     from tools.methods.tool import ToolInputError, discover
+    from tools.sandbox import SandboxError
     from tools.subjects import SubjectError
     from tools.tasks import TaskError
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(describe(tool))
             return 0
         return _run(tool, args)
-    except (ToolInputError, SubjectError, TaskError) as error:
+    except (ToolInputError, SubjectError, SandboxError, TaskError) as error:
         print(f"tools: {error}", file=sys.stderr)
         return 2
 
@@ -73,6 +75,7 @@ def _run(tool: "Tool", args: argparse.Namespace) -> int:
     """Run a tool on a subject and print what it answers."""
     from tools.methods.offline import Nothing, OfflineTasks
     from tools.methods.tool import Context, ToolInputError
+    from tools.sandbox import Sandbox
     from tools.subjects import load_subject
 
     try:
@@ -83,7 +86,8 @@ def _run(tool: "Tool", args: argparse.Namespace) -> int:
         raise ToolInputError("the arguments must be a JSON object")
     parsed = tool.parse(given)
     subject = load_subject(args.subject, device=args.device, dtype=args.dtype)
-    outcome = tool.run(parsed, Context(subject, OfflineTasks(args.task), Nothing(), seed=args.seed))
+    sandbox = Sandbox() if args.allow_code else None
+    outcome = tool.run(parsed, Context(subject, OfflineTasks(args.task), Nothing(), seed=args.seed, sandbox=sandbox))
     if args.json:
         print("\n".join(m.model_dump_json(exclude_none=True) for m in outcome.measurements))
     else:

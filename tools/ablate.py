@@ -32,7 +32,7 @@ from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
-EXAMPLE = {"task": "addition", "components": ["decoder.1-2.mlp.out@answer"], "intervention": "resample(donor)"}
+EXAMPLE = {"task": "addition", "components": ["*.1-2.mlp.out@answer"], "intervention": "resample(donor)"}
 
 
 class Args(ToolArgs):

@@ -1,5 +1,5 @@
 """Attention patterns of every head, with scores for known kinds: previous token, first token, duplicate token,
-induction; and, for a task, how much the prompt's last token attends to each of the positions before it.
+induction; and, for a task, how much one of its positions attends to each of the positions before it.
 
 Without a task the text is random tokens said twice (Olsson et al. 2022): induction is attention from the second half
 to the token AFTER the earlier occurrence, duplicate to the earlier occurrence itself. Scores are means over queries,
@@ -44,7 +44,7 @@ from tools.subjects import Inputs, Subject
 from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
-EXAMPLE = {"components": ["decoder.0-1.attn.pattern[*]"], "examples": 16}
+EXAMPLE = {"components": ["*.0-1.attn.pattern[*]"], "examples": 16}
 SCORES = ("previous", "first", "duplicate", "induction")
 EVEN = "attention spread evenly over earlier tokens"
 UNIT = "share of attention"
@@ -59,7 +59,8 @@ class Args(ToolArgs):
     )
     components: list[str] = components(["attn.pattern[*]"], "which heads, as attn.pattern[*] without a position")
     at: str = Field(
-        default="-1", description="for a task: the anchor that looks, such as -1, the prompt's last token, or operand2"
+        default="-1",
+        description="for a task: the anchor that looks: a span, or -1, the last position before the answer",
     )
     keys: list[str] = Field(
         default=[],

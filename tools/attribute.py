@@ -149,7 +149,7 @@ def estimate(
     margins = torch.zeros(len(batch.examples))
     with torch.enable_grad():
         for step in range(steps):
-            # One step: the gradient at the clean prompt. More: averaged over midpoints between twin and clean.
+            # One step: the gradient at the clean input. More: averaged over midpoints between twin and clean.
             share = 1.0 if steps == 1 else (step + 0.5) / steps
             starts = [(share * clean[e] + (1 - share) * donor[e]).clone().requires_grad_() for e in entries]
             put = [Edit(e, "set", start) for e, start in zip(entries, starts, strict=True)]

@@ -16,7 +16,7 @@ from tools.methods.arguments import EXAMPLES_TO_TEST
 from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["experiment"] = "experiment"
-EXAMPLE = {"kind": "necessary", "task": "addition", "components": ["decoder.0.mlp.out@answer"]}
+EXAMPLE = {"kind": "necessary", "task": "addition", "components": ["*.0.mlp.out@answer"]}
 
 
 class Args(ToolArgs):
@@ -27,7 +27,7 @@ class Args(ToolArgs):
     among: str = Field(default="", description="only examples of this class, for example carry=1")
     components: list[str] = Field(
         default=[],
-        description="the components it is about, for example ['decoder.0.attn.z[0,3]@answer']; together one set",
+        description="the components it is about, for example ['*.0.attn.z[0,3]@answer']; together one set",
     )
     path: str = Field(default="", description="for kinds about a route: sender -> receiver")
     universe: list[str] = Field(default=[], description="for sufficient: all components among which the set is enough")

@@ -6,8 +6,9 @@ from typing import Literal
 from pydantic import Field
 
 from experiments_db.records import Outcome
-from tools.methods.describing import describe
+from tools.methods.describing import describe, fitted
 from tools.methods.tool import Context, ToolArgs, ToolInputError, discover
+from tools.ports import port_of
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE: dict[str, object] = {"tool": "patch"}
@@ -21,10 +22,9 @@ class Args(ToolArgs):
 
 def run(args: Args, ctx: Context) -> Outcome:
     """Describe a tool."""
-    del ctx
     tools = discover()
     if args.tool not in tools:
         near = difflib.get_close_matches(args.tool, tools, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ToolInputError(f"there is no tool {args.tool!r}{hint}; tools are {', '.join(tools)}")
-    return Outcome(text=describe(tools[args.tool]))
+    return Outcome(text=describe(fitted(tools[args.tool], port_of(ctx.subject).reads)))

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from experiments_db.records import Array, Measurement, Outcome
 from tools.engine.programs import SWEEPS, identity
+from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
 from tools.methods.measuring import effect_measurements, groups_of, load_examples, score_measurements, where_of
 from tools.methods.scoring import score
@@ -56,6 +57,8 @@ def run(args: Args, ctx: Context) -> Outcome:
         ctx.progress(f"{task.name}: {len(programs)} programs x {len(examples)} examples")
         scores, cost = score(ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens)
         edges, naive = edges + cost.edges, naive + cost.naive_edges
+        labels = [f"program {args.label(ctx, p)}" for p in programs]
+        keep(ctx, task, examples, dict(zip([INTACT, *labels], scores, strict=True)))
         where, groups = where_of(ctx, task, args.among), groups_of(examples)
         measurements += score_measurements(scores[0], groups, program="intact", **where)
         wheres = [{**where, "program": args.label(ctx, p)} for p in programs]

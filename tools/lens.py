@@ -1,5 +1,5 @@
 """Read the residual stream after every block as if it were the last: top tokens, the rank and probability of watched
-tokens, at the last or at every position of a prompt; or, over a task's examples, how well each depth already answers.
+tokens, at one or at every position of a prompt; or, over a task's examples, how well each depth already answers.
 
 Depth d is the state after d blocks: depth 0 is the embedding and the last depth is the model itself. With `norm` the
 final norm is applied first (the logit lens, nostalgebraist 2020), without it the head reads the raw state (Alammar 2021).
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from experiments_db.records import Array, Measurement, Outcome
 from tools.engine.sites import Site
+from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AMONG, EXAMPLES
 from tools.methods.layout import depth_component
 from tools.methods.measuring import groups_of, load_examples, score_measurements, where_of
@@ -27,7 +28,7 @@ from tools.ports.text import encode
 from tools.subjects import Inputs, Subject
 
 KIND: Literal["experiment"] = "experiment"
-EXAMPLE = {"prompt": "The keys to the cabinet", "watch": [" is", " are"]}
+EXAMPLE = {"task": "agreement", "examples": 32}
 
 
 class Args(ToolArgs):
@@ -37,7 +38,7 @@ class Args(ToolArgs):
     task: str | None = Field(default=None, description="a task spec: the answer's rank and probability at every depth")
     watch: list[str] = Field(default=[], max_length=8, description="for a prompt: texts whose first token to follow")
     top_k: int = Field(default=5, ge=1, le=50, description="for a prompt: how many top tokens at each place")
-    at: Literal["-1", "all"] = Field(default="-1", description="for a prompt: its last position, or every one")
+    at: Literal["-1", "all"] = Field(default="-1", description="for a prompt: -1, where it ends, or every position")
     norm: bool = Field(default=True, description="apply the final norm before the head")
     among: str = AMONG
     examples: int = EXAMPLES
@@ -46,7 +47,7 @@ class Args(ToolArgs):
 def run(args: Args, ctx: Context) -> Outcome:
     """Read a prompt or a task at every depth."""
     if (args.prompt is None) == (args.task is None):
-        raise ToolInputError("give either prompt or task, for example " + str(EXAMPLE))
+        raise ToolInputError("give either prompt or task")
     if args.task is not None:
         return _task(args, ctx, args.task)
     ctx.subject.require("next_token")
@@ -65,22 +66,24 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     # Stopping after d blocks and reading out IS the lens at depth d.
     variants = [ctx.subject.variant({ctx.subject.readout: range(d)}) for d in range(n + 1)]
     scores, _ = score(ctx.subject, examples, lambda _: variants, choices=task.choices, max_tokens=ctx.max_tokens)
+    places = [str(depth_component(ctx.subject, depth, "answer")) for depth in range(n + 1)]
+    read = {f"logit lens at {place}": s for place, s in zip(places, scores, strict=True)}
+    keep(ctx, task, examples, {INTACT: scores[-1], **read})
     where, groups = where_of(ctx, task, args.among), groups_of(examples)
     measurements: list[Measurement] = []
     for depth, own in enumerate(scores):
-        place = str(depth_component(ctx.subject, depth, "answer"))
-        measurements += score_measurements(own, groups, component=place, variant="logit lens", **where)
+        measurements += score_measurements(own, groups, component=places[depth], variant="logit lens", **where)
     if "rank" in scores[0].lacks:
         raise ToolInputError(f"{ctx.subject.name} answers with no token or class: its states cannot be read as one")
     values = np.array([[s.correct.mean(), np.median(s.rank), s.nll.mean()] for s in scores])
     ranks = np.array([s.rank for s in scores], dtype=np.int64)
-    axes = [("depth", range(n + 1)), ("example", [e.prompt[-30:] + e.answer for e in examples])]
+    axes = [("depth", range(n + 1)), ("example", [e.shown[-30:] + e.answer for e in examples])]
     # One example in full, position by position: the shortest, so that the grid can be read.
     encoded = encoded_all(ctx.subject, examples)
     at = min(range(len(examples)), key=lambda i: encoded[i].lengths[ctx.subject.readout])
     port, shown = port_of(ctx.subject), examples[at]
     inputs, labels = port.inputs(ctx.subject, [encoded[at]]), port.labels(ctx.subject, shown, stack=ctx.subject.readout)
-    one = _prompt(args.model_copy(update={"at": "all", "watch": []}), ctx, shown.prompt, inputs, labels)
+    one = _prompt(args.model_copy(update={"at": "all", "watch": []}), ctx, shown.shown, inputs, labels)
     measurements += [m for m in one.measurements if m.name == "top1"]
     return Outcome(
         text=f"lens on {examples_of(task, args.among)} ({ctx.split}, n={len(examples)}), by depth (blocks passed)\n"

@@ -16,14 +16,16 @@ class Args(ToolArgs):
 
 def run(args: Args, ctx: Context) -> Outcome:
     """One line a kind."""
-    del args, ctx
+    del args
+    name = ctx.subject.readout
     lines = [
         f"{k.name}({', '.join(('task', *k.needs, *(f'{a}?' for a in k.allows)))}): {k.says}"
         + (f"; tested under {' and '.join(k.interventions)}" if k.interventions else "")
         for k in kinds().values()
+        if k.name != "own" or ctx.sandbox is not None
     ]
     lines += [
-        "Components: decoder.0.attn.z[0,3]@answer; where a head looks (attends, moves): decoder.0.attn.pattern[0]@answer<-operand1",
-        "A path: decoder.0.attn.z[1]@answer -> decoder.2.mlp.out@answer. Interventions: resample(donor), zero, mean",
+        f"Components: {name}.0.attn.z[0,3]@answer; where a head looks (attends, moves): {name}.0.attn.pattern[0]@answer<-operand1",
+        f"A path: {name}.0.attn.z[1]@answer -> {name}.2.mlp.out@answer. Interventions: resample(donor), zero, mean",
     ]
     return Outcome(text="\n".join(lines))

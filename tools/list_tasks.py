@@ -21,7 +21,7 @@ def run(_: Args, ctx: Context) -> Outcome:
     lines: list[str] = []
     for name, family in fitting(port_of(ctx.subject).reads).items():
         example = get_task(name).examples("explore", 1, ctx.seed)[0]
-        lines.append(f"{name}: {family.description} e.g. {example.prompt!r} -> {example.answer!r}")
+        lines.append(f"{name}: {family.description} e.g. {example.shown!r} -> {example.answer!r}")
         lines.append(f"    {_known(example)}")
         for option, field in family.options.model_fields.items():
             values = "|".join(map(str, get_args(field.annotation)))

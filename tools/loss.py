@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from experiments_db.records import Measurement, Outcome
+from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
 from tools.methods.measuring import (
     effect_measurements,
@@ -24,7 +25,8 @@ from tools.methods.saying import examples_of
 from tools.methods.scoring import score
 from tools.methods.tables import as_array
 from tools.methods.tool import Context
-from tools.tasks import Example, chance_of
+from tools.ports import port_of
+from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
 NAMED = 6  # failing examples of a task that was made in the run
@@ -52,6 +54,12 @@ def run(args: Args, ctx: Context) -> Outcome:
         scores, _ = score(
             ctx.subject, examples, lambda _, v=variants: v, choices=task.choices, max_tokens=ctx.max_tokens
         )
+        keep(
+            ctx,
+            task,
+            examples,
+            {INTACT: scores[0], **({} if program.is_identity else {f"program {args.label(ctx, program)}": scores[-1]})},
+        )
         where: dict[str, Any] = {**where_of(ctx, task, args.among), "program": args.label(ctx, program)}
         groups = groups_of(examples)
         if program.is_identity:
@@ -59,9 +67,11 @@ def run(args: Args, ctx: Context) -> Outcome:
         else:
             made = effect_measurements(scores[0], [scores[-1]], [where], groups)
         measurements += made
-        chance = chance_of(task, examples)
+        port = port_of(ctx.subject)
+        judged = port.objectives[port.first]
+        chance = judged.sign * port.guess(judged, task, examples)
         measurements.append(
-            Measurement(name="chance", value=chance, unit="share of examples", n=groups.n, groups=groups.count, **where)
+            Measurement(name="chance", value=chance, unit=judged.unit, n=groups.n, groups=groups.count, **where)
         )
         accuracy = next((m for m in made if m.name == "accuracy"), None)
         line = f"{examples_of(task, args.among)}: n={len(examples)}"
@@ -69,16 +79,21 @@ def run(args: Args, ctx: Context) -> Outcome:
             line = f"{examples_of(task, args.among)}: accuracy {percent(accuracy)} (n={len(examples)}, chance {100 * chance:.0f}%)"
             if not program.is_identity:
                 line += f", intact {100 * scores[0].correct.mean():.0f}%"
-        line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
+        if "nll" not in scores[-1].lacks:
+            line += f", NLL {scores[-1].nll.mean():.3f} nats per answer, median rank {np.median(scores[-1].rank):.0f}"
+        else:
+            own = next(m for m in made if m.name == judged.name)
+            line += f" {judged.name} {own.value:.3f}, a guesser's {chance:.3f} ({judged.unit})"
         lines.append(line)
-        if program.is_identity and _is_made(ctx, name):
+        if program.is_identity and accuracy is not None and _is_made(ctx, name):
             lines += failing(examples, scores[-1].correct)
-        labels = [e.prompt[-40:] + e.answer for e in examples]
+        labels = [e.shown[-40:] + e.answer for e in examples]
         if not program.is_identity:
             owners = [f"{labels[i]} [{k}]" for k, i in enumerate(scores[-1].token_owner)]
             change = scores[-1].token_logits - scores[0].token_logits
             arrays.append(as_array(f"token_logit_delta:{task.name}", change, [("answer token", owners)], "logits"))
-        arrays.append(as_array(f"nll:{task.name}", scores[-1].nll, [("example", labels)], "nats per answer"))
+        if "nll" not in scores[-1].lacks:
+            arrays.append(as_array(f"nll:{task.name}", scores[-1].nll, [("example", labels)], "nats per answer"))
     return Outcome(
         text=f"program {program.label}, split {ctx.split}\n" + "\n".join(lines),
         measurements=tuple(measurements),
@@ -96,5 +111,5 @@ def _is_made(ctx: Context, spec: str) -> bool:
 def failing(examples: Sequence[Example], correct: Sequence[bool] | np.ndarray) -> list[str]:
     """The examples that are not answered right, up to `NAMED` of them, so that a mistake in a task is seen at once."""
     wrong = [e for e, right in zip(examples, correct, strict=True) if not right]
-    lines = [f"  wrong: {e.prompt[-60:]!r}, right is {e.answer!r}" for e in wrong[:NAMED]]
+    lines = [f"  wrong: {e.shown[-60:]!r}, right is {e.answer!r}" for e in wrong[:NAMED]]
     return [*lines, f"  and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else lines

@@ -2,7 +2,7 @@
 
 By rule: `source` is the task it comes from. `among` takes one class of it, `sort_by` the first by a label or field. `change`
 gives a span the text that it has in another example, one that shares the labels in `keep` and not those in `differ`; `swap`
-exchanges two spans. The changed text becomes the example's twin (or with becomes=prompt the prompt). What is right for it
+exchanges two spans. The changed text becomes the example's twin (or with becomes=input the example itself). What is right for it
 is what the source says where it has such an example; otherwise `answer` says: foil, same, or a span, whose text it is.
 Explore examples come of explore examples, and what is kept to confirm of what was; groups stay.
 
@@ -64,7 +64,7 @@ class Args(ToolArgs):
     keep: list[str] = Field(default=[], max_length=8, description="labels that both share")
     differ: list[str] = Field(default=[], max_length=8, description="labels in which it differs")
     answer: str = Field(default="", description="right after the change: foil, same, or a span; or looked up")
-    becomes: Literal["twin", "prompt"] = Field(default="twin", description="what the changed text is")
+    becomes: Literal["twin", "input"] = Field(default="twin", description="what the changed text is")
     sort_by: str = Field(default="", description="take the first by this label or field")
     descending: bool = Field(default=False, description="the largest first")
     examples: int = Field(default=256, ge=LEAST, le=512, description="how many of each side, at most")

@@ -3,16 +3,16 @@ set that alone keeps it when every other candidate is removed (sufficient).
 
 One by one is not enough: where one component can stand in for another, neither is missed alone. The breaking search
 first removes, at each step, the component whose removal hurts most given what is gone; then it puts back what is not
-needed, so that the set is minimal: every member is missed within it. Broken is an accuracy below the half-way point
-between intact and chance; kept is one above 90% of intact. The control of a breaking set is random sets of the same size
-from outside the candidates, or where there are none, random vectors in its place; that of a sufficient one is random
-other candidates that are left alone. State the intervention.
+needed, so that the set is minimal: every member is missed within it. Broken is an accuracy, or whatever else answers are
+judged by, below the half-way point between intact and chance; kept is one above 90% of intact. The control of a breaking
+set is random sets of the same size from outside the candidates, or where there are none, random vectors in its place;
+that of a sufficient one is random other candidates that are left alone. State the intervention.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
+from math import comb, inf
 from typing import Any, Literal
 
 import numpy as np
@@ -26,21 +26,21 @@ from tools.methods.layout import layout_of, select_components
 from tools.methods.measuring import (
     ACCURACY,
     NLL,
+    Quantity,
     control_of,
     effect_measurements,
     groups_of,
     load_examples,
     measured,
     over_draws,
-    shares,
     where_of,
 )
 from tools.methods.saying import examples_of
 from tools.methods.tables import as_array
 from tools.methods.tool import Context, ToolArgs, ToolInputError
-from tools.ports import Scores
-from tools.statistics import Groups
-from tools.tasks import Example, Task, chance_of
+from tools.ports import Objective, Scores, port_of
+from tools.statistics import Estimate, Groups
+from tools.tasks import Example, Task
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
@@ -63,7 +63,7 @@ class Args(ToolArgs):
     intervention: InterventionName = INTERVENTION
     members: list[str] = Field(
         default=[],
-        description="score this set of candidates instead of searching, for example ['decoder.2.attn.z[0]@answer']",
+        description="score this set of candidates instead of searching, for example ['*.2.attn.z[0]@answer']",
     )
     max_size: int = Field(default=6, ge=1, le=24, description="give up beyond a set of this size")
     among: str = AMONG
@@ -88,6 +88,48 @@ class _Search:
         ]
         return score_under(self.ctx, self.task, self.examples, conditions)[1:]
 
+    @property
+    def judged(self) -> Objective:
+        """What answers are judged by, turned so that more is better."""
+        port = port_of(self.ctx.subject)
+        return port.objectives[port.first]
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether that is accuracy."""
+        return self.judged.name == "accuracy"
+
+    @property
+    def quantity(self) -> Quantity:
+        """The same as a quantity."""
+        return ACCURACY if self.right_or_wrong else Quantity(self.judged.name, self.judged.unit, self.judged.of)
+
+    @property
+    def compared(self) -> tuple[Quantity, ...]:
+        """What is measured beside its control."""
+        return (
+            (ACCURACY, NLL)
+            if self.right_or_wrong
+            else (Quantity(self.judged.name, self.judged.unit, self.judged.read),)
+        )
+
+    def value(self, scores: Scores) -> float:
+        """What the search compares: accuracy, and among equals the loss, so that a tie is no accident of order."""
+        if not self.right_or_wrong:
+            return float(self.judged.of(scores).mean())
+        return float(scores.correct.mean()) - 1e-6 * float(min(scores.nll.mean(), 1e4))
+
+    def kept(self, own: float, chance: float) -> float:
+        """At least so much is left where the task is kept."""
+        return 0.9 * own if self.right_or_wrong else own - 0.1 * (own - chance)
+
+    def measured(self, estimate: Estimate, **where: Any) -> Measurement:
+        """A measurement, as the quantity is named."""
+        sign, e = self.judged.sign, estimate
+        low, high = sorted((sign * e.low, sign * e.high))
+        turned = Estimate(sign * e.value, low, high, e.n, e.groups)
+        return measured(self.judged.name, self.judged.unit, turned, **where)
+
 
 def run(args: Args, ctx: Context) -> Outcome:
     """Search, and score the set found, the intact model and random sets of the same size."""
@@ -98,35 +140,38 @@ def run(args: Args, ctx: Context) -> Outcome:
     examples, left_out = with_donors(ctx, loaded, parts, how)
     search = _Search(ctx, args, task, examples, tuple(parts), how)
     (intact,) = search.without([frozenset()])
-    groups, chance = groups_of(examples), chance_of(task, examples)
-    (accuracy,) = shares(intact.correct, groups)
-    if accuracy.low <= chance:
+    groups, chance = groups_of(examples), port_of(ctx.subject).guess(search.judged, task, examples)
+    (own,) = search.quantity.estimates(search.judged.of(intact), groups)
+    name, sign = search.judged.name, search.judged.sign
+    if own.low <= chance:
         raise ToolInputError(
-            f"the intact model cannot do {task.name}: accuracy {accuracy.value:.2f}, chance {chance:.2f}. There is no set to "
-            "look for"
+            f"the intact model cannot do {task.name}: {name} {sign * own.value:.2f}, chance {sign * chance:.2f}. There is no set "
+            "to look for"
         )
-    found, path = _found(search, accuracy.value, chance)
+    found, path = _found(search, own.value, chance)
     where = {**where_of(ctx, task, args.among), "intervention": str(how)}
     base = where_of(ctx, task, args.among)
     measurements = [
-        measured("accuracy", "share of examples", accuracy, program="intact", **base),
-        _plain("chance", "share of examples", chance, groups, base),
+        search.measured(own, program="intact", **base),
+        _plain("chance", search.judged.unit, sign * chance, groups, base),
         _plain("size", "components; 0 is none found", float(len(found or ())), groups, where),
     ]
     lines = [
         f"{args.goal} set for {examples_of(task, args.among)}, "
         f"of {len(parts)} candidates ({how}, {ctx.split}, n={len(examples)}): intact "
-        f"accuracy {accuracy.value:.2f}, chance {chance:.2f}"
+        f"{name} {sign * own.value:.2f}, chance {sign * chance:.2f}"
     ]
-    lines += [f"  {_name(s) or 'nothing'}: {a:.2f}" for s, a in path]
+    lines += [f"  {_name(s) or 'nothing'}: {sign * a:.2f}" for s, a in path]
     if found is None:
         lines.append(f"no {args.goal} set of at most {args.max_size} was found")
     else:
         judged = _judged(search, found, intact, groups, where)
         lines.append(f"found {_name(found)}")
-        lines += [_line(m, args.goal) for m in judged if m.name == "accuracy"]
+        lines += [_line(m, args.goal) for m in judged if m.name == name]
         measurements += judged
-    return Outcome(text="\n".join(lines) + left_out, measurements=tuple(measurements), arrays=(_array(path),))
+    return Outcome(
+        text="\n".join(lines) + left_out, measurements=tuple(measurements), arrays=(_array(path, search.judged),)
+    )
 
 
 def _check(parts: Sequence[Component]) -> None:
@@ -145,7 +190,7 @@ def _plain(name: str, unit: str, value: float, groups: Groups, where: dict[str, 
 
 def _line(m: Measurement, goal: str) -> str:
     control = f", {m.control.kind} {m.control.value:.2f}" if m.control else ""
-    return f"  accuracy with {m.component} {'removed' if goal == 'breaking' else 'alone left'}: {m.value:.2f}{control}"
+    return f"  {m.name} with {m.component} {'removed' if goal == 'breaking' else 'alone left'}: {m.value:.2f}{control}"
 
 
 def _name(members: Members | tuple[Component, ...]) -> str:
@@ -164,31 +209,30 @@ def _found(search: _Search, own: float, chance: float) -> tuple[Members | None, 
         if unknown:
             raise ToolInputError(f"members: {unknown[0]} is none of the candidates {', '.join(map(str, search.parts))}")
         return frozenset(given), []
-    return _breaking(search, (own + chance) / 2) if args.goal == "breaking" else _sufficient(search, 0.9 * own)
-
-
-def _value(scores: Scores) -> float:
-    """What the search compares: accuracy, and among equals the loss, so that a tie is no accident of order."""
-    return float(scores.correct.mean()) - 1e-6 * float(min(scores.nll.mean(), 1e4))
+    return (
+        _breaking(search, (own + chance) / 2)
+        if args.goal == "breaking"
+        else _sufficient(search, search.kept(own, chance))
+    )
 
 
 def _breaking(search: _Search, broken: float) -> tuple[Members | None, Path]:
     """Add the most harmful component until the task breaks; then drop every member that is not needed for that."""
     chosen: tuple[Component, ...] = ()
     path: Path = []
-    accuracy = 1.0
-    while accuracy >= broken:
+    reached = inf
+    while reached >= broken:
         rest = [p for p in search.parts if p not in chosen]
         if not rest or len(chosen) >= search.args.max_size:
             return None, path
-        values = [_value(s) for s in search.without([frozenset((*chosen, p)) for p in rest])]
+        values = [search.value(s) for s in search.without([frozenset((*chosen, p)) for p in rest])]
         best = int(np.argmin(values))
-        chosen, accuracy = (*chosen, rest[best]), values[best]
-        path.append((chosen, accuracy))
+        chosen, reached = (*chosen, rest[best]), values[best]
+        path.append((chosen, reached))
     found = list(chosen)
     for member in chosen[:-1]:
         less = frozenset(found) - {member}
-        left = _value(search.without([less])[0]) if less else 1.0
+        left = search.value(search.without([less])[0]) if less else inf
         if left < broken:
             found.remove(member)
             path.append((tuple(found), left))
@@ -201,7 +245,7 @@ def _sufficient(search: _Search, kept: float) -> tuple[Members | None, Path]:
     path: Path = []
     while left:
         gone = frozenset(search.parts) - set(left)
-        values = [_value(s) for s in search.without([gone | {p} for p in left])]
+        values = [search.value(s) for s in search.without([gone | {p} for p in left])]
         best = int(np.argmax(values))
         if values[best] < kept:
             break
@@ -228,7 +272,7 @@ def _judged(
         kind = f"{len(sets)} random sets of the same size, " + (
             "outside the candidates" if breaking else "of other candidates"
         )
-        beside = _beside_draws(mine, rest[: len(sets)], intact, groups, kind)
+        beside = _beside_draws(search, mine, rest[: len(sets)], intact, groups, kind)
         made = [
             m.model_copy(update={"control": beside.get(m.name)})
             for m in effect_measurements(intact, [mine], [place], groups)
@@ -239,8 +283,8 @@ def _judged(
     else:
         made = effect_measurements(intact, [mine], [place], groups)
     for less, s in zip(within, rest[len(sets) :], strict=True):
-        (estimate,) = shares(s.correct, groups)
-        made.append(measured("accuracy", "share of examples", estimate, **{**place, "component": _name(less)}))
+        (estimate,) = search.quantity.estimates(search.judged.of(s), groups)
+        made.append(search.measured(estimate, **{**place, "component": _name(less)}))
     return made
 
 
@@ -275,11 +319,11 @@ def random_sets(others: Sequence[Component], size: int, count: int, seed: int) -
 
 
 def _beside_draws(
-    mine: Scores, draws: Sequence[Scores], intact: Scores, groups: Groups, kind: str
+    search: _Search, mine: Scores, draws: Sequence[Scores], intact: Scores, groups: Groups, kind: str
 ) -> dict[str, Control]:
     """Controls by quantity, from the random sets, with the variation between them in their intervals."""
     out: dict[str, Control] = {}
-    for q in (ACCURACY, NLL):
+    for q in search.compared:
         rows, own, base = np.stack([q.of(s) for s in draws]), q.of(mine), q.of(intact)
         apart = over_draws(own - rows, groups, q.reach)
         out[q.name] = control_of(kind, over_draws(rows, groups, q.bounds), apart)
@@ -287,7 +331,7 @@ def _beside_draws(
     return out
 
 
-def _array(path: Path) -> Array:
-    """The accuracies along the search."""
+def _array(path: Path, judged: Objective) -> Array:
+    """What is left along the search."""
     labels = [_name(s) or "nothing" for s, _ in path] or ["none"]
-    return as_array("search", np.array([a for _, a in path] or [0.0]), [("set", labels)], "share of examples")
+    return as_array("search", judged.sign * np.array([a for _, a in path] or [0.0]), [("set", labels)], judged.unit)

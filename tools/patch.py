@@ -1,13 +1,13 @@
 """Activation patching between each example and its corrupted twin, of any component at any position: where does the
 information that separates the two lie?
 
-Direction `noise` runs the clean prompt and puts in the twin's activation: how far does the answer go over to the
+Direction `noise` runs the clean input and puts in the twin's activation: how far does the answer go over to the
 twin's (the activation is enough to change the answer). Direction `denoise` runs the twin and puts in the clean
 activation: how far does the clean answer come back. Recovered is 0 for no effect and 1 for a complete change, the mean
 move in logit margin between the two answers over the mean of a complete one, both uncertain; flipped is the share of
-examples whose answer, between the two, changes over; probability, nll and accuracy are those of the prompt's own answer,
+examples whose answer, between the two, changes over; probability, nll and accuracy are those of the input's own answer,
 kl is from the unpatched run. With weights below 1 the activation is put between the two, that share of the way to the
-twin's, and with `written` the model writes its own answers: the prompt's, the twin's, or words of both. The control adds
+twin's, and with `written` the model writes its own answers: the input's, the twin's, or words of both. The control adds
 a random vector of the same norm at the same site; at `attn.pattern` it takes the weights of another example. Source: Meng
 et al. 2022; Zhang, Nanda 2023.
 """
@@ -67,7 +67,7 @@ class Args(ToolArgs):
     )
     written: bool = Field(
         default=False,
-        description="also let the model write, and count the prompt's own answers, the twin's, and those with words of both",
+        description="also let the model write, and count the input's own answers, the twin's, and those with words of both",
     )
     depth: int = DEPTH
     among: str = AMONG

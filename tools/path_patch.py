@@ -1,7 +1,7 @@
 """Path patching: how much of a component's effect goes straight into one later component, with everything between held
 at its clean value?
 
-For each sender the prompt is run with the sender's output taken from the twin and every attention and MLP between
+For each sender the input is run with the sender's output taken from the twin and every attention and MLP between
 sender and receiver frozen; what the receiver then computes is put into an otherwise clean run. Recovered is 0 for no
 effect and 1 for a complete change to the twin's answer, in logit margin, both uncertain. The control sends a random vector
 of the same norm along the same path. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
@@ -18,7 +18,7 @@ from experiments_db.records import Outcome
 from tools.methods.arguments import AMONG, DEPTH, DIRECTION, EXAMPLES, Direction, check_size, components
 from tools.methods.layout import chosen_components, select_components
 from tools.methods.measuring import control_of, groups_of, measured, recoveries, where_of
-from tools.methods.paths import ALONG, SENDERS, TWIN, Sending, comes_before, score_along
+from tools.methods.paths import ALONG, BETWEEN, SENDERS, TWIN, Sending, comes_before, score_along
 from tools.methods.saying import beside, examples_of
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -27,8 +27,7 @@ from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
-EXAMPLE = {"task": "addition", "components": ["attn.out@answer"], "receiver": "decoder.1.mlp.out"}
-BETWEEN = ("attn.out", "mlp.out")
+EXAMPLE = {"task": "addition", "components": ["attn.out@answer"], "receiver": "*.1.mlp.out"}
 
 
 class Args(ToolArgs):
@@ -37,11 +36,11 @@ class Args(ToolArgs):
     task: str = Field(description="a task spec; see list_tasks. Examples without a twin get another example for one")
     components: list[str] = components(
         ["attn.out@all", "mlp.out@all"],
-        "the senders: attn.out, mlp.out or attn.z; those that come too late are left out",
+        "the senders: attn.out, cross.out, mlp.out or heads, attn.z; those that cannot reach the receiver are left out",
     )
     receiver: str = Field(
-        description="what receives, at every position: decoder.3.attn.q[1] (or attn.k, attn.v, without a head all of them), "
-        "decoder.3.attn.out, decoder.3.mlp.out or decoder.logits"
+        description="what receives, at every position: *.3.attn.q[1] (or attn.k, attn.v, without a head all of them), "
+        "*.3.attn.out, *.3.mlp.out or logits"
     )
     direction: Direction = DIRECTION
     depth: int = DEPTH
@@ -57,7 +56,9 @@ def run(args: Args, ctx: Context) -> Outcome:
     senders = _senders(ctx.subject, named, receiver)
     check_size(len(senders), "senders", 128)
     sendings = [
-        Sending(Path(nodes=(c, receiver), frozen=BETWEEN), TWIN, control=k) for k in (False, True) for c in senders
+        Sending(Path(nodes=(c, receiver), frozen=_held(ctx.subject)), TWIN, control=k)
+        for k in (False, True)
+        for c in senders
     ]
     base, *scores = score_along(ctx, task, receivers, sendings)
     donor, groups = donor_margin(ctx, receivers), groups_of(receivers)
@@ -85,25 +86,35 @@ def run(args: Args, ctx: Context) -> Outcome:
     )
 
 
+def _held(subject: Subject) -> tuple[str, ...]:
+    """The parts that are held at their clean value in between."""
+    return tuple(k for k in BETWEEN if any(k in s.kinds for s in subject.stacks.values()))
+
+
 def _receiver(args: Args, ctx: Context) -> Component:
     """The receiver; ToolInputError says what would be valid."""
-    stack = ctx.subject.spec()
-    try:
-        found = Component.parse(args.receiver)
-    except PlaceError as error:
-        raise ToolInputError(f"receiver: {error}") from None
-    if found.part not in (*SENDERS, "logits") or found.stack != stack.name:
-        raise ToolInputError(
-            f"receiver: {found} cannot receive; write one of {', '.join(SENDERS)} of a block, or logits"
-        )
-    return found if found.part == "logits" else select_components(ctx.subject, [str(found)], "receiver")[0]
+    if args.receiver.removeprefix("*.") == "logits":
+        return Component(stack=ctx.subject.readout, part="logits")
+    try:  # heads that are named together receive together
+        return _possible(Component.parse(args.receiver), ctx)
+    except PlaceError:
+        found = select_components(ctx.subject, [args.receiver], "receiver")
+    if len(found) != 1:
+        raise ToolInputError(f"receiver: one at a time, not {', '.join(map(str, found[:4]))}")
+    return _possible(found[0], ctx)
+
+
+def _possible(c: Component, ctx: Context) -> Component:
+    if c.part not in (*SENDERS, "logits"):
+        raise ToolInputError(f"receiver: {c} cannot receive; write one of {', '.join(SENDERS)} of a block, or logits")
+    return c if c.part == "logits" else select_components(ctx.subject, [str(c)], "receiver")[0]
 
 
 def _senders(subject: Subject, named: Sequence[Component], receiver: Component) -> list[Component]:
     """Those whose output can reach the receiver; ToolInputError where there is none."""
-    bad = next((c for c in named if c.part not in SENDERS or c.stack != receiver.stack), None)
+    bad = next((c for c in named if c.part not in SENDERS), None)
     if bad:
-        raise ToolInputError(f"components: {bad} cannot send; senders are {', '.join(SENDERS)} of {receiver.stack}")
+        raise ToolInputError(f"components: {bad} cannot send; senders are {', '.join(SENDERS)}")
     found = [c for c in named if comes_before(subject, c, receiver)]
     if not found:
         raise ToolInputError(f"components: none of these comes before the receiver {receiver}: name earlier blocks")

@@ -6,7 +6,7 @@ parity. Classes are scored by accuracy, numbers by R2, always on examples the pr
 control task, a random label for every token at the position (Hewitt and Liang 2019); beside it stand the same probe on
 shuffled labels and on a randomly initialised twin of the model, and the share of the most frequent class. What can be read
 need not be used. With the model `centroid`, how much nearer the own class's centroid is shows how far context has moved a
-word towards one of its senses.
+word towards one of its senses; most of the distance is between words, which `beyond` takes away.
 """
 
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from tools.methods.arguments import AMONG, DEPTH, components
 from tools.methods.features import class_labels, collect, labels_of, number_labels, random_twin
 from tools.methods.layout import chosen_components
 from tools.methods.measuring import averages, control_of, differences, fit_and_score, groups_of, measured, where_of
-from tools.methods.probing import CONTROL_TASK, SHUFFLED, Probe, check_size, control_labels
+from tools.methods.probing import CONTROL_TASK, SHUFFLED, Probe, check_size, control_labels, without_means
 from tools.methods.saying import examples_of
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -50,6 +50,11 @@ class Args(ToolArgs):
         ge=1,
         description="reduce the activations to so many principal components first; null uses all channels",
     )
+    beyond: str = Field(
+        default="",
+        description="a label, or a span for its word: what all states with one value of it have in common is taken away first, so "
+        "that what context adds is left",
+    )
     among: str = AMONG
     examples: int = Field(default=256, ge=40, le=4096, description="how many examples to use")
 
@@ -68,9 +73,13 @@ def run(args: Args, ctx: Context) -> Outcome:
         if args.model != "centroid" or args.dimensions is not None:  # as many centroids as classes, whatever the width
             check_size(probe, n_train, x.shape[1], TRAIN_SHARE)
     twin = collect(random_twin(ctx.subject, ctx.seed), both, places, ctx.max_tokens)
+    if args.beyond:
+        kinds = labels_of(both, args.beyond)
+        own, twin = ({c: without_means(x, kinds, n_train) for c, x in found.items()} for found in (own, twin))
     shuffled = np.random.default_rng(ctx.seed).permutation(y)
     groups = groups_of(scored)
-    where: dict[str, Any] = {**where_of(ctx, task, args.among), "variant": f"{args.model} probe", "label": args.label}
+    variant = f"{args.model} probe" + (f" beyond {args.beyond}" if args.beyond else "")
+    where: dict[str, Any] = {**where_of(ctx, task, args.among), "variant": variant, "label": args.label}
     name, unit = ("accuracy", "share of examples") if args.target == "class" else ("r2", "share of variance explained")
 
     def read(x: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
@@ -105,9 +114,10 @@ def run(args: Args, ctx: Context) -> Outcome:
     majority = float(np.mean(truth == np.bincount(y[:n_train].astype(int)).argmax())) if names else 0.0
     baseline = Measurement(name="majority", unit=unit, value=majority, n=groups.n, groups=groups.count, **where)
     what = f"{len(names)} classes" if names else "a number"
+    beyond = f", beyond the mean of each {args.beyond}" if args.beyond else ""
     text = (
         f"{args.model} probe of {args.label} ({what}), {examples_of(task, args.among)} "
-        f"({ctx.split}): {name} on {len(scored)} examples, fitted on "
+        f"({ctx.split}){beyond}: {name} on {len(scored)} examples, fitted on "
         f"{n_train}; {'most frequent class' if names else 'mean'} {majority:.2f}\n"
     )
     columns, table = [name, "control task", "shuffled", "random init"], np.array(rows)

@@ -1,6 +1,6 @@
 """Explore examples of a task in the model's own tokens, with spans, labels, twin, chance level and classes.
 
-Free. Look at a task before you ask anything about it: what a span is called, how long prompts are, which labels divide the
+Free. Look at a task before you ask anything about it: what a span is called, how long inputs are, which labels divide the
 examples. With `text`, any text of yours is cut into tokens instead.
 """
 

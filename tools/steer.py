@@ -2,8 +2,8 @@
 text: does the direction do what it is thought to mean?
 
 The direction is the difference of means between examples with a label's value and the others, the weights of a linear
-probe for it, or random; it is fitted on examples other than those it is tried on, at the component's position (at the
-prompt's last token where it names none), and given the length of the difference of means, so that dose 1 is one such step.
+probe for it, or random; it is fitted on examples other than those it is tried on, at the component's position (at -1, before
+the answer, where it names none), and given the length of the difference of means, so that dose 1 is one such step.
 `add` adds dose x direction, `set` first takes out what lies along it, `project_out` only takes out. `toward` is a text whose
 probability (scoring) or presence in the completion (generating) is followed. The control is random directions of the same
 length at the same dose. Source: Li et al. 2023 (inference-time intervention); Turner et al. 2023.
@@ -29,7 +29,7 @@ from tools.engine.sites import Edit
 from tools.methods.anchors import positions
 from tools.methods.arguments import AMONG
 from tools.methods.effects import Change, Condition, score_under, sites_of
-from tools.methods.features import collect, labels_of
+from tools.methods.features import two_classes
 from tools.methods.layout import one_component
 from tools.methods.measuring import (
     ACCURACY,
@@ -55,7 +55,7 @@ EXAMPLE = {
     "task": "agreement",
     "label": "subject_number",
     "value": "plural",
-    "components": ["decoder.2.resid_post"],
+    "components": ["*.2.resid_post"],
     "toward": " are",
     "doses": [0, 1, 2],
 }
@@ -66,13 +66,13 @@ Operation = Literal["add", "set", "project_out"]
 class Args(ToolArgs):
     """Arguments of steer."""
 
-    task: str = Field(description="a task spec whose prompts are steered; see list_tasks")
+    task: str = Field(description="a task spec whose examples are steered; see list_tasks")
     label: str = Field(description="a label of the task's examples, or answer: what the direction is about")
     value: str = Field(description="the label's value towards which the direction points")
     components: list[str] = Field(
         min_length=1,
         max_length=1,
-        description="the one place that is pushed: decoder.2.resid_post, at every position, or @-1, or another anchor",
+        description="the one place that is pushed: *.2.resid_post, at every position, or @-1, or another anchor",
     )
     direction: Literal["mean_difference", "probe", "random"] = Field(
         default="mean_difference", description="how it is found"
@@ -191,16 +191,7 @@ def _changes(operation: Operation, place: Component, name: str, dose: float) -> 
 
 def direction(args: Args, ctx: Context, place: Component, examples: list[Example]) -> Tensor:
     """The direction, (channels), as long as the difference of means."""
-    labels = np.array([str(v) == args.value for v in labels_of(examples, args.label)])
-    if labels.sum() < 4 or (~labels).sum() < 4:
-        seen = sorted({str(v) for v in labels_of(examples, args.label)})
-        raise ToolInputError(
-            f"value: {int(labels.sum())} of {len(labels)} examples have {args.label}={args.value!r}, and "
-            f"at least 4 must and 4 must not; "
-            f"values are {', '.join(seen[:20])}"
-        )
-    at = place if place.anchor else place.but(anchor="-1")
-    x = collect(ctx.subject, examples, [at], ctx.max_tokens)[at]
+    x, labels = two_classes(ctx.subject, examples, place, args.label, args.value, ctx.max_tokens)
     difference = x[labels].mean(0) - x[~labels].mean(0)
     length = float(np.linalg.norm(difference))
     if args.direction == "probe":
@@ -260,15 +251,15 @@ def _generated(
     subject = ctx.subject
     (site,) = sites_of(subject, place)
     subject.require("next_token")
-    prompts = [subject.tokens(e.prompt) for e in examples]
+    rows = [subject.tokens(e.shown) for e in examples]
     at = positions(subject, batch_of(subject, examples), place.anchor or "all")
-    if at is not None and any(p >= len(row) for p, row in zip(at.max(1).values.tolist(), prompts, strict=True)):
-        raise ToolInputError("components: to generate, push a position of the prompt, such as -1, or all")
+    if at is not None and any(p >= len(row) for p, row in zip(at.max(1).values.tolist(), rows, strict=True)):
+        raise ToolInputError("components: to generate, push a position of the text, such as -1, or all")
     wanted = [(args.toward or e.answer).strip() for e in examples]
 
     def completions(edits: Sequence[Edit] = ()) -> list[str]:
-        made = subject.generate(prompts, args.max_new_tokens, edits=edits)
-        return [subject.completion(p, t) for p, t in zip(prompts, made, strict=True)]
+        made = subject.generate(rows, args.max_new_tokens, edits=edits)
+        return [subject.completion(p, t) for p, t in zip(rows, made, strict=True)]
 
     with subject.evaluating():
         intact = completions()

@@ -21,7 +21,7 @@ from tools.methods.features import random_twin
 from tools.methods.layout import chosen_components
 from tools.methods.measuring import averages, control_of, differences, fit_and_score, groups_of, measured, where_of
 from tools.methods.saying import examples_of
-from tools.methods.structural import StructuralProbe, fit, squared_distances, word_distances, word_places
+from tools.methods.structural import RANK, STEPS, StructuralProbe, fit, squared_distances, word_distances, word_places
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs
 from tools.methods.trees import MEASURES, Tree, random_trees, scores, with_trees, word_states
@@ -31,7 +31,7 @@ KIND: Literal["experiment"] = "experiment"
 NEEDS = "trees"
 EXAMPLE = {
     "task": "bracket_trees",
-    "components": ["decoder.0,3.resid_post@all"],
+    "components": ["*.0,3.resid_post@all"],
     "rank": 16,
     "examples": 96,
     "steps": 60,
@@ -54,10 +54,15 @@ class Args(ToolArgs):
 
     task: str = Field(description="a task whose examples have a tree over their spans; see list_tasks")
     components: list[str] = components(["resid_post@all"], "what the tree is read from, at all words")
-    rank: int = Field(default=32, ge=1, le=1024, description="dimensions of the space that activations are mapped to")
-    steps: int = Field(default=150, ge=10, le=2000, description="steps of the fit")
+    rank: int = Field(default=RANK, ge=1, le=1024, description="dimensions of the space that activations are mapped to")
+    steps: int = Field(default=STEPS, ge=10, le=2000, description="steps of the fit")
     among: str = AMONG
-    examples: int = Field(default=200, ge=40, le=4096, description="how many examples to use")
+    examples: int = Field(
+        default=440,
+        ge=40,
+        le=4096,
+        description="how many examples to use; with fewer than 280 to fit on, its own errors are large",
+    )
 
 
 def run(args: Args, ctx: Context) -> Outcome:

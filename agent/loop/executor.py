@@ -26,8 +26,11 @@ from experiments_db.records import Experiment, Outcome, Provenance, Result
 from tools.engine.sites import SiteError
 from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
+from tools.methods.answers import with_answers
 from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.methods.worked import worked_example
+from tools.ports import port_of
+from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
@@ -88,7 +91,8 @@ class ToolRunner:
     """Executes tool calls on one subject; holds no state that a resumed run would miss.
 
     fresh: nothing that an earlier process kept on disk is used, as in a replay. lifted: the capability gate is (`Context.lifted`),
-    for nulls alone; what is measured so is never found under the key of what is not.
+    for nulls alone; what is measured so is never found under the key of what is not. sandbox: where the planner's own code runs.
+    check: called between two steps of a call; what it raises ends it.
     """
 
     def __init__(
@@ -101,7 +105,10 @@ class ToolRunner:
         *,
         fresh: bool = False,
         lifted: bool = False,
+        sandbox: Sandbox | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        self.sandbox, self.check = sandbox, check
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
         self.max_tokens, self.fresh, self.lifted = max_tokens, fresh, lifted
 
@@ -142,7 +149,7 @@ class ToolRunner:
 
         seconds: how long it may take; DeadlineReached is raised soon after.
         """
-        check = _deadline(seconds)
+        check = _deadline(seconds, self.check)
         if tool.kind != "experiment":
             outcome, trace = self._measured(tool, args, progress, check)
             return Executed(outcome, traceback=trace)
@@ -217,7 +224,7 @@ class ToolRunner:
         """
         tool, store = discover()[EXAMINE], self.record.store
         used = used_groups(store, self.subject.fingerprint, lambda run: RunTasks(store, run))
-        check, out = _deadline(seconds), list[Executed]()
+        check, out = _deadline(seconds, self.check), list[Executed]()
         for f in findings:
             progress(f"{f.handle} on unseen examples")
             args = tool.parse(arguments_of(f.statement))
@@ -251,8 +258,8 @@ class ToolRunner:
         while True:
             torch.manual_seed(self.seed)
             try:
-                return tool.run(args, self._context(max_tokens, progress, check, split, draw)), ""
-            except (SubjectError, SiteError) as error:
+                return with_answers(tool, args, self._context(max_tokens, progress, check, split, draw)), ""
+            except (SubjectError, SiteError, SandboxError) as error:
                 raise ToolInputError(str(error)) from None
             except (ToolInputError, DeadlineReached):
                 raise
@@ -267,18 +274,20 @@ class ToolRunner:
 
     def _require_capability(self, tool: Tool, args: ToolArgs) -> None:
         """Where a task is done can be asked only once the intact model is known to do it."""
+        port = port_of(self.subject)
         for spec, _ in tool.task_specs(args):
             name = self.tasks.get(spec).name
-            seen = capability(self.record, name)
+            seen = capability(self.record, name, port.objectives[port.first])
             if seen is None:
                 raise ToolInputError(
                     f"first measure whether the intact model can do {name} at all: loss with tasks [{spec!r}]. "
                     f"{tool.name} looks for where a task is done, and that has no meaning for one that is not done"
                 )
             if not seen.above_chance:
+                side = "above" if seen.better > 0 else "below"
                 raise ToolInputError(
-                    f"the intact model cannot do {name}: accuracy {seen.accuracy.value:.3f} in {seen.experiment} is not above "
-                    f"chance, {seen.chance:.3f}. That is a finding: examine kind cannot. There is nothing to locate"
+                    f"the intact model cannot do {name}: {seen.measured.name} {seen.measured.value:.3f} in {seen.experiment} "
+                    f"is not {side} chance, {seen.chance:.3f}. That is a finding: examine kind cannot. There is nothing to locate"
                 )
 
     def _context(
@@ -301,6 +310,7 @@ class ToolRunner:
             check=check,
             fresh=self.fresh,
             lifted=self.lifted,
+            sandbox=self.sandbox,
         )
 
 
@@ -310,13 +320,14 @@ def asked_of(experiment: Experiment) -> tuple[dict[str, Any], Split, int]:
     return args, args.pop("split", "explore"), args.pop("draw", 0)
 
 
-def _deadline(seconds: float | None) -> Callable[[], None]:
-    """A function that raises DeadlineReached once so many seconds have passed from now."""
+def _deadline(seconds: float | None, also: Callable[[], None] = lambda: None) -> Callable[[], None]:
+    """A function that raises DeadlineReached once so many seconds have passed from now, and calls another one first."""
     if seconds is None:
-        return lambda: None
+        return also
     end = time.monotonic() + seconds
 
     def check() -> None:
+        also()
         if time.monotonic() >= end:
             raise DeadlineReached(f"{seconds:.0f} seconds are over")
 

@@ -24,6 +24,8 @@ KEYWORDS: dict[str, tuple[str, ...]] = {
     "translation": (r"translat\w*", "languages?", "unseen pair", "zero shot", "interlingua"),
     "gap_agreement": ("agreements?", "agrees?", "plurals?", "singular", "number", "gaps?", "grammar", "syntax"),
     "gap_sense": ("senses?", "ambiguous", "meanings?"),
+    "trees": ("trees?", "dependenc(?:y|ies)"),
+    "bracket_trees": ("bracket trees?",),
     "shape": ("shapes?", "images?", "patch(?:es)?", "decoys?"),
 }
 MODEL = re.compile(
@@ -40,6 +42,7 @@ SHARED = re.compile(
 APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|ences)?|versus|vs|distinct|unlike)\b")
 
 
+TREES = re.compile(r"\b(?:trees?|dependenc(?:y|ies))\b", re.IGNORECASE)
 HOW_MANY = re.compile(r"\bhow many\b[^?]*\b(?:blocks?|layers?)\b")
 
 
@@ -71,12 +74,13 @@ TEXT = ("text",)
 def tasks_named_in(text: str, reads: Sequence[str] = TEXT) -> list[str]:
     """The known tasks whose words a text uses, of those that a model which reads such inputs can be given."""
     said = _plain(text)
-    return [task for task in _readable(reads) if re.search(rf"\b(?:{'|'.join(KEYWORDS[task])})\b", said)]
+    words = {task: KEYWORDS.get(task, (re.escape(_plain(task)),)) for task in _readable(reads)}
+    return [task for task, found in words.items() if re.search(rf"\b(?:{'|'.join(found)})\b", said)]
 
 
 def _readable(reads: Sequence[str]) -> list[str]:
     fit = fitting(reads)
-    return [task for task in KEYWORDS if task in fit]
+    return [*(task for task in KEYWORDS if task in fit), *(task for task in fit if task not in KEYWORDS)]
 
 
 def subject_for(goal: str) -> str:
@@ -147,6 +151,9 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
 
     only_whether = re.match(r"\s*(can|does|is|could)\b", text) and not re.search(r"\b(where|which|how)\b", text)
     for task in tasks:
+        if TREES.search(text) and task.partition(":")[0] in _with_trees():
+            ask("where", f"Where are the trees of the sentences of {task}?", (task,))
+            continue
         ask("whether", f"Can the model do {task}?", (task,))
         if HOW_MANY.search(text):
             ask("how", f"How many of its blocks does the model need for {task}?", (task,))
@@ -157,3 +164,8 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
     elif len(tasks) > 1 and APART.search(text):
         ask("compare", f"How do {' and '.join(tasks)} differ?", tasks)
     return out
+
+
+def _with_trees() -> list[str]:
+    """Families whose examples are sentences with trees: of these a goal asks where the trees are, not where a task is done."""
+    return [name for name, f in families().items() if f.trees]

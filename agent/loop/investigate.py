@@ -17,17 +17,17 @@ from agent.loop.history import experiments_made, history, inherited_turns, reser
 from agent.loop.known import known as known_of
 from agent.loop.literature import given
 from agent.loop.notebook import child_text, earlier_text, notebook_text
+from agent.loop.offering import offered, usable
 from agent.loop.record import RunRecord, RunTasks, branched_at
-from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, ToolInfo, Turn, View
+from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, Turn, View
 from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
 from tools.methods.showing import own_examples
-from tools.methods.tool import DeadlineReached, Tool, ToolArgs, ToolInputError, discover
+from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolArgs, ToolInputError, discover
 from tools.ports import port_of
 from tools.statistics import share
-from tools.subjects import Subject
 
 USELESS_TURNS = 5
 CLOSING_TURNS = 5  # turns without an experiment, a finding or a claim, once no experiment is left
@@ -68,8 +68,10 @@ async def investigate(
     viewer: Viewer,
 ) -> Ending:
     """Drive one run to its end; the ending is on record when this returns."""
-    able = runner.subject.capabilities | has_trees(runner)
-    tools = {name: t for name, t in tools.items() if t.fits(able)}
+    port = port_of(runner.subject)
+    judged = port.objectives[port.first]
+    by_hand = bool(getattr(planner, "patient", False))
+    tools = usable(tools, runner.subject, runner.tasks, by_hand=by_hand, code=runner.sandbox is not None)
     if not getattr(planner, "delegates", False) or limits.experiments is None or parent_of(run):
         tools.pop(TOOL, None)
     infos = [offered(t, runner.subject) for t in tools.values()]
@@ -101,7 +103,9 @@ async def investigate(
                 left=spent.left(limits),
                 findings=record.findings(),
                 known=lambda spec: known_of(runner.tasks, spec, runner.seed),
-                reads=port_of(runner.subject).reads,
+                reads=port.reads,
+                objective=judged.name,
+                better=judged.sign,
             )
             try:
                 left = None if limits.minutes is None else max(1.0, 60 * (limits.minutes - spent.minutes))
@@ -178,26 +182,14 @@ async def _answer(
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
             _put_answer(record, run, answer)
+        except Cancelled as error:
+            answer = Answer(call.id, str(error), "rejected")
+            _put_answer(record, run, answer)
         except DeadlineReached:
             answer = Answer(call.id, f"stopped while it ran: {spent.over(limits) or 'its time is over'}", "budget")
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer
-
-
-def has_trees(runner: ToolRunner) -> set[str]:
-    """`trees` where a run may have sentences with trees: its model reads more than plain text, or the user brought some."""
-    brought = any("span_labels" in e for t in runner.tasks.made() for e in t.examples)
-    return {"trees"} if brought or port_of(runner.subject).name != "text" else set()
-
-
-def offered(tool: Tool, subject: Subject) -> ToolInfo:
-    """A tool as a planner sees it in a run on this subject; which stack is meant is no question where there is one."""
-    schema = tool.schema()
-    if len(subject.stacks) == 1 and "stack" in schema["properties"]:
-        del schema["properties"]["stack"]
-        schema["required"] = [name for name in schema["required"] if name != "stack"]
-    return ToolInfo(tool.name, tool.description, schema)
 
 
 def _finished(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> bool:
@@ -275,7 +267,9 @@ async def _delegate(
         child = begin_child(record, run, call.id, asked["question"], share_, made, asks)
     store, own = record.store, RunRecord(record.store, child.name)
     if child.status == "running":
-        its = ToolRunner(runner.subject, own, RunTasks(store, child.name), runner.seed, runner.max_tokens)
+        its = ToolRunner(
+            runner.subject, own, RunTasks(store, child.name), runner.seed, runner.max_tokens, sandbox=runner.sandbox
+        )
         mind = getattr(planner, "child", lambda _: planner)(at)
         await investigate(mind, child, own, its, discover(), limits_of(child.settings), _Within(viewer, call))
         child = store.run(child.name)

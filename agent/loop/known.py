@@ -28,7 +28,13 @@ def known(tasks: TaskBook, spec: str, seed: int) -> Known:
         return Known()
     classes = _classes(examples)
     among = {c: [e for e in examples if _is(e, c)] for values in classes.values() for c in values}
-    return Known(_roles(examples), classes, {c: _roles(rows) for c, rows in among.items()}, easier(spec))
+    return Known(
+        _roles(examples), classes, {c: _roles(rows) for c, rows in among.items()}, easier(spec), _trees(examples)
+    )
+
+
+def _trees(examples: Sequence[Example]) -> bool:
+    return bool(examples) and all(any("head" in v for v in e.span_labels.values()) for e in examples)
 
 
 def _roles(examples: Sequence[Example]) -> tuple[str, ...]:

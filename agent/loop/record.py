@@ -8,6 +8,7 @@ from agent.report.references import UnresolvedReference, find, resolve
 from experiments_db.findings import Claim, Finding, Question
 from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Run, TaskData
 from experiments_db.store import ExperimentRow, Store, StoreError
+from tools.methods.own import address
 from tools.methods.tool import ToolInputError
 from tools.tasks import Task, TaskError, from_records, get_task
 
@@ -95,6 +96,13 @@ class RunRecord:
             except (UnresolvedReference, StoreError) as error:
                 problems.append(str(error))
         return problems
+
+    def code(self, name: str) -> str | None:
+        """The code of an own experiment by its address, from this run or another; None where there is none."""
+        found = self.store.rows(
+            "SELECT DISTINCT json_extract(args, '$.code') AS code FROM experiments WHERE tool = 'experiment'"
+        )
+        return next((str(r["code"]) for r in found if r["code"] is not None and address(str(r["code"])) == name), None)
 
     def recall(self, handle: str, page: int = 1) -> str:
         """Everything on record about one handle, as text; of an experiment a page of its measurements."""

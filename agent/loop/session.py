@@ -5,13 +5,14 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from agent.loop import goal as goals
 from agent.loop import null_twins
+from agent.loop.asked import InputError, as_before, as_new, options_of, slug, writable
 from agent.loop.branch import Branch, BranchError
 from agent.loop.budget import Limits
 from agent.loop.delegating import children, parent_of
@@ -19,10 +20,11 @@ from agent.loop.executor import ToolRunner, code_version, provenance
 from agent.loop.history import event_line, history, spending
 from agent.loop.investigate import investigate
 from agent.loop.literature import NotesError, read_notes
+from agent.loop.own_code import mismatch, sandbox_for
 from agent.loop.progress import Progress
 from agent.loop.prompts import version as prompts_version
 from agent.loop.record import RunRecord, RunTasks
-from agent.planners import PlannerChoiceError, PlannerOptions, make_planner
+from agent.planners import PlannerChoiceError, make_planner
 from agent.planners.base import Planner, PlannerError, View
 from agent.report.build import run_folder, write_report
 from agent.report.null_twins import null_report
@@ -31,32 +33,36 @@ from experiments_db.records import Run, TaskData
 from experiments_db.store import Store, StoreError
 from tools.findings import integrity
 from tools.findings.integrity_report import IntegrityReport
-from tools.methods.tool import discover
+from tools.methods.tool import Cancelled, discover
 from tools.ports import port_of
+from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError, load_subject
 from tools.tasks import TaskError, families, from_records, read_jsonl
 
-DEFAULT_EXPERIMENTS = 60
+PROBLEMS = (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, SandboxError, StoreError)
 SETTINGS = (
     "device", "dtype", "seed", "out", "planner", "fingerprint", "code", "provenance", "max_experiments", "max_minutes",
     "max_tokens", "max_cost",
 )  # fmt: skip
 
 
-class InputError(ValueError):
-    """Something given on the command line cannot be used; one line says what would be valid."""
-
-
 class Session:
     """Everything one sitting needs."""
 
-    def __init__(self, store: Store, run: Run, subject: Subject, planner: Planner, quiet: bool) -> None:
+    def __init__(
+        self, store: Store, run: Run, subject: Subject, planner: Planner, quiet: bool, sandbox: Sandbox | None = None
+    ) -> None:
         self.store, self.run, self.subject, self.planner, self.quiet = store, run, subject, planner, quiet
+        self.sandbox = sandbox
         self.record = RunRecord(store, run.name)
         s = run.settings
         self.folder = Path(s["out"]) / run.name
         self.limits = Limits(s["max_experiments"], s["max_minutes"], s["max_tokens"], s["max_cost"])
         self.twins = int(s.get("null_twins", 0))
+        self.watch: Callable[[str], None] = lambda _: None  # is told what is being computed
+        self.check: Callable[[], None] = lambda: (
+            None
+        )  # is called between steps; Cancelled ends the call that is running
 
     @classmethod
     def open(cls, args: argparse.Namespace, environ: Mapping[str, str], planner: Planner | None = None) -> "Session":
@@ -80,6 +86,7 @@ class Session:
         environ: Mapping[str, str],
         planner: Planner | None = None,
         branch: Branch | None = None,
+        subject: Subject | None = None,
         ready: "Session | None" = None,
     ) -> "Session":
         """Start a new run. Nothing is written until everything that can be wrong has been checked.
@@ -87,9 +94,9 @@ class Session:
         ready: a session on the same subject, whose model is there already and has passed the integrity gate.
 
         With a branch, the goal, subject, tasks, seed and dtype are the earlier run's unless the arguments name others, and
-        so is the record up to there.
+        so is the record up to there. subject: the one that the arguments name, where it is loaded already.
         """
-        asked = _as_before(args, branch.run) if branch else _as_new(args)
+        asked = as_before(args, branch.run) if branch else as_new(args)
         try:
             own = {file.stem: read_jsonl(file) for file in args.task}
             notes = _notes(args, branch)
@@ -103,7 +110,8 @@ class Session:
             if args.max_cost is not None and not getattr(planner, "knows_price", True):
                 raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
             name = asked.subject or goals.subject_for(asked.goal)
-            subject = ready.subject if ready else load_subject(name, device=asked.device, dtype=asked.dtype)
+            sandbox = sandbox_for(args)
+            subject = ready.subject if ready else subject or load_subject(name, device=asked.device, dtype=asked.dtype)
             reads = port_of(subject).reads
             if planner.name == "systematic" and branch is None:
                 goals.understand(args.goal, tuple(own), reads)
@@ -117,7 +125,7 @@ class Session:
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
             if branch is not None:
                 _fits(branch, subject, planner, asked.goal, store, own)
-        except (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, StoreError, NotesError, OSError) as error:
+        except (*PROBLEMS, NotesError, OSError) as error:
             raise InputError(str(error)) from None
         settings = {
             **{
@@ -138,6 +146,7 @@ class Session:
             "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
             **({"notes": notes} if notes else {}),
             **({"repeat": member} if (member := getattr(args, "member", None)) else {}),
+            **({"allow_code": True} if sandbox else {}),
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         run = Run(
@@ -159,7 +168,7 @@ class Session:
             for task, examples in own.items():
                 data = TaskData(name=task, description=f"from {task}.jsonl", examples=tuple(examples), origin="file")
                 store.put_entry(run.name, seq, data)
-        return cls(store, run, subject, planner, args.quiet)
+        return cls(store, run, subject, planner, args.quiet, sandbox)
 
     @classmethod
     def resume(cls, args: argparse.Namespace, planner: Planner | None = None) -> "Session":
@@ -173,10 +182,13 @@ class Session:
             s = run.settings
             twins = s.get("null_twins", 0) if args.null_twins is None else args.null_twins
             over = run.status == "finished"  # then nobody is asked any more
+            if not over and (problem := mismatch(run, args)):
+                raise InputError(problem)
+            sandbox = None if over else sandbox_for(args)
             chosen = "systematic" if over else args.planner or s["planner"]
             planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
             subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
-        except (StoreError, PlannerChoiceError, SubjectError, TaskError) as error:
+        except PROBLEMS as error:
             raise InputError(str(error)) from None
         if parent := parent_of(run):
             raise InputError(f"{run.name} belongs to {parent}: --resume {parent} goes on with both")
@@ -194,16 +206,20 @@ class Session:
             store.update_run(run.name, "running")
         where = {"out": str(run_folder(run).parent), "null_twins": twins}
         run = run.model_copy(update={"settings": {**run.settings, **where}})
-        return cls(store, run, subject, planner, args.quiet)
+        return cls(store, run, subject, planner, args.quiet, sandbox)
 
     def investigate(self, out: TextIO | None = None) -> int:
         """Drive the loop to its end and write the report; the report is written whatever happens.
 
         out: where progress goes, standard output if not given.
         """
-        progress = Progress(self.run, self.limits, self.subject, self.record, quiet=self.quiet, out=out)
+        progress = Progress(
+            self.run, self.limits, self.subject, self.record, quiet=self.quiet, out=out, watch=self.watch
+        )
         tasks = RunTasks(self.store, self.run.name)
-        runner = ToolRunner(self.subject, self.record, tasks, self.run.settings["seed"])
+        runner = ToolRunner(
+            self.subject, self.record, tasks, self.run.settings["seed"], sandbox=self.sandbox, check=self.check
+        )
         progress.begin(self.folder)
         interrupted = False
         if not self._alone():
@@ -222,11 +238,15 @@ class Session:
             self.store.update_run(self.run.name, "stopped", f"a bug: {type(error).__name__}: {error}")
             self._write_transcript()
             raise
+        finally:
+            if self.sandbox is not None:
+                self.sandbox.close()
         self._write_transcript()
         for child in children(self.record):
             self._write_transcript(child.name)
             write_report(self.store, child.name, self.folder.parent / child.name)
         waiting = 0 if interrupted else null_twins.begin(self.record, self.twins)
+        progress.closing()
         report = write_report(self.store, self.run.name, self.folder)
         progress.end(self.store.run(self.run.name), report, self.store.path)
         if waiting:
@@ -252,7 +272,8 @@ class Session:
         try:
             while not (bounded and spent.minutes >= (minutes or 0)) and next(made, None):
                 write_report(self.store, self.run.name, self.folder, figures=False)
-        except KeyboardInterrupt:
+                self.check()
+        except (KeyboardInterrupt, Cancelled):
             null_twins.skip(self.record, "skipped")
         else:
             if null_twins.pending(self.record, self.twins):
@@ -300,35 +321,6 @@ def check_settings(run: Run) -> None:
         raise InputError(f"run {run.name} has no {', '.join(missing)} on record and cannot be run again")
 
 
-def _as_new(args: argparse.Namespace) -> argparse.Namespace:
-    """The arguments of a new run, with what is left open filled in."""
-    filled = {"seed": args.seed or 0, "dtype": args.dtype or "float32", "max_experiments": _experiments(args)}
-    return argparse.Namespace(**{**vars(args), **filled})
-
-
-def _experiments(args: argparse.Namespace) -> int:
-    return DEFAULT_EXPERIMENTS if args.max_experiments is None else int(args.max_experiments)
-
-
-def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
-    """The arguments of a branch: what was not asked for is as in the run that it leaves."""
-    s = run.settings
-    asked = argparse.Namespace(**vars(args))
-    asked.goal = args.goal or run.goal
-    asked.subject = args.subject or goals.model_named_in(args.goal or "") or run.subject
-    asked.planner = args.planner or s["planner"]
-    asked.max_experiments = _experiments(args)
-    asked.device = s["device"] if args.device == "auto" else args.device
-    for name in ("seed", "dtype"):
-        if getattr(args, name) not in (None, s[name]):
-            raise InputError(
-                f"--{name} {getattr(args, name)}: {run.name} was made with {s[name]}, and what it did could not be shared; begin a "
-                "new run instead"
-            )
-        setattr(asked, name, s[name])
-    return asked
-
-
 def _notes(args: argparse.Namespace, branch: Branch | None) -> dict[str, str] | None:
     """The notes that a run's planner is given: this command's, or those of the run that it repeats or leaves."""
     file = getattr(args, "notes", None)
@@ -369,27 +361,6 @@ def _earlier(store: Store, asked: str | None, subject: Subject) -> str | None:
             f"--continue-from {run.name} studied {run.subject}, which is another model than {subject.name}"
         )
     return run.name
-
-
-def options_of(args: argparse.Namespace) -> PlannerOptions:
-    """What the command line says about the planner."""
-    given = {k: v for k in PlannerOptions.__dataclass_fields__ if (v := getattr(args, k, None)) is not None}
-    return PlannerOptions(**given)
-
-
-def writable(folder: Path) -> None:
-    """Raise InputError unless something can be written below the folder; makes nothing."""
-    above = folder.absolute()
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"--out {folder} cannot be written to ({above} is no folder one may write in); name another")
-
-
-def slug(goal: str) -> str:
-    """A goal as part of a name."""
-    words = re.findall(r"[a-z0-9]+", goal.lower())
-    return "-".join(words)[:40].strip("-") or "run"
 
 
 def _free_name(store: Store, name: str) -> str:

@@ -76,13 +76,14 @@ class Known:
 
     roles: spans that every example has, at most half of its prompt each. classes: labels by which the examples fall into two
     to four classes, with their values as conditions (`carry=1`). roles_among: by condition the roles that its examples have.
-    easier: specs of the same family that ask for less.
+    easier: specs of the same family that ask for less. trees: whether its examples are sentences whose trees are known.
     """
 
     roles: tuple[str, ...] = ()
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     roles_among: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     easier: tuple[str, ...] = ()
+    trees: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class View:
     literature: notes that the user gave, marked as data. budget: what is left. left: how many experiments that is,
     None without a limit.
     findings: as they stand now. known: what the examples of a task spec show by themselves. reads: the names of the inputs
-    that the model reads.
+    that the model reads. objective: the quantity by which its answers are judged; better: 1 where more of it is better, else -1.
     """
 
     goal: str
@@ -115,6 +116,8 @@ class View:
     findings: Sequence[Finding] = ()
     known: Callable[[str], Known] = lambda _: Known()
     reads: tuple[str, ...] = ("text",)
+    objective: str = "accuracy"
+    better: int = 1
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from typing import Any
 
 from agent.planners.base import Answer, PlannerError, ToolCall, Turn, View
 
+PERSON = "person"  # who drives a run from a notebook or the workbench
 ENDED = "the run has ended; its report is written"
 
 
@@ -39,7 +40,7 @@ class External:
             self._settle(view.exchanges[-1].answers[-1])
         taken = await self._next()
         if taken is None:
-            raise PlannerError("the client has gone")
+            raise PlannerError(f"the {PERSON if self.patient else 'client'} has gone")
         call, self._waiting = taken
         return Turn((call,))
 
@@ -72,6 +73,11 @@ class External:
                 identity = f"{self.name}-{id(future):x}"
                 self._put((ToolCall(identity, name, json.dumps(dict(arguments))), future))
         return future
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run has ended."""
+        return self._closed
 
     def hang_up(self) -> None:
         """Nothing more will come: the run ends after what is under way."""

@@ -16,7 +16,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--db", type=Path, default=Path("experiments.db"), help="experiments database")
     p.add_argument("--out", type=Path, help="folder of transcripts; default: where the run wrote")
     p.add_argument("--check", action="store_true", help="compare the file with what the database says; write nothing")
+    p.add_argument(
+        "--script",
+        metavar="F3",
+        help="write FOLDER/RUN/F3.py instead, which measures that finding again with torch and transformers alone",
+    )
+    p.add_argument("--subject", help="with --script: where the model is now, if it has moved")
     args = p.parse_args(argv)
+    if args.subject is not None and args.script is None:
+        print("agent.report: --subject goes with --script", file=sys.stderr)
+        return 2
     from agent.loop.repeats import group, group_named
     from agent.report.build import render, run_folder, write_report  # brings torch, by way of the kinds of finding
     from agent.report.repeated import render_repeated, repeated_folder, write_repeated
@@ -33,6 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"agent.report: {error}", file=sys.stderr)
         return 2
     folder = run_folder(store.run(name), args.out)
+    if args.script is not None:
+        from agent.report.script import ScriptError, write_script
+
+        try:
+            print(write_script(store, name, args.script, folder, args.subject))
+        except ScriptError as error:
+            print(f"agent.report: {inert(str(error))}", file=sys.stderr)
+            return 2
+        return 0
     if not args.check:
         print(write_report(store, name, folder))
         return 0

@@ -17,6 +17,7 @@ from agent.report.findings_table import findings_section
 from agent.report.limits import limits
 from agent.report.marked import folded, linked, links, table
 from agent.report.opening import opening
+from agent.report.own_code import own_code_section
 from agent.report.summary import headline
 from agent.report.tested import came_to
 from agent.report.text import code, inert, markdown
@@ -62,7 +63,8 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _literature(run),
         _integrity(record),
         _null_twins(concluded),
-        evidence_section(rows, results, draw_all(rows, results, figures), concluded),
+        evidence_section(rows, results, draw_all(record, rows, results, figures), concluded),
+        own_code_section(rows),
         tried_section(rows, results, _refused(record)),
         _limits(record, run),
         _replay(run, store),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.loop.known import easier
 from agent.loop.record import RunRecord
 from agent.report.headline import Sentence, compose
 from agent.report.null_twins import null_report
@@ -15,6 +16,7 @@ from experiments_db.findings import FATES, Finding, Question
 from experiments_db.records import Run
 from tools.findings.consequences import answers, contradictions
 from tools.findings.null_report import NullTwinReport
+from tools.findings.phrases import listed
 from tools.statistics import share
 
 NAMED = 4  # findings named where a question has no answer
@@ -112,7 +114,8 @@ def verdict(record: RunRecord) -> str:
         return "Unclear"
     answered = [bool(answers(q, findings)) for q in record.questions()]
     if said == "not_found" and not any(answered):
-        return "Not found"
+        half = any(halfway(q, findings) for q in record.questions())
+        return "Not found as asked, met halfway" if half else "Not found"
     if not standing:
         return "Nothing confirmed"
     word = "Found" if answered and all(answered) else "Found in part" if any(answered) else "No question answered"
@@ -140,7 +143,23 @@ def sureness(findings: Sequence[Finding]) -> Sureness:
 
 def _answered(question: Question, findings: Sequence[Finding]) -> Answered:
     by = tuple(f.handle for f in answers(question, findings))
-    return Answered(question, by, "" if by else _why_not(question, findings))
+    return Answered(question, by, "" if by else _halfway_words(question, findings) + _why_not(question, findings))
+
+
+def halfway(question: Question, findings: Sequence[Finding]) -> list[Finding]:
+    """The standing findings that answer a question of an easier version of its task."""
+    versions = tuple(dict.fromkeys(v for t in question.tasks for v in easier(t)))
+    return answers(question.model_copy(update={"tasks": versions}), findings) if versions else []
+
+
+def _halfway_words(question: Question, findings: Sequence[Finding]) -> str:
+    half = halfway(question, findings)
+    if not half:
+        return ""
+    versions = listed(list(dict.fromkeys(f.statement.task for f in half)))
+    more = f" and {len(half) - NAMED} more" if len(half) > NAMED else ""
+    named = ", ".join(f.handle for f in half[:NAMED])
+    return f"met halfway, of what asks for less ({versions}), by {named}{more}; as asked "
 
 
 def _why_not(question: Question, findings: Sequence[Finding]) -> str:

@@ -4,40 +4,59 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded, would_answer
 from agent.report.marked import folded
+from agent.report.own_code import shown_args
 from agent.report.text import code, inert, markdown
 from experiments_db.findings import Question
 from experiments_db.records import Result
 from experiments_db.store import ExperimentRow
 
+Drawn = Mapping[str, tuple[str, str]]
+
 
 def draw_all(
-    rows: Sequence[ExperimentRow], results: Mapping[str, Result], figures: Path | None
-) -> dict[str, tuple[str, str]]:
-    """File stem and caption of each experiment's figure, drawn into a folder, or not at all where it is None."""
-    from agent.report.figures import draw
+    record: RunRecord, rows: Sequence[ExperimentRow], results: Mapping[str, Result], figures: Path | None
+) -> Drawn:
+    """File and words of each figure, by the first of its experiments; drawn into a folder, or not at all where it is None."""
+    from agent.report.figures import beside, chance_of, draw, figures_of, heading
 
-    return {r.handle: d for r in rows if (d := draw(r, results[r.handle], figures))}
+    asked, made = {r.handle: r.experiment for r in rows}, dict[str, tuple[str, str]]()
+    for first, handles in beside(rows).items():
+        these = {h: asked[h] for h in handles}
+        found = figures_of(these, {h: results[h] for h in handles}, chance_of(record, asked[first]))
+        if not found:
+            continue
+        name = f"{'-'.join(handles)}-{asked[first].tool}.svg"
+        made[first] = name, ". ".join(heading(these, found))
+        if figures is not None:
+            figures.mkdir(parents=True, exist_ok=True)
+            draw(these, found).save(figures / name)
+    return made
 
 
 def evidence_section(
-    rows: Sequence[ExperimentRow], results: Mapping[str, Result], drawn: Mapping[str, tuple[str, str]], c: Concluded
+    rows: Sequence[ExperimentRow], results: Mapping[str, Result], drawn: Drawn, c: Concluded
 ) -> list[str]:
-    """The section's lines."""
+    """The section's lines; what the planner said of an experiment stands under the first for which it said so."""
     if not rows:
         return ["## Evidence", "", "No experiment was made."]
     lines, known, left = ["## Evidence"], {r.handle: r for r in rows}, dict.fromkeys(r.handle for r in rows)
+    said_before = {""}
     for q in (a.question for a in c.questions):
         mine = [h for h in _rests_on(q, c) if h in left]
         for h in mine:
             del left[h]
         if mine:
             said = f"{q.handle} {q.text}: what its findings rest on ({len(mine)})"
-            lines += ["", *folded(said, _experiments([known[h] for h in mine], results, drawn))]
+            lines += ["", *folded(said, _experiments([known[h] for h in mine], results, drawn, said_before))]
     if left:
         what = "Other experiments" if len(left) < len(rows) else "Experiments"
-        lines += ["", *folded(f"{what} ({len(left)})", _experiments([known[h] for h in left], results, drawn))]
+        lines += [
+            "",
+            *folded(f"{what} ({len(left)})", _experiments([known[h] for h in left], results, drawn, said_before)),
+        ]
     return lines
 
 
@@ -48,31 +67,26 @@ def _rests_on(question: Question, c: Concluded) -> list[str]:
 
 
 def _experiments(
-    rows: Sequence[ExperimentRow], results: Mapping[str, Result], drawn: Mapping[str, tuple[str, str]]
+    rows: Sequence[ExperimentRow], results: Mapping[str, Result], drawn: Drawn, said_before: set[str]
 ) -> list[str]:
+    from agent.report.figures import beside
+
     lines: list[str] = []
-    before = ""
-    for row in rows:
-        text = results[row.handle].text
-        known = " (known from an earlier run)" if row.cached else ""
-        lines += [
-            "",
-            f'<a id="{row.handle.lower()}"></a>',
-            "",
-            f"### {row.handle} · {markdown(row.experiment.tool)}{known}",
-            "",
-        ]
-        if row.why and row.why != before:
-            lines += [f"*{markdown(row.why)}*", ""]
-        before = row.why
-        if row.handle in drawn:
-            stem, caption = drawn[row.handle]
-            lines += [
-                f"![{row.handle}](figures/{stem}.png)",
-                "",
-                f"{markdown(caption)} [vector](figures/{stem}.svg)",
-                "",
-            ]
+    by_handle = {r.handle: r for r in rows}
+    for handles in beside(rows).values():
+        these = [by_handle[h] for h in handles]
+        anchors = "".join(f'<a id="{h.lower()}"></a>' for h in handles)
+        known = " (known from an earlier run)" if all(r.cached for r in these) else ""
+        title = f"### {', '.join(handles)} · {markdown(these[0].experiment.tool)}{known}"
+        lines += ["", anchors, "", title, ""]
+        for why in dict.fromkeys(r.why for r in these):
+            if why not in said_before:
+                lines += [f"*{markdown(why)}*", ""]
+                said_before.add(why)
+        if handles[0] in drawn:
+            file, words = drawn[handles[0]]
+            lines += [f"![{markdown(words)}](figures/{file})", ""]
+        text = "\n\n".join(results[h].text for h in handles)
         fence = "`" * max(3, 1 + max((len(r) for r in re.findall(r"`+", text)), default=0))
         lines += [fence + "text", inert(text), fence]
     return lines[1:]
@@ -85,7 +99,7 @@ def tried_section(
     made: list[str] = ["| | tool | arguments | status | seconds |", "|---|---|---|---|---|"]
     for row in rows:
         result = results[row.handle]
-        args = ", ".join(f"{k}={v}" for k, v in row.experiment.args.items() if v not in (None, [], ""))
+        args = shown_args(row)
         made.append(
             f"| [{row.handle}](#{row.handle.lower()}) | {markdown(row.experiment.tool)} | {code(args[:160])} | {result.status} "
             f"| {result.wall_seconds:.2f} |"

@@ -1,230 +1,170 @@
-"""Figures of a report, drawn with Matplotlib from what is on record: colour-blind-safe, labelled with units, n and intervals."""
+"""Figures of a report and of its page: what is on record, drawn once by Vega-Lite as SVG, with all that a reader needs inside.
 
-from collections.abc import Sequence
+What a mark says and where it leads are data of its element (`data-said`, `data-href`), so that the page adds no more than the
+mouse and the arrow keys.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from json import dumps
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
-import numpy as np
-
-from agent.report.plots import Plot, Point, main_plots, plots, shown
+from agent.loop.record import RunRecord
+from agent.report.plots import Plot, main_plots, plots_beside
 from agent.report.text import inert
-from experiments_db.records import Result
-from experiments_db.store import ExperimentRow
+from agent.report.vega import CONTROL, GRID, GROUND, INK, QUIET, SERIES, Link, spec_of
+from experiments_db.records import Experiment, Result
 
-# Okabe and Ito 2008
-BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#7F7F7F",
-)
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
-STYLES = ("-", "--", ":", "-.", "-", "--")
-LAST = 14  # positions of a token grid that fit a page: the last ones
+SVG = "http://www.w3.org/2000/svg"
+THEME = {
+    INK: "ink",
+    QUIET: "quiet",
+    GRID: "grid",
+    GROUND: "raised",
+    CONTROL: "control",
+    SERIES[0]: "bar",
+    SERIES[1]: "bar2",
+}
+NEVER = ("loss", "generate", "describe_subject")  # tools whose numbers are read sooner than a figure
+VERSION = "6.4"  # of Vega-Lite
+SAID = re.compile(r"mark\|([^|]*)\|(.*)", re.DOTALL)
 
 
-def draw(row: ExperimentRow, result: Result, folder: Path | None) -> tuple[str, str] | None:
-    """Draw the figure of one experiment as PNG and SVG; (file stem, caption), or None where there is nothing to draw.
+@dataclass(frozen=True)
+class Figure:
+    """A drawing as SVG text. words: what it shows, for those who do not see it."""
 
-    Without a folder nothing is drawn, and only that is said.
-    """
-    found = main_plots(row.experiment.tool, plots(row.experiment.tool, result))
-    if not found or row.experiment.tool in ("loss", "generate", "describe_subject"):
+    svg: str
+    words: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def save(self, path: Path | str) -> None:
+        """Write it as SVG."""
+        Path(path).write_text(self.svg, encoding="utf-8")
+
+
+def figures_of(
+    asked: Mapping[str, Experiment], results: Mapping[str, Result], chance: float | None = None
+) -> list[Plot]:
+    """The main plots of one experiment, or of several that differ in their intervention, by handle; none for a few numbers."""
+    tool = next(iter(asked.values())).tool
+    return [] if tool in NEVER else main_plots(tool, plots_beside(tool, results, chance))
+
+
+def chance_of(record: RunRecord, x: Experiment) -> float | None:
+    """What a guesser gets on an experiment's task, as the run measured it first; None where it did not."""
+    if len({name.partition(" ")[0] for name in x.tasks}) != 1:
         return None
-    if sum(p is not None for plot in found for line in plot.points for p in line) < 2:
-        return None  # a single number is read sooner than its figure
-    stem = f"{row.handle}-{row.experiment.tool}"
-    if folder is None:
-        return stem, caption(row, found)
-    figure = figure_of(found)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{stem}.png", dpi=130, metadata={"Software": None})
-    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Creator": None})
-    pyplot().close(figure)
-    return stem, caption(row, found)
-
-
-def figure_of(found: Sequence[Plot]) -> Any:
-    """A Matplotlib figure with one panel for each plot, from above downward."""
-    plt = pyplot()
-    sizes = [_size(p) for p in found]
-    figure, panels = plt.subplots(
-        len(found), 1, squeeze=False, figsize=(max(w for w, _ in sizes), sum(h for _, h in sizes)),
-        height_ratios=[h for _, h in sizes],
-    )  # fmt: skip
-    for plot, axes in zip(found, panels[:, 0], strict=True):
-        {"heat": _heat, "line": _line, "bars": _bars}[plot.kind](figure, axes, plot)
-        if plot.title or len(found) > 1:
-            axes.set_title(plot.name + (f", {label(plot.title, 60)}" if plot.title else ""), fontsize=9, loc="left")
-        axes.set_title(_sample(plot), fontsize=7, loc="right", color=GREY)
-    return figure
-
-
-def caption(row: ExperimentRow, found: list[Plot]) -> str:
-    """What a figure shows: quantities and units, on which examples, how many, against which control."""
-    args = row.experiment.args
-    quantities = "; ".join(dict.fromkeys(f"{p.name} ({p.unit})" for p in found))
-    about = [
-        f"{k} {inert(', '.join(map(str, args[k])) if isinstance(args[k], list) else str(args[k]))}"
-        for k in ("task", "components", "intervention", "direction")
-        if args.get(k)
-    ]
-    low, high = min(p.n[0] for p in found), max(p.n[1] for p in found)
-    examples = f"n={low}" if low == high else f"n={low} to {high}"
-    split = f"{args.get('split', 'explore')} examples, " if row.experiment.tasks else ""
-    points = [p.measurement for plot in found for line in plot.points for p in line if p is not None]
-    controls = sorted({kind for p in found for kind in p.controls})
-    words = [f"{row.experiment.tool}: {quantities}", *about, split + examples]
-    text = ", ".join(words) + "."
-    if any(p.kind != "heat" for p in found) and any(m.low is not None for m in points):
-        text += " Bars and bands are 95% intervals."
-    if controls and any(p.kind != "heat" for p in found):
-        text += f" Control: {inert(', '.join(controls))}."
-    return text
-
-
-def _sample(plot: Plot) -> str:
-    """How many examples a plot rests on, and what its bars or bands are."""
-    low, high = plot.n
-    drawn = plot.kind != "heat" and any(
-        p is not None and p.measurement.low is not None for line in plot.points for p in line
+    task = next(iter(x.tasks)).rpartition(" ")[0]
+    sql = (
+        "SELECT m.value FROM run_experiments r JOIN measurements m ON m.result = r.result WHERE r.run = ? AND m.name = 'chance' "
+        "AND m.task = ? AND m.unit = 'share of examples' AND coalesce(m.among, '') = ? ORDER BY r.number LIMIT 1"
     )
-    return (f"n={low}" if low == high else f"n={low} to {high}") + (", 95% intervals" if drawn else "")
+    found = record.store.rows(sql, record.run, task, x.args.get("among") or "")
+    return float(found[0]["value"]) if found else None
 
 
-def pyplot() -> Any:
-    """Matplotlib without a screen, with the style of all figures."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update(
-        {
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "svg.hashsalt": "locus",
-            "figure.constrained_layout.use": True,
-        }
+def draw(
+    asked: Mapping[str, Experiment], found: Sequence[Plot], link: Link = lambda _: "", *, themed: bool = False
+) -> Figure:
+    """Plots of the experiments as one figure. link: where a point leads; themed: in the colours of the page that it is put into."""
+    title, subtitle = heading(asked, found)
+    spec = spec_of(found, title, subtitle, link)
+    return Figure(
+        _finished(_rendered(dumps(spec)), f"{title}. {subtitle}", "-".join(asked), themed=themed),
+        f"{title}. {subtitle}",
     )
-    return plt
 
 
-def _size(plot: Plot) -> tuple[float, float]:
-    """Width and height of a panel in inches."""
-    columns, rows = min(len(plot.columns), LAST if _has_text(plot) else 400), len(plot.rows)
-    if plot.kind == "heat":
-        wide = 0.8 if _has_text(plot) else 0.62
-        return max(4.6, min(13.0, 2.6 + wide * columns)), max(2.0, min(14.0, 1.4 + 0.34 * rows))
-    if plot.kind == "bars":
-        return max(5.0, min(13.0, 2.0 + 0.7 * columns * len(plot.rows))), 3.0
-    return 6.0, 2.7
+def figure_of(tool: str, found: Sequence[Plot]) -> Figure:
+    """Plots of a result that is not on record."""
+    spec = spec_of(found, f"{tool}: {_quantities(found)}", _sample(found), lambda _: "")
+    return Figure(_finished(_rendered(dumps(spec)), tool, tool, themed=False), tool)
 
 
-def _has_text(plot: Plot) -> bool:
-    return any(p is not None and p.text is not None for line in plot.points for p in line)
+def heading(asked: Mapping[str, Experiment], found: Sequence[Plot]) -> tuple[str, str]:
+    """Title and subtitle: tool and quantities; task, what was done, split, how many examples, intervals, control."""
+    args = [x.args for x in asked.values()]
+    first = next(iter(asked.values()))
 
-
-def label(text: str, length: int = 24) -> str:
-    """A label for a figure: nothing in it that the text layout would take for mathematics."""
-    seen = shown(text).replace("$", r"\$")
-    return seen if len(seen) <= length else seen[: length - 1] + "…"
-
-
-def _values(points: tuple[Point | None, ...]) -> np.ndarray:
-    return np.array([np.nan if p is None else p.measurement.value for p in points])
-
-
-def _heat(figure: Any, axes: Any, plot: Plot) -> None:
-    last = LAST if _has_text(plot) else len(plot.columns)
-    columns, lines = plot.columns[-last:], [line[-last:] for line in plot.points]
-    values = np.stack([_values(line) for line in lines])
-    low, high = plot.limits
-    colors = "PuOr_r" if low < 0 < high and np.isclose(low, -high) else "cividis"
-    image = axes.imshow(values, cmap=colors, vmin=low, vmax=high, aspect="auto")
-    turned = len(columns) > 4 or max(map(len, columns), default=0) > 8
-    axes.set_xticks(
-        range(len(columns)), [label(c) for c in columns], **({"rotation": 30, "ha": "right"} if turned else {})
-    )
-    axes.set_yticks(range(len(plot.rows)), [label(r, 40) for r in plot.rows])
-    axes.set(xlabel=plot.column_name, ylabel=plot.row_name)
-    axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, shrink=0.9).set_label(f"{plot.name} ({plot.unit})", fontsize=8)
-    if values.size > 260:
-        return
-    whole = bool(np.all(np.isnan(values) | (values == np.round(values))))
-    for (i, j), v in np.ndenumerate(values):
-        point = lines[i][j]
-        if point is None:
-            continue
-        number = f"{v:.0f}" if whole else f"{v + 0.0:.2f}".replace("-0.00", "0.00")
-        text = number if point.text is None else label(point.text, 10)
-        red, green, blue, _ = image.cmap(image.norm(v))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
-
-
-def _line(_figure: Any, axes: Any, plot: Plot) -> None:
-    places = np.arange(len(plot.columns))
-    for name, line, color, style in zip(plot.rows, plot.points, COLORS, STYLES, strict=False):
-        measured = [None if p is None else p.measurement for p in line]
-        axes.plot(places, _values(line), style, color=color, marker="o", label=label(name) if name else plot.name)
-        if any(m is not None and m.low is not None for m in measured):
-            low, high = (
-                np.array([np.nan if m is None or getattr(m, b) is None else getattr(m, b) for m in measured])
-                for b in ("low", "high")
-            )
-            axes.fill_between(places, low, high, color=color, alpha=0.2)
-        controls = np.array([np.nan if m is None or m.control is None else m.control.value for m in measured])
-        if not np.isnan(controls).all():
-            axes.plot(places, controls, ":", color=GREY, marker="x", label="control")
-    axes.set_xticks(places, [label(c) for c in plot.columns])
-    _value_axis(axes, plot)
-    axes.set_xlabel(plot.column_name)
-    if plot.log:
-        axes.set_yscale("log")
-        axes.invert_yaxis()
-    if len(plot.rows) > 1 or any(p is not None and p.measurement.control for line in plot.points for p in line):
-        axes.legend(frameon=False, fontsize=7)
-
-
-def _bars(_figure: Any, axes: Any, plot: Plot) -> None:
-    places = np.arange(len(plot.columns))
-    measured = [[None if p is None else p.measurement for p in line] for line in plot.points]
-    sets: list[tuple[str, list[Any], str]] = [
-        (label(name) if name else plot.name, line, color)
-        for name, line, color in zip(plot.rows, measured, COLORS, strict=False)
-    ]
-    controls = [None if m is None else m.control for m in measured[0]]
-    if len(plot.rows) == 1 and any(controls):
-        sets.append(("control", controls, GREY))
-    width = 0.8 / len(sets)
-    for i, (name, line, color) in enumerate(sets):
-        values = np.array([np.nan if m is None else m.value for m in line])
-        bounds = [
-            [0.0 if m is None or getattr(m, b) is None else abs(m.value - getattr(m, b)) for m in line]
-            for b in ("low", "high")
-        ]
-        at = places + (i - (len(sets) - 1) / 2) * width
-        axes.bar(
-            at, values, 0.95 * width, color=color, label=name, yerr=bounds, ecolor="black", error_kw={"linewidth": 0.8}
+    def every(name: str) -> str:
+        values = dict.fromkeys(
+            ", ".join(map(str, v)) if isinstance(v, list) else str(v) for a in args if (v := a.get(name))
         )
-    if plot.reference is not None:
-        axes.axhline(plot.reference.measurement.value, color=GREY, linewidth=1, linestyle="--", label="intact")
-    turned = sum(map(len, plot.columns)) > 60
-    axes.set_xticks(places, [label(c, 40) for c in plot.columns], **({"rotation": 30, "ha": "right"} if turned else {}))
-    _value_axis(axes, plot)
-    axes.set_xlabel(plot.column_name)
-    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.24), ncols=4)
+        return " and ".join(values)
+
+    about = [every("task") or every("tasks"), every("among"), every("intervention") or every("interventions")]
+    about.append(
+        {"noise": "the twin put in (noise)", "denoise": "the clean one put in (denoise)"}.get(every("direction"), "")
+    )
+    about.append(f"{first.args.get('split', 'explore')} examples" if first.tasks else "")
+    title = f"{', '.join(asked)} {first.tool}: {_quantities(found)}"
+    return inert(title), inert(", ".join([a for a in about if a] + [_sample(found)]))
 
 
-def _value_axis(axes: Any, plot: Plot) -> None:
-    low, high = plot.limits
-    axes.set_ylabel(f"{plot.name}\n({plot.unit})", fontsize=8)
-    if not plot.log:
-        margin = 0.04 * (high - low)
-        axes.set_ylim(low - (margin if low else 0.0), high + margin)
+def _quantities(found: Sequence[Plot]) -> str:
+    return ", ".join(dict.fromkeys(f"{p.name} ({p.unit})" for p in found))
+
+
+def _sample(found: Sequence[Plot]) -> str:
+    low, high = min(p.n[0] for p in found), max(p.n[1] for p in found)
+    words = [f"n={low}" if low == high else f"n={low} to {high}"]
+    points = [p.measurement for plot in found if plot.kind != "heat" for line in plot.points for p in line if p]
+    words += ["lines and bands are 95% intervals"] if any(m.low is not None for m in points) else []
+    controls = sorted({k for p in found if p.kind != "heat" for k in p.controls})
+    words += [f"hollow: control, {', '.join(controls)}"] if controls else []
+    hidden = sum(p.hidden for p in found)
+    return ", ".join(words) + (f"; {hidden} more in the table" if hidden else "") + "."
+
+
+@lru_cache(maxsize=256)
+def _rendered(spec: str) -> str:
+    import vl_convert  # pyright: ignore[reportMissingTypeStubs]
+
+    return vl_convert.vegalite_to_svg(spec, vl_version=VERSION)
+
+
+def _finished(svg: str, words: str, prefix: str, *, themed: bool) -> str:
+    """The drawing with data of its marks, ids of its own, and, on the page, colours that follow its theme."""
+    ET.register_namespace("", SVG)
+    root = ET.fromstring(svg)  # noqa: S314  # written just now by Vega
+    for node in root.iter():
+        said = SAID.fullmatch(node.attrib.pop("aria-label", ""))
+        for name in ("role", "aria-roledescription", "aria-hidden", "style", "pointer-events"):
+            node.attrib.pop(name, None)
+        if said is not None:
+            node.set("class", "cell")
+            for name, value in zip(("href", "said"), said.groups(), strict=True):
+                node.set(f"data-{name}", value)
+        for name, value in node.attrib.items():
+            node.set(name, _own(name, value, prefix, themed=themed))
+    root.set("role", "img")
+    root.set("aria-label", inert(words))
+    return ET.tostring(root, encoding="unicode")
+
+
+def _own(name: str, value: str, prefix: str, *, themed: bool) -> str:
+    if name == "id":
+        return f"{prefix}-{value}"
+    value = re.sub(r"url\(#", f"url(#{prefix}-", value) if "url(#" in value else value
+    if not themed or name not in ("fill", "stroke"):
+        return value
+    plain = {"white": GROUND, "#fff": GROUND}.get(value, value)
+    return f"var(--{THEME[plain]}, {plain})" if plain in THEME else value
+
+
+def beside(rows: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+    """Experiments that differ in nothing but their intervention, by the handle of the first: they are drawn as one figure."""
+    sets: dict[str, list[str]] = {}
+    for row in rows:
+        x: Experiment = row.experiment
+        rest = {k: v for k, v in x.args.items() if k != "intervention"}
+        key = dumps([x.tool, rest, x.subject, x.seed], sort_keys=True) if "intervention" in x.args else row.handle
+        sets.setdefault(key, []).append(row.handle)
+    return {handles[0]: tuple(handles) for handles in sets.values()}

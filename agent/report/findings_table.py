@@ -9,7 +9,7 @@ from agent.report.opening import UNTESTED
 from agent.report.tested import Tested, controls, effect_words
 from agent.report.text import markdown
 
-SHOWN = 8  # rows before the rest is folded
+SHOWN = 4  # rows before the rest is folded
 HEAD = ("", "finding", "came to", "effect", "control", "p", "said before", "examples")
 
 

@@ -8,6 +8,7 @@ from experiments_db.findings import Finding
 from experiments_db.places import ComponentSet, Intervention, PlaceError
 from experiments_db.records import Run
 from tools.findings.phrases import listed
+from tools.methods.one_example import ILLUSTRATION
 from tools.statistics.multiplicity import ALPHA
 
 ABLATIONS = ("mean", "resample", "zero")
@@ -24,6 +25,17 @@ def limits(record: RunRecord, run: Run) -> list[str]:
         *_sample(record, standing),
         *_looks(record, findings),
     ]
+    single = record.store.rows(
+        "SELECT r.number FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ? AND x.tool = ? "
+        "ORDER BY r.number",
+        run.name,
+        ILLUSTRATION,
+    )
+    if single:
+        handles = [f"E{row['number']}" for row in single]
+        lines.append(
+            f"Illustrations of one example each, looked at by hand, and evidence for nothing: {_some(handles)}."
+        )
     void = [f"{f.handle} ({f.reason})" for f in findings if f.fate == "void"]
     if void:
         lines.append(f"Could not be measured on unseen examples: {'; '.join(void)}.")
@@ -39,14 +51,18 @@ def limits(record: RunRecord, run: Run) -> list[str]:
         run.name,
     )
     if failed:
-        more = f" and {len(failed) - 20} more" if len(failed) > 20 else ""
-        handles = ", ".join(f"E{row['number']}" for row in failed[:20])
-        lines.append(f"Without a usable result: {handles}{more}.")
+        handles = [f"E{row['number']}" for row in failed]
+        lines.append(f"Without a usable result: {_some(handles)}.")
     if run.subject == "demo":
         lines.append(
             "The demo model's number embeddings started as Fourier features: how it represents numbers says little about others."
         )
     return lines
+
+
+def _some(handles: Sequence[str]) -> str:
+    more = f" and {len(handles) - 20} more" if len(handles) > 20 else ""
+    return f"{', '.join(handles[:20])}{more}"
 
 
 def _tasks(record: RunRecord, run: Run, standing: Sequence[Finding]) -> list[str]:

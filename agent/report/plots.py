@@ -2,13 +2,15 @@
 
 A tool need not say how it is drawn. Of each measured quantity, the coordinates that vary decide, and of its components
 their fields: depth alone is a line, two of them are a heat map (blocks by heads, blocks by anchors), one that has no order
-is a row of bars; tokens that the model put on top are written into the cells.
+is a row of dots for each of a few sets; tokens that the model put on top are written into the cells.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from agent.report.numbers import value_text
 from agent.report.text import inert
 from experiments_db.places import PARTS, Component, ComponentSet, Path
 from experiments_db.records import COORDINATES, Measurement, Place, Result
@@ -17,40 +19,48 @@ from experiments_db.records import COORDINATES, Measurement, Place, Result
 FIRST = {
     "ablate": ("accuracy",),
     "attribute": ("attribution", "exact"),
-    "layer_program": ("accuracy",),
+    "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"),
+    "examine": ("effect",),
     "lens": ("accuracy", "rank", "top1"),
     "loss": ("accuracy",),
+    "minimal_set": ("accuracy",),
     "patch": ("recovered",),
     "path_patch": ("recovered",),
     "steer": ("probability",),
     "tuned_lens": ("accuracy", "kl", "top1"),
 }
 UNITS = tuple(sorted({p.unit for p in PARTS.values() if p.unit}))
-ALONG = ("depth", "dose")  # states of one stream, steps along one direction: joined by a line; parts are drawn as bars
+# States of one stream, steps along one direction, blocks left out at the end: joined by a line; parts are drawn as dots.
+ALONG = ("depth", "dose", "missing")
 ROWS = (
-    "stack", "depth", "block", "program", "component", "part", *UNITS, "pass", "feature", "intervention", "variant",
+    "stack", "depth", "block", "missing", "program", "component", "part", *UNITS, "pass", "feature", "intervention", "variant",
     "label", "dose", "among", "task", "split", "anchor", "key", "token",
 )  # fmt: skip
+OWN = "answers that repeat words"
 LINES = 6  # at most this many lines in one plot; more are a heat map
 CELLS = 3000
+LEAST = 3  # with fewer points a figure says no more than its numbers
+SETS, FEW = ("intervention", "among", "task", "split"), 4  # few of these are drawn beside each other, not as a heat map
 
-Kind = Literal["heat", "line", "bars"]
+DROPPED = re.compile(r"(?P<stack>\w+: )?drop last (?P<count>\d+)")
+Kind = Literal["heat", "line", "dots"]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement of a plot and its number, from 1, in the result's table; `text` is the token written into the cell."""
+    """One measurement of a plot: its number, from 1, in the table of an experiment; `text` is the token written into the cell."""
 
     measurement: Measurement
     number: int
     text: str | None = None
+    handle: str = ""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Points on a grid of rows and columns: cells of a heat map, or one line or set of bars for each row.
+    """Points on a grid of rows and columns: cells of a heat map, or one line or set of dots for each row.
 
-    limits: of the colour or value axis. reference: the same quantity with nothing done to the model.
+    limits: of the colour or value axis. reference: the same quantity with nothing done to the model. chance: what a guesser gets.
     """
 
     kind: Kind
@@ -65,6 +75,7 @@ class Plot:
     limits: tuple[float, float]
     log: bool = False
     reference: Point | None = None
+    chance: float | None = None
     hidden: int = field(default=0)
 
     @property
@@ -74,26 +85,44 @@ class Plot:
         return min(numbers), max(numbers)
 
     @property
+    def size(self) -> int:
+        """How many points it has."""
+        return sum(p is not None for row in self.points for p in row)
+
+    @property
     def controls(self) -> list[str]:
         """The kinds of control its points stand beside."""
         measured = [p.measurement for row in self.points for p in row if p is not None]
         return sorted({m.control.kind for m in measured if m.control is not None})
 
 
-def plots(tool: str, result: Result) -> list[Plot]:
-    """All plots of a result, the tool's main quantities first; none for single numbers."""
-    if result.status != "ok":
-        return []
+def plots(tool: str, result: Result, chance: float | None = None) -> list[Plot]:
+    """All plots of a result, the tool's main quantities first; none for a few numbers. chance: where the result does not say."""
+    return plots_beside(tool, {"": result}, chance)
+
+
+def plots_beside(tool: str, results: Mapping[str, Result], chance: float | None = None) -> list[Plot]:
+    """The same of several results of one tool, by their handles, drawn into one plot where they have the same quantity."""
     quantities: dict[tuple[str, str], list[Point]] = {}
-    for number, m in enumerate(result.measurements, 1):
-        quantities.setdefault((m.name, m.unit), []).append(Point(m, number))
+    labels: dict[str, tuple[str, ...]] = {}
+    for handle, result in results.items():
+        labels |= _labels(result)
+        for number, m in enumerate(result.measurements if result.status == "ok" else (), 1):
+            quantities.setdefault((m.name, m.unit), []).append(Point(m, number, handle=handle))
     order = {name: i for i, name in enumerate(FIRST.get(tool, ()))}
     ranked = sorted(quantities.items(), key=lambda item: order.get(item[0][0], len(order)))
-    return [p for (name, unit), points in ranked for p in _plots(name, unit, points, _labels(result))]
+    found = [p for (name, unit), points in ranked for p in _plots(name, unit, points, labels)]
+    own = {p.measurement.value for (name, _), points in quantities.items() if name == "chance" for p in points}
+    level = chance if not own else own.pop() if len(own) == 1 else None
+    return [replace(p, chance=level) if p.name == "accuracy" else p for p in found if p.size >= LEAST]
 
 
 def main_plots(tool: str, found: Sequence[Plot]) -> list[Plot]:
-    """Of all plots of a result, those that a report shows."""
+    """Of all plots of a result, those that a report shows: of attention to answers of the model's own its entropy."""
+    if tool == "attention" and (
+        spread := [p for p in found if p.name == "entropy" and OWN in (p.title, *p.rows, *p.columns)]
+    ):
+        return spread
     first = FIRST.get(tool) or tuple(p.name for p in found[:1])
     return [p for p in found if p.name in first][:6]
 
@@ -109,13 +138,9 @@ Where = dict[str, str]  # of one point: its coordinates, with the fields of its 
 def _plots(name: str, unit: str, points: list[Point], labels: dict[str, tuple[str, ...]]) -> list[Plot]:
     points, reference = _apart(points)
     if _spelled(points):
-        points = [Point(p.measurement, p.number, p.measurement.token) for p in points]
+        points = [replace(p, text=p.measurement.token) for p in points]
     wheres = _wheres(points)
     varying = _varying(wheres)
-    only = points[0].measurement
-    if len(points) == 1 and only.component is not None and (only.control is not None or reference is not None):
-        wheres = [{**w, "component": str(only.place)} for w in wheres]
-        varying = ["component"]  # one place beside its control or the intact model is worth a bar
     if not varying:
         return []
     varying.sort(key=ROWS.index)
@@ -144,7 +169,7 @@ def _apart(points: list[Point]) -> tuple[list[Point], Point | None]:
     others = [p for p in points if p.measurement.component is None]
     if not sited or not others:
         return points, None
-    return sited, others[0] if len(others) == 1 else None
+    return sited, others[0] if len({p.measurement.value for p in others}) == 1 else None
 
 
 def _wheres(points: Sequence[Point]) -> list[Where]:
@@ -153,8 +178,24 @@ def _wheres(points: Sequence[Point]) -> list[Where]:
     fields = _fields(places)
     plain = [{k: v for k, v in p.measurement.coordinates.items() if k != "component"} for p in points]
     text = any(p.text is not None for p in points)
+    plain = _missing(plain)
     return [
         {k: v for k, v in (w | f).items() if not (text and k == "token")} for w, f in zip(plain, fields, strict=True)
+    ]
+
+
+def _missing(wheres: list[Where]) -> list[Where]:
+    """Where all programs leave out the last blocks of one stack, how many in their place."""
+    programs = [w.get("program", "") for w in wheres]
+    found = {p: DROPPED.fullmatch(p) for p in programs if p != "intact"}
+    if len(found) < 2 or not all(found.values()):
+        return wheres
+    if len({m["stack"] for m in found.values() if m}) > 1:
+        return wheres
+    sizes = {p: m["count"] for p, m in found.items() if m}
+    return [
+        {**{k: v for k, v in w.items() if k != "program"}, "missing": sizes.get(p, "0")}
+        for w, p in zip(wheres, programs, strict=True)
     ]
 
 
@@ -256,20 +297,24 @@ def _plot(
     few = column not in (*UNITS, "anchor", "component", "key") and len(columns) <= LINES
     if row in ALONG and column not in ALONG and few and not text:
         row, column, rows, columns = column, row, columns, rows  # depth runs along a line for each of a few things
-    if column in ("block", *UNITS) and not row:
+    if column in SETS and row not in (*SETS, *ALONG) and len(columns) <= FEW and not text:
+        row, column, rows, columns = column, row, columns, rows  # dots of each of a few sets beside each other
+    if column in ("block", *UNITS) and (not row or row in SETS):
         shorts = _short([p.measurement.place for p in points])
-        if len(set(shorts)) == len(points):  # what a person would call them
+        if len(set(shorts)) == len(columns):  # what a person would call them
             at = {(w.get(column, "")): s for w, s in zip(wheres, shorts, strict=True)}
             wheres, columns, column = (
-                [{"component": at[w.get(column, "")]} for w in wheres],
+                [{**w, "component": at[w.get(column, "")]} for w in wheres],
                 [at[c] for c in columns],
                 "component",
             )
     placed = {(w.get(row, ""), w.get(column, "")): p for p, w in zip(points, wheres, strict=True)}
     grid = tuple(tuple(placed.get((r, c)) for c in columns) for r in rows)
     ordered = column in ALONG
-    kind: Kind = "heat" if row and (text or not ordered or len(rows) > LINES) else "line" if ordered else "bars"
-    if kind == "bars" and len(columns) > 40:
+    few = row in SETS and len(rows) <= FEW and not text
+    flat = row and (text or not (ordered or few) or len(rows) > LINES)
+    kind: Kind = "heat" if flat else "line" if ordered else "dots"
+    if kind == "dots" and len(columns) > 40:
         return None
     kept = max(1, CELLS // len(columns))
     hidden = max(0, len(rows) - kept) * len(columns)
@@ -298,6 +343,7 @@ def _axis(coordinate: str) -> str:
         "depth": "depth (blocks passed)",
         "anchor": "position",
         "key": "position looked at",
+        "missing": "last blocks left out",
         "program": "layer program",
     }
     return names.get(coordinate, coordinate)
@@ -311,7 +357,7 @@ def _limits(name: str, unit: str, points: Sequence[Point]) -> tuple[float, float
         of = (m.value, m.low, m.high, *((m.control.value, m.control.low, m.control.high) if m.control else ()))
         values += [v for v in of if v is not None]
     low, high = min(values), max(values)
-    if name.endswith(".delta") or (low < 0 < high and min(-low, high) > 0.15 * max(-low, high)):
+    if name.endswith((".delta", ".difference")) or (low < 0 < high and min(-low, high) > 0.15 * max(-low, high)):
         reach = max(-low, high) or 1.0
         return -reach, reach
     if name == "recovered" or unit in ("probability", "share of examples") or unit.startswith("share of"):
@@ -322,42 +368,28 @@ def _limits(name: str, unit: str, points: Sequence[Point]) -> tuple[float, float
     return (min(low, 0.0), high) if high > min(low, 0.0) else (low - 0.5, low + 0.5)
 
 
-def as_json(plot: Plot, link: Callable[[int], str] = lambda _: "") -> dict[str, Any]:
-    """A plot for the browser: plain JSON, every text made inert. link: where a measurement's number, from 1, leads."""
+def describe(plot: Plot, p: Point, i: int, j: int) -> str:
+    """What a point says: where, value with interval and n, control."""
+    m, c = p.measurement, p.measurement.control
+    place = [
+        f"{name} {shown(text)}"
+        for name, text in ((plot.row_name, plot.rows[i]), (plot.column_name, plot.columns[j]))
+        if text
+    ]
+    token = [f"top token “{shown(p.text)}”"] if p.text is not None else []
+    value = f"{plot.name} {value_text(m.value, m.unit)}"
+    if m.low is not None and m.high is not None:
+        value += f" (95% interval {value_text(m.low, m.unit)} to {value_text(m.high, m.unit)}, n={m.n})"
+    else:
+        value += f" (n={m.n})"
+    said = [", ".join(place), *token, value, *([] if m.unit == "share of examples" else [m.unit])]
+    if c is not None:
+        said.append(f"control {value_text(c.value, m.unit)}{_range(c.low, c.high, m.unit)}: {c.kind}")
+    return inert(" · ".join(said))
 
-    def of(p: Point | None) -> dict[str, Any] | None:
-        if p is None:
-            return None
-        m, c = p.measurement, p.measurement.control
-        made: dict[str, Any] = {"v": m.value, "n": m.n, "k": inert(m.key), "i": p.number, "h": link(p.number)}
-        if m.low is not None and m.high is not None:
-            made |= {"lo": m.low, "hi": m.high}
-        if c is not None:
-            made |= {"cv": c.value, "ck": inert(c.kind)}
-            made |= {"clo": c.low, "chi": c.high} if c.low is not None else {}
-        if p.text is not None:
-            made["t"] = shown(p.text)
-        return made
 
-    low_n, high_n = plot.n
-    return {
-        "kind": plot.kind,
-        "name": plot.name,
-        "unit": plot.unit,
-        "title": inert(plot.title),
-        "rowName": plot.row_name,
-        "columnName": plot.column_name,
-        "rows": [shown(r) for r in plot.rows],
-        "columns": [shown(c) for c in plot.columns],
-        "points": [[of(p) for p in row] for row in plot.points],
-        "limits": list(plot.limits),
-        "log": plot.log,
-        "reference": of(plot.reference),
-        "n": [low_n, high_n],
-        "interval": any(p is not None and p.measurement.low is not None for row in plot.points for p in row),
-        "controls": [inert(kind) for kind in plot.controls],
-        "hidden": plot.hidden,
-    }
+def _range(low: float | None, high: float | None, unit: str) -> str:
+    return "" if low is None or high is None else f" [{value_text(low, unit)}, {value_text(high, unit)}]"
 
 
 def shown(text: str) -> str:

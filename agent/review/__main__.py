@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from agent.review.texts import Links
 
     try:
-        listening = _listen(args.port)
+        listening = listen(args.port)
     except OSError as error:
         return _problem(f"--port {args.port} cannot be used ({error.strerror}); name another, or none")
     url = f"http://127.0.0.1:{listening.getsockname()[1]}{Links().run(run) if run else '/'}"
@@ -69,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _listen(port: int) -> socket.socket:
-    """A socket on the loopback interface: the port asked for, else 8642, else any free one."""
-    for candidate in [port] if port else [8642, 0]:
+def listen(port: int, usual: int = 8642) -> socket.socket:
+    """A socket on the loopback interface: the port asked for, else the usual one, else any free one."""
+    for candidate in [port] if port else [usual, 0]:
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

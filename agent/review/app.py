@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from agent.review import render
 from agent.review.comparing import compare
+from agent.review.experiment import experiment_page
 from agent.review.pages import Context, NotFound, Pages
 from agent.review.texts import Links
 from experiments_db.store import Store
@@ -30,9 +31,9 @@ HEADERS = {
 LOOPBACK = ["127.0.0.1", "localhost", "::1", "[::1]"]
 
 
-def make_app(store: Store) -> Starlette:
+def make_app(store: Store, links: Links | None = None) -> Starlette:
     """The application over a store. Hosts other than this machine's names are refused, so that no web page can read it."""
-    links = Links()
+    links = links or Links()
     pages = Pages(store, links)
 
     def show(template: str, data: Context, **more: Any) -> HTMLResponse:
@@ -66,7 +67,10 @@ def make_app(store: Store) -> Starlette:
         return show("run.html", data, tab=name)
 
     def experiment(request: Request) -> Response:
-        data = pages.experiment(request.path_params["run"], request.path_params["handle"], _page(request) or 1)
+        run, handle, q = request.path_params["run"], request.path_params["handle"], request.query_params
+        data = experiment_page(
+            pages, run, handle, _page(request) or 1, under=_number(q.get("under", "")), quantity=q.get("quantity", "")
+        )
         return show("run.html", data, tab="experiment")
 
     def state(request: Request) -> Response:
@@ -81,7 +85,8 @@ def make_app(store: Store) -> Starlette:
 
     def compared(request: Request) -> Response:
         q = request.query_params
-        return show("compare.html", compare(pages, q.get("a", "").strip(), q.get("b", "").strip()))
+        asked = [*q.getlist("run"), q.get("a", ""), q.get("b", "")]
+        return show("compare.html", compare(pages, [a.strip() for a in asked if a.strip()]))
 
     def static(request: Request) -> Response:
         kinds = {"review.css": "text/css", "review.js": "text/javascript"}
@@ -116,5 +121,8 @@ def make_app(store: Store) -> Starlette:
 
 def _page(request: Request) -> int | None:
     """The page that was asked for; anything that is no number counts as none."""
-    text = request.query_params.get("page", "")
+    return _number(request.query_params.get("page", ""))
+
+
+def _number(text: str) -> int | None:
     return max(1, int(text)) if text.isdecimal() and len(text) < 9 else None

@@ -1,59 +1,101 @@
-"""Two runs, or two experiments, side by side."""
+"""Runs, or two experiments, side by side: findings in pairs, maps laid over each other or subtracted."""
 
 import json
 from collections.abc import Mapping, Sequence
 
+from markupsafe import Markup
+
+from agent.loop.record import Reading
+from agent.report.conclusion import conclude
 from agent.report.summary import summary
+from agent.report.tested import effect_words
+from agent.review.experiment import figure
+from agent.review.maps import maps, subtracted
 from agent.review.pages import ROWS, Context, NotFound, Pages
 from agent.review.texts import arguments_text
 from experiments_db.places import Component
 from experiments_db.records import COORDINATES, Measurement
 from experiments_db.store import Store
 
-
-def compare(pages: Pages, a: str, b: str) -> Context:
-    """Two runs, or two experiments written RUN/E3."""
-    if not a or not b:
-        return {"kind": "nothing", "a": a, "b": b, "names": pages.names()}
-    if "/" in a and "/" in b:
-        return _experiments(pages, a, b)
-    if "/" in a or "/" in b:
-        raise NotFound("compare two runs, or two experiments written RUN/E3")
-    return _runs(pages, pages.resolve(a), pages.resolve(b))
+MOST = 10  # runs that are laid beside each other
 
 
-def _runs(pages: Pages, a: str, b: str) -> Context:
-    both = "x.tool, x.args, x.tasks, x.subject, x.dtype, x.seed"
-    each = f"SELECT r.number, r.result, {both} FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ?"
-    rows = [pages.store.rows(each, name) for name in (a, b)]
-    keys = [{tuple(v for k, v in r.items() if k not in ("number", "result")): r for r in found} for found in rows]
-    shared = [(keys[0][k], keys[1][k]) for k in keys[0] if k in keys[1]]
+def compare(pages: Pages, asked: Sequence[str]) -> Context:
+    """Up to ten runs, or two experiments written RUN/E3."""
+    names = list(dict.fromkeys(a for a in asked if a)) if len(asked) > 2 else [a for a in asked if a]
+    if len(names) < 2:
+        return {"kind": "nothing", "asked": [*names, "", ""][:2], "names": pages.names()}
+    if len(names) > MOST:
+        raise NotFound(f"compare at most {MOST} runs, not {len(names)}")
+    if len(names) == 2 and all("/" in n for n in names):
+        return _experiments(pages, names[0], names[1])
+    if any("/" in n for n in names):
+        raise NotFound("compare runs, or two experiments written RUN/E3")
+    return _runs(pages, [pages.resolve(n) for n in names])
+
+
+def _runs(pages: Pages, names: Sequence[str]) -> Context:
+    """Summaries, findings in pairs, maps laid over each other, experiments that are in all or in one."""
+    records = [pages.reading(n) for n in names]
+    each = (
+        "SELECT r.number, r.result, x.tool, x.args FROM run_experiments r JOIN experiments x ON x.id = r.experiment "
+        "WHERE r.run = ?"
+    )
+    known = [{(r["tool"], r["args"]): r for r in pages.store.rows(each, name)} for name in names]
+    shared = [key for key in known[0] if all(key in k for k in known[1:])]
     pairs = [
         {
-            "a": f"E{x['number']}", "b": f"E{y['number']}", "tool": x["tool"], "args": arguments_text(json.loads(x["args"])),
-            "same": "the same result" if x["result"] == y["result"] else _differ(pages.store, x["result"], y["result"]),
+            "tool": key[0], "args": arguments_text(json.loads(key[1])), "handles": [f"E{k[key]['number']}" for k in known],
+            "same": _same(pages.store, [k[key]["result"] for k in known]),
         }
-        for x, y in shared[:ROWS]
+        for key in shared[:ROWS]
     ]  # fmt: skip
-    alone = [[r for k, r in mine.items() if k not in other] for mine, other in ((keys[0], keys[1]), (keys[1], keys[0]))]
-    shown = [
-        [
-            {"handle": f"E{r['number']}", "tool": r["tool"], "args": arguments_text(json.loads(r["args"]))}
-            for r in rest[:ROWS]
-        ]
-        for rest in alone
-    ]
+    alone = [[r for key, r in mine.items() if not any(key in k for k in known if k is not mine)] for mine in known]
     return {
-        "kind": "runs", "a": a, "b": b, "names": pages.names(), "sides": [summary(pages.reading(n)) for n in (a, b)],
-        "shared": len(shared), "pairs": pairs, "alone": shown, "counts": [len(x) for x in alone],
+        "kind": "runs", "asked": list(names), "names": pages.names(), "sides": [summary(r) for r in records],
+        "findings": _findings(pages, records), "maps": maps(pages, names, [[k[key] for k in known] for key in shared]),
+        "shared": len(shared), "pairs": pairs, "counts": [len(x) for x in alone],
+        "alone": [
+            [{"handle": f"E{r['number']}", "tool": r["tool"], "args": arguments_text(json.loads(r["args"]))} for r in rest[:ROWS]]
+            for rest in alone
+        ],
     }  # fmt: skip
 
 
-def _differ(store: Store, a: int, b: int) -> str:
-    """Whether two results say the same."""
-    shas = store.rows("SELECT sha FROM results WHERE id IN (?, ?)", a, b)
+def _findings(pages: Pages, records: Sequence[Reading]) -> list[Context]:
+    """One row for each thing that a run put to the test: what it came to in each of them."""
+    rows: dict[str, list[Context | None]] = {}
+    for i, record in enumerate(records):
+        for t in conclude(record).findings:
+            f = t.finding
+            effects = "; ".join(f"{how}{text}" for _, how, text in effect_words(t))
+            cell = {
+                "handle": f.handle,
+                "href": pages.links.handle(record.run, f.handle),
+                "fate": f.fate or "open",
+                "effects": effects,
+            }
+            rows.setdefault(t.words, [None] * len(records))[i] = cell
+    made = [
+        {"words": words, "cells": cells, "confirmed": sum(bool(c) and c["fate"] == "confirmed" for c in cells if c)}
+        for words, cells in rows.items()
+    ]
+    return sorted(made, key=lambda r: -sum(c is not None for c in r["cells"]))
+
+
+def _same(store: Store, results: Sequence[int]) -> str:
+    """Whether results say the same."""
+    if len(set(results)) == 1:
+        return "the same result"
+    marks = ", ".join("?" * len(results))
+    shas = store.rows(
+        f"SELECT x.tasks, x.seed, s.sha FROM results s JOIN experiments x ON x.id = s.experiment WHERE s.id IN ({marks})",
+        *results,
+    )
+    if len({(r["tasks"], r["seed"]) for r in shas}) > 1:
+        return "other examples"
     return (
-        "computed twice, equal to the last bit" if len({r["sha"] for r in shas}) == 1 else "computed twice, different"
+        "computed again, equal to the last bit" if len({r["sha"] for r in shas}) == 1 else "computed again, different"
     )
 
 
@@ -67,7 +109,7 @@ def _experiments(pages: Pages, a: str, b: str) -> Context:
         sides.append({
             "run": run, "handle": handle, "href": href, "x": row.experiment, "result": result,
             "args": json.dumps(row.experiment.args, indent=2, ensure_ascii=False),
-            "plots": pages.plots(run, handle, row.experiment.tool, result),
+            "figure": figure(pages, pages.reading(run), {handle: row.experiment}, {handle: result}),
         })  # fmt: skip
     found = [s["result"].measurements for s in sides]
     apart = _set_apart(found[0], found[1])
@@ -75,9 +117,20 @@ def _experiments(pages: Pages, a: str, b: str) -> Context:
     keys = [k for k in left if k in right]
     rows = [_difference(k, left[k], right[k]) for k in keys[:1000]]
     return {
-        "kind": "experiments", "a": a, "b": b, "names": pages.names(), "sides": sides, "rows": rows, "both": len(keys),
+        "kind": "experiments", "asked": [a, b], "map": _subtracted(pages, sides, apart), "names": pages.names(),
+        "sides": sides, "rows": rows, "both": len(keys),
         "only": [len(left) - len(keys), len(right) - len(keys)], "apart": apart,
     }  # fmt: skip
+
+
+def _subtracted(pages: Pages, sides: Sequence[Context], apart: Mapping[str, object]) -> Markup | None:
+    """The figure of two experiments of one tool, the first taken from the second."""
+    if sides[0]["x"].tool != sides[1]["x"].tool:
+        return None
+    left, right = ({_place(m, apart): m for m in s["result"].measurements} for s in sides)
+    return subtracted(
+        pages, sides[0]["run"], sides[0]["handle"], sides[0]["x"], [(left[k], right[k]) for k in left if k in right]
+    )
 
 
 def _set_apart(a: Sequence[Measurement], b: Sequence[Measurement]) -> dict[str, tuple[str, str]]:

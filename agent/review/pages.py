@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from itertools import islice
 from typing import Any
 
 from markupsafe import Markup
@@ -17,24 +16,28 @@ from agent.report.circuit_figure import circuit_svg
 from agent.report.conclusion import Concluded, conclude, sureness, verdict
 from agent.report.findings_table import rank
 from agent.report.limits import limits
-from agent.report.numbers import value_text
 from agent.report.opening import sure
-from agent.report.plots import as_json, main_plots, shown
-from agent.report.plots import plots as all_plots
 from agent.report.repeated import ALPHA, combined
+from agent.report.summary import headline
 from agent.report.tested import came_to, tested
 from agent.report.worked import Worked, told, worked, worked_of
+from agent.review.experiment import figure_of
 from agent.review.finding_cards import Cards
-from agent.review.texts import PAGE, Links, Texts, arguments_text, first_line
+from agent.review.texts import Links, Texts, arguments_text, first_line, offset, page_numbers
 from agent.review.timeline import timeline
-from experiments_db.records import COORDINATES, Measurement, Result, Run
+from experiments_db.records import Result, Run
 from experiments_db.store import ExperimentRow, Store, StoreError
 
-RUNS, TURNS, ROWS, POINTS, RESULTS = 50, 25, 50, 3000, 256
+RUNS, TURNS, ROWS, RESULTS = 50, 25, 50, 256
 WORDS = 20  # of a search
 SORTS = {
     "number": "r.number", "tool": "x.tool", "status": "s.status", "seconds": "s.wall_seconds",
 }  # fmt: skip
+SEARCHED = (
+    "(name || ' ' || goal || ' ' || subject || ' ' || planner || ' ' || coalesce((SELECT group_concat("
+    "coalesce(json_extract(a.body, '$.sentence'), '') || ' ' || coalesce(json_extract(a.body, '$.interpretation'), ''), ' ') "
+    "FROM assertions_latest a WHERE a.run = name AND a.kind IN ('Finding', 'Claim')), ''))"
+)
 Context = dict[str, Any]
 
 
@@ -49,6 +52,7 @@ class Pages:
         self.store, self.links = store, links
         self._measurements = lru_cache(RESULTS)(store.measurements)  # a result never changes
         self._verdicts = lru_cache(RESULTS)(lambda name, _status, _seq: verdict(self.reading(name)))
+        self._answers = lru_cache(RESULTS)(lambda name, _status, _seq: answer_of(self.reading(name)))
 
     def reading(self, name: str) -> Reading:
         """A run's record for one page."""
@@ -57,21 +61,19 @@ class Pages:
     # -- runs ---------------------------------------------------------------------------------------------------------
 
     def runs(self, query: str = "", page: int = 1) -> Context:
-        """The newest runs first, those that contain every word of a query."""
+        """The newest runs first with their answers; those that have every word of a query in question, findings or claims."""
         words = query.split()[:WORDS]
-        where = " AND ".join(
-            "(name || ' ' || goal || ' ' || subject || ' ' || planner) LIKE ? ESCAPE '\\'" for _ in words
-        )
+        where = " AND ".join(f"{SEARCHED} LIKE ? ESCAPE '\\'" for _ in words)
         like = [f"%{_escaped(w)}%" for w in words]
         total = self._count(f"SELECT count(*) AS n FROM runs {'WHERE ' + where if words else ''}", *like)
         rows = self.store.rows(
             f"SELECT * FROM runs_view {'WHERE ' + where if words else ''} ORDER BY created DESC, name DESC LIMIT ? OFFSET ?",
-            *like, RUNS, _offset(page, total, RUNS),
+            *like, RUNS, offset(page, total, RUNS),
         )  # fmt: skip
         for r in rows:
-            r["verdict"] = self._verdicts(r["name"], r["status"], self.store.last_seq(r["name"]))
+            r["verdict"], r["answer"] = self._answers(r["name"], r["status"], self.store.last_seq(r["name"]))
             r["repeat"] = self.store.run(r["name"]).settings.get("repeat")
-        return {"rows": rows, "query": query, **_pages(page, total, RUNS)}
+        return {"rows": rows, "query": query, **page_numbers(page, total, RUNS)}
 
     def head(self, name: str) -> Context:
         """What stands above every page of a run."""
@@ -104,8 +106,10 @@ class Pages:
         texts, concluded = Texts(record, self.links), conclude(record)
         cards = Cards(record, texts, self.links)
         cited = _cited(concluded, record.handles("E"))
-        drawn = (e for h in cited if (e := self._figure(record, h)) is not None)
-        evidence = list(islice(drawn, figures))
+        evidence: list[Context] = []
+        for h in [*cited, *record.handles("E")]:
+            if len(evidence) < figures and not any(h in e["handles"] for e in evidence):
+                evidence += [{**e, "search": h not in cited} for e in figure_of(self, record, h)]
         return {
             **head,
             "answer": cards.answer(concluded),
@@ -116,7 +120,7 @@ class Pages:
             "integrity": integrity(record),
             "nulls": concluded.nulls,
             "evidence": evidence,
-            "more": cards.handles([h for h in cited if h not in {e["handle"] for e in evidence}]),
+            "more": cards.handles([h for h in cited if h not in {h for e in evidence for h in e["handles"]}]),
             "notes": [(f"N{i}", texts.parts(n.text)) for i, n in enumerate(record.notes(), 1)],
             "tried": self.store.rows(
                 "SELECT x.tool, count(*) AS n, sum(s.status != 'ok') AS without, sum(r.cached) AS known, "
@@ -184,10 +188,10 @@ class Pages:
         head = self.head(name)
         total = self._count("SELECT count(*) AS n FROM events WHERE run = ? AND kind = 'turn'", name)
         live = page is None and head["run"].status == "running"
-        before = max(0, total - size) if live else _offset(page or 1, total, size)
+        before = max(0, total - size) if live else offset(page or 1, total, size)
         texts = Texts(self.reading(name), self.links)
         turns = timeline(self.store, texts, self.links, before, size)
-        numbers = _pages(-(-total // size) if live else page or 1, total, size)
+        numbers = page_numbers(-(-total // size) if live else page or 1, total, size)
         return {
             **head,
             "turns": turns,
@@ -226,7 +230,7 @@ class Pages:
             "SELECT 'E' || r.number AS handle, x.tool, x.args, s.status, r.cached, r.why, substr(s.text, 1, 400) AS text, "
             "(SELECT count(*) FROM measurements m WHERE m.result = r.result) AS measurements, s.wall_seconds AS seconds "
             f"FROM {tables} WHERE {where} ORDER BY {SORTS[sort]} {'DESC' if down else 'ASC'}, r.number LIMIT ? OFFSET ?",
-            *values, ROWS, _offset(page, total, ROWS),
+            *values, ROWS, offset(page, total, ROWS),
         )  # fmt: skip
         for r in rows:
             r["href"], r["text"], r["args"] = (
@@ -239,74 +243,13 @@ class Pages:
             name,
         )
         asked = {"tool": tool, "status": status, "q": query, "sort": sort, "down": down}
-        return {**head, "rows": rows, "tools": [t["tool"] for t in tools], "asked": asked, **_pages(page, total, ROWS)}
-
-    def experiment(self, name: str, handle: str, page: int = 1, size: int | None = PAGE) -> Context:
-        """One experiment: what was asked and why, what came out, figures, measurements, provenance."""
-        head = self.head(name)
-        row, result = self.result(name, handle)
-        found = result.measurements
-        size = size or max(1, len(found))
-        start = _offset(page, len(found), size)
-        number = int(handle[1:])
-        texts = Texts(self.reading(name), self.links)
-        findings = texts.record.findings()
-        settled = [{"f": f, "href": self.links.handle(name, f.handle)} for f in findings if f.experiment == handle]
-        begun = [{"f": f, "href": self.links.handle(name, f.handle)} for f in findings if f.seen == handle]
-        also = [] if self.links.single_file else self.store.rows(
-            "SELECT run, 'E' || number AS handle FROM run_experiments WHERE result = ? AND NOT (run = ? AND number = ?) LIMIT 12",
-            row.result_id, name, number,
-        )  # fmt: skip
-        arrays = [
-            {"name": a.name, "shape": " × ".join(map(str, a.shape)), "unit": a.unit, "sha": a.sha[:16]}
-            for a in result.arrays
-        ]
         return {
             **head,
-            "handle": handle, "row": row, "x": row.experiment, "result": result, "why": texts.parts(row.why),
-            "args": json.dumps(row.experiment.args, indent=2, ensure_ascii=False),
-            "plots": self.plots(name, handle, row.experiment.tool, result),
-            "table": _table(found[start : start + size], handle, start),
-            "arrays": arrays,
-            "also": [{**r, "href": self.links.experiment(r["run"], r["handle"])} for r in also],
-            "settled": settled,
-            "begun": begun,
-            "before": f"E{number - 1}" if number > 1 else None,
-            "after": f"E{number + 1}" if number < head["experiments"] else None,
-            **_pages(page, len(found), size),
-        }  # fmt: skip
-
-    def plots(self, name: str, handle: str, tool: str, result: Result) -> list[Context]:
-        """Figures: one for each main quantity, the first with all others to choose from, unless they would be too many."""
-        link = partial(self.links.experiment, name, handle)
-        everything = all_plots(tool, result)
-        main = main_plots(tool, everything)
-        points = sum(len(p.rows) * len(p.columns) for p in everything)
-        choice = [*main, *(p for p in everything if p not in main)] if points <= POINTS else main
-        if not choice:
-            return []
-        if len(main) <= 1:
-            return [{"specs": [as_json(p, link) for p in choice]}]
-        rest = [p for p in choice if p not in main]
-        shown_first = [{"specs": [as_json(p, link)]} for p in main]
-        return [*shown_first, *([{"specs": [as_json(p, link) for p in rest]}] if rest else [])]
-
-    def _figure(self, record: Reading, handle: str) -> Context | None:
-        """The main figure of an experiment that a finding rests on."""
-        name = record.run
-        row = self.store.experiment(name, handle)
-        measured = record.measurements_of(handle)
-        if len(measured) > POINTS:
-            return None  # its figure is on its own page
-        result = self.store.result(row.result_id, measurements=measured)
-        found = main_plots(row.experiment.tool, all_plots(row.experiment.tool, result))
-        if not found or row.experiment.tool == "loss":
-            return None
-        specs = [as_json(p, partial(self.links.experiment, name, handle)) for p in found]
-        return {
-            "handle": handle, "href": self.links.experiment(name, handle), "tool": row.experiment.tool,
-            "text": first_line(result.text), "specs": specs,
-        }  # fmt: skip
+            "rows": rows,
+            "tools": [t["tool"] for t in tools],
+            "asked": asked,
+            **page_numbers(page, total, ROWS),
+        }
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -351,26 +294,11 @@ def _cited(c: Concluded, known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(h for h in every if h is not None and h in there))
 
 
-def _offset(page: int, total: int, size: int) -> int:
-    return (min(max(1, page), max(1, -(-total // size))) - 1) * size
-
-
-def _pages(page: int, total: int, size: int) -> Context:
-    last = max(1, -(-total // size))
-    return {"page": min(max(1, page), last), "last": last, "total": total}
+def answer_of(record: Reading) -> tuple[str, str]:
+    """A run's verdict and its answer in plain words."""
+    found = conclude(record)
+    return found.verdict, headline(record, found, brief=True)
 
 
 def _escaped(word: str) -> str:
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _table(found: Sequence[Measurement], handle: str, start: int) -> Context:
-    """Measurements as rows; only coordinates that some of them have are columns."""
-    own = [m.coordinates for m in found]
-    used = [c for c in COORDINATES if any(c in o for o in own)]
-    rows: list[Context] = []
-    for i, (m, o) in enumerate(zip(found, own, strict=True), start + 1):
-        texts = [shown(o[c]) if c in o else "" for c in used]
-        rows.append({"id": f"{handle}-m{i}", "m": m, "coordinates": texts, "value": value_text(m.value, m.unit)})
-    interval = any(m.low is not None for m in found)
-    return {"columns": used, "rows": rows, "interval": interval, "control": any(m.control for m in found)}

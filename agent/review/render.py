@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from agent.report.numbers import value_text
 from agent.report.text import inert
+from agent.review.experiment import experiment_page
 from agent.review.pages import Pages
 from agent.review.texts import Links
 from experiments_db.store import Store
@@ -63,10 +64,10 @@ def export(store: Store, run: str) -> str:
     return page(
         "export.html",
         links,
-        report=pages.report(run),
+        report=pages.report(run, figures=4),
         hypotheses=pages.hypotheses(run),
         timeline=pages.timeline(run, 1, size=1_000_000),
-        experiments=[pages.experiment(run, h, size=None) for h in handles],
+        experiments=[experiment_page(pages, run, h, size=None) for h in handles],
         style=Markup(style),  # noqa: S704 - ours
         script=Markup(script),  # noqa: S704 - ours
         style_hash=_hash(style),

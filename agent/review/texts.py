@@ -27,10 +27,10 @@ class Part:
 
 
 class Links:
-    """Addresses of pages: of the server, or of places in one exported file."""
+    """Addresses of pages: of the server, or of places in one exported file. workbench: whether there is one to go to."""
 
-    def __init__(self, single_file: bool = False) -> None:
-        self.single_file = single_file
+    def __init__(self, single_file: bool = False, workbench: bool = False) -> None:
+        self.single_file, self.workbench = single_file, workbench
 
     def run(self, name: str, tab: str = "report") -> str:
         """A run's tab: report, hypotheses, timeline or experiments."""
@@ -46,6 +46,11 @@ class Links:
     def repeats(self, group: str) -> str:
         """What the runs of one repeated question share."""
         return f"/repeats/{group}"
+
+    def examples(self, name: str, handle: str, under: int) -> str:
+        """An experiment's examples under a condition."""
+        anchor = f"#{handle}-examples"
+        return anchor if self.single_file else f"/runs/{name}/experiments/{handle}?under={under}{anchor}"
 
     def handle(self, name: str, handle: str) -> str:
         """Whatever a handle names."""
@@ -133,3 +138,14 @@ def pretty(arguments: str) -> str:
 def arguments_text(args: dict[str, Any]) -> str:
     """An experiment's arguments in one line, less those that were left out."""
     return ", ".join(f"{k}={v}" for k, v in args.items() if v not in (None, [], ""))[:300]
+
+
+def offset(page: int, total: int, size: int) -> int:
+    """How many rows stand before a page; a page that there is not is the last or the first one."""
+    return (min(max(1, page), max(1, -(-total // size))) - 1) * size
+
+
+def page_numbers(page: int, total: int, size: int) -> dict[str, int]:
+    """Which page it is, and of how many."""
+    last = max(1, -(-total // size))
+    return {"page": min(max(1, page), last), "last": last, "total": total}

@@ -44,6 +44,8 @@ def made(group: str, kind: str, tables: Sequence[Table], worlds: Worlds, rng: ra
 
 def _places(w: World, rng: random.Random) -> dict[str, str]:
     """Where steps and idle parts lie, by the words that stand for them."""
+    if w.facts is None:
+        return {}
     plan = w.facts.plan
     busy = {block for block, _ in plan.places.values()}
     free = sorted(set(range(plan.blocks)) - busy)
@@ -246,12 +248,41 @@ BREAKS = (
         ],
     ),
 )  # fmt: skip
+CARRIES_NOTHING = (
+    Table(
+        "previous", {"components": ["{copy.z}@item"]},
+        [
+            {"components": ["decoder.{block copy}.resid_pre@item"]}, {"components": ["{copy.z}@answer"]},
+            {"components": ["decoder.{block copy}.attn.out@answer"]}, {"components": ["decoder.{last}.resid_post@answer"]},
+            {"components": ["decoder.99.resid_pre@item"]}, {"components": ["decoder.0.resid_pre@item"]},
+            {"components": ["{copy.z}@nobody"]}, {"components": ["{copy.z}@item"], "smallest": 0.9},
+            {"components": ["decoder.0.resid_pre@all"]}, {"components": ["{copy.z}@item", "{copy.z}@answer"]},
+        ],
+    ),
+)  # fmt: skip
+ENCODED = ["encoder.2.resid_post"]
+SIMILAR = (
+    Table(
+        "translator",
+        {
+            "task": "translation:source=kel,target=tiv", "other_task": "translation:source=sor,target=tiv",
+            "components": ENCODED,
+        },
+        [
+            {"components": ["encoder.0.resid_pre@target_language"]}, {"components": ["decoder.0.resid_pre@answer"]},
+            {"components": ["encoder.99.resid_post"]}, {"components": [*ENCODED, "encoder.0.resid_pre"]},
+            {"other_task": "translation:source=kel,target=tiv"}, {"other_task": None}, {"other_task": "gap_sense"},
+            {"smallest": 1.5}, {"components": ["encoder.2.resid_post@nobody"]}, {"components": ["elsewhere.2.resid_post"]},
+        ],
+    ),
+)  # fmt: skip
 KINDS = {
     "minimality": ("jointly_necessary", MINIMAL), "sends": ("sends", SENDS), "attends": ("attends", ATTENDS),
     "matches": ("matches", MATCHES), "readable": ("readable", READABLE), "decodable": ("decodable", DECODABLE),
     "steers": ("steers", STEERS), "differs": ("differs", DIFFERS), "disagree": ("disagree", DISAGREE),
     "suppresses": ("suppresses", SUPPRESSES), "tolerates": ("tolerates", TOLERATES),
-    "breaks": ("breaks", BREAKS),
+    "breaks": ("breaks", BREAKS), "carries_nothing": ("carries_nothing", CARRIES_NOTHING),
+    "similar": ("similar", SIMILAR),
 }  # fmt: skip
 
 

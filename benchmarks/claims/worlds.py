@@ -48,6 +48,8 @@ class Worlds:
                 self.known[name] = World(
                     name, load_subject("demo"), "find where addition and copying happen", "addition"
                 )
+            elif program == "translator":
+                self.known[name] = World(name, load_subject(program), "where does translation happen?", "translation")
             else:
                 made = compile_case(HELD if program == HELD.name else program, int(seed or 0))
                 self.known[name] = _compiled(made, self.folder / name)

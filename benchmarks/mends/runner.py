@@ -15,7 +15,7 @@ HEAVY = (
     "sklearn.neural_network", "statsmodels.stats.multitest", "sqlite_utils", "pydantic", "jinja2", "hypothesis", "pytest",
     "tokenizers", "safetensors.torch", "transformers.masking_utils", "transformers.modeling_utils",
     "transformers.models.gpt2.modeling_gpt2", "transformers.models.llama.modeling_llama",
-    "transformers.models.gpt_neox.modeling_gpt_neox", "starlette.applications", "openai", "matplotlib",
+    "transformers.models.gpt_neox.modeling_gpt_neox", "starlette.applications", "openai",
 )  # fmt: skip
 NO_FAILURE = ("SyntaxError", "ImportError", "ModuleNotFoundError", "NameError", "IndentationError")
 

@@ -31,7 +31,7 @@ class Series(Port):
     def encode(self, subject: Subject, example: Example) -> Encoded:
         given = example.inputs.get("series")
         if not isinstance(given, Signal):
-            raise PortError(f"{example.prompt!r} has no series")
+            raise PortError(f"{example.shown!r} has no series")
         n, name = len(given.data), subject.readout
         foil = None if example.foil is None else (0, float(example.foil))
         tokens = tuple(given.data[:, 0].tolist())
@@ -39,7 +39,7 @@ class Series(Port):
 
     def inputs(self, subject: Subject, encoded: Sequence[Encoded]) -> Inputs:
         rows = torch.tensor(np.stack([e.fields["data"] for e in encoded]), dtype=subject.dtype, device=subject.device)
-        return Inputs({"series": rows}, tuple(e.prompt for e in encoded))
+        return Inputs({"series": rows}, tuple(e.before for e in encoded))
 
     def span(self, subject: Subject, example: Example, role: str, stack: str, *, twin: bool = False) -> list[int]:
         spans = (example.twin_spans or example.spans) if twin else example.spans
@@ -47,12 +47,18 @@ class Series(Port):
             raise PortError(f"no span {role!r}: there are {', '.join(spans)}")
         return list(range(*spans[role]))
 
+    def can_foil(self, encoded: Encoded, other: Encoded) -> bool:
+        return abs(encoded.targets[0] - other.targets[0]) >= 0.5  # any two numbers differ somewhat
+
+    def baseline_key(self, subject: Subject, example: Example, encoded: Encoded) -> tuple[int, ...]:
+        return tuple(example.spans["marked"])
+
     def noise(self, subject: Subject, n: int, length: int, generator: torch.Generator) -> list[Encoded]:
         drawn = [torch.randn(length, subject.model.config.features, generator=generator).numpy() for _ in range(n)]
         return [self.encode(subject, Example({"series": Signal(d, "noise")}, "0")) for d in drawn]
 
     def labels(self, subject: Subject, example: Example, *, stack: str | None = None, twin: bool = False) -> list[str]:
-        return [f"t{i}" for i in range(self.encode(subject, example).prompt)]
+        return [f"t{i}" for i in range(self.encode(subject, example).before)]
 
     def read(self, subject: Subject, states: Tensor, asked: Asked) -> dict[str, Tensor]:
         said = subject.unembed(states)[:, 0].float()

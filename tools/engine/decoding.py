@@ -11,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
-from tools.engine.adapter import Call, StackSpec, record, run_block
+from tools.engine.adapter import StackSpec, record, run_block
 from tools.engine.sites import Edit
 
 
@@ -93,7 +93,7 @@ def decode_cached(
             h = call.start
             for slot, block in zip(slots, blocks, strict=True):
                 here = [e for e in active if e.site.block == block]
-                h = run_block(call, block, h, [here], arguments=_with_cache(call, block, clock, slot))
+                h = run_block(call, block, h, [here], arguments=with_cache(call.arguments[block], clock, slot))
             passed += new.shape[1]
             chosen = subject.unembed(h[:, -1]).argmax(-1)
             if _append(made, chosen, eos):
@@ -132,9 +132,11 @@ def _append(made: list[list[int]], chosen: Tensor, eos: int | None) -> bool:
     return all(row[-1] == eos for row in made)
 
 
-def _with_cache(call: Call, block: int, clock: Clock, slot: DynamicCache) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The block's captured arguments with the clock replaced by the cache of this position in the program."""
-    args, kwargs = call.arguments[block]
+def with_cache(
+    arguments: tuple[tuple[Any, ...], dict[str, Any]], clock: Clock, slot: Cache
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A block's captured arguments with the clock replaced by the cache of this position in the program."""
+    args, kwargs = arguments
     return (
         tuple(slot if a is clock else a for a in args),
         {k: slot if v is clock else v for k, v in kwargs.items()},

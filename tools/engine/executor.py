@@ -38,6 +38,15 @@ class SweepCost:
     naive_edges: int = 0
     peak_live_states: int = 0
 
+    def __add__(self, other: "SweepCost") -> "SweepCost":
+        """Of two sweeps, one after the other."""
+        return SweepCost(
+            self.calls + other.calls,
+            self.edges + other.edges,
+            self.naive_edges + other.naive_edges,
+            max(self.peak_live_states, other.peak_live_states),
+        )
+
 
 @dataclass(eq=False)
 class _Node:

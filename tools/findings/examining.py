@@ -11,7 +11,7 @@ from experiments_db.findings import Statement
 from experiments_db.records import Control, Measurement, Outcome
 from tools import statistics
 from tools.findings.contrast import Contrast, p_absent, p_contradicted
-from tools.findings.kind import Bench, Kind, kind_of
+from tools.findings.kind import Bench, Kind, kind_of, tenth_of_task
 from tools.findings.sureness import features, probability
 from tools.methods.measuring import average, measured, percent
 from tools.methods.pairing import auto_twins
@@ -111,12 +111,18 @@ def _smallest(kind: Kind, bench: Bench, contrasts: Sequence[Contrast], where: Ma
     return [
         Measurement(
             name="smallest",
-            unit=kind.unit or bench.objective.unit,
+            unit=_unit(kind, bench),
             value=bench.smallest,
             **_count(contrasts, bench),
             **where,
         )
     ]
+
+
+def _unit(kind: Kind, bench: Bench) -> str:
+    """The unit of the smallest effect: shares of examples are of those that are right, where answers are right or wrong."""
+    about_right = kind.least is tenth_of_task and not bench.right_or_wrong
+    return bench.objective.unit if about_right else kind.unit or bench.objective.unit
 
 
 def _count(contrasts: Sequence[Contrast], bench: Bench) -> dict[str, int]:

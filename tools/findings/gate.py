@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from experiments_db.records import Measurement
 from tools.methods.tool import History
+from tools.ports import Objective
 
 
 @dataclass(frozen=True)
@@ -12,23 +13,29 @@ class Capability:
     """How the intact model does a task on explore examples, and where that was measured."""
 
     experiment: str
-    accuracy: Measurement
+    measured: Measurement
     chance: float
+    better: int = 1
 
     @property
     def above_chance(self) -> bool:
-        """Whether the accuracy's interval lies above chance."""
-        return (self.accuracy.low if self.accuracy.low is not None else self.accuracy.value) > self.chance
+        """Whether the interval lies on the better side of chance."""
+        worst = self.measured.low if self.better > 0 else self.measured.high
+        return self.better * ((self.measured.value if worst is None else worst) - self.chance) > 0
 
 
-def capability(history: History, task: str) -> Capability | None:
-    """The intact model's accuracy on a task's explore examples, where `loss` or `examine` measured it: with most examples."""
-    found = [c for h in history.handles("E") if (c := _measured(h, history.measurements_of(h), task)) is not None]
-    return max(found, key=lambda c: c.accuracy.n) if found else None
+def capability(history: History, task: str, judged: Objective) -> Capability | None:
+    """How well the intact model does on a task's explore examples, in the objective that its answers are judged by, where `loss`
+    or `examine` measured it: with most examples.
+    """
+    found = [
+        c for h in history.handles("E") if (c := _measured(h, history.measurements_of(h), task, judged)) is not None
+    ]
+    return max(found, key=lambda c: c.measured.n) if found else None
 
 
-def _measured(handle: str, rows: Sequence[Measurement], task: str) -> Capability | None:
+def _measured(handle: str, rows: Sequence[Measurement], task: str, judged: Objective) -> Capability | None:
     mine = [m for m in rows if m.task == task and m.split == "explore" and m.among is None]
-    accuracy = next((m for m in mine if m.name == "accuracy" and m.program == "intact"), None)
+    own = next((m for m in mine if m.name == judged.name and m.program == "intact"), None)
     chance = next((m for m in mine if m.name == "chance"), None)
-    return None if accuracy is None or chance is None else Capability(handle, accuracy, chance.value)
+    return None if own is None or chance is None else Capability(handle, own, chance.value, judged.sign)

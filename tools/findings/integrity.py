@@ -356,11 +356,14 @@ def _sweep(subject: Subject, inputs: Inputs, asks: list[Ask], book: _Book) -> di
 
     try:
         return dict(enumerate(logits(asks)))
-    except Exception:  # noqa: BLE001  # one of them is at fault: which one is seen below
+    except Exception as error:  # noqa: BLE001  # one of them is at fault: which one is seen below
         found: dict[int, Tensor] = {}
         for i, ask in enumerate(asks):
             with _noting(book, "effect", (stack, ask.site.kind)):
                 (found[i],) = logits([ask])
+        if len(found) == len(asks):
+            with _noting(book, "rows"):
+                raise RuntimeError(f"edits that work alone fail in one sweep: {error}") from None
         return found
 
 

@@ -43,6 +43,10 @@ def seal(ctx: Context, handle: str, statement: Statement, probability: float | N
     """The finding that an experiment on explore examples suggests; ToolInputError where it cannot be one."""
     rows = ctx.history.measurements_of(handle)
     seen = {m.name: m.value for m in rows if m.component is None and m.variant is None and m.program is None}
+    if "smallest" not in seen:
+        raise ToolInputError(
+            f"{handle} failed, so nothing can be predicted from it: examine again what can be measured"
+        )
     sealed = statement.model_copy(update={"smallest": seen["smallest"]})
     for other in ctx.history.findings():
         if other.statement == sealed:

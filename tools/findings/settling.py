@@ -15,6 +15,9 @@ from tools.findings.phrases import CHANGES, COSTS, FALLS, RISES, how_words, list
 
 Measured = Callable[[str], Sequence[Measurement]]
 OBJECTIVES = {"falls": FALLS, "rises": RISES, "changes": CHANGES, "cost": COSTS}  # words that depend on the objective
+OTHERWISE = {  # of an objective that only one port has
+    "falls": "the {} gets worse", "rises": "the {} gets better", "changes": "the {} changes", "cost": "in the {}",
+}  # fmt: skip
 
 
 def settle(
@@ -119,7 +122,7 @@ def sentence(f: Finding, handle: str, rows: Sequence[Measurement], roles: Mappin
         "bare": listed([reference(handle, m) for m in least]),
         "control": f", against {controls}" if controls else "",
         "against": listed([v for values in beside.values() for v in values]) or "(no control on record)",
-        **{n: words.get(s.objective, s.objective) for n, words in OBJECTIVES.items()},
+        **{n: words.get(s.objective, OTHERWISE[n].format(s.objective)) for n, words in OBJECTIVES.items()},
         **{n: reference(handle, m) for n in ("accuracy", "chance", "smallest", s.objective) for m in rows if m.name == n},
     }  # fmt: skip
     for name, value in filled.items():

@@ -48,7 +48,7 @@ def _row(subject: Subject, example: Example, encoded: Encoded, anchor: Anchor, s
     if anchor.position is not None:
         at = anchor.position if anchor.position >= 0 else length + anchor.position
         if not 0 <= at < length:
-            raise ToolInputError(f"anchor {anchor}: the prompt {example.prompt!r} has {length} tokens")
+            raise ToolInputError(f"anchor {anchor}: {example.shown!r} has {length} positions")
         return [at]
     if anchor.name == "answer":
         if stack != subject.readout:
@@ -67,7 +67,7 @@ def _row(subject: Subject, example: Example, encoded: Encoded, anchor: Anchor, s
 
 def length_in(subject: Subject, encoded: Encoded, stack: str) -> int:
     """How many positions anchors count in: of the stack that is read out those before the answer, of others all."""
-    return encoded.prompt if stack == subject.readout else encoded.lengths[stack]
+    return encoded.before if stack == subject.readout else encoded.lengths[stack]
 
 
 def span_positions(

@@ -24,14 +24,14 @@ INTERVENTION: Any = Field(
     description="what takes its place: zero, the mean over examples, or resample(donor), another example's; name it in findings"
 )
 DIRECTION: Any = Field(
-    default="noise", description="noise: run the prompt and put in the twin's activation; denoise: the other way round"
+    default="noise", description="noise: run the input and put in the twin's activation; denoise: the other way round"
 )
 DEPTH: Any = Field(
     default=8, ge=1, le=64, description="for components at @each: how many positions, counted back from the last as -1"
 )
 WHERE = (
-    "Written as decoder.*.attn.z[*]@answer: * is all, 1-3 and 0,2 are several; anchors are answer (every position that "
-    "predicts the answer), -1 (the prompt's last token), -2 ..., a span of the example, and all"
+    "Written as *.3.attn.z[*]@answer (stack.block.part[unit]@anchor): * is all, 1-3 and 0,2 are several; anchors are answer "
+    "(every position that predicts it), -1 (the last position before it), -2 ..., a span of the example, and all"
 )
 
 

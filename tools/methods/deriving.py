@@ -37,7 +37,7 @@ class Rule:
     keep: tuple[str, ...] = ()
     differ: tuple[str, ...] = ()
     answer: str = ""
-    becomes: Literal["twin", "prompt"] = "twin"
+    becomes: Literal["twin", "input"] = "twin"
     sort_by: str = ""
     descending: bool = False
     most: int = 256
@@ -116,10 +116,10 @@ def check(name: str, rule: Rule, examples: Sequence[Example]) -> None:
     if not rule.spans and rule.answer:
         raise ToolInputError("answer says what is right after a change: give change or swap")
     if rule.becomes == "twin" and rule.answer == "same":
-        raise ToolInputError("a twin has another right answer; with answer 'same' the changed text becomes the prompt")
-    if rule.becomes == "prompt" and rule.spans and not rule.answer:
+        raise ToolInputError("a twin has another right answer; with answer 'same' the changed text becomes the input")
+    if rule.becomes == "input" and rule.spans and not rule.answer:
         raise ToolInputError(
-            "say with answer what is right for the changed prompt: same, foil, or a span whose text it is"
+            "say with answer what is right for the changed text: same, foil, or a span whose text it is"
         )
     if rule.answer == "foil" and not any(e.foil for e in examples):
         raise ToolInputError(f"answer 'foil': the examples of {name} have no foil")
@@ -172,7 +172,7 @@ def _changed(
             text = _first(new.twin_inputs if rule.becomes == "twin" else new.inputs)
             if text in hidden:
                 why = "become what is kept for the other side"
-            elif rule.becomes == "prompt" and text in seen:
+            elif rule.becomes == "input" and text in seen:
                 why = "become what another one is already"
             elif rule.becomes == "twin" and not fits(new):
                 why = "get another number of tokens by the change"
@@ -213,7 +213,7 @@ class _Donors:
         if self.rule.change and not self._labelled(e):
             return
         others = self.rows.get(self._key(e), []) if self.rule.change or not self.rule.answer else [e]
-        start = int(unit_hash("derived", e.prompt) * len(others))
+        start = int(unit_hash("derived", e.shown) * len(others))
         tried = 0
         for other in (*others[start:], *others[:start]):
             if tried == TRIED:

@@ -1,10 +1,13 @@
 """A tool in words: what it is for, its arguments with types and defaults, an example call."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 from tools.methods.tool import Tool
+from tools.tasks import families, fitting, get_task
 
 
 def describe(tool: Tool) -> str:
@@ -14,6 +17,31 @@ def describe(tool: Tool) -> str:
         lines.append(f"  {name}: {type_words(prop)}. {prop.get('description', '')}")
     example = json.dumps(tool.example, ensure_ascii=False)
     return "\n".join([*lines, "", f"example: python -m tools {tool.name} '{example}'"])
+
+
+def fitted(tool: Tool, reads: Sequence[str]) -> Tool:
+    """The tool with an example call for a model that reads such inputs: its tasks, and a label and a value that they have.
+
+    The tool itself where its example fits already, or where no task of the program does.
+    """
+    fit, example = fitting(reads), dict(tool.example)
+    able = [n for n in fit if tool.needs != "trees" or n == "trees"]
+    named = [example[k] for k in ("task", "other_task") if k in example] + list(example.get("tasks", ()))
+    if not able or all(n in fit or n not in families() for n in named):
+        return tool
+    names = cycle(able)
+    for key in ("task", "other_task"):
+        if key in example:
+            example[key] = next(names)
+    if "tasks" in example:
+        example["tasks"] = [next(names) for _ in example["tasks"]][: len(able)]
+    (shown,) = get_task(example.get("task", able[0])).examples("explore", 1)
+    labels = list(shown.values.items())
+    if "label" in example and labels:
+        example["label"], value = labels[-1]
+        example |= {"value": str(value)} if "value" in example else {}
+    example |= {"toward": shown.target} if "toward" in example else {}
+    return replace(tool, example=example)
 
 
 def type_words(prop: Mapping[str, Any]) -> str:

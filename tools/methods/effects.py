@@ -6,21 +6,22 @@ memory limit decides it. Several components, in several blocks and at several po
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from experiments_db.places import Component, ComponentSet, Intervention, parse_anchor
+from experiments_db.places import Component, ComponentSet, Intervention
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Site, channels_of
-from tools.methods.anchors import positions, span_positions
+from tools.methods.anchors import positions
+from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import Mode
 from tools.methods.interventions import select
 from tools.methods.scoring import batch_of, encoded_all, microbatches, score
 from tools.methods.tool import Context, ToolInputError
-from tools.ports import Batch, Encoded, Scores
+from tools.ports import Batch, PortError, Scores, port_of
 from tools.subjects import Subject
 from tools.tasks import Example, Task
 from tools.tasks.task import unit_hash
@@ -53,6 +54,12 @@ class Condition:
         chosen = intervention if isinstance(intervention, Intervention) else Intervention.parse(intervention)
         return cls(((made, chosen),), control=bool(others.get("control", 0)), draw=others.get("draw", 0))
 
+    @property
+    def words(self) -> str:
+        """The same as a reader knows it from the coordinates of what was measured."""
+        programs = [f"{stack} runs {','.join(map(str, blocks)) or 'no block'}" for stack, blocks in self.programs]
+        return " and ".join([*(f"{how} of {made}" for made, how in self.changes), *programs]) or INTACT
+
 
 def sites_of(subject: Subject, component: Component) -> tuple[Site, ...]:
     """Where a component's output is changed; a block is what its attention and its MLP write.
@@ -75,19 +82,17 @@ def sites_of(subject: Subject, component: Component) -> tuple[Site, ...]:
 def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str], seed: int) -> tuple[list[int], int]:
     """For each example another one, of another group, whose activation can stand in for its own; and how many have none.
 
-    A donor has as many tokens wherever an anchor needs it: the same number of answer tokens, for `all` the same length, and
-    for a span as many tokens in it. Those without a donor keep themselves, so that their ablation changes nothing:
-    `with_donors` leaves them out.
+    The port says who can stand in for whom (`donor_key`): who has as many positions wherever an anchor needs them. Those
+    without a donor keep themselves, so that their ablation changes nothing: `with_donors` leaves them out.
     """
-    encoded = encoded_all(subject, examples)
-    whole, named = "all" in anchors, [parse_anchor(a).name for a in anchors if a != "all"]
-    spans = sorted({name for name in named if name not in ("", "answer")})
-    classes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for i, e in enumerate(encoded):
-        sizes = (len(span_positions(subject, examples[i], role)) for role in spans)
-        classes[e.prompt if whole else 0, len(e.targets), *sizes, *(_elsewhere(subject, e) if whole else ())].append(i)
+    port, classes = port_of(subject), defaultdict[tuple[Hashable, ...], list[int]](list)
+    try:
+        for i, e in enumerate(encoded_all(subject, examples)):
+            classes[port.donor_key(subject, examples[i], e, anchors)].append(i)
+    except PortError as error:
+        raise ToolInputError(str(error)) from None
     chosen, alone = list(range(len(examples))), 0
-    for key, members in sorted(classes.items()):
+    for key, members in classes.items():
         order = list(members)
         random.Random(f"donors/{seed}/{key}").shuffle(order)
         for at, i in enumerate(order):
@@ -96,11 +101,6 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
             alone += found is None
             chosen[i] = i if found is None else found
     return chosen, alone
-
-
-def _elsewhere(subject: Subject, encoded: Encoded) -> list[int]:
-    """How many positions of every stack but the one that is read out an example takes."""
-    return [n for name, n in sorted(encoded.lengths.items()) if name != subject.readout]
 
 
 def sets_of(found: Sequence[Component], mode: Mode) -> list[ComponentSet]:
@@ -169,14 +169,19 @@ def score_under(
     """
     prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
     scores, _ = score(ctx.subject, examples, prepared.variants, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl)
+    own = {c.words: s for c, s in zip(conditions, scores[1:], strict=True) if not c.control}
+    keep(ctx, task, examples, {INTACT: scores[0], **own})
     return scores
 
 
 def edits_of(
-    ctx: Context, examples: Sequence[Example], conditions: Sequence[Condition]
+    ctx: Context,
+    examples: Sequence[Example],
+    conditions: Sequence[Condition],
+    directions: Mapping[str, Tensor] | None = None,
 ) -> Callable[[Batch], list[tuple[Edit, ...]]]:
     """For each microbatch of the examples the edits of every condition, where somebody has to run them in another way."""
-    prepared = _Prepared(ctx, list(examples), conditions, {})
+    prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
     return lambda batch: [variant.edits for variant in prepared.variants(batch)[1:]]
 
 
@@ -189,7 +194,8 @@ class _Prepared:
     conditions: Sequence[Condition]
     directions: dict[str, Tensor]
     chosen: list[int] = field(init=False)
-    means: dict[tuple[Site, str], Tensor] = field(init=False)
+    means: dict[tuple[Site, str], Tensor] = field(init=False)  # by baseline of the port, (baselines, channels)
+    baselines: list[int] = field(init=False)  # which of them is each example's
     others: dict[int, list[int]] = field(init=False)  # whose weights the control of a pattern has, by draw
 
     def __post_init__(self) -> None:
@@ -209,12 +215,23 @@ class _Prepared:
         wanted = {
             (s, c.anchor or "all") for c, how in changes if how.op == "mean" for s in sites_of(self.ctx.subject, c)
         }
+        self.baselines = self._baselines() if wanted else []
         self.means = self._means(sorted(wanted)) if wanted else {}
 
+    def _baselines(self) -> list[int]:
+        """The number of each example's key among the port's."""
+        subject, numbers = self.ctx.subject, dict[tuple[Hashable, ...], int]()
+        port = port_of(subject)
+        keys = [
+            port.baseline_key(subject, e, x)
+            for e, x in zip(self.examples, encoded_all(subject, self.examples), strict=True)
+        ]
+        return [numbers.setdefault(k, len(numbers)) for k in keys]
+
     def _means(self, wanted: Sequence[tuple[Site, str]]) -> dict[tuple[Site, str], Tensor]:
-        """Mean activation over the examples' positions of each anchor, each example counting once."""
-        total = dict.fromkeys(wanted, torch.zeros(()))
-        subject = self.ctx.subject
+        """Mean activation over the examples' positions of each anchor, each example counting once, by baseline."""
+        subject, sizes = self.ctx.subject, torch.bincount(torch.tensor(self.baselines))[:, None]
+        total: dict[tuple[Site, str], Tensor] = {}
         with subject.evaluating():
             for batch in microbatches(subject, self.examples, self.ctx.max_tokens):
                 full = _captured(subject, batch, [s for s, _ in wanted])
@@ -225,8 +242,11 @@ class _Prepared:
                         rows = torch.stack([full[site][i, :n].double().mean(0) for i, n in enumerate(lengths)])
                     else:
                         rows = select(full[site], at).double().mean(1)
-                    total[site, anchor] = total[site, anchor] + rows.sum(0).cpu()
-        return {key: (t / len(self.examples)).to(subject.device, subject.dtype) for key, t in total.items()}
+                    whole = total.setdefault((site, anchor), torch.zeros(len(sizes), rows.shape[-1], dtype=rows.dtype))
+                    for k in sorted({self.baselines[i] for i in batch.indices}):
+                        mine = [self.baselines[i] == k for i in batch.indices]
+                        whole[k] += rows[torch.tensor(mine, device=rows.device)].sum(0).cpu()
+        return {key: (t / sizes).to(subject.device, subject.dtype) for key, t in total.items()}
 
     def variants(self, batch: Batch) -> list[Variant]:
         """Intact, then each condition, for one microbatch."""
@@ -302,9 +322,13 @@ class _Runs:
                 unit = self._direction(how) / self._direction(how).norm().clamp(min=1e-12)
                 return own - (own * unit).sum(-1, keepdim=True) * unit
             case "mean":
-                mean = self.prepared.means[site, c.anchor or "all"]
+                mine = [self.prepared.baselines[i] for i in self.batch.indices]
+                mean = self.prepared.means[site, c.anchor or "all"][mine][:, None]
                 count = max(self.batch.inputs.of(self._stack(site))) if at is None else at.shape[1]
-                return self._units(mean, site, c).expand(len(self.batch.examples), count, -1)
+                return self._units(mean, site, c).expand(-1, count, -1)
+            case "set":
+                count = max(self.batch.inputs.of(self._stack(site))) if at is None else at.shape[1]
+                return self._direction(how).expand(len(self.batch.examples), count, -1)
             case "resample":
                 return self._mixed(self._selected(source_of(how), site, c), site, c, how)
             case _:

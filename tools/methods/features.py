@@ -59,7 +59,7 @@ def _mean(h: Tensor, at: Tensor | None, lengths: Sequence[int]) -> Tensor:
 def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     """One label for each example; ToolInputError lists the labels there are.
 
-    `name` is a label, a key of the metadata, a span (its text in the prompt) or one of `answer`, `answer_first_char`,
+    `name` is a label, a key of the metadata, a span (its text in the input) or one of `answer`, `answer_first_char`,
     `prompt_length`; with ` % k` after it,
     a whole number's remainder (parity is `% 2`).
     """
@@ -83,7 +83,7 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
             case "answer_first_char":
                 value = e.answer.strip()[:1]
             case "prompt_length":
-                value = len(e.prompt)
+                value = len(e.shown)
             case _ if base in spans:
                 start, end = e.spans[base]
                 value = str(next(iter(e.inputs.values())))[start:end].strip()
@@ -97,6 +97,26 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
         return [int(v) % k for v in values]
     except (ValueError, ZeroDivisionError):
         raise ToolInputError(f"label: {name!r} needs whole numbers and a whole number above 0 after %") from None
+
+
+def two_classes(
+    subject: Subject, examples: Sequence[Example], place: Component, label: str, value: str, max_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Activations of a place, (examples, channels), and which examples' label has the value, (examples).
+
+    At the prompt's last token where the place names no position. ToolInputError unless four examples have it and four do not.
+    """
+    found = labels_of(examples, label)
+    chosen = np.array([str(v) == value for v in found])
+    if chosen.sum() < 4 or (~chosen).sum() < 4:
+        seen = sorted({str(v) for v in found})
+        raise ToolInputError(
+            f"value: {int(chosen.sum())} of {len(chosen)} examples have {label}={value!r}, and "
+            f"at least 4 must and 4 must not; "
+            f"values are {', '.join(seen[:20])}"
+        )
+    at = place if place.anchor else place.but(anchor="-1")
+    return collect(subject, examples, [at], max_tokens)[at], chosen
 
 
 def number_labels(values: Sequence[Label]) -> np.ndarray | None:

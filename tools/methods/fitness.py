@@ -1,4 +1,4 @@
-"""Whether a task can be read by the subject at all: unknown words make every prompt alike, and scores meaningless."""
+"""Whether a task can be read by the subject at all: unknown words make every input alike, and scores meaningless."""
 
 from collections.abc import Sequence
 from dataclasses import replace

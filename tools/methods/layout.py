@@ -13,11 +13,13 @@ from experiments_db.places import (
     Selector,
     StackLayout,
     expand_anchors,
+    parse_anchor,
 )
 from tools.engine.adapter import StackSpec
 from tools.methods.anchors import length_in
 from tools.methods.scoring import encoded_all
 from tools.methods.tool import ToolInputError
+from tools.ports import port_of
 from tools.subjects import Subject
 from tools.tasks import Example
 
@@ -42,7 +44,7 @@ def _neurons(spec: StackSpec) -> int:
 
 
 def select_components(subject: Subject, texts: Sequence[str], what: str = "components") -> list[Component]:
-    """The components that selectors such as `decoder.*.attn.z[*]@answer` mean, in order, each once.
+    """The components that selectors such as `*.3.attn.z[*]@answer` mean, in order, each once.
 
     ToolInputError says what would be valid.
     """
@@ -50,10 +52,21 @@ def select_components(subject: Subject, texts: Sequence[str], what: str = "compo
     found: list[Component] = []
     for text in texts:
         try:
-            found += Selector.parse(text).resolve(layout)
+            terms = [Selector.parse(term).resolve(layout) for term in text.split("+")]
         except PlaceError as error:
             raise ToolInputError(f"{what}: {error}") from None
+        found += sorted({c for term in terms for c in _where_it_lies(subject, term)}, key=Component.rank)
     return list(dict.fromkeys(found))
+
+
+def _where_it_lies(subject: Subject, found: Sequence[Component]) -> Sequence[Component]:
+    """Of what a selector for every stack means at the answer or at a span, what lies in the one stack that has it."""
+    anchor = next((c.anchor for c in found), "")
+    if len({c.stack for c in found}) < 2 or anchor in ("", "all", "each") or parse_anchor(anchor).position is not None:
+        return found
+    is_answer = parse_anchor(anchor).name == "answer"
+    stack = subject.readout if is_answer else port_of(subject).reading(subject)
+    return [c for c in found if c.stack == stack]
 
 
 def chosen_components(

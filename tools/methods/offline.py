@@ -30,6 +30,10 @@ class Nothing:
         del where, group_by, aggregate, order_by, descending, limit, this_run
         self._refuse()
 
+    def code(self, name: str) -> str | None:
+        """None: nothing has been run."""
+        del name
+
     def recall(self, handle: str, page: int = 1) -> str:
         """Refuses."""
         del handle, page

@@ -1,13 +1,13 @@
-"""Automatic twins: examples of one format serve as each other's corrupted prompts, so that no task has to bring its own.
+"""Automatic twins: examples of one format serve as each other's corrupted inputs, so that no task has to bring its own.
 
-Two examples fit where their prompts have as many tokens, the same roles stand at the same tokens, their answers differ
-and they are not wordings of one problem. Of those that fit, one that differs in the fewest tokens is taken: a minimal
+Two examples fit where the port says so (`twin_key`, `can_foil`: as many tokens, the same roles at the same tokens, another
+answer) and they are not wordings of one problem. Of those that fit, one that differs in the fewest tokens is taken: a minimal
 pair. The choice looks at the whole sample and depends on nothing but the sample, the seed and the tokenizer.
 """
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from tools.methods.anchors import span_positions
 from tools.methods.scoring import encoded_all
 from tools.methods.tool import ToolInputError
-from tools.ports import port_of
+from tools.ports import Encoded, PortError, port_of
 from tools.subjects import Subject
 from tools.tasks import Example, Task
 
@@ -24,10 +24,9 @@ from tools.tasks import Example, Task
 class _Row:
     """One example as tokens."""
 
-    size: tuple[tuple[str, int], ...]
+    key: tuple[Hashable, ...]
     tokens: tuple[int, ...]
-    answer: tuple[int | float, ...]
-    roles: tuple[tuple[str, tuple[int, ...]], ...]
+    encoded: Encoded
 
 
 def auto_twins(
@@ -39,10 +38,10 @@ def auto_twins(
     (`without_twin` counts those). differs_in: a role; then every twin is another example that differs at the tokens of
     that span and nowhere else.
     """
-    rows = _rows(subject, examples)
+    port, rows = port_of(subject), _rows(subject, examples)
     groups: dict[object, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
-        groups[row.size, len(row.tokens), row.roles].append(i)
+        groups[row.key, len(row.tokens)].append(i)
     if differs_in is not None and not any(differs_in in e.spans for e in examples):
         known = ", ".join(sorted({role for e in examples for role in e.spans})) or "none"
         raise ToolInputError(f"{task.name} has no span {differs_in!r} in which twins could differ; it has {known}")
@@ -52,8 +51,11 @@ def auto_twins(
         for at, i in enumerate(members):
             if differs_in is None and has_aligned_twin(subject, examples[i]):
                 continue
-            inside = next((list(where) for role, where in rows[i].roles if role == differs_in), [])
-            donor = _donor(examples, rows, members, tokens, at, inside, seed, within=differs_in is not None)
+            has = differs_in is not None and differs_in in examples[i].spans
+            inside = span_positions(subject, examples[i], differs_in or "") if has else []
+            donor = _donor(
+                examples, rows, members, tokens, at, inside, seed, within=differs_in is not None, can_foil=port.can_foil
+            )
             out[i] = examples[i].with_twin(None if donor is None else examples[donor])
     return out
 
@@ -71,13 +73,14 @@ def without_twin(examples: Sequence[Example]) -> int:
 
 def _rows(subject: Subject, examples: Sequence[Example]) -> list[_Row]:
     """What is read need not be tokens: whatever stands for it at a position is numbered as it is met."""
-    ids: dict[object, int] = {}
-    rows: list[_Row] = []
-    for example, e in zip(examples, encoded_all(subject, examples), strict=True):
-        roles = tuple((role, tuple(span_positions(subject, example, role))) for role in sorted(example.spans))
-        size = tuple(sorted({**e.lengths, subject.readout: e.prompt}.items()))
-        rows.append(_Row(size, tuple(ids.setdefault(t, len(ids)) for t in e.tokens), e.targets, roles))
-    return rows
+    port, ids = port_of(subject), dict[object, int]()
+    try:
+        return [
+            _Row(port.twin_key(subject, e, x), tuple(ids.setdefault(t, len(ids)) for t in x.tokens), x)
+            for e, x in zip(examples, encoded_all(subject, examples), strict=True)
+        ]
+    except PortError as error:
+        raise ToolInputError(str(error)) from None
 
 
 def has_aligned_twin(subject: Subject, example: Example) -> bool:
@@ -86,7 +89,7 @@ def has_aligned_twin(subject: Subject, example: Example) -> bool:
         return False
     port = port_of(subject)
     here, there = (port.encode(subject, e) for e in (example, example.as_twin(example.target)))
-    return here.lengths == there.lengths and here.prompt == there.prompt
+    return here.lengths == there.lengths and here.before == there.before
 
 
 def _donor(
@@ -99,6 +102,7 @@ def _donor(
     seed: int,
     *,
     within: bool,
+    can_foil: Callable[[Encoded, Encoded], bool],
 ) -> int | None:
     """Which example of one format is the twin of the one in row `at`; among equally near ones drawn by the seed."""
     me = members[at]
@@ -111,12 +115,9 @@ def _donor(
         fits &= ~differs[:, outside].any(1)
     for nearest in np.unique(distance[fits]):
         near = [members[int(j)] for j in np.flatnonzero(fits & (distance == nearest))]
-        able = [i for i in near if examples[i].group != examples[me].group and _can_foil(rows[me], rows[i])]
+        able = [
+            i for i in near if examples[i].group != examples[me].group and can_foil(rows[me].encoded, rows[i].encoded)
+        ]
         if able:
-            return random.Random(f"{seed}/{examples[me].prompt}").choice(sorted(able, key=lambda i: examples[i].prompt))
+            return random.Random(f"{seed}/{examples[me].shown}").choice(sorted(able, key=lambda i: examples[i].shown))
     return None
-
-
-def _can_foil(me: _Row, other: _Row) -> bool:
-    """Whether the answers differ at a token that both have, so that there is a margin between them."""
-    return any(a != b for a, b in zip(me.answer, other.answer, strict=False))

@@ -5,7 +5,8 @@ the path is frozen, and what the next node then computes is handed on in the sam
 an otherwise clean run. Source: Wang et al. 2022, Interpretability in the Wild; Goldowsky-Dill et al. 2023.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from experiments_db.places import Component, Intervention, Path
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Kind, Site, channels_of
 from tools.methods.anchors import positions
+from tools.methods.answers import INTACT, keep
 from tools.methods.effects import Condition, edits_of, sites_of
 from tools.methods.interventions import activations, select
 from tools.methods.scoring import score
@@ -25,14 +27,13 @@ from tools.tasks import Example, Task
 
 ALONG = "a random vector of the same norm along the same path"
 TWIN = Intervention(op="resample", source="twin")
-SENDERS: tuple[Kind, ...] = ("attn.q", "attn.k", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out")
-ATTENTION: frozenset[str] = frozenset({"attn.q", "attn.k", "attn.v", "attn.z", "attn.out"})
-MLP: frozenset[str] = frozenset({"mlp.act", "mlp.out"})
-INSIDE = {
-    *((a, b) for a in ("attn.q", "attn.k", "attn.v") for b in ("attn.z", "attn.out")),
-    ("attn.z", "attn.out"),
-    ("mlp.act", "mlp.out"),
-}  # what feeds what within one sublayer
+SENDERS: tuple[Kind, ...] = (
+    "attn.q", "attn.k", "attn.v", "attn.z", "attn.out", "cross.q", "cross.k", "cross.v", "cross.z", "cross.out", "mlp.act",
+    "mlp.out",
+)  # fmt: skip
+ORDER = {"attn": 0, "cross": 1, "mlp": 2}  # of the sublayers of a block
+STAGE = {"q": 0, "k": 0, "v": 0, "act": 0, "z": 1, "out": 2}  # what feeds what within one
+READS = ("cross.k", "cross.v", "cross.z", "cross.out")  # what another stack's last state goes straight into
 BETWEEN: tuple[Kind, ...] = ("attn.out", "cross.out", "mlp.out")
 
 
@@ -65,11 +66,14 @@ def score_along(ctx: Context, task: Task, examples: Sequence[Example], sendings:
     changes = edits_of(ctx, examples, [s.condition for s in sendings])
 
     def variants(batch: Batch) -> list[Variant]:
-        run = _Run(subject, batch)
+        run = _Run(subject, batch, {c.stack for s in sendings for c in s.path.nodes})
         arriving = [run.arriving(s.path, edits) for s, edits in zip(sendings, changes(batch), strict=True)]
         return [subject.variant(), *(subject.variant(edits=(edit,)) for edit in arriving)]
 
-    return score(subject, examples, variants, choices=task.choices, max_tokens=ctx.max_tokens)[0]
+    scores, _ = score(subject, examples, variants, choices=task.choices, max_tokens=ctx.max_tokens)
+    own = {f"{s.how} of {s.path}": found for s, found in zip(sendings, scores[1:], strict=True) if not s.control}
+    keep(ctx, task, examples, {INTACT: scores[0], **own})
+    return scores
 
 
 def check_path(subject: Subject, path: Path) -> None:
@@ -80,20 +84,46 @@ def check_path(subject: Subject, path: Path) -> None:
     last = path.nodes[-1]
     if last.part not in (*SENDERS, "logits"):
         raise ToolInputError(f"{last} cannot receive: receivers are {', '.join((*SENDERS, 'logits'))}")
-    for c in path.nodes:
-        if c.stack != subject.readout:
-            raise ToolInputError(f"{c}: paths lie in {subject.readout}")
     for a, b in pairwise(path.nodes):
         if not comes_before(subject, a, b):
-            raise ToolInputError(f"senders have to come before receivers: {a} does not come before {b}")
+            raise ToolInputError(_why_not(subject, a, b))
 
 
 def comes_before(subject: Subject, a: Component, b: Component) -> bool:
-    """Whether what `a` writes can reach `b`."""
+    """Whether what `a` writes can go straight to `b`: later in its stack, or where another stack reads its own."""
+    if a.stack != b.stack:
+        return subject.spec(b.stack).attends_to == a.stack and b.part in READS
     if b.block is None or a.block is None:
-        return b.block is None
-    onward = a.part in ATTENTION and b.part in MLP and subject.spec(a.stack).mid
-    return a.block < b.block or (a.block == b.block and (onward or (a.part, b.part) in INSIDE))
+        return b.block is None and b.stack == subject.readout
+    if b.part in ("cross.k", "cross.v"):  # they read the other stack alone
+        return False
+    if a.block != b.block:
+        return a.block < b.block
+    (one, first), (other, second) = a.part.split("."), b.part.split(".")
+    if one == other:
+        return STAGE[first] < STAGE[second]
+    return ORDER[one] < ORDER[other] and _in_sequence(subject, a.stack)
+
+
+def _in_sequence(subject: Subject, stack: str) -> bool:
+    """Whether a block's MLP reads what its attention has written."""
+    return not any({"attn.out", "mlp.out"} <= set(s.terms) for s in subject.spec(stack).equation)
+
+
+def _why_not(subject: Subject, a: Component, b: Component) -> str:
+    if a.stack == b.stack and b.part in ("cross.k", "cross.v"):
+        return f"{a} does not send to {b}: that reads {subject.spec(b.stack).attends_to} alone"
+    if a.stack == b.stack and b.part != "logits":
+        return f"senders have to come before receivers: {a} does not come before {b}"
+    readers = [s.name for s in subject.stacks.values() if s.attends_to == a.stack]
+    if not readers:
+        return f"{a} does not send to {b}: nothing reads {a.stack} but its own blocks" + (
+            " and the logits" if a.stack == subject.readout else ""
+        )
+    return (
+        f"{a} does not send straight to {b}: what {a.stack} ends in is read by {readers[0]} through {', '.join(READS)}; name "
+        "one of these in between"
+    )
 
 
 def _site(subject: Subject, c: Component) -> Site:
@@ -107,31 +137,39 @@ def _site(subject: Subject, c: Component) -> Site:
 class _Run:
     """The clean activations of one microbatch, and what arrives along paths."""
 
-    def __init__(self, subject: Subject, batch: Batch) -> None:
+    def __init__(self, subject: Subject, batch: Batch, stacks: Collection[str]) -> None:
         self.subject, self.batch = subject, batch
-        spec = subject.spec()
-        self.between = [Site(spec.name, b, k) for b in range(len(spec.blocks)) for k in BETWEEN if k in spec.kinds]
+        specs = [spec for name, spec in subject.stacks.items() if name in stacks]
+        self.between = [
+            Site(s.name, b, k) for s in specs for b in range(len(s.blocks)) for k in BETWEEN if k in s.kinds
+        ]
         self.clean = activations(subject, batch, self.between)
 
     def arriving(self, path: Path, edits: Sequence[Edit]) -> Edit:
         """The change at the receiver when the sender is changed by the edits."""
         for a, b in pairwise(path.nodes):
             site = _site(self.subject, b)
-            frozen = [Edit(s, "set", self.clean[s]) for s in self.between if self._is_between(a, s, b)]
+            frozen = [Edit(s, "set", self.clean[s]) for s in self.between if _is_between(a, s, b)]
             arrived = dict(self.subject.run(self.batch.inputs, edits=(*edits, *frozen), capture=[site]).captured)[site]
             edits = (self._received(arrived, site, b),)
         (edit,) = edits
         return edit
 
     def _received(self, arrived: Tensor, site: Site, c: Component) -> Edit:
-        at = positions(self.subject, self.batch, c.anchor)
-        heads = self.subject.spec().n_heads if site.kind in HEADED else arrived.shape[-1]
+        spec = self.subject.spec(site.stack)
+        at = positions(self.subject, self.batch, c.anchor, stack=spec.lies_in(site.kind))
+        heads = spec.n_heads if site.kind in HEADED else arrived.shape[-1]
         value = select(arrived, at)[..., channels_of(c.units or None, arrived.shape[-1] // heads)]
         return Edit(site, "set", value, at, c.units or None)
 
-    def _is_between(self, a: Component, s: Site, b: Component) -> bool:
-        """Whether a site lies after the sender and before the receiver: it stays as it was."""
-        assert a.block is not None
-        until = len(self.subject.spec().blocks) if b.block is None else b.block
-        after = s.block > a.block or (s.block == a.block and a.part in ATTENTION and s.kind != "attn.out")
-        return after and (s.block < until or (s.block == until and b.part in MLP and s.kind != "mlp.out"))
+
+def _is_between(a: Component, s: Site, b: Component) -> bool:
+    """Whether a site lies after the sender, in its stack, or before the receiver in the receiver's: it stays as it was."""
+    place = s.block, ORDER[s.kind.split(".")[0]]
+
+    def of(c: Component) -> tuple[int, int]:
+        return (sys.maxsize, 0) if c.block is None else (c.block, ORDER[c.part.split(".")[0]])
+
+    if s.stack not in (a.stack, b.stack):
+        return False
+    return (s.stack != a.stack or of(a) < place) and (s.stack != b.stack or place < of(b))

@@ -123,6 +123,17 @@ def control_labels(
     return np.array([drawn[order[kind]] for kind in kinds])
 
 
+def without_means(states: NDArray[Any], kinds: Sequence[object], fitted: int) -> NDArray[Any]:
+    """States, (n, channels), less the mean of those of the first `fitted` that have the same kind; less the mean of all of them
+    for a kind that is not among these.
+    """
+    out, seen = states - states[:fitted].mean(0), np.array([str(k) for k in kinds])
+    for kind in np.unique(seen[:fitted]):
+        here = seen == kind
+        out[here] = states[here] - states[:fitted][here[:fitted]].mean(0)
+    return out
+
+
 def check_size(probe: Probe, n_train: int, width: int, share: float) -> None:
     """ToolInputError for a probe with more features than examples to fit on: it can read any label."""
     if probe.dimensions is not None and probe.dimensions > min(width, n_train):

@@ -73,7 +73,7 @@ def weights(ctx: Context, examples: Sequence[Example], component: Component) -> 
     subject, spec = ctx.subject, ctx.subject.spec(component.stack)
     if not component.part.endswith("pattern") or not component.key:
         raise ToolInputError(
-            f"{component}: name the head's pattern and where it looks, decoder.3.attn.pattern[2]@answer<-operand1"
+            f"{component}: name the head's pattern and where it looks, {component.stack}.3.attn.pattern[2]@answer<-operand1"
         )
     blocks, kind = range(len(spec.blocks)), cast("Kind", component.part)
     there = spec.keys_in(kind)

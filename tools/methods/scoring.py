@@ -87,10 +87,7 @@ def score(
                 max_tokens=max_tokens,
                 on_progress=on_progress,
             )
-            total.calls += cost.calls
-            total.edges += cost.edges
-            total.naive_edges += cost.naive_edges
-            total.peak_live_states = max(total.peak_live_states, cost.peak_live_states)
+            total = total + cost
             own = None if closed is None else closed[list(batch.indices)]
             tables = _read_out(port, subject, batch, states, own, rows=min(UNEMBED_ROWS, max_tokens), kl=kl)
             collected = collected or [[] for _ in variants]
@@ -111,7 +108,7 @@ def _read_out(
 ) -> list[Columns]:
     """Per variant: columns over the batch's answer tokens.
 
-    closed: the choices' first tokens after each prompt. rows: how many states are read out at once.
+    closed: the choices' first tokens in each example's place. rows: how many states are read out at once.
     """
     k, device = len(batch.targets), subject.device
     foils, start = batch.targets.clone(), 0
@@ -142,6 +139,7 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
     nll, kl, tokens = np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64)
     correct, rank, margin = np.ones(n, dtype=bool), np.zeros(n, dtype=np.int64), np.full(n, np.nan)
     logits: list[tuple[int, int, float]] = []
+    said: dict[int, tuple[int, ...]] = {}
     own = {name: np.zeros(n) for name in parts[0][1] if name not in USUAL}
     for batch, table in parts:
         at = 0
@@ -156,6 +154,9 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
             found = table["margin"][span]
             margin[index] = float(found[~np.isnan(found)][0]) if (~np.isnan(found)).any() else np.nan
             logits += [(index, j, float(x)) for j, x in enumerate(table["logit"][span])]
+            if "said" in table:
+                wrong = np.flatnonzero(~table["top"][span].astype(bool))
+                said[index] = tuple(table["said"][span].tolist()[: wrong[0] + 1 if len(wrong) else None])
             for name, values in own.items():
                 values[index] = float(table[name][span].astype(np.float64).sum())
     logits.sort()
@@ -163,7 +164,8 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
         nll, tokens, correct, rank, margin,
         np.array([x for _, _, x in logits]), np.array([i for i, _, _ in logits], dtype=np.int64), kl, own, port.lacks,
         {name: port.objectives[name].unit for name in own if name in port.objectives},
+        tuple(said[i] for i in sorted(said)),
     )  # fmt: skip
 
 
-USUAL = frozenset({"nll", "rank", "top", "logit", "margin", "kl"})
+USUAL = frozenset({"nll", "rank", "top", "said", "logit", "margin", "kl"})

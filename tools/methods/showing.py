@@ -28,7 +28,7 @@ def task_lines(subject: Subject, task: Task, seed: int, among: str = "", n: int 
     long = f"{lengths[0]}" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]}"
     twins = sum(e.twin is not None for e in examples)
     lines = [
-        f"{task.name}{f', {among}' if among else ''}: {len(examples)}{more} independent problems to explore, prompts of {long} "
+        f"{task.name}{f', {among}' if among else ''}: {len(examples)}{more} independent problems to explore, inputs of {long} "
         f"tokens, chance {chance_level(examples, task.choices):.3f}, {twins} with a twin"
         + (f", answers among {', '.join(map(repr, task.choices))}" if task.choices else "")
     ]

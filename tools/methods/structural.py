@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tools.methods.trees import Tree
 
+RANK, STEPS = 32, 150  # of the space that states are mapped to, and of the fit, where nothing else is said
 RATE, DECAY = 0.3, 1e-3  # Adam's first step (of the size of an entry), and the weight of the maps' squared entries
 Rows = Num[np.ndarray, "rows channels"]
 

@@ -25,6 +25,8 @@ from experiments_db.findings import Claim, Finding, Question
 from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Outcome, TaskData
 
 if TYPE_CHECKING:
+    from tools.methods.answers import Answers
+    from tools.sandbox import Sandbox
     from tools.subjects import Subject
     from tools.tasks import Split, Task
 
@@ -37,6 +39,10 @@ class ToolInputError(ValueError):
 
 class DeadlineReached(RuntimeError):  # it says what has happened; nothing went wrong
     """The time that a call may take is over; raised between two steps of its computation, whose result is dropped."""
+
+
+class Cancelled(DeadlineReached):
+    """Whoever asked for a call has taken it back while it ran; the message says so."""
 
 
 class ToolArgs(BaseModel):
@@ -60,6 +66,10 @@ class History(Protocol):
         this_run: bool,
     ) -> list[dict[str, Any]]:
         """Rows of measurements, filtered, grouped and aggregated. ValueError lists valid columns."""
+        ...
+
+    def code(self, name: str) -> str | None:
+        """The code of an own experiment by its address (code:1f0c...), from this run or another; None where there is none."""
         ...
 
     def recall(self, handle: str, page: int = 1) -> str:
@@ -127,7 +137,8 @@ class Context:
     check: to be called now and then by long work that does not run the subject (which calls it itself); raises
     DeadlineReached. fresh: compute everything anew, nothing that an earlier process kept on disk. lifted: what a finding says is
     tested although the model cannot do the task, on quantities that exist without capability: on nulls alone, which no planner
-    and no command line can ask for.
+    and no command line can ask for. answers: where what the model said to each example is kept for a reader. sandbox: where a
+    planner's own code runs, None unless a person has allowed it.
     """
 
     subject: "Subject"
@@ -141,6 +152,8 @@ class Context:
     check: Callable[[], None] = field(default=lambda: None)
     fresh: bool = False
     lifted: bool = False
+    answers: "Answers | None" = None
+    sandbox: "Sandbox | None" = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,8 @@ class Tool:
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
     researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples, the
     `delegating` one the question that the loop then has another run investigate.
-    needs: the capability of a subject, or `trees` in the run's tasks, without which it can do nothing.
+    needs: the capability of a subject, `trees` in the run's tasks, `code` where that is allowed, or the `person` who works by
+    hand; without it the tool is not offered.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """
 

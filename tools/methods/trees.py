@@ -73,16 +73,14 @@ def tree_of(example: Example) -> Tree:
     roles = sorted((r for r in known if "head" in known[r]), key=lambda r: tuple(example.spans[r]))
     at = {role: i for i, role in enumerate(roles)}
     if not roles:
-        raise ToolInputError(f"task: {example.prompt!r} has no tree: no label of its spans says their `head`")
+        raise ToolInputError(f"task: {example.shown!r} has no tree: no label of its spans says their `head`")
     heads = [known[r]["head"] for r in roles]
     foreign = next((h for h in heads if h != "" and h not in at), None)
     if foreign is not None:
-        raise ToolInputError(
-            f"task: {example.prompt!r} has no word {foreign!r}; heads are the roles of words, or empty"
-        )
+        raise ToolInputError(f"task: {example.shown!r} has no word {foreign!r}; heads are the roles of words, or empty")
     found = np.array([at.get(str(h), -1) for h in heads])
     if (found < 0).sum() != 1 or not _reach_the_root(found):
-        raise ToolInputError(f"task: the heads of {example.prompt!r} are no tree: one root, which all words depend on")
+        raise ToolInputError(f"task: the heads of {example.shown!r} are no tree: one root, which all words depend on")
     return Tree(tuple(roles), found, tuple(str(known[r].get("relation", "")) for r in roles))
 
 

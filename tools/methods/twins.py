@@ -6,8 +6,6 @@ Where a task has no twins, its examples serve as each other's (tools.methods.pai
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Int
-from torch import Tensor
 
 from tools.engine.executor import Variant
 from tools.methods.arguments import Direction
@@ -49,7 +47,7 @@ def donor_inputs(subject: Subject, batch: Batch) -> Inputs:
 
 
 def donor_margin(ctx: Context, receivers: list[Example]) -> np.ndarray:
-    """Logit margin of the receiver's answer over the donor's when the donor prompt itself is run."""
+    """Logit margin of the receiver's answer over the donor's when the donor itself is run."""
     blocks = tuple(range(len(ctx.subject.spec().blocks)))
     donors = [swapped(e) for e in receivers]
     scores, _ = score(ctx.subject, donors, lambda _: [Variant(blocks)], max_tokens=ctx.max_tokens)
@@ -62,14 +60,3 @@ def whole_gap(base: np.ndarray, donor: np.ndarray, task: str) -> float:
     if abs(gap) < 1e-3:
         raise ToolInputError(f"on {task} the twins do not move the answer of this model: there is nothing to patch")
     return gap
-
-
-def place_positions(batch: Batch, place: str) -> Int[Tensor, "batch 1"] | None:
-    """Token indices of a place: `all` (None), `last`, or -1, -2 ... counted back from the prompt's last token.
-
-    The first token stands in where a prompt is shorter.
-    """
-    if place == "all":
-        return None
-    back = 0 if place == "last" else -int(place) - 1
-    return (batch.last - back).clamp(min=0)

@@ -16,8 +16,8 @@ LOOKED_AT = 8
 def worked_example(subject: Subject, task: Task, seed: int) -> dict[str, Any]:
     """The first of eight explore examples that the model, and its twin too, answers right; else the first of them.
 
-    Plain data: prompt and twin as lists of tokens, the right answer of each, and what the model says (None where it cannot
-    write); anchors: name of a role -> its places among the prompt's tokens; `chosen` says how it was chosen.
+    Plain data: input and twin as lists of tokens, the right answer of each, and what the model says (None where it cannot
+    write); anchors: name of a role -> its places among the input's tokens; `chosen` says how it was chosen.
     """
     examples = task.examples("explore", LOOKED_AT, seed)
     said, twins = _said(subject, examples), _said(subject, [_twin(e) for e in examples])

@@ -22,10 +22,10 @@ UNITS = {
     "cer": "errors per character of the right answer",
     "repeated": "share of the words said that were said before",
     "not_there": "share of the words said that the right answer does not have",
-    "writes.own": "share of examples: the prompt's own answer, word for word",
+    "writes.own": "share of examples: the input's own answer, word for word",
     "writes.twin": "share of examples: the twin's answer, word for word",
     "writes.mixed": "share of examples: words of both answers",
-    "words.own": "share of the words said that only the prompt's own answer has",
+    "words.own": "share of the words said that only the input's own answer has",
     "words.twin": "share of the words said that only the twin's answer has",
     "words.neither": "share of the words said that neither answer has",
 }
@@ -85,8 +85,8 @@ def written_under(ctx: Context, examples: Sequence[Example], conditions: Sequenc
                     raise ToolInputError(
                         f"written: {anchor} in {stack} is not there before the answer is written; name -1, say"
                     )
-            if len({e.prompt for e in batch.encoded}) > 1:  # a port may write to the shorter prompts first
-                raise ToolInputError("written: these prompts do not begin their answers at one position")
+            if len({e.before for e in batch.encoded}) > 1:  # a port may write to the shorter ones first
+                raise ToolInputError("written: these examples do not begin their answers at one position")
             for texts, edits in zip(out, made(batch), strict=True):
                 said = _said(ctx, batch.examples, edits)
                 for index, text in zip(batch.indices, said, strict=True):

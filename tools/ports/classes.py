@@ -10,7 +10,7 @@ from torch import Tensor
 from tools.ports.port import Encoded, Port, PortError
 from tools.ports.text import check_words, ordinary_tokens, text_span
 from tools.subjects import Inputs, Subject
-from tools.tasks import Example, Task
+from tools.tasks import Example, Given, Task
 
 
 class Classes(Port):
@@ -67,6 +67,10 @@ class Classes(Port):
                 out += [self.answer_label(subject, c) for c in found]
         return out
 
+    def own_answer(self, subject: Subject, inputs: Given) -> str:
+        """The most likely class."""
+        return self.write(subject, [Example(inputs, self.answer_label(subject, 0))])[0]
+
 
 def class_of(subject: Subject, name: str) -> int:
     """A class by its name; PortError lists those there are."""
@@ -86,7 +90,7 @@ class TextClasses(Classes):
         """The text's tokens with the tokenizer's special ones."""
         text = example.inputs.get("text")
         if not isinstance(text, str):
-            raise PortError(f"{example.prompt!r} has no text: {subject.name} says which class a text is of")
+            raise PortError(f"{example.shown!r} has no text: {subject.name} says which class a text is of")
         ids = tuple(subject.tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"])
         return ids, len(ids), ids
 

@@ -30,11 +30,11 @@ class Images(Classes):
         channels = int(subject.model.config.num_channels)
         if not isinstance(image, Signal) or image.data.ndim != 3 or image.data.dtype != np.uint8:
             raise PortError(
-                f"{example.prompt!r} has no image: {subject.name} looks at (height, width, channels) of uint8"
+                f"{example.shown!r} has no image: {subject.name} looks at (height, width, channels) of uint8"
             )
         if image.data.shape[2] != channels:
             raise PortError(
-                f"{example.prompt!r} has {image.data.shape[2]} channels: {subject.name} looks at {channels} channels"
+                f"{example.shown!r} has {image.data.shape[2]} channels: {subject.name} looks at {channels} channels"
             )
         rows, columns = grid(subject)
         pixels = prepared(subject, image)
@@ -62,7 +62,7 @@ class Images(Classes):
             given, spans = (example.inputs, example.spans) if twin else (example.twin_inputs or {}, example.twin_spans)
         if role not in spans or len(spans[role]) != 4:
             known = ", ".join(["answer", *spans])
-            raise PortError(f"anchor {role!r}: {example.prompt!r} has no such box; its anchors are {known}, and -1, -2")
+            raise PortError(f"anchor {role!r}: {example.shown!r} has no such box; its anchors are {known}, and -1, -2")
         image = given["image"]
         assert isinstance(image, Signal)
         (rows, columns), (height, width) = grid(subject), image.data.shape[:2]

@@ -8,7 +8,7 @@ import torch
 from tools.ports.port import Encoded, Port, PortError, first_difference
 from tools.ports.text import check_words, ordinary_tokens, text_span
 from tools.subjects import Inputs, Subject
-from tools.tasks import Example, Task
+from tools.tasks import Example, Given, Task
 
 
 class MaskedText(Port):
@@ -23,7 +23,7 @@ class MaskedText(Port):
         """The text with its special tokens; PortError unless it has as many masks as the answer has tokens."""
         text = example.inputs.get("masked")
         if not isinstance(text, str):
-            raise PortError(f"{example.prompt!r} has no masked text: {subject.name} fills masks")
+            raise PortError(f"{example.shown!r} has no masked text: {subject.name} fills masks")
         ids = _ids(subject, text)
         mask = subject.tokenizer.mask_token_id
         at = tuple(i for i, t in enumerate(ids) if t == mask)
@@ -83,6 +83,15 @@ class MaskedText(Port):
                 logits = subject.run(self.inputs(subject, part), how.get("program"), how.get("edits", ())).logits
                 out += [subject.text(logits[i, list(e.scored)].argmax(-1).tolist()).strip() for i, e in enumerate(part)]
         return out
+
+    def own_answer(self, subject: Subject, inputs: Given) -> str:
+        """The most likely token of each mask."""
+        masks = str(inputs.get("masked", "")).count(subject.tokenizer.mask_token)
+        if not masks:
+            raise PortError(f"write {subject.tokenizer.mask_token} where a word is missing")
+        words = (subject.text([t]).strip() for t in range(len(subject.tokenizer)))
+        word = next(w for w in words if w.isalpha() and len(subject.tokens(w, special=False)) == 1)
+        return self.write(subject, [Example(inputs, " ".join([word] * masks))])[0]
 
 
 def _ids(subject: Subject, text: str) -> list[int]:

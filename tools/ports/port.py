@@ -5,7 +5,7 @@ components and arrays alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from experiments_db.places import parse_anchor
 from tools.ports.objectives import ANSWERS, Objective
 from tools.subjects import Inputs, Subject, SubjectError
-from tools.tasks import Example, Task, chance_of
+from tools.tasks import Example, Given, Task, chance_of
 
 
 class PortError(SubjectError):
@@ -29,7 +30,7 @@ class Encoded:
 
     tokens: ids of what is read, where that is tokens; else what stands for them, one hashable thing a position: two
     examples with the same tokens, prefix and targets are the same to the model.
-    lengths: how many positions of each stack are the example's own. prompt: how many of the readout stack's come before
+    lengths: how many positions of each stack are the example's own. before: how many of the readout stack's come before
     what is predicted, so that anchor -1 is the last of them. scored: positions of the readout stack at which the targets
     are predicted. targets: token or class ids, or numbers. foil: (offset into the targets, the foil's) of the first difference.
     reads: the stack that the tokens enter. fields: what else the port needs to make a batch of it.
@@ -37,7 +38,7 @@ class Encoded:
 
     tokens: tuple[Any, ...]
     lengths: Mapping[str, int]
-    prompt: int
+    before: int
     scored: tuple[int, ...]
     targets: tuple[int | float, ...]
     foil: tuple[int, int | float] | None
@@ -72,8 +73,8 @@ class Batch:
 
     @cached_property
     def last(self) -> Int[Tensor, "batch 1"]:
-        """Position of each prompt's last token in the readout stack."""
-        return torch.tensor([[e.prompt - 1] for e in self.encoded], device=self.rows.device)
+        """The last position before each answer in the readout stack."""
+        return torch.tensor([[e.before - 1] for e in self.encoded], device=self.rows.device)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Port(ABC):
     objectives: ClassVar[Mapping[str, Objective]] = ANSWERS
     lacks: ClassVar[frozenset[str]] = frozenset()
     writes: ClassVar[bool] = False
-    answered: ClassVar[str] = "where its tokens are predicted, from the last token of the prompt on"
+    answered: ClassVar[str] = "where it is predicted"
 
     @property
     def first(self) -> str:
@@ -186,6 +187,38 @@ class Port(ABC):
         """The stack that the first input enters."""
         return next(iter(subject.stacks))
 
+    # -- what stands in for an example --------------------------------------------------------------------------------
+
+    def donor_key(
+        self, subject: Subject, example: Example, encoded: Encoded, anchors: Sequence[str]
+    ) -> tuple[Hashable, ...]:
+        """Of two examples with one key, each one's activations at these anchors can stand in for the other's.
+
+        Here: as many tokens of the answer, for `all` the same length in every stack, for a span as many positions in it.
+        """
+        whole, first = "all" in anchors, self.reading(subject)
+        roles = sorted({parse_anchor(a).name for a in anchors if a != "all"} - {"", "answer"})
+        sizes = [len(self.span(subject, example, role, first)) for role in roles]
+        elsewhere = [n for name, n in sorted(encoded.lengths.items()) if name != subject.readout]
+        return (encoded.before if whole else 0, len(encoded.targets), *sizes, *(elsewhere if whole else ()))
+
+    def twin_key(self, subject: Subject, example: Example, encoded: Encoded) -> tuple[Hashable, ...]:
+        """Of two examples with one key, each can be the other's twin, if they ask for different answers (`can_foil`).
+
+        Here: as many positions in every stack, and the same roles at the same positions.
+        """
+        first = self.reading(subject)
+        roles = tuple((r, tuple(self.span(subject, example, r, first))) for r in sorted(example.spans))
+        return tuple(sorted({**encoded.lengths, subject.readout: encoded.before}.items())), roles
+
+    def can_foil(self, encoded: Encoded, other: Encoded) -> bool:
+        """Whether the other's answer is another one, so that there is a margin between the two: here, at a token that both have."""
+        return any(a != b for a, b in zip(encoded.targets, other.targets, strict=False))
+
+    def baseline_key(self, subject: Subject, example: Example, encoded: Encoded) -> tuple[Hashable, ...]:
+        """Of examples with one key, the activations are averaged, where an activation is replaced by its mean. Here: of all."""
+        return ()
+
     # -- answers --------------------------------------------------------------------------------------------------------
 
     def choices(self, subject: Subject, example: Example, choices: Sequence[str]) -> tuple[int, ...] | None:
@@ -196,14 +229,17 @@ class Port(ABC):
     def read(self, subject: Subject, states: Tensor, asked: "Asked") -> dict[str, Tensor]:
         """Columns for finished-but-for-the-head states at scored positions, (k, width).
 
-        The columns nll, rank, top, logit, margin, kl as in `Scores`, before they are summed over an example's targets; others
-        are a port's own.
+        The columns nll, rank, top, logit, margin, kl as in `Scores`, before they are summed over an example's targets; said, the
+        id that is answered; others are a port's own.
         """
         logits = subject.unembed(states).float()
         own = logits.gather(1, asked.targets[:, None])
-        top = logits.argmax(-1) == asked.targets
+        said = logits.argmax(-1)
+        top = said == asked.targets
         if asked.closed is not None:  # the first token decides; the rest of the answer follows from it
-            top = (logits.gather(1, asked.closed).amax(-1) == own[:, 0]) | ~asked.first
+            among = logits.gather(1, asked.closed)
+            top = (among.amax(-1) == own[:, 0]) | ~asked.first
+            said = torch.where(asked.first, asked.closed.gather(1, among.argmax(-1)[:, None])[:, 0], asked.targets)
         other = logits.gather(1, asked.foils[:, None])[:, 0]
         kl = torch.full_like(own[:, 0], torch.nan)
         if asked.base is not None:
@@ -212,6 +248,7 @@ class Port(ABC):
             "nll": logits.logsumexp(-1) - own[:, 0],
             "rank": (logits > own).sum(-1) + 1,
             "top": top,
+            "said": said,
             "logit": own[:, 0],
             "margin": torch.where(asked.differs, own[:, 0] - other, torch.nan),
             "kl": kl,
@@ -234,6 +271,11 @@ class Port(ABC):
     def write(self, subject: Subject, examples: Sequence[Example], max_tokens: int = 2048, **how: Any) -> list[str]:
         """What the model says to each example. how: `program` (by stack) and `edits`. PortError where it has no words."""
         raise PortError(f"{subject.name} answers with no words of its own")
+
+    def own_answer(self, subject: Subject, inputs: Given) -> str:
+        """What the model answers to inputs whose right answer nobody named, as a target is written. PortError for none."""
+        first = next((v for v in inputs.values() if isinstance(v, str)), "")
+        return self.write(subject, [Example(inputs, first)])[0]
 
     def judge(self, example: Example, said: str) -> dict[str, tuple[float, float]]:
         """What was said held against the target: (numerator, weight) by name, none where it cannot be scored."""

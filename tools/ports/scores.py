@@ -19,6 +19,7 @@ class Scores:
     the example it belongs to. kl: nats, from the first variant's distribution to this one's, summed over answer tokens;
     NaN where it was not asked for. others: what only this port's models have, (n,) by name. lacks: those of the
     quantities above, by their names in measurements, that mean nothing for this port. units: of the others, by name.
+    said: for each example the ids that are answered, up to the first wrong one; empty where a port has none.
     """
 
     nll: Float[np.ndarray, " n"]
@@ -32,3 +33,4 @@ class Scores:
     others: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict[str, np.ndarray])
     lacks: frozenset[str] = frozenset()
     units: Mapping[str, str] = field(default_factory=dict[str, str])
+    said: tuple[tuple[int, ...], ...] = ()

@@ -111,12 +111,11 @@ class SequenceToSequence(Port):
         return [subject.token_label(t) for t in encoded.tokens]
 
     def write(self, subject: Subject, examples: Sequence[Example], max_tokens: int = 2048, **how: Any) -> list[str]:
-        """Greedy answers, at most half as long again as the longest right one and five tokens.
+        """Greedy answers, each at most half as long again as its right one and five tokens, whatever it is written beside.
 
         how: `program`, by stack, and `edits`, which change every run of their stack.
         """
         encoded = [self.encode(subject, e) for e in examples]
-        limit = 5 + max(len(e.targets) for e in encoded) * 3 // 2
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].fields["prefix"]))
         out: dict[int, str] = {}
         step = max(1, max_tokens // max(e.size for e in encoded))
@@ -124,15 +123,15 @@ class SequenceToSequence(Port):
             size = len(encoded[order[0]].fields["prefix"])
             part = [i for i in order[:step] if len(encoded[i].fields["prefix"]) == size]
             order = order[len(part) :]
-            texts = self._greedy(
-                subject, [encoded[i] for i in part], limit, how.get("program") or {}, how.get("edits", ())
-            )
+            texts = self._greedy(subject, [encoded[i] for i in part], how.get("program") or {}, how.get("edits", ()))
             out.update(zip(part, texts, strict=True))
         return [out[i] for i in range(len(examples))]
 
     def _greedy(
-        self, subject: Subject, encoded: Sequence[Encoded], limit: int, program: Mapping[str, Any], edits: Any
+        self, subject: Subject, encoded: Sequence[Encoded], program: Mapping[str, Any], edits: Any
     ) -> list[str]:
+        limits = [5 + len(e.targets) * 3 // 2 for e in encoded]
+        limit = max(limits)
         read, lengths = [e.fields["read"] for e in encoded], [e.lengths for e in encoded]
         rows = [list(e.fields["prefix"]) for e in encoded]
         start, end = len(rows[0]), end_token(subject)
@@ -150,7 +149,7 @@ class SequenceToSequence(Port):
                     row.append(end if end in row[start:] else token)
                 if all(end in row[start:] for row in rows):
                     break
-        said = [row[start:] for row in rows]
+        said = [row[start : start + n] for row, n in zip(rows, limits, strict=True)]
         return [subject.text(r[: r.index(end)] if end in r else r).strip() for r in said]
 
     def judge(self, example: Example, said: str) -> dict[str, tuple[float, float]]:

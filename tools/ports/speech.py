@@ -13,16 +13,19 @@ from PIL import Image
 from torch import Tensor
 
 from tools.ports.port import Encoded, PortError, Shown
-from tools.ports.seq2seq import SequenceToSequence
+from tools.ports.seq2seq import SequenceToSequence, start_token
 from tools.ports.text import check_words
 from tools.subjects import Subject
 from tools.tasks import Example, Signal, Task
 
+ENGLISH = "<|en|>"
 KEPT = 4096  # recordings whose features are kept
 
 
 class Speech(SequenceToSequence):
-    """Input: `audio`, one channel as float32 at the model's own rate. Spans are in milliseconds."""
+    """Inputs: `audio`, one channel as float32 at the model's own rate, and for a model of several languages `into`, the token of
+    the one that is spoken. Spans are in milliseconds.
+    """
 
     name = "speech"
     reads = ("audio",)
@@ -31,7 +34,7 @@ class Speech(SequenceToSequence):
         """Log-mel features (bins, frames) of the recording, padded with silence to the length that the model hears."""
         audio = example.inputs.get("audio")
         if not isinstance(audio, Signal) or audio.data.ndim != 1:
-            raise PortError(f"{example.prompt!r} has no audio: {subject.name} hears recordings of one channel")
+            raise PortError(f"{example.shown!r} has no audio: {subject.name} hears recordings of one channel")
         extractor = _extractor(subject)
         if audio.rate not in (None, extractor.sampling_rate):
             raise PortError(
@@ -39,6 +42,27 @@ class Speech(SequenceToSequence):
                 f"for example with ffmpeg -i in.wav -ac 1 -ar {extractor.sampling_rate} -c:a pcm_s16le out.wav"
             )
         return (audio.sha,), self._positions(subject), _features(extractor, audio)
+
+    def prefix(self, subject: Subject, example: Example) -> tuple[int, ...]:
+        """What the decoder is given first, as transformers' own generation gives it.
+
+        Its start; of a model that knows several languages the token of `into`, of the language that its generation settings
+        name, or of English, and the token that asks to transcribe; then the one that asks for no times, where there is one.
+        """
+        start, given = start_token(subject), getattr(subject.model, "generation_config", None)
+        languages: dict[str, int] = getattr(given, "lang_to_id", None) or {}
+        named = str(example.inputs.get("into") or getattr(given, "language", None) or ENGLISH)
+        language = named if named in languages or not languages else f"<|{named}|>"
+        if "into" in example.inputs and language not in languages:
+            known = f"it knows {', '.join(languages)}" if languages else "it knows one language"
+            raise PortError(f"into: {named!r} is no language token of {subject.name}; {known}")
+        told = [languages[language]] if language in languages else []
+        if told:
+            asks: dict[str, int] = getattr(given, "task_to_id", None) or {}
+            task = getattr(given, "task", None) or "transcribe"
+            told += [asks[task]] if task in asks else []
+        times = getattr(given, "no_timestamps_token_id", None)
+        return (start, *told, *([] if times is None else [int(times)]))
 
     def _positions(self, subject: Subject) -> int:
         return int(subject.model.config.max_source_positions)
@@ -63,7 +87,7 @@ class Speech(SequenceToSequence):
         if role not in spans or len(spans[role]) != 2:
             known = ", ".join(["answer", *spans])
             raise PortError(
-                f"anchor {role!r}: {example.prompt!r} has no such span of time; its anchors are {known}, and -1, -2"
+                f"anchor {role!r}: {example.shown!r} has no such span of time; its anchors are {known}, and -1, -2"
             )
         start, end = spans[role]
         step, n = milliseconds(subject), self._positions(subject)

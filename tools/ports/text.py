@@ -8,7 +8,7 @@ import torch
 
 from tools.ports.port import Encoded, Port, PortError, first_difference
 from tools.subjects import Inputs, Subject, SubjectError
-from tools.tasks import Example, Task
+from tools.tasks import Example, Given, Task
 
 
 def encode(subject: Subject, prompt: str, answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -31,6 +31,7 @@ class ContinuedText(Port):
     name = "text"
     reads = ("text",)
     writes = True
+    answered = "where its tokens are predicted, from the last token of the prompt on"
 
     def encode(self, subject: Subject, example: Example) -> Encoded:
         """Prompt and answer as tokens; the answer's last one is predicted and not read."""
@@ -109,6 +110,15 @@ class ContinuedText(Port):
             new += subject.generate(rows[at : at + step], longest, program, edits)
         texts = [subject.completion(row, more) for row, more in zip(rows, new, strict=True)]
         return [said_in(text, e.target) for text, e in zip(texts, examples, strict=True)]
+
+    def own_answer(self, subject: Subject, inputs: Given) -> str:
+        """The next token."""
+        row = subject.tokens(str(inputs.get("text", "")))
+        new = subject.generate([row], 1)[0] if row else []
+        said = subject.completion(row, new) if new else ""
+        if not said:
+            raise PortError("the model says nothing here: give a prompt that it continues, or the right answer")
+        return said
 
 
 def said_in(completion: str, answer: str) -> str:

@@ -29,7 +29,7 @@ class TextToText(SequenceToSequence):
         """What the encoder reads: the source, and in front of it the token of `into` where the model looks for it there."""
         text = example.inputs.get("source")
         if not isinstance(text, str):
-            raise PortError(f"{example.prompt!r} has no source: {subject.name} reads one and writes an answer")
+            raise PortError(f"{example.shown!r} has no source: {subject.name} reads one and writes an answer")
         return f"{example.inputs['into']} {text}" if _in_front(subject) and "into" in example.inputs else text
 
     def sources(self, subject: Subject, read: Sequence[Any]) -> dict[str, Tensor]:

@@ -1,19 +1,16 @@
-"""Models to study: families found in this folder, and `load_subject` to get one from a name or a folder."""
+"""Models to study: families found in this folder, and `load_subject` to get one from a name or a folder.
 
-import hashlib
+What needs torch is imported when it is first asked for, so that the list of the built-in models comes at once.
+"""
+
 import importlib
-import json
-import pkgutil
-from collections.abc import Iterable, Mapping
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from tools.subjects._runs import CapabilityError, Inputs, SubjectError, Trace
-from tools.subjects.family import Family
-from tools.subjects.subject import Subject
+if TYPE_CHECKING:
+    from tools.subjects._loading import DEMO, built_in, families, fingerprint, load_subject, locate, wrap
+    from tools.subjects._runs import CapabilityError, Inputs, SubjectError, Trace
+    from tools.subjects.family import Family
+    from tools.subjects.subject import Subject
 
 __all__ = [
     "DEMO",
@@ -25,232 +22,22 @@ __all__ = [
     "Trace",
     "built_in",
     "families",
+    "fingerprint",
     "load_subject",
     "locate",
     "wrap",
 ]
-
-DEMO = Path(__file__).parent / "demo"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-WEIGHT_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model"]
-VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
-PROCESSOR = "preprocessor_config.json"
-TOKENIZER_SETTINGS = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-
-
-def families() -> tuple[Family, ...]:
-    """Every model family: one for each public module of this folder."""
-    return _families(tuple(__path__))
+_FROM = {
+    "CapabilityError": "_runs",
+    "Inputs": "_runs",
+    "SubjectError": "_runs",
+    "Trace": "_runs",
+    "Family": "family",
+    "Subject": "subject",
+}
 
 
-@cache
-def _families(folders: tuple[str, ...]) -> tuple[Family, ...]:
-    names = sorted(m.name for m in pkgutil.iter_modules(folders) if not m.ispkg and not m.name.startswith("_"))
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    return tuple(m.FAMILY for m in modules if hasattr(m, "FAMILY"))
-
-
-def built_in() -> dict[str, Path]:
-    """The models that ship with the program, by name: `translator-front` lies in translator/front."""
-    home = Path(__file__).parent
-    folders = [p.parent for p in (*home.glob("*/config.json"), *home.glob("*/*/config.json"))]
-    return {"-".join(f.relative_to(home).parts): f for f in sorted(folders)}
-
-
-def locate(name: str) -> Path:
-    """The folder of a model: a built-in one such as `demo`, a folder, the local hub cache, or a download from the hub.
-
-    Raises SubjectError with one line that says what can be had.
-    """
-    own = built_in()
-    if name in own:
-        return own[name]
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists() or name.startswith((".", "/", "~")):
-        raise SubjectError(
-            f"{name} is not a folder: give a folder with config.json and *.safetensors, or {_listed(own)}"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        cached = Path(snapshot_download(name, local_files_only=True, allow_patterns=WEIGHT_PATTERNS))
-        if list(cached.glob("*.safetensors")):  # another program may have fetched the configuration only
-            return cached
-    except HFValidationError:
-        raise SubjectError(
-            f"{name!r} is no model name: use {_listed(own)}, a folder, or a hub name like gpt2"
-        ) from None
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        return Path(snapshot_download(name, allow_patterns=WEIGHT_PATTERNS, etag_timeout=5, max_workers=4))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
-        raise SubjectError(
-            f"model {name!r} cannot be had: it is no folder, it is not in the local hub cache, and the hub did not "
-            f"give it ({type(error).__name__}). Use {_listed(own)}, or a folder with config.json and *.safetensors"
-        ) from None
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"'{n}'" for n in names)
-
-
-def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float32") -> Subject:
-    """Load a model and its tokenizer.
-
-    name: a built-in model such as `demo`, a folder, or a name on the hub. device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
-    dtype: float32, bfloat16 or float16. Only safetensors are read; code that comes with a model is never run. Raises SubjectError.
-    """
-    if dtype not in DTYPES:
-        raise SubjectError(f"dtype {dtype!r} is unknown: use {', '.join(DTYPES)}")
-    target = _device(device)
-    folder = locate(name)
-    architectures = _check_folder(folder)
-    family = _family_of(architectures, name)
-    _check_needs(folder, family)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    quiet = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model, info = _model_class(family, architectures, AutoModelForCausalLM).from_pretrained(
-            folder,
-            use_safetensors=True,
-            dtype=DTYPES[dtype],
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # transformers' own error names no tensor; _check_weights does
-        )
-        tokenizer = (
-            AutoTokenizer.from_pretrained(folder, trust_remote_code=False) if "tokenizer" in family.needs else None
-        )
-    except Exception as error:  # transformers raises many kinds for one fact: this folder cannot be read
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SubjectError(f"{folder} cannot be loaded as a transformers model: {first}") from error
-    finally:
-        logging.set_verbosity(quiet)
-    _check_weights(folder, info)
-    whole, parts = fingerprint(folder)
-    settings = folder / PROCESSOR
-    processor = json.loads(settings.read_text()) if settings.is_file() else {}
-    return Subject(model.to(target), tokenizer, family, name=name, fingerprint=whole, parts=parts, processor=processor)
-
-
-def wrap(
-    model: Any, tokenizer: Any = None, name: str = "in-memory", processor: Mapping[str, Any] | None = None
-) -> Subject:
-    """A subject from a model in memory, for tests and for use as a library."""
-    family = _family_of([type(model).__name__], name)
-    digest = hashlib.sha256(json.dumps(_config_of(model.config.to_dict()), sort_keys=True, default=str).encode())
-    for key, tensor in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Subject(model, tokenizer, family, name=name, fingerprint=digest.hexdigest(), processor=processor)
-
-
-def fingerprint(folder: Path) -> tuple[str, dict[str, str]]:
-    """SHA-256 over configuration, weights, tokenizer and processor: what makes this subject this subject; and each by itself."""
-    kinds = ("config", "weights", "tokenizer", *(("processor",) if (folder / PROCESSOR).is_file() else ()))
-    whole, parts = hashlib.sha256(), {kind: hashlib.sha256() for kind in kinds}
-    config = _config_of(json.loads((folder / "config.json").read_text()))
-
-    def take(kind: str, data: bytes) -> None:
-        whole.update(data)
-        parts[kind].update(data)
-
-    take("config", json.dumps(config, sort_keys=True).encode())
-    weights = [("weights", path) for path in sorted(folder.glob("*.safetensors"))]
-    vocabulary = [("tokenizer", folder / n) for n in VOCABULARIES + TOKENIZER_SETTINGS]
-    for kind, path in [*weights, *vocabulary, *((k, folder / PROCESSOR) for k in kinds if k == "processor")]:
-        if path.is_file():
-            take(kind, path.name.encode())
-            with path.open("rb") as file:
-                for chunk in iter(lambda: file.read(2**20), b""):
-                    take(kind, chunk)
-    return whole.hexdigest(), {kind: digest.hexdigest() for kind, digest in parts.items()}
-
-
-def _config_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what says nothing about the function the model computes."""
-    ignored = {"_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype"}
-    return {k: v for k, v in config.items() if k not in ignored}
-
-
-def _family_of(architectures: list[str], name: str) -> Family:
-    for family in families():
-        if set(family.architectures) & set(architectures):
-            return family
-    known = ", ".join(a for f in families() for a in f.architectures)
-    raise SubjectError(f"{name} is a {', '.join(architectures) or 'model of unstated class'}; known classes: {known}")
-
-
-def _model_class(family: Family, architectures: list[str], causal: Any) -> Any:
-    """The transformers class: the causal auto class for decoders, the named class for the others."""
-    if "next_token" in family.capabilities:
-        return causal
-    if family.model is not None:
-        return family.model()
-    import transformers
-
-    return getattr(transformers, next(a for a in architectures if a in family.architectures))
-
-
-def _check_folder(folder: Path) -> list[str]:
-    """The model classes that the configuration names, once the folder has what loading needs."""
-    if not (folder / "config.json").is_file():
-        raise SubjectError(f"{folder} has no config.json: give a transformers model folder, or use 'demo'")
-    if not list(folder.glob("*.safetensors")):
-        pickles = [p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
-        if pickles:
-            raise SubjectError(
-                f"{folder} holds {pickles[0]}, a pickle, which can run code when it is read: convert it with "
-                "model.save_pretrained(folder, safe_serialization=True) and give that folder"
-            )
-        raise SubjectError(f"{folder} has no *.safetensors weights")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise SubjectError(f"{folder / 'config.json'} is not valid JSON: {error}") from None
-    return list(config.get("architectures") or [])
-
-
-def _check_needs(folder: Path, family: Family) -> None:
-    """Refuse a folder without the tokenizer or the processor's settings that its family reads with."""
-    if "tokenizer" in family.needs and not any((folder / n).is_file() for n in VOCABULARIES):
-        # transformers makes an empty tokenizer for some families, without a word.
-        raise SubjectError(f"{folder} has no tokenizer: add one of {', '.join(VOCABULARIES)}")
-    if "processor" in family.needs and not (folder / PROCESSOR).is_file():
-        raise SubjectError(
-            f"{folder} has no {PROCESSOR}: {family.name} models read signals, which it says how to prepare"
-        )
-
-
-def _check_weights(folder: Path, info: dict[str, Any]) -> None:
-    """Refuse a model some of whose weights transformers made up at random, which it does with a mere warning."""
-    wrong = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
-    if wrong:
-        raise SubjectError(
-            f"{folder}: the weights do not fill the model that config.json describes: {wrong[0]} is missing or of "
-            f"another shape (tensors like this: {len(wrong)}); give the config.json that was saved with these weights"
-        )
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except RuntimeError:
-        target = torch.device("meta")
-    if target.type not in {"cpu", "cuda", "mps"}:
-        raise SubjectError(f"device {device!r} is unknown: use cpu, cuda, cuda:1, mps or auto")
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise SubjectError("no CUDA device is available here: use --device cpu")
-    if target.type == "mps" and not torch.backends.mps.is_available():
-        raise SubjectError("no MPS device is available here: use --device cpu")
-    return target
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_FROM.get(name, '_loading')}"), name)

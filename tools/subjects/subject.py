@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
-from tools.engine.decoding import decode_cached, decode_uncached
-from tools.engine.executor import SweepCost, Variant, sweep, trace
+from tools.engine.decoding import Clock, decode_cached, decode_uncached
+from tools.engine.executor import SweepCost, Variant, trace
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
+from tools.engine.suffix import sweep_suffixes
 from tools.subjects._across import across
 from tools.subjects._runs import CapabilityError, Inputs, SubjectError, Trace
 from tools.subjects.family import Family, readout
@@ -248,8 +250,22 @@ class Subject:
             whole = tuple(range(len(self.spec().blocks)))
             variants = [Variant(whole, v.edits, (*v.earlier, (spec.name, v.blocks))) for v in variants]
         if len(self.stacks) == 1:
-            return sweep(call or self.call(inputs), variants, read, check=self._check, **options)
+            text = "cached_generation" in self.capabilities and set(inputs.fields) == {"input_ids", "attention_mask"}
+            resume = partial(self._resume, inputs) if text else None
+            return sweep_suffixes(resume, call or self.call(inputs), variants, read, check=self._check, **options)
         return across(self, inputs, variants, read, check=self._check, **options)
+
+    def _resume(self, inputs: Inputs, position: int, clock: Clock) -> Call:
+        """The call of the only stack from a position on, given a clock in place of the cache of what comes before."""
+        ids, mask = inputs.fields["input_ids"][:, position:], inputs.fields["attention_mask"]
+
+        def captured(times: int) -> Call:
+            twice = {"input_ids": ids.repeat(times, 1), "attention_mask": mask.repeat(times, 1)}
+            return record(self.spec(), lambda: self.body(self.readout, **twice, past_key_values=clock, use_cache=True))
+
+        made = captured(1)
+        mark_batched(made, captured(2))
+        return made
 
     def variant(self, programs: Mapping[str, Sequence[int]] | None = None, edits: Sequence[Edit] = ()) -> Variant:
         """A variant from programs by stack; the stacks not named run as they are."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tools.engine.adapter import Sum
-from tools.subjects.family import Family, Fields, StackPaths, sequential
+from tools.subjects._bart import stacks
+from tools.subjects.family import Family, Fields
 
 
 def _encoder(fields: Fields, _: Fields) -> dict[str, Any]:
@@ -21,36 +21,7 @@ def _decoder(fields: Fields, upstream: Fields) -> dict[str, Any]:
 FAMILY = Family(
     name="whisper",
     architectures=("WhisperForConditionalGeneration",),
-    stacks=(
-        StackPaths(
-            "encoder",
-            body="model.encoder",
-            blocks="layers",
-            o_proj="self_attn.out_proj",
-            down_proj="fc2",
-            arguments=_encoder,
-            equation=lambda _: sequential("final_layer_norm"),
-            after_blocks=("layer_norm",),
-            heads="encoder_attention_heads",
-            causal=lambda _: False,
-        ),
-        StackPaths(
-            "decoder",
-            body="model.decoder",
-            blocks="layers",
-            o_proj="self_attn.out_proj",
-            down_proj="fc2",
-            cross_o_proj="encoder_attn.out_proj",
-            arguments=_decoder,
-            equation=lambda _: (
-                Sum("encoder_attn_layer_norm", ("resid_pre", "attn.out")),
-                Sum("final_layer_norm", ("in:encoder_attn_layer_norm", "cross.out")),
-                Sum("", ("in:final_layer_norm", "mlp.out")),
-            ),
-            after_blocks=("layer_norm",),
-            heads="decoder_attention_heads",
-        ),
-    ),
+    stacks=stacks(_encoder, _decoder),
     head="proj_out",
     port="speech",
     needs=frozenset({"tokenizer", "processor"}),

@@ -5,7 +5,6 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 from tools.tasks.example import Example, Given, Signal, TaskError, shown
 from tools.tasks.task import (
@@ -47,15 +46,15 @@ __all__ = [
 
 
 @cache
-def _families() -> tuple[Family, ...]:
-    names = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]))
+def _families(folders: tuple[str, ...]) -> tuple[Family, ...]:
+    names = sorted(m.name for m in pkgutil.iter_modules(folders))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return tuple(family for m in modules for family in getattr(m, "FAMILIES", ()))
 
 
 def families() -> dict[str, Family]:
     """Every task family by name."""
-    return {f.name: f for f in _families()}
+    return {f.name: f for f in _families(tuple(__path__))}
 
 
 def fitting(reads: Sequence[str]) -> dict[str, Family]:

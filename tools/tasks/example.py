@@ -94,10 +94,10 @@ class Example:
             first = next(iter(given.values()), "")
             problem = span_problem(first, spans) if isinstance(first, str) else signal_span_problem(spans)
             if problem:
-                raise TaskError(f"{problem} (in {self.prompt!r})")
+                raise TaskError(f"{problem} (in {self.shown!r})")
         nowhere = next((role for role in self.span_labels if role not in self.spans), None)
         if nowhere is not None:
-            raise TaskError(f"span_labels: there is no span {nowhere!r} (in {self.prompt!r})")
+            raise TaskError(f"span_labels: there is no span {nowhere!r} (in {self.shown!r})")
 
     @classmethod
     def of_text(
@@ -109,9 +109,14 @@ class Example:
         return cls({"text": prompt}, answer, foil, twin_inputs, candidates, metadata or {}, **others)
 
     @property
-    def prompt(self) -> str:
-        """The inputs as one line: the text that the model continues where that is what it is given."""
+    def shown(self) -> str:
+        """The inputs as one line: texts themselves, and what signals are called."""
         return shown(self.inputs)
+
+    @property
+    def prompt(self) -> str:
+        """The same, where it is a text that the model continues."""
+        return self.shown
 
     @property
     def answer(self) -> str:
@@ -137,7 +142,7 @@ class Example:
     def as_twin(self, target: str) -> "Example":
         """The twin's inputs with a target, and this one's for a twin; the group is the pair's."""
         if self.twin_inputs is None:
-            raise TaskError(f"{self.prompt!r} has no twin")
+            raise TaskError(f"{self.shown!r} has no twin")
         return replace(
             self, inputs=self.twin_inputs, target=target, twin_inputs=self.inputs, spans=self.twin_spans,
             twin_spans=self.spans,

@@ -32,7 +32,8 @@ def signal(kind: Kind, stored: dict[str, str]) -> Signal:
     try:
         stat = path.stat()
     except OSError as error:
-        raise TaskError(_unreadable(kind, path, error)) from None
+        why = f"{kind} {path} is gone ({error.strerror}): put the file back, or begin a new run"
+        raise TaskError(why) from None
     return _read(kind, path, stored["name"], stored["sha"], (stat.st_size, stat.st_mtime_ns))
 
 

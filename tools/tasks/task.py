@@ -210,7 +210,8 @@ Draw = Callable[[Split, random.Random], Iterator[Example]]
 class Family:
     """A kind of task with options. `make(options)` gives the function that draws its examples.
 
-    reads: the names of its examples' inputs. subject: the built-in model that was made for it.
+    reads: the names of its examples' inputs. subject: the built-in model that was made for it. trees: its examples are sentences
+    whose trees are known.
     """
 
     name: str
@@ -220,6 +221,7 @@ class Family:
     choices: tuple[str, ...] = ()
     reads: tuple[str, ...] = ("text",)
     subject: str = "demo"
+    trees: bool = False
 
     def task(self, given: Mapping[str, str]) -> Task:
         """The task with these options; TaskError lists valid ones."""

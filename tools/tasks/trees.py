@@ -105,6 +105,14 @@ FAMILIES = (
         lambda _: _sentences,
         reads=("masked",),
         subject="masked",
+        trees=True,
     ),
-    Family("bracket_trees", "Close the innermost of brackets that form a tree.", Options, lambda _: _brackets, CHOICES),
+    Family(
+        "bracket_trees",
+        "Close the innermost of brackets that form a tree.",
+        Options,
+        lambda _: _brackets,
+        CHOICES,
+        trees=True,
+    ),
 )

@@ -28,7 +28,9 @@ class UserExample(BaseModel):
     source: str | None = Field(default=None, min_length=1, description="or a text to be translated")
     masked: str | None = Field(default=None, min_length=1, description="or a text with mask tokens")
     into: str | None = Field(
-        default=None, min_length=1, description="the token that says what a source is translated into"
+        default=None,
+        min_length=1,
+        description="the token of the language that a source is translated into, or that is spoken",
     )
     answer: str = Field(
         validation_alias=AliasChoices("answer", "target"),
@@ -229,8 +231,8 @@ def _kind(example: UserExample) -> Any:
         raise TaskError(f"give one of {', '.join(INPUTS)}, not {' and '.join(found) or 'none'}")
     if not example.answer and found != ["audio"]:
         raise TaskError("answer: it is empty, as only a recording in which nobody speaks can have it")
-    if found != ["source"] and (example.into or example.twin_into):
-        raise TaskError(f"into: only a source is translated into something, not {found[0]}")
+    if found[0] not in ("source", "audio") and (example.into or example.twin_into):
+        raise TaskError(f"into: only a source or a recording is written in some language, not {found[0]}")
     if example.twin_into and example.twin is None:
         raise TaskError(
             "twin_into: there is no twin; where only the language differs, give the source again as its twin"
@@ -240,9 +242,8 @@ def _kind(example: UserExample) -> Any:
 
 def _stored(kind: Any, text: str, into: str | None, folder: Path) -> dict[str, Any]:
     """Inputs as plain data: texts themselves, of files where they lie and what is in them."""
-    if kind in KINDS:
-        return {kind: taken_up(kind, text, folder)}
-    return {kind: text, **({} if into is None else {"into": into})}
+    language = {} if into is None else {"into": into}
+    return {kind: taken_up(kind, text, folder) if kind in KINDS else text, **language}
 
 
 def _located(text: str, spans: Mapping[str, Span], inside: Signal | None = None) -> dict[str, list[int]]:

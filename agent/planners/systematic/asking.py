@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from agent.loop.goal import TREES
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.concluding import conclude
@@ -11,6 +12,7 @@ from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.locating import locate
 from agent.planners.systematic.plan import Part, Plan, ask
 from agent.planners.systematic.reading import Ability, component, reference
+from agent.planners.systematic.trees import trees
 from experiments_db.findings import Question
 
 HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
@@ -42,6 +44,14 @@ def investigate(
     for words, score, label in heads_asked(goal):
         yield from _matching_heads(desk, tasks[0], words, score, label)
     if heads_asked(goal) and not own:
+        yield from conclude(desk, questions, otherwise="not_found")
+        return
+    if TREES.search(goal):
+        for task in tasks:
+            if desk.known(task).trees:
+                yield from trees(desk, task)
+    tasks = [t for t in tasks if any(q.asks == "whether" and t in q.tasks for q in questions)] or own
+    if not tasks:
         yield from conclude(desk, questions, otherwise="not_found")
         return
     abilities = yield from _capability(desk, tasks, controls)
@@ -112,7 +122,11 @@ def _capability(desk: Desk, tasks: Sequence[str], controls: Sequence[str]) -> Pa
             *([("loss", {"tasks": others, "examples": desk.screen})] if others else []),
         ],
     )
-    found = {t: a for t, answer in zip(tasks, answers, strict=False) if (a := Ability.read(answer)) is not None}
+    found = {
+        t: a
+        for t, answer in zip(tasks, answers, strict=False)
+        if (a := Ability.read(answer, judged=desk.judged)) is not None
+    }
     yield from desk.examine(
         "Examine what that says, as a finding that unseen examples can confirm.",
         [Candidate("capability" if a.able else "cannot", t) for t, a in found.items()],
@@ -162,7 +176,7 @@ def _able(desk: Desk, versions: Sequence[str]) -> Part[dict[str, Ability]]:
             [("loss", {"tasks": [t], "examples": desk.screen}) for t in versions],
             desk.reserve + 2,
         )
-    found = {t: Ability.read(a, t) for t, a in zip(versions, answers, strict=True)}
+    found = {t: Ability.read(a, t, desk.judged) for t, a in zip(versions, answers, strict=True)}
     return {t: a for t, a in found.items() if a is not None and a.able}
 
 

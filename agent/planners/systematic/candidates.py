@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from agent.planners.base import Answer, Known
 from agent.planners.systematic.plan import Call, Part, ask
-from agent.planners.systematic.reading import named
+from agent.planners.systematic.reading import Judged, named
 from experiments_db.findings import Finding
 from experiments_db.places import Component, ComponentSet, Intervention, Path, display, is_plural, parse_anchor
 from tools.findings.phrases import how_words
@@ -32,6 +32,7 @@ SAYS = {
     "disagree": "The interventions disagree about {place} for {task}.",
     "tolerates": "The model bears it that some of the last blocks of {stack} are left out, for {task}.",
     "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
+    "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
     "sends": "{place}: this way goes what decides the answer to {task}.",
 }
 
@@ -52,9 +53,10 @@ class Candidate:
     program: str = ""
     objective: str = ""
 
-    def call(self, examples: int) -> Call:
-        """The experiment that examines it."""
+    def call(self, examples: int, judged: Judged) -> Call:
+        """The experiment that examines it, in the objective that the answers are judged by where it names none."""
         given = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if v}
+        given = {**judged.named, **given}
         return "examine", {**given, "examples": examples}
 
     @property
@@ -140,6 +142,7 @@ class Desk:
     promised: list[Examined] = field(default_factory=list[Examined])
     examined: dict[Candidate, Examined] = field(default_factory=dict[Candidate, Examined])
     stacks: tuple[str, ...] = ()
+    judged: Judged = field(default_factory=Judged)
 
     @property
     def several(self) -> bool:
@@ -161,7 +164,7 @@ class Desk:
         """Examine each of them once; those that promise to hold are kept for confirming."""
         new = [c for c in dict.fromkeys(candidates) if c not in self.examined and c.kind in self.kinds]
         reserve = None if must else self.reserve + len(new)
-        answers = yield from ask(why, [c.call(self.test) for c in new], reserve)
+        answers = yield from ask(why, [c.call(self.test, self.judged) for c in new], reserve)
         for c, a in zip(new, answers, strict=True):
             self.examined[c] = Examined(c, a)
         out = [self.examined[c] for c in dict.fromkeys(candidates) if c in self.examined]
@@ -173,7 +176,7 @@ class Desk:
         short = [e for e in found if e.short(self.test)][:MOST_AGAIN]
         answers = yield from ask(
             "It is there and not yet shown: look again with more examples.",
-            [e.candidate.call(SECOND * self.test) for e in short],
+            [e.candidate.call(SECOND * self.test, self.judged) for e in short],
             self.reserve + len(short) + 1,
         )
         out = [Examined(e.candidate, a) for e, a in zip(short, answers, strict=True)]

@@ -10,7 +10,6 @@ from agent.planners.systematic.reading import SMALLEST, Ability, Pair, component
 MOST_CLASSES = 4  # over all labels, those with few classes first
 MOST_PLACES = 8
 MOST_NAMED = 4
-HALF = 0.5
 
 
 def classes(desk: Desk, seen: Seen) -> Part[None]:
@@ -54,7 +53,7 @@ def _by_class(desk: Desk, seen: Seen, conditions: Sequence[str], places: Sequenc
         calls = [call for c, some in asked.items() for call in ablations(_in(seen, c), some, desk.screen)]
         answers = yield from ask(why, calls, desk.reserve + 4)
         for c, resampled, zeroed in zip(asked, answers[::2], answers[1::2], strict=True):
-            pair = Pair.read(resampled, zeroed, seen.gap)
+            pair = Pair.read(resampled, zeroed, seen.gap, desk.judged)
             out[c] = out[c].merged(pair) if c in out else pair
         missed = {p for pair in out.values() for p in pair.both if component(p).part in ATTENTIONS}
         wanted = {c: [every_head(p) for p in sorted(missed)] for c in conditions}
@@ -98,8 +97,8 @@ def _own_roles(desk: Desk, seen: Seen, conditions: Sequence[str]) -> Part[None]:
             [("loss", {"tasks": [seen.task], "among": condition, "examples": desk.test})],
             desk.reserve + 8,
         )
-        ability = Ability.read(gate)
-        if ability is None or ability.accuracy.value < HALF:
+        ability = Ability.read(gate, judged=desk.judged)
+        if ability is None or not ability.half:
             continue
         yield from explore(desk, own)
         singles = [p for p in own.layers.merged(own.heads).both if p not in seen.layers.merged(seen.heads).both]

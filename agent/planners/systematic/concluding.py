@@ -54,7 +54,7 @@ def _again(desk: Desk, left: Sequence[Examined]) -> Part[list[Finding]]:
     """One second round with more examples, for what was left open."""
     if not left:
         return []
-    calls = [e.candidate.call(SECOND * desk.test) for e in left]
+    calls = [e.candidate.call(SECOND * desk.test, desk.judged) for e in left]
     measured = yield from ask(
         "Some of what matters stayed open: look at it again with more examples.", calls, reserve=len(left)
     )

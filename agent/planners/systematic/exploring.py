@@ -107,7 +107,7 @@ def _sublayers(desk: Desk, seen: Seen) -> Part[None]:
         _spare(desk),
     )
     for resampled, zeroed in zip(answers[::2], answers[1::2], strict=True):
-        seen.layers = seen.layers.merged(Pair.read(resampled, zeroed, seen.gap))
+        seen.layers = seen.layers.merged(Pair.read(resampled, zeroed, seen.gap, desk.judged))
 
 
 def _heads(desk: Desk, seen: Seen) -> Part[None]:
@@ -121,7 +121,7 @@ def _heads(desk: Desk, seen: Seen) -> Part[None]:
     )
     if answers:
         resampled, zeroed = answers
-        seen.heads = Pair.read(resampled, zeroed, seen.gap)
+        seen.heads = Pair.read(resampled, zeroed, seen.gap, desk.judged)
     alone = {head_home(h) for h in seen.heads.both}
     for p in needed[:MOST_HEADED]:
         if p not in alone:
@@ -170,7 +170,7 @@ def set_of(answer: Answer) -> tuple[str, ...]:
     size = named(answer, "size")
     if answer.status != "ok" or size is None or size.value < 1:
         return ()
-    m = next(m for m in answer.measurements if m.name == "accuracy.delta" and m.component)
+    m = next(m for m in answer.measurements if m.name.endswith(".delta") and m.component)
     return tuple(str(c) for c in m.place.singles())  # type: ignore[union-attr]  # a set or a component
 
 

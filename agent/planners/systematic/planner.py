@@ -13,6 +13,7 @@ from agent.planners.base import PlannerError, ToolCall, Turn, View
 from agent.planners.systematic.asking import investigate
 from agent.planners.systematic.candidates import Desk
 from agent.planners.systematic.plan import Plan, Step
+from agent.planners.systematic.reading import Judged
 from tools.findings.kind import kinds
 
 CONTROLS = ("agreement", "indirect_object", "subtraction", "addition", "copying", "facts")
@@ -50,6 +51,7 @@ class Systematic:
         goal = understand(view.goal, view.tasks, view.reads)
         asked = questions(view.goal, view.tasks, view.reads)
         desk = Desk(view.known, frozenset(kinds()), view.findings, round(SCREEN * self.examples), self.examples)
+        desk.judged = Judged(view.objective, view.better)
         controls = CONTROLS if view.reads == ("text",) else ()
         return investigate(desk, view.goal, goal.tasks, view.tasks, asked, controls)
 

@@ -22,35 +22,63 @@ def named(answer: Answer, name: str) -> Measurement | None:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """The quantity by which answers are judged, and whether more of it is better (1) or less (-1)."""
+
+    objective: str = "accuracy"
+    better: int = 1
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Its name as an argument; none where it is what is asked about anyway."""
+        return {} if self.objective == "accuracy" else {"objective": self.objective}
+
+    def there_is(self, chance: float) -> float:
+        """What there is to get beyond chance: a share of examples, or of what a guesser misses."""
+        return 1 - chance if self.objective == "accuracy" else abs(chance)
+
+
+@dataclass(frozen=True)
 class Ability:
-    """How the intact model does a task on explore examples."""
+    """How the intact model does a task on explore examples, in the quantity that it is judged by."""
 
     answer: Answer
-    accuracy: Measurement
+    measured: Measurement
     chance: float
+    judged: Judged = Judged()
 
     @classmethod
-    def read(cls, answer: Answer, task: str = "") -> "Ability | None":
+    def read(cls, answer: Answer, task: str = "", judged: Judged | None = None) -> "Ability | None":
         """From an answer of loss, of one of its tasks if one is named; None where it could not be measured."""
+        judged = judged or Judged()
         mine = [m for m in answer.measurements if task in ("", m.task)]
-        accuracy, chance = (next((m for m in mine if m.name == n), None) for n in ("accuracy", "chance"))
-        return None if accuracy is None or chance is None else cls(answer, accuracy, chance.value)
+        own, chance = (next((m for m in mine if m.name == n), None) for n in (judged.objective, "chance"))
+        return None if own is None or chance is None else cls(answer, own, chance.value, judged)
 
     @property
     def gap(self) -> float:
-        """What separates the model from chance."""
-        return self.accuracy.value - self.chance
+        """What separates the model from chance, above 0 where it is better."""
+        return self.judged.better * (self.measured.value - self.chance)
 
     @property
     def able(self) -> bool:
-        """The accuracy's interval lies above chance, and the model gets a tenth of what there is to get."""
-        low = self.accuracy.low if self.accuracy.low is not None else self.accuracy.value
-        return low > self.chance and self.gap > SMALLEST * (1 - self.chance)
+        """The interval lies on the better side of chance, and the model gets a tenth of what there is to get."""
+        worst = self.measured.low if self.judged.better > 0 else self.measured.high
+        worst = self.measured.value if worst is None else worst
+        enough = self.gap > SMALLEST * self.judged.there_is(self.chance)
+        return self.judged.better * (worst - self.chance) > 0 and enough
+
+    @property
+    def half(self) -> bool:
+        """Whether it gets half of it: half of the examples right, or half of what a guesser misses."""
+        if self.judged.objective == "accuracy":
+            return self.measured.value >= 0.5
+        return self.gap >= 0.5 * self.judged.there_is(self.chance)
 
 
 @dataclass(frozen=True)
 class Drop:
-    """What accuracy loses when something is removed, as a share of what separates the model from chance."""
+    """What is lost when something is removed, as a share of what separates the model from chance."""
 
     value: float
     low: float
@@ -67,13 +95,14 @@ class Drop:
         return 0.75 * SMALLEST <= self.value <= 0.6
 
 
-def drops(answer: Answer, gap: float) -> dict[str, Drop]:
+def drops(answer: Answer, gap: float, judged: Judged) -> dict[str, Drop]:
     """By the text of what was removed."""
     out: dict[str, Drop] = {}
     for m in answer.measurements:
-        if m.name == "accuracy.delta" and m.component:
+        if m.name == f"{judged.objective}.delta" and m.component:
             low, high = (m.value if x is None else x for x in (m.low, m.high))
-            out[m.component] = Drop(-m.value / gap, -high / gap, -low / gap)
+            ends = sorted((-judged.better * high / gap, -judged.better * low / gap))
+            out[m.component] = Drop(-judged.better * m.value / gap, *ends)
     return out
 
 
@@ -95,9 +124,9 @@ class Pair:
     zero: dict[str, Drop]
 
     @classmethod
-    def read(cls, resampled: Answer, zeroed: Answer, gap: float) -> "Pair":
+    def read(cls, resampled: Answer, zeroed: Answer, gap: float, judged: Judged) -> "Pair":
         """From two answers of ablate about the same components."""
-        return cls(drops(resampled, gap), drops(zeroed, gap))
+        return cls(drops(resampled, gap, judged), drops(zeroed, gap, judged))
 
     def merged(self, other: "Pair") -> "Pair":
         """Both together."""

@@ -1,7 +1,7 @@
 """A head looks from one place to another: its pattern has more than the smallest weight there, more than attention spread
 evenly would by that much, and more than the model's other heads.
 
-For `decoder.3.attn.pattern[2]@answer<-operand1` the weights of the key's tokens are added up and the mean is taken over the
+For `STACK.3.attn.pattern[2]@answer<-operand1` the weights of the key's tokens are added up and the mean is taken over the
 positions of the query. It is about the pattern alone: what is seen need not be used.
 """
 
@@ -22,7 +22,7 @@ def _check(s: Statement) -> None:
     for c in s.members:
         if not c.part.endswith("pattern") or not c.units or not c.key:
             raise ToolInputError(
-                f"attends is about heads and where they look, as in decoder.3.attn.pattern[2]@answer<-operand1, not {c}"
+                f"attends is about heads and where they look, as in {c.stack}.3.attn.pattern[2]@answer<-operand1, not {c}"
             )
 
 

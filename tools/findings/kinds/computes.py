@@ -5,7 +5,7 @@ A composite. The stream that enters the component, where it stands, holds each i
 most frequent value and a control task; in whatever model); a linear probe for the answer is right more often on the stream
 that leaves it than on the one that enters it, by a tenth of the examples at least; and without the component the model does
 worse (kind necessary). All of it must hold on the same examples. `label` names the inputs, separated by commas: labels, or
-spans of the prompt (`operand1, operand2`), whose value is their text.
+spans of the input (`operand1, operand2`), whose value is their text.
 
 A linear function of one input is there before as much as after, as far as a linear probe can tell: then this is not confirmed.
 """
@@ -44,11 +44,11 @@ def _check(s: Statement) -> None:
     ):
         raise ToolInputError(
             f"computes is about one component where it stands, {', '.join(PARTS)} (heads of one block may be named together), as "
-            "in decoder.3.mlp.out@answer"
+            f"in {c.stack}.3.mlp.out@answer"
         )
     if not _inputs(s) or "answer" in _inputs(s):
         raise ToolInputError(
-            "label: computes names the inputs, labels or spans of the prompt separated by commas: operand1, operand2"
+            "label: computes names the inputs, labels or spans of the input separated by commas: operand1, operand2"
         )
 
 

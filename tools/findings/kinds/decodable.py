@@ -55,7 +55,7 @@ def read_off(bench: Bench, component: Component, label: str, twins: int) -> list
     made, wanted = _control_task(bench, y, component.anchor)
 
     def is_right(a: np.ndarray, b: np.ndarray, labels: Texts, target: Texts) -> np.ndarray:
-        return (_predicted(a, labels, train, b, bench.groups) == target).astype(float)
+        return (predicted(a, labels, train, b, bench.groups) == target).astype(float)
 
     own, by_heart = is_right(x, new, y, truth), is_right(x, new, made, wanted)
     drawn: list[np.ndarray] = []
@@ -85,7 +85,7 @@ def is_read(bench: Bench, component: Component, label: str) -> np.ndarray:
     seen, tried = bench.seen, bench.examples
     y, truth = (np.array([str(v) for v in labels_of(e, label)]) for e in (seen, tried))
     x, new = (_features(bench.ctx, bench.ctx.subject, e, component) for e in (seen, tried))
-    return (_predicted(x, y, [e.group for e in seen], new, bench.groups) == truth).astype(float)
+    return (predicted(x, y, [e.group for e in seen], new, bench.groups) == truth).astype(float)
 
 
 def _features(ctx: Context, subject: Subject, examples: Sequence[Example], component: Component) -> np.ndarray:
@@ -113,7 +113,7 @@ def _decided(types: Sequence[object], y: Texts) -> float:
     return sum(most.values()) / len(y)
 
 
-def _predicted(x: np.ndarray, y: Texts, train: Sequence[str], new: np.ndarray, tried: Sequence[str]) -> Texts:
+def predicted(x: np.ndarray, y: Texts, train: Sequence[str], new: np.ndarray, tried: Sequence[str]) -> Texts:
     """The values that a ridge classifier reads, never fitted on an example of the group that it reads."""
     if not set(train) & set(tried):
         return _fit(x, y, new)

@@ -36,7 +36,7 @@ def _check(s: Statement) -> None:
     for c in s.members:
         if c.part != "attn.pattern" or not c.units or c.key or c.anchor:
             raise ToolInputError(
-                f"matches is about heads wherever they stand, as in decoder.3.attn.pattern[2], not {c}"
+                f"matches is about heads wherever they stand, as in {c.stack}.3.attn.pattern[2], not {c}"
             )
 
 

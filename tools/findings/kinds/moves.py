@@ -1,6 +1,6 @@
 """A head moves something from one place to another: it looks there, what it reads there is needed, and so is what it writes here.
 
-A composite. For `decoder.3.attn.pattern[2]@answer<-operand1`: the head attends from the answer to the first operand (kind
+A composite. For `STACK.3.attn.pattern[2]@answer<-operand1`: the head attends from the answer to the first operand (kind
 attends); without its value at the operand, by itself, the model does worse, and without its output at the answer too (kind
 necessary, of `attn.v[2]@operand1` and `attn.z[2]@answer`). All of it must hold on the same examples.
 """
@@ -21,7 +21,7 @@ def _check(s: Statement) -> None:
         if c.part != "attn.pattern" or not c.units or not c.key or not c.anchor:
             raise ToolInputError(
                 f"moves is about heads, where they look from and where they look, as in "
-                f"decoder.3.attn.pattern[2]@answer<-operand1, not {c}"
+                f"{c.stack}.3.attn.pattern[2]@answer<-operand1, not {c}"
             )
         if c.key == c.anchor or parse_anchor(c.key).name == parse_anchor(c.anchor).name != "":
             raise ToolInputError(f"moves is from one place to another, not {c}")

@@ -22,23 +22,27 @@ def _check(s: Statement) -> None:
     (c, *more) = s.members
     if more or c.units or c.part not in ("resid_pre", "resid_post") or c.anchor != "answer":
         raise ToolInputError(
-            "readable is about one state at the answer from which on it can be read, as in decoder.3.resid_post@answer"
+            f"readable is about one state at the answer from which on it can be read, as in {c.stack}.3.resid_post@answer"
         )
     if c.block == 0 and c.part == "resid_pre":
         raise ToolInputError(
-            "readable: nothing comes before decoder.0.resid_pre, so that it cannot be the first to be read"
+            f"readable: nothing comes before {c.stack}.0.resid_pre, so that it cannot be the first to be read"
         )
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     (c,) = s.members
+    if not bench.right_or_wrong:
+        raise ToolInputError(
+            f"readable is about answers that are right or wrong; here they are judged by {s.objective}"
+        )
     spec = bench.ctx.subject.spec()
     n = len(spec.blocks)
     assert c.block is not None
     first = c.block + (c.part == "resid_post")
     if c.stack != spec.name or first > n:
         raise ToolInputError(
-            f"{c}: states that are read out are decoder.0.resid_post to {spec.name}.{n - 1}.resid_post"
+            f"{c}: states that are read out are {spec.name}.0.resid_post to {spec.name}.{n - 1}.resid_post"
         )
     before, *states = bench.scores(
         [Condition(programs=((spec.name, tuple(range(k))),)) for k in range(first - 1, n + 1)]

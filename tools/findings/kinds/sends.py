@@ -14,11 +14,12 @@ from tools.findings.kind import SMALLEST, Bench, Kind
 from tools.findings.phrases import capital, on_task, roles_of
 from tools.methods.paths import ALONG, TWIN, Sending, score_along
 from tools.methods.tool import ToolInputError
-from tools.ports import flipped
+from tools.ports import ANSWERS, flipped
 
 
 def _check(s: Statement) -> None:
-    if len({h == TWIN for h in s.done}) > 1 or (s.done != (TWIN,) and s.objective != "accuracy"):
+    finer = s.objective in ANSWERS and s.objective != "accuracy"
+    if len({h == TWIN for h in s.done}) > 1 or (s.done != (TWIN,) and finer):
         raise ToolInputError(
             "sends takes resample(twin) by itself; or resample(donor) and zero, with objective accuracy"
         )

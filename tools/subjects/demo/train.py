@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tools.subjects._muon import orthogonalised
 from tools.subjects.demo._documents import LARGEST_NUMBER, MIXTURE, words
 
 WIDTH, BLOCKS, HEADS, POSITIONS = 128, 6, 4, 128
@@ -97,16 +98,6 @@ def fresh_model(vocab_size: int) -> Any:
     weight.mul_(0.08 / 0.02)
     weight[ids] = features @ rotation * 0.3 + 0.02 * torch.randn(len(ids), WIDTH)
     return model
-
-
-def orthogonalised(g: Tensor) -> Tensor:
-    """Newton-Schulz iteration towards the nearest orthogonal matrices, (n, rows, columns) with rows <= columns."""
-    x = g.bfloat16()
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(5):
-        a = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x.float()
 
 
 class Muon:

@@ -1,0 +1,40 @@
+"""Which tools a run offers its planner, and how each is described there."""
+
+from collections.abc import Mapping
+
+from agent.planners.base import ToolInfo
+from tools.methods.describing import fitted
+from tools.methods.tool import TaskBook, Tool
+from tools.ports import port_of
+from tools.subjects import Subject
+
+
+def usable(
+    tools: Mapping[str, Tool], subject: Subject, tasks: TaskBook, *, by_hand: bool = False, code: bool = False
+) -> dict[str, Tool]:
+    """The tools that a run on this subject can use, with examples that fit it.
+
+    by_hand: a person looks at single examples. code: experiments of the planner's own are allowed.
+    """
+    able = {
+        *subject.capabilities,
+        *has_trees(subject, tasks),
+        *(("person",) if by_hand else ()),
+        *(("code",) if code else ()),
+    }
+    return {name: fitted(t, port_of(subject).reads) for name, t in tools.items() if t.fits(able)}
+
+
+def has_trees(subject: Subject, tasks: TaskBook) -> set[str]:
+    """`trees` where a run may have sentences with trees: its model reads more than plain text, or the user brought some."""
+    brought = any("span_labels" in e for t in tasks.made() for e in t.examples)
+    return {"trees"} if brought or port_of(subject).name != "text" else set()
+
+
+def offered(tool: Tool, subject: Subject) -> ToolInfo:
+    """A tool as a planner sees it in a run on this subject; which stack is meant is no question where there is one."""
+    schema = tool.schema()
+    if len(subject.stacks) == 1 and "stack" in schema["properties"]:
+        del schema["properties"]["stack"]
+        schema["required"] = [name for name in schema["required"] if name != "stack"]
+    return ToolInfo(tool.name, tool.description, schema)

@@ -1,0 +1,251 @@
+"""Measure one finding again, with torch and transformers alone: python THIS_FILE [FOLDER_OF_THE_MODEL]
+
+The examples, positions and numbers on record are data in this file; everything else is computed here, one example at a time, with
+plain forward hooks. Controls are not repeated. It prints each effect beside the one on record and ends with 1 if one is elsewhere.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+DATA: Any = json.loads(r"""{}""")  # filled in by `python -m agent.report RUN --script F1`
+
+Place = dict[str, Any]
+Change = tuple[Place, list[int], torch.Tensor]  # where, at which positions, what is put there: (positions, channels)
+
+
+class Model:
+    """A causal language model that can be read and changed on its way."""
+
+    def __init__(self, folder: str) -> None:
+        load: Any = AutoModelForCausalLM.from_pretrained
+        self.net = load(folder, dtype=getattr(torch, DATA["dtype"]), attn_implementation="eager").eval()
+        names = DATA["modules"]
+        self.blocks = self.net.get_submodule(names["blocks"])
+        self.after = [m for n in names["after"] if (m := self._module(n)) is not None]
+        self.head = self.net.get_output_embeddings()
+        self.where: dict[str, tuple[str, bool]] = {  # part -> module inside a block, whether it is that module's input
+            "resid_pre": ("", True), "resid_post": ("", False), "attn.z": (names["attention_out"], True),
+            "attn.out": (names["attention_out"], False), "mlp.act": (names["mlp_out"], True), "mlp.out": (names["mlp_out"], False),
+        }  # fmt: skip
+
+    def _module(self, name: str) -> Any:
+        try:
+            return self.net.get_submodule(name)
+        except AttributeError:
+            return None
+
+    def channels(self, place: Place, width: int) -> list[int]:
+        """The channels of a place: those of its heads in attn.z, else its own."""
+        if not place["units"]:
+            return list(range(width))
+        size = width // DATA["heads"] if place["part"] == "attn.z" else 1
+        return [u * size + i for u in place["units"] for i in range(size)]
+
+    @torch.no_grad()
+    def run(
+        self, ids: list[int], changes: list[Change] | None = None, read: list[Place] | None = None, **more: bool
+    ) -> Any:
+        """Logits (positions, vocabulary), what was read, and the model's own output, for one row of tokens."""
+        found: dict[int, torch.Tensor] = {}
+        with ExitStack() as hooks:
+            for place in [c[0] for c in changes or []] + (read or []):
+                module, before = self.where[place["part"]]
+                block: Any = self.blocks[place["block"]]
+                target = block.get_submodule(module) if module else block
+                touch = self._touch(place, changes or [], found)
+                if before:
+                    handle = target.register_forward_pre_hook(lambda _m, a, t=touch: (t(a[0]), *a[1:]))
+                else:
+                    handle = target.register_forward_hook(
+                        lambda _m, _a, out, t=touch: (t(out[0]), *out[1:]) if isinstance(out, tuple) else t(out)
+                    )
+                hooks.callback(handle.remove)
+            out = self.net(torch.tensor([ids]), use_cache=False, **more)
+        return out.logits[0].float(), [found[id(p)] for p in read or []], out
+
+    def _touch(self, place: Place, changes: list[Change], found: dict[int, torch.Tensor]) -> Callable[[Any], Any]:
+        def touch(h: torch.Tensor) -> torch.Tensor:
+            rows = h.reshape(-1, h.shape[-1]).clone()
+            for where, at, value in changes:
+                if where is place:
+                    for i, position in enumerate(at):
+                        rows[position, self.channels(place, h.shape[-1])] = value[i].to(rows.dtype)
+            found[id(place)] = rows.clone()
+            return rows.reshape(h.shape)
+
+        return touch
+
+    @torch.no_grad()
+    def read_out(self, state: torch.Tensor) -> torch.Tensor:
+        """Logits of a state as if it were the last."""
+        for module in self.after:
+            state = module(state)
+        return self.head(state).float()
+
+
+def correct(logits: torch.Tensor, e: Any) -> float:
+    """1 where the answer is said: each of its tokens is the most likely one, or its first beats the other choices'."""
+    for offset, (at, target) in enumerate(zip(e["scored"], e["targets"], strict=True)):
+        row = logits[at]
+        if e["choices"] is not None:
+            if offset == 0 and row[target] < row[e["choices"]].max():
+                return 0.0
+        elif int(row.argmax()) != target:
+            return 0.0
+    return 1.0
+
+
+def margin(logits: torch.Tensor, e: Any) -> float:
+    """Logit of the answer minus that of the foil, where the two first differ."""
+    offset, foil = e["foil"]
+    row = logits[e["scored"][offset]]
+    return float(row[e["targets"][offset]] - row[foil])
+
+
+def objective(logits: torch.Tensor, e: Any, name: str) -> float:
+    """The quantity that the finding is about; more is better."""
+    if name == "accuracy":
+        return correct(logits, e)
+    if name == "margin":
+        return margin(logits, e)
+    said = logits.log_softmax(-1)
+    total = sum(float(said[at, t]) for at, t in zip(e["scored"], e["targets"], strict=True))
+    return total if name == "nll" else float(torch.tensor(total).exp())
+
+
+def means(model: Model, places: list[Place]) -> dict[int, torch.Tensor]:
+    """The mean of each place over the examples' positions, every example counting once."""
+    total: dict[int, torch.Tensor] = {}
+    for e in DATA["examples"]:
+        _, found, _ = model.run(e["ids"], read=places)
+        for p, rows in zip(places, found, strict=True):
+            here = rows[e["at"][p["anchor"]]].double().mean(0)
+            total[id(p)] = total.get(id(p), torch.zeros_like(here)) + here
+    return {k: v / len(DATA["examples"]) for k, v in total.items()}
+
+
+def changed(model: Model, e: Any, edits: Any, mean: dict[int, torch.Tensor]) -> list[Change]:
+    """What is put where in one example."""
+    out: list[Change] = []
+    places = [d["place"] for d in edits]
+    how = edits[0]["how"]
+    other = e["others"].get(how)
+    rows = model.run(other["ids"] if other else e["ids"], read=places)[1]
+    for place, values in zip(places, rows, strict=True):
+        at, pick = e["at"][place["anchor"]], model.channels(place, values.shape[-1])
+        if how == "zero":
+            new = torch.zeros(len(at), len(pick))
+        elif how == "mean":
+            new = mean[id(place)][pick].expand(len(at), -1)
+        else:
+            there = other["at"][place["anchor"]]
+            new = values[[there[min(i, len(there) - 1)] for i in range(len(at))]][:, pick]
+        out.append((place, at, new))
+    return out
+
+
+def along(model: Model, e: Any, path: list[Place], changes: list[Change]) -> list[Change]:
+    """What arrives at the end of a path: each node is computed with all that lies between it and the one before held as it was."""
+    every = [
+        {"block": b, "part": part, "units": [], "anchor": "all"}
+        for b in range(len(model.blocks))
+        for part in ("attn.out", "mlp.out")
+    ]
+    clean = model.run(e["ids"], read=every)[1]
+    for a, b in pairwise(path):
+        held: list[Change] = [
+            (p, list(range(len(e["ids"]))), value) for p, value in zip(every, clean, strict=True) if between(a, p, b)
+        ]
+        values = model.run(e["ids"], changes + held, [b])[1][0]
+        at = e["at"][b["anchor"]]
+        changes = [(b, at, values[at][:, model.channels(b, values.shape[-1])])]
+    return changes
+
+
+def between(a: Place, p: Place, b: Place) -> bool:
+    """Whether something is written after the sender and before the receiver."""
+    sent = p["block"] > a["block"] or (
+        p["block"] == a["block"] and a["part"].startswith("attn") and p["part"] == "mlp.out"
+    )
+    return sent and (
+        p["block"] < b["block"]
+        or b["part"] == "resid_post"
+        or (p["block"] == b["block"] and b["part"].startswith("mlp") and p["part"] != "mlp.out")
+    )
+
+
+def effects(model: Model, q: Any) -> list[float]:
+    """One value an example."""
+    mean = means(model, [d["place"] for d in q.get("edits", []) if d["how"] == "mean"])
+    out: list[float] = []
+    for e in DATA["examples"]:
+        intact, _, raw = model.run(
+            e["ids"], output_attentions=q["measure"] == "attention", output_hidden_states=q["measure"] == "read"
+        )
+        if q["measure"] == "above chance":
+            out.append(correct(intact, e) - DATA["chance"])
+        elif q["measure"] == "attention":
+            weights = raw.attentions[q["block"]][0, q["head"]].float()
+            at = e["at"][q["query"]], e["at"][q["key"]]
+            out.append(float(weights[at[0]][:, at[1]].sum(-1).mean()))
+        elif q["measure"] == "read":
+            half = DATA["chance"] + (correct(intact, e) - DATA["chance"]) / 2
+            logits = intact if q["after"] == len(model.blocks) else model.read_out(raw.hidden_states[q["after"]][0])
+            low, high = -0.5 - DATA["chance"] / 2, 1 - DATA["chance"] / 2
+            out.append(q["sign"] * min(max(correct(logits, e) - half, low), high))
+        else:
+            changes = changed(model, e, q["edits"], mean)
+            edited = model.run(e["ids"], along(model, e, q["path"], changes) if q.get("path") else changes)[0]
+            if q["measure"] == "flips":
+                out.append(float(margin(edited, e) < 0) - float(margin(intact, e) < 0))
+            else:
+                out.append(objective(intact, e, DATA["objective"]) - objective(edited, e, DATA["objective"]))
+    return out
+
+
+def same_weights(folder: str) -> str:
+    """Whether the files are those on record."""
+    files = sorted(Path(folder).glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + file.read_bytes())
+    return (
+        "cannot be told"
+        if not files or not DATA["weights"]
+        else "same"
+        if digest.hexdigest() == DATA["weights"]
+        else "OTHER"
+    )
+
+
+def main() -> int:
+    """0 where every effect is the one on record, within one example of a share or a thousandth."""
+    folder = sys.argv[1] if len(sys.argv) > 1 else DATA["model"]
+    model = Model(folder)
+    print(
+        f"{DATA['finding']} of {DATA['run']}: {DATA['kind']}\n{DATA['sentence']}\nmodel {folder}, weights {same_weights(folder)}"
+    )
+    apart = 0
+    for q in DATA["questions"]:
+        values = effects(model, q)
+        value, n = sum(values) / len(values), len(values)
+        allowed = 1 / n + 1e-9 if q["share"] else 1e-3 * max(1.0, abs(q["recorded"]))
+        agrees = abs(value - q["recorded"]) <= allowed
+        apart += not agrees
+        print(
+            f"{q['what']}: {value:.6f} here, {q['recorded']:.6f} on record, n={n}: {'agrees' if agrees else 'DIFFERS'}"
+        )
+    return 1 if apart else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The workbench: the review's pages, and one on which experiments are run by hand."""

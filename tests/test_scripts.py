@@ -1,0 +1,155 @@
+"""A confirmed finding as a file: without a line of this program it measures the same."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.report import __main__ as report
+from agent.report.script import QUESTIONS, TEMPLATE, filled
+from experiments_db.store import Store
+
+CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
+ADDITION = "20261121-231810-find-where-addition-happens"
+AGREEMENT = "20261121-232059-how-does-the-demo-model-choose-between-i"
+WRITTEN = [  # necessary, jointly, carries, sends, attends, readable, and on twins of a task's own
+    (ADDITION, "F2"), (ADDITION, "F6"), (ADDITION, "F8"), (ADDITION, "F10"), (ADDITION, "F12"), (AGREEMENT, "F1"),
+    (AGREEMENT, "F2"),
+]  # fmt: skip
+ALONE = """
+import contextlib, importlib.abc, io, json, runpy, sys
+
+class Refused(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("agent", "tools", "experiments_db", "benchmarks"):
+            raise ImportError(f"{name} is not to be had")
+
+sys.meta_path.insert(0, Refused())
+import torch
+torch.set_num_threads(1)
+for file in sys.argv[1:]:
+    said = io.StringIO()
+    sys.argv = [file]
+    with contextlib.redirect_stdout(said):
+        try:
+            runpy.run_path(file, run_name="__main__")
+        except SystemExit as end:
+            print("rc", end.code)
+    print(json.dumps({"file": file, "said": said.getvalue()}))
+"""
+
+
+def written(out, run, finding, *more):
+    return report.main([run, "--db", str(CURATED), "--out", str(out), "--script", finding, *more])
+
+
+def recorded(run, finding):
+    store = Store(CURATED, create=False)
+    f = next(f for f in store.findings(run) if f.handle == finding)
+    rows = store.measurements(store.experiment(run, f.experiment).result_id)
+    return [m for m in rows if m.name == "effect"]
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What each script prints, all in one plain interpreter that has none of our packages; one of them was tampered with."""
+    out = tmp_path_factory.mktemp("scripts")
+    files = []
+    for run, finding in WRITTEN:
+        assert written(out, run, finding) == 0
+        files.append(out / run / f"{finding}.py")
+    text = files[0].read_text()
+    other = out / "other.py"
+    other.write_text(text.replace('"block":0', '"block":5'))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ALONE, *map(str, [*files, other])], capture_output=True, text=True, check=True, cwd="/",
+        env={"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"file"')]
+    return [line["said"] for line in found]
+
+
+@pytest.mark.parametrize("index", range(len(WRITTEN)), ids=[f"{r[-20:]}-{f}" for r, f in WRITTEN])
+def test_a_script_measures_what_is_on_record(said, index):
+    run, finding = WRITTEN[index]
+    rows, text = recorded(run, finding), said[index]
+    assert "weights same" in text
+    assert text.rstrip().endswith("rc 0")
+    numbers = re.findall(r": (-?[\d.]+) here, (-?[\d.]+) on record, n=(\d+): agrees", text)
+    assert len(numbers) == len(rows)
+    for (here, there, n), m in zip(numbers, rows, strict=True):
+        one = 1 / m.n if m.unit == "share of examples" else 1e-4
+        assert abs(float(there) - m.value) < 1e-6
+        assert abs(float(here) - m.value) <= one + 1e-6
+        assert int(n) == m.n
+
+
+def test_a_script_can_disagree(said):
+    """Made of the same finding with another block in it, it says so."""
+    assert "DIFFERS" in said[-1]
+    assert said[-1].rstrip().endswith("rc 1")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen3", "mistral", "gpt_neox_parallel", "gpt_neox_sequential", "opt", "opt_350m_kind"])
+def test_a_script_reaches_the_places_of_every_family(name, subject_named, tmp_path, monkeypatch):
+    """Each part, removed by plain hooks at two positions, brings the logits that the program's edit brings."""
+    import torch
+
+    from agent.report import standalone
+    from tools.engine.sites import Edit, Site
+
+    subject = subject_named(name)
+    subject.model.save_pretrained(tmp_path)
+    paths = subject.family.stacks[0]
+    modules = {
+        "blocks": f"{paths.body}.{paths.blocks}", "after": [f"{paths.body}.{n}" for n in paths.after_blocks],
+        "attention_out": paths.o_proj, "mlp_out": paths.down_proj,
+    }  # fmt: skip
+    data = {"dtype": "float32", "modules": modules, "heads": subject.spec().n_heads}
+    monkeypatch.setattr(standalone, "DATA", data)
+    model, ids = standalone.Model(str(tmp_path)), [5, 7, 9, 11]
+    inputs = subject.inputs([ids])
+    for part in model.where:
+        place = {"block": 1, "part": part, "units": [1] if part == "attn.z" else [], "anchor": "all"}
+        width = model.run(ids, read=[place])[1][0].shape[-1]
+        gone = torch.zeros(2, len(model.channels(place, width)))
+        mine = model.run(ids, [(place, [1, 3], gone)])[0]
+        edit = Edit(Site("decoder", 1, part), "set", torch.zeros(()), torch.tensor([[1, 3]]), tuple(place["units"]) or None)
+        with torch.no_grad():
+            theirs = subject.run(inputs, edits=[edit]).logits[0]
+        assert torch.allclose(mine, theirs, atol=1e-4), part
+    intact = model.run(ids, output_hidden_states=True)[2]
+    assert torch.allclose(model.read_out(intact.hidden_states[1][0]), subject.unembed(intact.hidden_states[1][0]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("run", "finding", "says"),
+    [
+        (ADDITION, "F99", "there is no finding 'F99'; there are F1"), (ADDITION, "F13", "of kind disagree; scripts are written for"),
+        (AGREEMENT, "F6", "F6 is absent"), (AGREEMENT, "F7", "F7 is inconclusive"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_a_script_is_refused(run, finding, says, tmp_path, capsys):
+    assert written(tmp_path, run, finding) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.py"))
+
+
+def test_another_model_is_refused(tmp_path, capsys):
+    assert written(tmp_path, ADDITION, "F1", "--subject", "masked") == 2
+    assert "is not the model of" in capsys.readouterr().err
+
+
+def test_the_template_is_filled_with_data_alone():
+    data = {"a": 'quote " and \\ and \n', "b": ["", "x"]}
+    text = filled(TEMPLATE.read_text(), data)
+    space = {"json": json}
+    line = next(p for p in text.split("\n\n") if p.startswith("DATA"))
+    exec(line.replace("DATA: Any", "DATA"), space)
+    assert space["DATA"] == data
+    imports = re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)
+    assert not {"agent", "tools", "experiments_db"} & set(imports)
+    assert {"capability", "necessary", "jointly_necessary", "not_needed", "sufficient", "carries", "attends", "readable"} <= set(QUESTIONS)
