@@ -35,7 +35,7 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
     import mcp_types as types
     from mcp.server import Server
 
-    from agent.loop.investigate import history
+    from agent.loop.history import history
     from agent.loop.notebook import notebook_text
     from agent.loop.prompts import render
     from agent.loop.record import RunTasks

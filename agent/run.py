@@ -40,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--task", type=Path, action="append", default=[], metavar="FILE.jsonl",
                    help='your own task: one {"prompt": ..., "answer": ...} a line; may be given again')  # fmt: skip
+    p.add_argument(
+        "--notes",
+        type=Path,
+        metavar="FILE.md",
+        help="literature notes for the planner, as data; at most 8,000 characters",
+    )
     p.add_argument("--max-experiments", type=int, metavar="N", help="stop after N experiments (default 60)")
     p.add_argument("--max-minutes", type=float, metavar="M", help="stop after M minutes")
     p.add_argument("--max-tokens", type=int, metavar="N", help="stop after N planner tokens")
@@ -66,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
         help="with --resume: begin a new run that shares RUN's record up to turn STEP (or up to the turn of an "
         "experiment, E17) and goes on under this command's --planner, --goal and budgets; 0 shares the question alone",
     )
+    p.add_argument("--repeat", type=int, metavar="N", help="run the same question N times, each with another seed and on other "
+                   "unseen examples, and report which findings how many runs reached; budgets are for each run")  # fmt: skip
+    p.add_argument("--paraphrase", action="append", default=[], metavar="GOAL",
+                   help="with --repeat: the goal in other words, for some of the runs; may be given again")  # fmt: skip
+    p.add_argument("--planners", metavar="P,Q", help="with --repeat: planners that take turns, in place of --planner")
     p.add_argument(
         "--allow-code",
         action="store_true",
@@ -88,9 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tools.engine.threads import share_the_machine
 
     share_the_machine()
+    from agent.loop import repeating
     from agent.loop.session import InputError, Session
 
     try:
+        if args.repeat is not None:
+            return repeating.repeat(args, os.environ)
+        if args.resume is not None and args.step is None and (status := repeating.resume(args, os.environ)) is not None:
+            return status
         session = Session.open(args, os.environ)
     except InputError as error:
         print(f"agent.run: {error}", file=sys.stderr)
@@ -108,6 +124,12 @@ def plain_problem(args: argparse.Namespace) -> str | None:
         return "--goal is empty: say what to find out"
     if args.resume is not None and args.step is None and args.goal:
         return "--resume RUN keeps the run's goal; to go on under another one, say from where with --from STEP"
+    if args.repeat is not None and (args.resume is not None or args.repeat < 2):
+        return "--repeat N runs a question N times, at least 2; --resume GROUP goes on with a group of them"
+    if args.repeat is None and (args.paraphrase or args.planners):
+        return "--paraphrase and --planners vary repeated runs: say how many with --repeat N"
+    if args.planners and args.planner:
+        return "give --planner or --planners, one of them"
     for name in ("max_experiments", "max_minutes", "max_tokens", "max_cost", "timeout"):
         value = getattr(args, name)
         if value is not None and value <= 0:

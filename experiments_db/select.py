@@ -41,8 +41,13 @@ def build(
         conditions.append(f"{column} {OPERATORS[operator]} ?")
         values.append(value)
     if group_by:
-        shown = [*group_by, f"{AGGREGATES[aggregate]} AS value", "count(*) AS measurements"]
-        names: Sequence[str] = (*group_by, "value", "measurements")
+        beside = [
+            "min(value) AS least",
+            "max(value) AS largest",
+            "avg(control_value) AS control",
+        ]  # a mean alone hides both
+        shown = [*group_by, f"{AGGREGATES[aggregate]} AS value", *beside, "count(*) AS measurements"]
+        names: Sequence[str] = (*group_by, "value", "least", "largest", "control", "measurements")
     else:
         shown = list(SHOWN)
         names = (*SHOWN, "key")

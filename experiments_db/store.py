@@ -105,11 +105,15 @@ class Store:
         return [r["name"] for r in self.rows("SELECT name FROM runs ORDER BY created, rowid")]
 
     def resolve_run(self, word: str) -> str:
-        """The name of the run that `word` means: a name, an unambiguous prefix, or `latest`."""
+        """The name of the run that `word` means: a name, an unambiguous prefix, or `latest`; of a child run its whole name."""
         names = self.runs()
-        if word == "latest" and names:
-            return names[-1]
-        found = [n for n in names if n == word] or [n for n in names if n.startswith(word)]
+        own = self.rows(
+            "SELECT name FROM runs WHERE json_extract(settings, '$.parent') IS NULL ORDER BY created, rowid"
+        )
+        mine = [r["name"] for r in own]
+        if word == "latest" and mine:
+            return mine[-1]
+        found = [n for n in names if n == word] or [n for n in mine or names if n.startswith(word)]
         if len(found) != 1:
             what = "is ambiguous" if found else "is unknown"
             raise StoreError(f"run {word!r} {what}; runs are {', '.join((found or names)[-12:]) or 'none yet'}")

@@ -156,7 +156,7 @@ async def test_the_view_stays_small_and_its_beginning_stays_the_same():
 
 
 async def test_five_hundred_experiments_later_a_turn_costs_little_more(tmp_path):
-    from agent.loop.investigate import history
+    from agent.loop.history import history
     from agent.loop.notebook import notebook_text
     from agent.loop.record import RunRecord
     from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Result, Run

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from agent import replay, run
 from agent.loop.branch import Branch, BranchError, turn_ends
-from agent.loop.investigate import spending
+from agent.loop.history import spending
 from agent.loop.record import RunRecord
 from agent.replay import allowed, compare
 from agent.report import __main__ as report

@@ -8,7 +8,8 @@ import pytest
 from agent.loop import goal as goals
 from agent.loop.budget import Limits
 from agent.loop.executor import ToolRunner
-from agent.loop.investigate import history, investigate
+from agent.loop.history import history
+from agent.loop.investigate import investigate
 from agent.loop.known import easier, known
 from agent.loop.record import RunRecord, RunTasks
 from agent.planners.base import Answer, Known, PlannerError, View

@@ -4,6 +4,7 @@ the answer, margin over the foil, and the change of each against the intact mode
 Use it first: whether the intact model can do the task at all comes before any question about where.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -25,8 +26,10 @@ from tools.methods.scoring import score
 from tools.methods.tables import as_array
 from tools.methods.tool import Context
 from tools.ports import port_of
+from tools.tasks import Example
 
 KIND: Literal["experiment"] = "experiment"
+NAMED = 6  # failing examples of a task that was made in the run
 EXAMPLE = {"tasks": ["addition", "agreement"], "operation": "skip", "blocks": [2]}
 
 
@@ -82,6 +85,8 @@ def run(args: Args, ctx: Context) -> Outcome:
             own = next(m for m in made if m.name == judged.name)
             line += f" {judged.name} {own.value:.3f}, a guesser's {chance:.3f} ({judged.unit})"
         lines.append(line)
+        if program.is_identity and accuracy is not None and _is_made(ctx, name):
+            lines += failing(examples, scores[-1].correct)
         labels = [e.shown[-40:] + e.answer for e in examples]
         if not program.is_identity:
             owners = [f"{labels[i]} [{k}]" for k, i in enumerate(scores[-1].token_owner)]
@@ -94,3 +99,17 @@ def run(args: Args, ctx: Context) -> Outcome:
         measurements=tuple(measurements),
         arrays=tuple(arrays),
     )
+
+
+def _is_made(ctx: Context, spec: str) -> bool:
+    """Whether a task was made in this run: nobody has looked through its examples yet."""
+    return ctx.split == "explore" and any(
+        t.origin == "planner" and t.name == spec.partition(":")[0].strip() for t in ctx.tasks.made()
+    )
+
+
+def failing(examples: Sequence[Example], correct: Sequence[bool] | np.ndarray) -> list[str]:
+    """The examples that are not answered right, up to `NAMED` of them, so that a mistake in a task is seen at once."""
+    wrong = [e for e, right in zip(examples, correct, strict=True) if not right]
+    lines = [f"  wrong: {e.shown[-60:]!r}, right is {e.answer!r}" for e in wrong[:NAMED]]
+    return [*lines, f"  and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else lines

@@ -1,5 +1,5 @@
-"""Everything on record about one handle: an experiment (E3) with arguments, result and measurements, a note (N1), a
-hypothesis (H2), a prediction (P1) or a claim (C1).
+"""Everything on record about one handle: an experiment (E3) with arguments, result and measurements, a page of them at a time
+with intervals and controls; a note (N1), a hypothesis (H2), a finding (F1), a claim (C1) or a question (Q1).
 """
 
 from typing import Literal
@@ -16,12 +16,13 @@ EXAMPLE = {"handle": "E1"}
 class Args(ToolArgs):
     """Arguments of recall."""
 
-    handle: str = Field(description="for example E3, N1, H2, P1 or C1")
+    handle: str = Field(description="for example E3, N1, H2, F1, C1 or Q1")
+    page: int = Field(default=1, ge=1, le=1000, description="of an experiment's measurements, 120 a page")
 
 
 def run(args: Args, ctx: Context) -> Outcome:
     """Print the record."""
     try:
-        return Outcome(text=ctx.history.recall(args.handle.strip()))
+        return Outcome(text=ctx.history.recall(args.handle.strip(), args.page))
     except ValueError as error:
         raise ToolInputError(str(error)) from None

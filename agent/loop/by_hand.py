@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, TextIO
 
-from agent.loop.investigate import history
+from agent.loop.history import history
 from agent.loop.session import Session
 from agent.planners.base import Answer
 from agent.planners.external import PERSON, External

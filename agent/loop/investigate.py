@@ -5,24 +5,27 @@ is one transaction; so a run that is killed at any instant continues from where 
 """
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from agent.loop.budget import Limits, Spent
+from agent.loop.delegating import TOOL, begin_child, child_limits, children, limits_of, parent_of, rounds_used
 from agent.loop.executor import Executed, ToolRunner, tool_arguments
-from agent.loop.known import known
-from agent.loop.notebook import earlier_text, notebook_text
+from agent.loop.goal import questions
+from agent.loop.history import experiments_made, history, inherited_turns, reserved, spending
+from agent.loop.known import known as known_of
+from agent.loop.literature import given
+from agent.loop.notebook import child_text, earlier_text, notebook_text
 from agent.loop.offering import offered, usable
-from agent.loop.record import RunRecord, branched_at, own_experiments
-from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, Turn, Usage, View
+from agent.loop.record import RunRecord, RunTasks, branched_at
+from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, Turn, View
 from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
 from tools.findings.settling import settle
 from tools.methods.showing import own_examples
-from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolInputError
+from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolArgs, ToolInputError, discover
 from tools.ports import port_of
 from tools.statistics import share
 
@@ -69,6 +72,8 @@ async def investigate(
     judged = port.objectives[port.first]
     by_hand = bool(getattr(planner, "patient", False))
     tools = usable(tools, runner.subject, runner.tasks, by_hand=by_hand, code=runner.sandbox is not None)
+    if not getattr(planner, "delegates", False) or limits.experiments is None or parent_of(run):
+        tools.pop(TOOL, None)
     infos = [offered(t, runner.subject) for t in tools.values()]
     exchanges, pending = history(record)
     inherited = inherited_turns(record, run)
@@ -93,10 +98,11 @@ async def investigate(
                 questions="; ".join(f"{q.handle} ({q.asks}) {q.text}" for q in record.questions()),
                 notebook=notebook_text(record),
                 earlier=earlier,
+                literature=given(run.settings.get("notes")),
                 budget=spent.text(limits),
                 left=spent.left(limits),
                 findings=record.findings(),
-                known=lambda spec: known(runner.tasks, spec, runner.seed),
+                known=lambda spec: known_of(runner.tasks, spec, runner.seed),
                 reads=port.reads,
                 objective=judged.name,
                 better=judged.sign,
@@ -121,7 +127,7 @@ async def investigate(
                 answers.append(Answer(call.id, "not run: the investigation is over", "rejected"))
                 _put_answer(record, run, answers[-1])
                 continue
-            answers.append(await _answer(call, run, record, runner, tools, spent, limits, viewer, turn.text))
+            answers.append(await _answer(call, run, record, runner, tools, spent, limits, viewer, turn.text, planner))
         if _finished(turn.calls, answers):
             ending = Ending("finished", _verdict(record))
         exchanges.append(Exchange(turn, tuple(answers)))
@@ -142,13 +148,14 @@ async def _answer(
     limits: Limits,
     viewer: Viewer,
     why: str,
+    planner: Planner,
 ) -> Answer:
     """Answer one call, exactly once, and record what it wrote in one transaction."""
     clock = asyncio.get_running_loop().time
     started = clock()
     tool = tools.get(call.name)
     over = None if call.name == "finish" else spent.stopped(limits)
-    if tool is not None and tool.kind == "experiment":
+    if tool is not None and tool.kind in ("experiment", "delegating"):
         over = over or spent.used_up(limits)
     if over:
         answer = Answer(call.id, f"not run: {over}", "budget")
@@ -161,7 +168,9 @@ async def _answer(
             viewer.working(call, "")
             left = None if limits.minutes is None else 60 * (limits.minutes - spent.minutes)
             done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m), left)
-            if tool.kind == "settling":
+            if tool.kind == "delegating":
+                answer = await _delegate(call, args, run, record, runner, spent, limits, viewer, planner)
+            elif tool.kind == "settling":
                 named = [f for f in done.outcome.entries if isinstance(f, Finding)]
                 answer = await _settle(call, named, run, record, runner, why, viewer, left)
             elif (over := spent.used_up(limits)) and any(_is_open(e) for e in done.outcome.entries):
@@ -169,7 +178,7 @@ async def _answer(
                 _put_answer(record, run, answer)
             else:
                 answer = _keep(call, done, run, record, why)
-            spent.experiments, spent.reserved = own_experiments(record, run), _reserved(record)
+            spent.experiments, spent.reserved = experiments_made(record, run), reserved(record)
         except ToolInputError as error:
             answer = Answer(call.id, str(error), "rejected")
             _put_answer(record, run, answer)
@@ -204,7 +213,7 @@ async def _settle(
     seconds: float | None,
 ) -> Answer:
     """Measure findings on unseen examples, settle them in one round, and write all of it or nothing."""
-    number = 1 + max((f.round or 0 for f in record.findings()), default=0)
+    number = 1 + rounds_used(record)
     done = await asyncio.to_thread(runner.confirm, findings, lambda m: viewer.working(call, m), seconds)
     store = record.store
     with store.transaction():
@@ -232,6 +241,61 @@ async def _settle(
         answer = Answer(call.id, "\n".join(lines), "ok", settled[0].handle)
         _put_answer(record, run, answer)
     return answer
+
+
+async def _delegate(
+    call: ToolCall,
+    args: ToolArgs,
+    run: Run,
+    record: RunRecord,
+    runner: ToolRunner,
+    spent: Spent,
+    limits: Limits,
+    viewer: Viewer,
+    planner: Planner,
+) -> Answer:
+    """Have a question investigated by a child run, from where that is if it was cut off, and answer with what it found."""
+    known = children(record)
+    at = next((i for i, c in enumerate(known) if c.call == call.id and c.seq > branched_at(run)), len(known))
+    if at < len(known):
+        child = record.store.run(known[at].name)
+    else:
+        asked = args.model_dump()
+        share_ = child_limits(limits, spent, asked["share"])
+        made, reads = runner.tasks.made(), port_of(runner.subject).reads
+        asks = questions(asked["question"], [t.name for t in made], reads)
+        child = begin_child(record, run, call.id, asked["question"], share_, made, asks)
+    store, own = record.store, RunRecord(record.store, child.name)
+    if child.status == "running":
+        its = ToolRunner(
+            runner.subject, own, RunTasks(store, child.name), runner.seed, runner.max_tokens, sandbox=runner.sandbox
+        )
+        mind = getattr(planner, "child", lambda _: planner)(at)
+        await investigate(mind, child, own, its, discover(), limits_of(child.settings), _Within(viewer, call))
+        child = store.run(child.name)
+    after = spending(record, run)
+    spent.tokens, spent.cost = after.tokens, after.cost
+    answer = Answer(call.id, child_text(own, child), "ok")
+    _put_answer(record, run, answer)
+    return answer
+
+
+@dataclass(frozen=True)
+class _Within:
+    """Shows what a child does as work on its parent's call."""
+
+    viewer: Viewer
+    call: ToolCall
+
+    def turn(self, turn: Turn) -> None:
+        self.viewer.working(self.call, " ".join(turn.text.split()) or "the child thinks")
+
+    def working(self, call: ToolCall, message: str) -> None:
+        self.viewer.working(self.call, f"{call.name} {message}")
+
+    def answered(self, call: ToolCall, answer: Answer, seconds: float) -> None:
+        del seconds
+        self.viewer.working(self.call, f"{call.name}: {answer.status}")
 
 
 def _fate_line(f: Finding) -> str:
@@ -313,61 +377,3 @@ def _verdict(record: RunRecord) -> str:
     """The word of the conclusion on record."""
     conclusion = record.store.conclusion(record.run)
     return conclusion.answer if conclusion else ""
-
-
-def history(record: RunRecord, last: int | None = None) -> tuple[list[Exchange], tuple[Turn, list[Answer]] | None]:
-    """(complete exchanges, the turn whose calls are not all answered yet) from the record, up to event `last`."""
-    exchanges: list[Exchange] = []
-    open_turn: tuple[Turn, list[Answer]] | None = None
-    for event in record.store.events(record.run):
-        if last is not None and event.seq > last:
-            break
-        if event.kind == "turn":
-            p: Any = event.payload
-            calls = tuple(ToolCall(**c) for c in p["calls"])
-            open_turn = (Turn(calls, p["text"], Usage(**p["usage"])), [])
-        elif event.kind == "answer" and open_turn is not None:
-            handle = event.payload["handle"]
-            known = record.measurements_of(handle) if handle and handle.startswith("E") else ()
-            p = event.payload
-            open_turn[1].append(Answer(p["call_id"], p["text"], p["status"], handle, tuple(known)))
-        if open_turn is not None and len(open_turn[1]) == len(open_turn[0].calls):
-            exchanges.append(Exchange(open_turn[0], tuple(open_turn[1])))
-            open_turn = None
-    return exchanges, open_turn
-
-
-def inherited_turns(record: RunRecord, run: Run) -> int:
-    """How many turns a run took over from the one it branched from."""
-    seq = branched_at(run)
-    return sum(e.kind == "turn" and e.seq <= seq for e in record.store.events(record.run)) if seq else 0
-
-
-def _reserved(record: RunRecord) -> int:
-    """Experiments that are still to settle what is sealed: one for each open finding."""
-    return sum(not f.settled for f in record.findings())
-
-
-def spending(record: RunRecord, run: Run) -> Spent:
-    """What the record says the run has spent so far; what it took over from another run cost it nothing."""
-    tokens = "json_extract(payload, '$.usage.prompt_tokens') + json_extract(payload, '$.usage.completion_tokens')"
-    found = record.store.rows(
-        f"SELECT coalesce(sum({tokens}), 0) AS tokens, coalesce(sum(json_extract(payload, '$.usage.cost')), 0.0) AS cost, "
-        "coalesce(max(json_extract(payload, '$.minutes')), 0.0) AS minutes FROM events WHERE run = ? AND kind = 'turn' AND seq > ?",
-        run.name,
-        branched_at(run),
-    )[0]
-    return Spent(
-        own_experiments(record, run),
-        _reserved(record),
-        int(found["tokens"]),
-        float(found["cost"]),
-        seconds_before=60 * float(found["minutes"]),
-    )
-
-
-def event_line(event: Any) -> str:
-    """One event as a line of events.jsonl."""
-    return json.dumps(
-        {"seq": event.seq, "time": event.time, "kind": event.kind, **dict(event.payload)}, ensure_ascii=False
-    )

@@ -1,11 +1,13 @@
 """The researcher's notebook as text: what a planner needs to remember when older turns are folded."""
 
-from agent.loop.record import RunRecord
+from agent.loop.delegating import children, rounds_used
+from agent.loop.record import RunRecord, own_experiments
 from agent.loop.strongest import in_a_line
 from agent.report.numbers import number_text
 from agent.report.references import substitute
 from agent.report.summary import finding_line, headline
 from agent.report.tested import Tested, came_to, tested
+from experiments_db.records import Run
 from tools.findings.consequences import answers, contradictions
 from tools.statistics import share
 
@@ -24,6 +26,8 @@ def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
     if notes:
         lines.append("Notes:")
         lines += [f"  N{i} {_short(n.text)}" for i, n in enumerate(notes, 1)][-20:]
+    if delegated := children_lines(record):
+        lines += ["Investigated by child runs:", *delegated]
     if rows:
         lines.append("Experiments" + (f" (the last {last_experiments})" if len(rows) > last_experiments else "") + ":")
         for row in rows[-last_experiments:]:
@@ -53,7 +57,7 @@ def _findings(record: RunRecord) -> list[str]:
     for t in (tested(record, f) for f in ordered):
         mark = " (claimed)" if t.finding.handle in claimed else ""
         lines.append(f"  {_state(t)}{mark}")
-    used = max((f.round or 0 for f in findings), default=0)
+    used = rounds_used(record)
     lines.append(
         f"  rounds settled: {used}; the next may spend {share(used + 1):.2g} of the error rate, half of the one before"
     )
@@ -90,3 +94,27 @@ def earlier_text(record: RunRecord, length: int = 4000) -> str:
     lines += [f"Note: {plain(n.text)}" for n in record.notes()]
     text = "\n".join(lines)
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def child_text(record: RunRecord, run: Run) -> str:
+    """What a child run came to, for the one that asked: how it ended, what it cost, its findings with their fates."""
+    found = record.findings()
+    rounds = sorted({f.round for f in found if f.round is not None})
+    settled = f", settled in {'rounds' if len(rounds) > 1 else 'round'} {', '.join(map(str, rounds))}" if rounds else ""
+    lines = [
+        f"{run.name} ({run.status}: {run.reason or 'no reason'}) made {own_experiments(record, run)} experiments, which this run "
+        f"has spent{settled}, on unseen examples of its own. Answer: {headline(record)}"
+    ]
+    lines += [f"  {finding_line(tested(record, f))}" for f in found]
+    lines += [
+        f"  note: {_short(substitute(n.text, lambda inside: number_text(inside, record)))}" for n in record.notes()
+    ]
+    return "\n".join(
+        [*lines, "Its handles do not exist here; to claim something of it, examine and confirm it in this run."]
+    )
+
+
+def children_lines(record: RunRecord) -> list[str]:
+    """A line for each child of a run, for its notebook."""
+    store = record.store
+    return [f"  {c.name}: {store.run(c.name).goal}: {headline(RunRecord(store, c.name))}" for c in children(record)]

@@ -12,6 +12,8 @@ from tools.methods.own import address
 from tools.methods.tool import ToolInputError
 from tools.tasks import Task, TaskError, from_records, get_task
 
+PAGE = 120  # measurements that recall shows at a time
+
 
 class RunRecord:
     """Reads the record of one run; implements what `tools.methods.tool.History` asks for."""
@@ -102,30 +104,36 @@ class RunRecord:
         )
         return next((str(r["code"]) for r in found if r["code"] is not None and address(str(r["code"])) == name), None)
 
-    def recall(self, handle: str) -> str:
-        """Everything on record about one handle, as text."""
+    def recall(self, handle: str, page: int = 1) -> str:
+        """Everything on record about one handle, as text; of an experiment a page of its measurements."""
         letter, number = handle[:1], handle[1:]
         known = self.handles(letter)
         if handle not in known:
             raise ValueError(f"there is no {handle!r}; there are {', '.join(known[-20:]) or 'none yet'}")
         if letter == "E":
-            return self._recall_experiment(handle)
+            return self._recall_experiment(handle, page)
         if letter in "NC":
             record = (self.notes() if letter == "N" else self.claims())[int(number) - 1]
         else:
             record = next(r for r in [*self.hypotheses(), *self.findings(), *self.questions()] if r.handle == handle)
         return f"{handle}: {record.model_dump_json()}"
 
-    def _recall_experiment(self, handle: str) -> str:
+    def _recall_experiment(self, handle: str, page: int) -> str:
         row = self.store.experiment(self.run, handle)
         result = self.store.result(row.result_id, arrays=False)
-        lines = [f"{handle}: {row.experiment.tool} {row.experiment.args}", f"status {result.status}", result.text]
-        if result.measurements:
+        found = result.measurements
+        pages = max(1, -(-len(found) // PAGE))
+        if page > pages:
+            raise ValueError(
+                f"{handle} has {pages} page{'s' if pages > 1 else ''} of measurements, {len(found)} in all"
+            )
+        lines = [f"{handle}: {row.experiment.tool} {row.experiment.args}", f"status {result.status}"]
+        lines += [result.text] if page == 1 else []
+        if found:
             lines.append("measurements (write {{" + handle + ".name[...]}} to refer to one):")
-            shown = result.measurements[:120]
-            lines += [f"  {m.key} = {m.value:.4g}" + _interval(m) for m in shown]
-            if len(result.measurements) > len(shown):
-                lines.append(f"  ... {len(result.measurements) - len(shown)} more; use query")
+            lines += [f"  {m.key} = {m.value:.4g}" + _interval(m) for m in found[(page - 1) * PAGE : page * PAGE]]
+        if pages > 1:
+            lines.append(f"  page {page} of {pages}, {len(found)} measurements; recall takes a page, query picks some")
         return "\n".join(lines)
 
 

@@ -12,15 +12,19 @@ from typing import TextIO
 
 from agent.loop import goal as goals
 from agent.loop import null_twins
+from agent.loop.asked import InputError, as_before, as_new, options_of, slug, writable
 from agent.loop.branch import Branch, BranchError
 from agent.loop.budget import Limits
+from agent.loop.delegating import children, parent_of
 from agent.loop.executor import ToolRunner, code_version, provenance
-from agent.loop.investigate import event_line, history, investigate, spending
+from agent.loop.history import event_line, history, spending
+from agent.loop.investigate import investigate
+from agent.loop.literature import NotesError, read_notes
 from agent.loop.own_code import mismatch, sandbox_for
 from agent.loop.progress import Progress
 from agent.loop.prompts import version as prompts_version
 from agent.loop.record import RunRecord, RunTasks
-from agent.planners import PlannerChoiceError, PlannerOptions, make_planner
+from agent.planners import PlannerChoiceError, make_planner
 from agent.planners.base import Planner, PlannerError, View
 from agent.report.build import run_folder, write_report
 from agent.report.null_twins import null_report
@@ -35,16 +39,11 @@ from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError, load_subject
 from tools.tasks import TaskError, families, from_records, read_jsonl
 
-DEFAULT_EXPERIMENTS = 60
 PROBLEMS = (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, SandboxError, StoreError)
 SETTINGS = (
     "device", "dtype", "seed", "out", "planner", "fingerprint", "code", "provenance", "max_experiments", "max_minutes",
     "max_tokens", "max_cost",
 )  # fmt: skip
-
-
-class InputError(ValueError):
-    """Something given on the command line cannot be used; one line says what would be valid."""
 
 
 class Session:
@@ -88,15 +87,19 @@ class Session:
         planner: Planner | None = None,
         branch: Branch | None = None,
         subject: Subject | None = None,
+        ready: "Session | None" = None,
     ) -> "Session":
         """Start a new run. Nothing is written until everything that can be wrong has been checked.
+
+        ready: a session on the same subject, whose model is there already and has passed the integrity gate.
 
         With a branch, the goal, subject, tasks, seed and dtype are the earlier run's unless the arguments name others, and
         so is the record up to there. subject: the one that the arguments name, where it is loaded already.
         """
-        asked = _as_before(args, branch.run) if branch else _as_new(args)
+        asked = as_before(args, branch.run) if branch else as_new(args)
         try:
             own = {file.stem: read_jsonl(file) for file in args.task}
+            notes = _notes(args, branch)
             planner = planner or make_planner(asked.planner, environ=environ, options=options_of(args))
             taken = sorted(set(own) & set(families()))
             if taken:
@@ -108,20 +111,21 @@ class Session:
                 raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
             name = asked.subject or goals.subject_for(asked.goal)
             sandbox = sandbox_for(args)
-            subject = subject or load_subject(name, device=asked.device, dtype=asked.dtype)
+            subject = ready.subject if ready else subject or load_subject(name, device=asked.device, dtype=asked.dtype)
             reads = port_of(subject).reads
             if planner.name == "systematic" and branch is None:
                 goals.understand(args.goal, tuple(own), reads)
-            report = integrity.check(subject)
+            checked = ready.run.settings["integrity"] if ready else integrity.check(subject).as_json()
+            report = IntegrityReport.from_json(checked)
             if report.broken:
                 raise InputError(f"{name} cannot be studied: {report.broken}")
-            subject = subject.without(report.refused)
+            subject = subject if ready else subject.without(report.refused)
             writable(args.out)
             store = Store(args.db)
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
             if branch is not None:
                 _fits(branch, subject, planner, asked.goal, store, own)
-        except (*PROBLEMS, OSError) as error:
+        except (*PROBLEMS, NotesError, OSError) as error:
             raise InputError(str(error)) from None
         settings = {
             **{
@@ -136,15 +140,17 @@ class Session:
             "code": code_version(),
             "prompts": prompts_version(),
             "provenance": provenance(subject).model_dump(),
-            "integrity": report.as_json(),
+            "integrity": checked,
             "continue_from": earlier,
             "null_twins": null_twins.default_twins(subject) if args.null_twins is None else args.null_twins,
             "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
+            **({"notes": notes} if notes else {}),
+            **({"repeat": member} if (member := getattr(args, "member", None)) else {}),
             **({"allow_code": True} if sandbox else {}),
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         run = Run(
-            name=_free_name(store, f"{stamp}-{_slug(asked.goal)}"),
+            name=_free_name(store, getattr(args, "called", None) or f"{stamp}-{slug(asked.goal)}"),
             goal=asked.goal.strip(),
             subject=name,
             planner=planner.name,
@@ -184,6 +190,8 @@ class Session:
             subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
         except PROBLEMS as error:
             raise InputError(str(error)) from None
+        if parent := parent_of(run):
+            raise InputError(f"{run.name} belongs to {parent}: --resume {parent} goes on with both")
         if subject.fingerprint != s["fingerprint"]:
             raise InputError(
                 f"{run.subject} is not the model this run began with: its weights or tokenizer have changed"
@@ -234,6 +242,9 @@ class Session:
             if self.sandbox is not None:
                 self.sandbox.close()
         self._write_transcript()
+        for child in children(self.record):
+            self._write_transcript(child.name)
+            write_report(self.store, child.name, self.folder.parent / child.name)
         waiting = 0 if interrupted else null_twins.begin(self.record, self.twins)
         progress.closing()
         report = write_report(self.store, self.run.name, self.folder)
@@ -286,12 +297,15 @@ class Session:
             return False
         return True
 
-    def _write_transcript(self) -> None:
-        """events.jsonl: the timeline, one event a line, in one replacement of the file."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / "events.jsonl.part"
-        part.write_text("".join(event_line(e) + "\n" for e in self.store.events(self.run.name)), encoding="utf-8")
-        part.replace(self.folder / "events.jsonl")
+    def _write_transcript(self, name: str | None = None) -> None:
+        """events.jsonl: the timeline, one event a line, in one replacement of the file. name: of a child, else this run's."""
+        folder = self.folder.parent / (name or self.run.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "events.jsonl.part"
+        part.write_text(
+            "".join(event_line(e) + "\n" for e in self.store.events(name or self.run.name)), encoding="utf-8"
+        )
+        part.replace(folder / "events.jsonl")
 
 
 def guarded(subject: Subject, run: Run) -> Subject:
@@ -307,33 +321,11 @@ def check_settings(run: Run) -> None:
         raise InputError(f"run {run.name} has no {', '.join(missing)} on record and cannot be run again")
 
 
-def _as_new(args: argparse.Namespace) -> argparse.Namespace:
-    """The arguments of a new run, with what is left open filled in."""
-    filled = {"seed": args.seed or 0, "dtype": args.dtype or "float32", "max_experiments": _experiments(args)}
-    return argparse.Namespace(**{**vars(args), **filled})
-
-
-def _experiments(args: argparse.Namespace) -> int:
-    return DEFAULT_EXPERIMENTS if args.max_experiments is None else int(args.max_experiments)
-
-
-def _as_before(args: argparse.Namespace, run: Run) -> argparse.Namespace:
-    """The arguments of a branch: what was not asked for is as in the run that it leaves."""
-    s = run.settings
-    asked = argparse.Namespace(**vars(args))
-    asked.goal = args.goal or run.goal
-    asked.subject = args.subject or goals.model_named_in(args.goal or "") or run.subject
-    asked.planner = args.planner or s["planner"]
-    asked.max_experiments = _experiments(args)
-    asked.device = s["device"] if args.device == "auto" else args.device
-    for name in ("seed", "dtype"):
-        if getattr(args, name) not in (None, s[name]):
-            raise InputError(
-                f"--{name} {getattr(args, name)}: {run.name} was made with {s[name]}, and what it did could not be shared; begin a "
-                "new run instead"
-            )
-        setattr(asked, name, s[name])
-    return asked
+def _notes(args: argparse.Namespace, branch: Branch | None) -> dict[str, str] | None:
+    """The notes that a run's planner is given: this command's, or those of the run that it repeats or leaves."""
+    file = getattr(args, "notes", None)
+    kept = getattr(args, "notes_kept", None) or (branch.run.settings.get("notes") if branch else None)
+    return kept if file is None else read_notes(file)
 
 
 def _fits(
@@ -369,26 +361,6 @@ def _earlier(store: Store, asked: str | None, subject: Subject) -> str | None:
             f"--continue-from {run.name} studied {run.subject}, which is another model than {subject.name}"
         )
     return run.name
-
-
-def options_of(args: argparse.Namespace) -> PlannerOptions:
-    """What the command line says about the planner."""
-    given = {k: v for k in PlannerOptions.__dataclass_fields__ if (v := getattr(args, k, None)) is not None}
-    return PlannerOptions(**given)
-
-
-def writable(folder: Path) -> None:
-    """Raise InputError unless something can be written below the folder; makes nothing."""
-    above = folder.absolute()
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"--out {folder} cannot be written to ({above} is no folder one may write in); name another")
-
-
-def _slug(goal: str) -> str:
-    words = re.findall(r"[a-z0-9]+", goal.lower())
-    return "-".join(words)[:40].strip("-") or "run"
 
 
 def _free_name(store: Store, name: str) -> str:

@@ -45,6 +45,16 @@ def in_a_line(measurements: Sequence[Measurement], most: int = MOST) -> str:
     return "; ".join(map(_words, found)) + (f" ({rest} more measurements)" if rest > 0 else "")
 
 
+def beside(measurements: Sequence[Measurement], most: int = 8) -> str:
+    """The strongest effects a line each, with the interval and the control that a table leaves out; '' where there are none."""
+    found = strongest(measurements, most)
+    if not any(m.control is not None or m.low is not None for m in found):
+        return ""
+    rest = len(measurements) - len(found)
+    more = [f"  and {rest} more measurements: recall, query"] if rest > 0 else []
+    return "\n".join(["strongest, with 95% interval and control:", *(f"  {_words(m)}" for m in found), *more])
+
+
 def _words(m: Measurement) -> str:
     inside = f" [{m.low:.3g}, {m.high:.3g}]" if m.low is not None and m.high is not None else ""
     control = f" (control {m.control.value:.3g}, {m.control.kind})" if m.control else ""

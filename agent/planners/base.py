@@ -93,7 +93,9 @@ class View:
     goal: the user's words. subject: name of the model. tools: schemas. exchanges: the whole history, oldest first.
     inherited: how many of the exchanges were another run's, which this one branched from. tasks: specs of the user's own
     tasks. notebook: hypotheses, notes and a line per experiment. earlier: what another run on the same subject noted and
-    claimed, if the user asked for it. budget: what is left. left: how many experiments that is, None without a limit.
+    claimed, if the user asked for it.
+    literature: notes that the user gave, marked as data. budget: what is left. left: how many experiments that is,
+    None without a limit.
     findings: as they stand now. known: what the examples of a task spec show by themselves. reads: the names of the inputs
     that the model reads. objective: the quantity by which its answers are judged; better: 1 where more of it is better, else -1.
     """
@@ -108,6 +110,7 @@ class View:
     questions: str = ""
     notebook: str = ""
     earlier: str = ""
+    literature: str = ""
     budget: str = ""
     left: int | None = None
     findings: Sequence[Finding] = ()

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.loop.prompts import render
-from agent.loop.strongest import in_a_line
-from agent.planners.base import Exchange, View
+from agent.loop.strongest import beside, in_a_line
+from agent.planners.base import Answer, Exchange, View
 
 FULL_TURNS = 8
 ANSWER_CHARACTERS = 6000
@@ -33,6 +33,8 @@ def messages(view: View) -> list[Message]:
             ).strip(),
         },
     ]
+    if view.literature:
+        out.append({"role": "user", "content": view.literature})
     if view.earlier:
         said = "What an earlier run on this model left behind (not tested here; its handles do not exist in this run):"
         out.append({"role": "user", "content": f"{said}\n{view.earlier}"})
@@ -71,11 +73,15 @@ def _exchange(exchange: Exchange) -> list[Message]:
         for c in turn.calls
     ]
     out: list[Message] = [{"role": "assistant", "content": turn.text or None, "tool_calls": calls}]
-    out += [
-        {"role": "tool", "tool_call_id": a.call_id, "content": _cut(a.text, ANSWER_CHARACTERS) or "(empty)"}
-        for a in exchange.answers
-    ]
+    out += [{"role": "tool", "tool_call_id": a.call_id, "content": _content(a) or "(empty)"} for a in exchange.answers]
     return out
+
+
+def _content(answer: Answer) -> str:
+    """An answer, and below its table the strongest effects with what the table leaves out of them."""
+    text = _cut(answer.text, ANSWER_CHARACTERS)
+    told = beside(answer.measurements) if answer.measurements else ""
+    return f"{text}\n{told}" if told else text
 
 
 def sanitised(arguments: str) -> str:

@@ -16,6 +16,9 @@ EXPLAINED = frozenset({
     "task", "tasks", "components", "among", "examples", "intervention", "interventions", "objective", "depth", "blocks", "steps",
     "prompt", "hypothesis", "finding", "limit", "descending", "order_by", "group_by", "top_k", "max_new_tokens", "max_size", "text",
     "handle", "reason", "name", "description", "prompts", "other_task", "other_among", "status", "times", "written", "keys",
+    "source", "answers", "foils", "twins", "groups", "classes", "swap", "sort_by", "tool", "evidence_for", "evidence_against",
+    "experiments", "words", "dimensions", "directions", "norm", "weights", "transfer", "members", "length", "page",
+    "receiver", "question",
 })  # fmt: skip
 SENTENCE, CLAUSE = 88, 46  # characters of a tool's and of an argument's description
 

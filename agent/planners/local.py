@@ -21,6 +21,8 @@ TEXT_LENGTH, LIST_LENGTH = 300, 12  # bounds in the grammar: a weak model would 
 class Local:
     """Proposes turns with a transformers chat model."""
 
+    delegates = True  # may have a child run investigate, which it drives too
+
     knows_price = True
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:

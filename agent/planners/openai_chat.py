@@ -31,6 +31,8 @@ class OpenAIChat:
     wait_seconds: the longest pause between two tries, and the longest Retry-After that is waited for.
     """
 
+    delegates = True  # may have a child run investigate, which it drives too
+
     def __init__(
         self,
         model: str,

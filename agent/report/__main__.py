@@ -12,7 +12,7 @@ from experiments_db.store import Store, StoreError
 def main(argv: Sequence[str] | None = None) -> int:
     """0 written (or, with --check, equal), 1 different, 2 bad input."""
     p = argparse.ArgumentParser(prog="python -m agent.report", description="Build a run's report from the database.")
-    p.add_argument("run", help="a run's name, a prefix, or latest")
+    p.add_argument("run", help="a run's name, a prefix, or latest; or a group of repeats")
     p.add_argument("--db", type=Path, default=Path("experiments.db"), help="experiments database")
     p.add_argument("--out", type=Path, help="folder of transcripts; default: where the run wrote")
     p.add_argument("--check", action="store_true", help="compare the file with what the database says; write nothing")
@@ -26,10 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.subject is not None and args.script is None:
         print("agent.report: --subject goes with --script", file=sys.stderr)
         return 2
+    from agent.loop.repeats import group, group_named
     from agent.report.build import render, run_folder, write_report  # brings torch, by way of the kinds of finding
+    from agent.report.repeated import render_repeated, repeated_folder, write_repeated
 
     try:
         store = Store(args.db, create=False)
+        if repeated := group_named(store, args.run):
+            if not args.check:
+                print(write_repeated(store, repeated, args.out))
+                return 0
+            return _checked(repeated_folder(group(store, repeated), args.out), render_repeated(store, repeated))
         name = store.resolve_run(args.run)
     except StoreError as error:
         print(f"agent.report: {error}", file=sys.stderr)
@@ -47,11 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.check:
         print(write_report(store, name, folder))
         return 0
+    return _checked(folder, render(store, name, None))
+
+
+def _checked(folder: Path, derived: str) -> int:
     file = folder / "report.md"
     if not file.is_file():
         print(f"agent.report: there is no {file}", file=sys.stderr)
         return 2
-    return _check(file.read_text(encoding="utf-8"), render(store, name, None), file)
+    return _check(file.read_text(encoding="utf-8"), derived, file)
 
 
 def _check(written: str, derived: str, file: Path) -> int:

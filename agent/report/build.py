@@ -1,9 +1,13 @@
 """Build report.md and its figures from the database alone."""
 
 import base64
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from agent.loop.delegating import children
+from agent.loop.literature import sha
 from agent.loop.record import Reading, RunRecord
 from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import CIRCUIT, draw_circuit
@@ -14,8 +18,9 @@ from agent.report.limits import limits
 from agent.report.marked import folded, linked, links, table
 from agent.report.opening import opening
 from agent.report.own_code import own_code_section
+from agent.report.summary import headline
 from agent.report.tested import came_to
-from agent.report.text import code, markdown
+from agent.report.text import code, inert, markdown
 from agent.report.worked import Worked, told, worked, worked_of
 from experiments_db.records import Run
 from experiments_db.store import Store
@@ -54,6 +59,8 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         findings_section(record, concluded),
         _hypotheses(record),
         _notes(record),
+        _children(record),
+        _literature(run),
         _integrity(record),
         _null_twins(concluded),
         evidence_section(rows, results, draw_all(record, rows, results, figures), concluded),
@@ -137,6 +144,38 @@ def _notes(record: RunRecord) -> list[str]:
         return []
     shown = [f'- <a id="n{i}"></a>N{i} {linked(n.text, record)}' for i, n in enumerate(notes, 1)]
     return ["## Notes", "", *folded(f"Notes of the planner: {len(notes)}", shown)]
+
+
+def _literature(run: Run) -> list[str]:
+    """What the user gave the planner to read, as it was given."""
+    kept = run.settings.get("notes")
+    if not kept:
+        return []
+    text = str(kept["text"])
+    whole = "" if sha(text) == kept["sha"] else " The text is not the one that was given: its hash is another."
+    fence = "`" * (3 + max((len(m) for m in re.findall("`+", text)), default=0))
+    lines = [fence, *(inert(line) for line in text.splitlines()), fence]
+    said = f"{kept['name']}, SHA-256 {str(kept['sha'])[:16]}: given to the planner as data; nothing in it was tested.{whole}"
+    return ["## Literature notes", "", markdown(said), "", *folded("The notes as given", lines)]
+
+
+def _children(record: RunRecord) -> list[str]:
+    """What runs found that this one had investigate a narrower question; their findings are theirs, and cited."""
+    made = children(record)
+    if not made:
+        return []
+    rows: list[Sequence[str]] = []
+    for child in made:
+        run, its = record.store.run(child.name), Reading(record.store, child.name)
+        stand = [f for f in its.findings() if f.stands]
+        rows.append((
+            f"[{markdown(run.name.removeprefix(f'{record.run}-'))}](../{run.name}/report.md)", markdown(run.goal),
+            markdown(headline(its)), str(len(stand)), ", ".join(sorted({str(f.round) for f in its.findings() if f.round})),
+            str(len(its.experiments())),
+        ))  # fmt: skip
+    head = ("child", "question", "what it found", "confirmed", "rounds", "experiments")
+    said = "Each is a run of its own, paid for by this one. Their rounds and this run's share one error rate."
+    return ["## Investigated by child runs", "", said, "", *table(head, rows)]
 
 
 def integrity(record: RunRecord) -> IntegrityReport | None:

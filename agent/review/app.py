@@ -42,6 +42,9 @@ def make_app(store: Store, links: Links | None = None) -> Starlette:
     def runs(request: Request) -> Response:
         return show("runs.html", pages.runs(request.query_params.get("q", ""), _page(request) or 1))
 
+    def repeats(request: Request) -> Response:
+        return show("repeats.html", pages.repeats(request.path_params["group"]))
+
     def home(request: Request) -> Response:
         return RedirectResponse(links.run(request.path_params["run"]), headers=HEADERS)
 
@@ -103,6 +106,7 @@ def make_app(store: Store, links: Links | None = None) -> Starlette:
         routes=[
             Route("/", runs),
             Route("/compare", compared),
+            Route("/repeats/{group}", repeats),
             Route("/static/{name}", static),
             Route("/runs/{run}", home),
             Route("/runs/{run}/state.json", state),

@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from agent.loop.investigate import spending
+from agent.loop.history import spending
 from agent.loop.record import Reading
+from agent.loop.repeats import group_named, groups
 from agent.report.build import integrity
 from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import circuit_svg
@@ -16,6 +17,7 @@ from agent.report.conclusion import Concluded, conclude, sureness, verdict
 from agent.report.findings_table import rank
 from agent.report.limits import limits
 from agent.report.opening import sure
+from agent.report.repeated import ALPHA, combined
 from agent.report.summary import headline
 from agent.report.tested import came_to, tested
 from agent.report.worked import Worked, told, worked, worked_of
@@ -70,6 +72,7 @@ class Pages:
         )  # fmt: skip
         for r in rows:
             r["verdict"], r["answer"] = self._answers(r["name"], r["status"], self.store.last_seq(r["name"]))
+            r["repeat"] = self.store.run(r["name"]).settings.get("repeat")
         return {"rows": rows, "query": query, **page_numbers(page, total, RUNS)}
 
     def head(self, name: str) -> Context:
@@ -82,6 +85,16 @@ class Pages:
             "experiments": self._count("SELECT count(*) AS n FROM run_experiments WHERE run = ?", name),
             "database": "" if self.store.path.name == "experiments.db" else f" --db {self.store.path.name}",
         }
+
+    def repeats(self, name: str) -> Context:
+        """What the runs of one repeated question share, and what varied between them."""
+        found = group_named(self.store, name)
+        if found is None:
+            raise NotFound(
+                f"there is no group of repeated runs {name!r}; there are {', '.join(groups(self.store)) or 'none'}"
+            )
+        c = combined(self.store, found)
+        return {"c": c, "name": found, "runs": {r.number: r.name for r in c.runs}, "alpha": ALPHA}
 
     # -- report -------------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,10 @@ class Links:
         page = f"?page={(number - 1) // PAGE + 1}" if number is not None and number > PAGE else ""
         return f"/runs/{name}/experiments/{handle}{page}" + ("" if number is None else f"#{handle}-m{number}")
 
+    def repeats(self, group: str) -> str:
+        """What the runs of one repeated question share."""
+        return f"/repeats/{group}"
+
     def examples(self, name: str, handle: str, under: int) -> str:
         """An experiment's examples under a condition."""
         anchor = f"#{handle}-examples"

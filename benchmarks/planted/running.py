@@ -36,7 +36,7 @@ def investigate(posed: Posed, planner: str, work: Path, experiments: int) -> Sco
 def read(posed: Posed, planner: str, db: Path, seconds: float = 0.0) -> Scored:
     """A run's score from its database."""
     store = Store(db)
-    (name,) = store.runs()
+    name = store.resolve_run("latest")
     run, findings = store.run(name), store.findings(name)
     said, missed, exact = score(findings, posed.judge, posed.targets)
     tokens = sum(_tokens(e.payload) for e in store.events(name) if e.kind == "turn")

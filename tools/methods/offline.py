@@ -34,9 +34,9 @@ class Nothing:
         """None: nothing has been run."""
         del name
 
-    def recall(self, handle: str) -> str:
+    def recall(self, handle: str, page: int = 1) -> str:
         """Refuses."""
-        del handle
+        del handle, page
         self._refuse()
 
     def handles(self, letter: str) -> list[str]:

@@ -49,7 +49,7 @@ def auto_twins(
     for members in groups.values():
         tokens = np.array([rows[i].tokens for i in members], dtype=np.int64)
         for at, i in enumerate(members):
-            if differs_in is None and _has_aligned_twin(subject, examples[i]):
+            if differs_in is None and has_aligned_twin(subject, examples[i]):
                 continue
             has = differs_in is not None and differs_in in examples[i].spans
             inside = span_positions(subject, examples[i], differs_in or "") if has else []
@@ -83,7 +83,8 @@ def _rows(subject: Subject, examples: Sequence[Example]) -> list[_Row]:
         raise ToolInputError(str(error)) from None
 
 
-def _has_aligned_twin(subject: Subject, example: Example) -> bool:
+def has_aligned_twin(subject: Subject, example: Example) -> bool:
+    """Whether an example brings a twin of as many tokens, with another right answer."""
     if example.twin is None or example.foil is None:
         return False
     port = port_of(subject)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tools.subjects import Subject
     from tools.tasks import Split, Task
 
-ToolKind = Literal["experiment", "notebook", "settling"]
+ToolKind = Literal["experiment", "notebook", "settling", "delegating"]
 
 
 class ToolInputError(ValueError):
@@ -72,8 +72,11 @@ class History(Protocol):
         """The code of an own experiment by its address (code:1f0c...), from this run or another; None where there is none."""
         ...
 
-    def recall(self, handle: str) -> str:
-        """Everything on record about one handle (E3, N1, H2, F1, C1, Q1), as text. ValueError lists valid handles."""
+    def recall(self, handle: str, page: int = 1) -> str:
+        """Everything on record about one handle (E3, N1, H2, F1, C1, Q1), as text; of an experiment a page of measurements.
+
+        ValueError lists valid handles, or says how many pages there are.
+        """
         ...
 
     def handles(self, letter: str) -> list[str]:
@@ -158,7 +161,8 @@ class Tool:
     """One ability, read from its module.
 
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
-    researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples.
+    researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples, the
+    `delegating` one the question that the loop then has another run investigate.
     needs: the capability of a subject, `trees` in the run's tasks, `code` where that is allowed, or the `person` who works by
     hand; without it the tool is not offered.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.

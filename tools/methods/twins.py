@@ -30,7 +30,7 @@ def load_pairs(
     if len(clean) < 8:
         raise ToolInputError(
             f"this tool needs examples with a twin: of the same number of tokens and the same format, with another answer; "
-            f"{task.name} has {len(clean)} among {len(found)} on this subject"
+            f"{task.name} has {len(clean)} among {len(found)} on this subject; make_task derives some by rule (source, change)"
         )
     return task, clean if direction == "noise" else [swapped(e) for e in clean]
 

@@ -18,7 +18,7 @@ from tools.tasks.task import (
     chance_of,
     split_of,
 )
-from tools.tasks.user import from_records, read_jsonl, to_records
+from tools.tasks.user import from_records, read_jsonl, record_of, to_records
 
 __all__ = [
     "SPLITS",
@@ -38,6 +38,7 @@ __all__ = [
     "from_records",
     "get_task",
     "read_jsonl",
+    "record_of",
     "shown",
     "split_of",
     "to_records",

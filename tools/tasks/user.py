@@ -112,6 +112,20 @@ def to_records(examples: Sequence[Any], origin: str) -> list[dict[str, Any]]:
     return records
 
 
+def record_of(e: Example, split: Split) -> dict[str, Any]:
+    """An example as `from_records` reads it. TaskError for recordings and images, which records name by their files."""
+    first = next(iter(e.inputs))
+    kind = {"text": "prompt"}.get(first, first)
+    if kind not in ("prompt", "source", "masked"):
+        raise TaskError(f"examples with {first} are kept as files: name a class of them in place of a new task (among)")
+    record = {**e.as_json(), "split": split}
+    if kind != "prompt":
+        twin = None if e.twin_inputs is None else dict(e.twin_inputs)
+        record |= {"prompt": e.inputs[first], "kind": kind, "inputs": dict(e.inputs), "twin_inputs": twin}
+        record["twin"] = None if twin is None else twin[first]
+    return record
+
+
 def check_splits(records: Sequence[dict[str, Any]], origin: str) -> None:
     """Both splits need two examples, no prompt may stand twice, no group on both sides: what is confirmed is unseen."""
     seen = set[str]()
@@ -162,6 +176,7 @@ def from_records(name: str, description: str, records: Sequence[dict[str, Any]])
                 labels=dict(r.get("labels", {})),
                 spans={role: tuple(s) for role, s in r.get("spans", {}).items()},
                 twin_spans={role: tuple(s) for role, s in r.get("twin_spans", {}).items()},
+                choices=tuple(r.get("choices", ())),
                 span_labels={role: dict(known) for role, known in r.get("span_labels", {}).items()},
             )
 

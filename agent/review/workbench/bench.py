@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.lab import EXPERIMENTS
 from agent.loop.by_hand import ByHand
-from agent.loop.investigate import spending
+from agent.loop.history import spending
 from agent.loop.offering import usable
 from agent.loop.record import RunTasks
 from agent.loop.session import InputError
