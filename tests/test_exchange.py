@@ -37,9 +37,9 @@ from experiments_db.store import Store
 ROOT = Path(__file__).parent.parent
 CURATED = ROOT / "transcripts" / "curated" / "experiments.db"
 RUNS = [
-    "20261121-232059-how-does-the-demo-model-choose-between-i",
-    "20261121-232115-find-where-my-differences-are-done",  # has a task of its own
-    "20261121-231810-find-where-addition-happens",
+    "20261122-023645-how-does-the-demo-model-choose-between-i",
+    "20261122-023657-find-where-my-differences-are-done",  # has a task of its own
+    "20261122-023421-find-where-addition-happens",
     "typical",  # has findings
 ]
 WITH_TASK = RUNS[1]

@@ -186,8 +186,9 @@ def test_every_curated_transcript_replays_as_recorded_and_its_report_is_what_the
     assert store.verify() == []
     for name in store.runs():
         words = [name, "--db", str(db)]
+        allowed = ["--allow-code"] if store.run(name).settings.get("allow_code") else []
         done = subprocess.run(
-            [sys.executable, "-m", "agent.replay", *words], capture_output=True, text=True, cwd=CURATED.parent.parent
+            [sys.executable, "-m", "agent.replay", *words, *allowed], capture_output=True, text=True, cwd=CURATED.parent.parent
         )
         n = len(store.experiments(name))
         assert done.returncode == 0, done.stdout + done.stderr

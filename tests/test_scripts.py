@@ -13,8 +13,8 @@ from agent.report.script import QUESTIONS, TEMPLATE, filled
 from experiments_db.store import Store
 
 CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
-ADDITION = "20261121-231810-find-where-addition-happens"
-AGREEMENT = "20261121-232059-how-does-the-demo-model-choose-between-i"
+ADDITION = "20261122-023421-find-where-addition-happens"
+AGREEMENT = "20261122-023645-how-does-the-demo-model-choose-between-i"
 WRITTEN = [  # necessary, jointly, carries, sends, attends, readable, and on twins of a task's own
     (ADDITION, "F2"), (ADDITION, "F6"), (ADDITION, "F8"), (ADDITION, "F10"), (ADDITION, "F12"), (AGREEMENT, "F1"),
     (AGREEMENT, "F2"),
