@@ -22,7 +22,7 @@ def test_every_command_has_a_main_that_tells_its_usage(command, capsys):
 
 def test_an_unknown_command_is_refused_with_those_there_are(capsys):
     assert main(["investigate"]) == 2
-    assert "there is no command 'investigate'; there are run, review" in capsys.readouterr().err
+    assert "there is no command 'investigate'; there are run, workbench, review" in capsys.readouterr().err
 
 
 def test_the_exit_status_is_the_commands_own(capsys, tmp_path):

@@ -109,7 +109,7 @@ def test_a_client_sees_every_tool_with_its_strict_schema_and_rejections_as_error
         {"name": "note", "arguments": {"text": "Seen through the protocol."}},
     ]
     listed, results = asyncio.run(talk(session, planner, calls))
-    tools = discover()
+    tools = {name: t for name, t in discover().items() if t.needs != "code"}  # not offered unless it is allowed
     assert {t.name: t.input_schema for t in listed} == {n: t.schema() for n, t in tools.items()}
     assert all(t.description == tools[t.name].description for t in listed)
     assert [r.is_error for r in results] == [False, True, True, False]

@@ -82,7 +82,7 @@ def test_a_recording_that_has_changed_or_gone_is_refused(heard: Path) -> None:
     with pytest.raises(TaskError, match=r"2\.wav has changed"):
         from_records("mine", "d", records)
     (heard.parent / "clips" / "2.wav").unlink()
-    with pytest.raises(TaskError, match=r"2\.wav cannot be read"):
+    with pytest.raises(TaskError, match=r"2\.wav is gone"):
         from_records("mine", "d", records)
 
 
@@ -219,7 +219,7 @@ def test_a_run_whose_recordings_have_changed_is_not_resumed(
     store.put_entry("r1", 1, data)
     (heard.parent / "clips" / "1.wav").unlink()
     assert run.main(["--resume", "r1", "--db", str(tmp_path / "e.db"), "--quiet"]) == 2
-    assert "1.wav cannot be read" in capsys.readouterr().err
+    assert "1.wav is gone" in capsys.readouterr().err
 
 
 def test_the_lines_that_the_documentation_shows_are_valid() -> None:

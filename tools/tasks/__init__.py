@@ -4,7 +4,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from tools.tasks.example import Example, Given, Signal, TaskError, shown
 from tools.tasks.task import (
@@ -73,11 +73,17 @@ def get_task(spec: str, own: Mapping[str, Callable[[], Task]] | None = None) -> 
     name, _, rest = spec.strip().partition(":")
     if name in own:
         return own[name]().among(rest, spec.strip())
-    known = families()
-    if name not in known:
-        near = difflib.get_close_matches(name, [*own, *known], 1)
+    if name not in families():
+        near = difflib.get_close_matches(name, [*own, *families()], 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise TaskError(f"there is no task {name!r}{hint}; tasks are {', '.join([*own, *known])}")
+        raise TaskError(f"there is no task {name!r}{hint}; tasks are {', '.join([*own, *families()])}")
+    return _built_in(spec.strip())
+
+
+@lru_cache(maxsize=64)
+def _built_in(spec: str) -> Task:
+    """A task of ours: one object for each spec, which keeps what was drawn from it."""
+    name, _, rest = spec.partition(":")
     given: dict[str, str] = {}
     for part in filter(None, (p.strip() for p in rest.split(","))):
         key, equals, value = part.partition("=")
@@ -86,4 +92,4 @@ def get_task(spec: str, own: Mapping[str, Callable[[], Task]] | None = None) -> 
                 f"task {name}: write options as option=value, not {part!r}, for example addition:digits=2x2"
             )
         given[key.strip()] = value.strip()
-    return known[name].task(given)
+    return families()[name].task(given)

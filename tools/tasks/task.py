@@ -8,7 +8,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,6 +18,7 @@ from tools.tasks.example import Example, TaskError, Value
 
 Split = Literal["explore", "confirm"]
 SPLITS: tuple[Split, ...] = ("explore", "confirm")
+KEPT = 8  # samples of a task
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,25 @@ class Task:
     choices: tuple[str, ...] = ()
     source: str = "generator"
     whole: "Task | None" = None
+    _drawn: dict[tuple[Split, int, int, int], Sample] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def sample(self, split: Split, n: int, seed: int = 0, draw: int = 0) -> Sample:
         """`n` examples of as many groups, or of all the groups there are where these are fewer.
 
         The groups stand in one order, which to explore is set by the seed and to confirm is always the same; `draw` is
         how many of them are passed over. Where they run out, it goes on from the first (`reused`). A group is represented
-        by the first wording of it that is drawn.
+        by the first wording of it that is drawn. The last few samples are kept: an experiment asks for its own several times.
         """
+        key = (split, n, seed, draw)
+        if key not in self._drawn:
+            while len(self._drawn) >= KEPT:
+                del self._drawn[next(iter(self._drawn))]
+            self._drawn[key] = self._sampled(*key)
+        return self._drawn[key]
+
+    def _sampled(self, split: Split, n: int, seed: int, draw: int) -> Sample:
         if n < 1 or draw < 0:
             raise TaskError(f"a sample needs at least one example and a draw from 0 on, not n={n}, draw={draw}")
         wanted = draw + n
