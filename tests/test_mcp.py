@@ -90,7 +90,9 @@ def test_the_same_script_leaves_the_same_record_through_every_planner(three_ways
             x.model_dump()
             for x in (*store.hypotheses(name), *store.findings(name), *store.claims(name), *store.notes(name))
         ]
-        answers = [(e.payload["status"], e.payload["text"]) for e in store.events(name) if e.kind == "answer"]
+        # A client that drives a run delegates nothing: one tool less is there to be named.
+        told = [(e.payload["status"], e.payload["text"]) for e in store.events(name) if e.kind == "answer"]
+        answers = [(status, text.replace("investigate, ", "")) for status, text in told]
         return experiments, written, answers, store.run(name).status, store.run(name).reason, store.verify()
 
     scripted = record(three_ways["scripted"])

@@ -108,8 +108,8 @@ MENDS: tuple[Mend, ...] = (
     mend(
         '"verbatim" in a goal becomes agreement',
         "test_writing.py::test_the_tasks_are_those_whose_words_the_goal_uses",
-        ("agent/loop/goal.py", r"""if re.search(rf"\b(?:{'|'.join(KEYWORDS[task])})\b", said)]""",
-         r"""if re.search(rf"\b(?:{'|'.join(KEYWORDS[task])})", said)]"""),
+        ("agent/loop/goal.py", r"""if re.search(rf"\b(?:{'|'.join(found)})\b", said)]""",
+         r"""if re.search(rf"\b(?:{'|'.join(found)})", said)]"""),
     ),
     mend(
         "choices are read after the first prompt only",
