@@ -102,7 +102,7 @@ class ShuffledTasks:
     def get(self, spec: str) -> Task:
         """A task by its spec."""
         task = self.tasks.get(spec)
-        return ShuffledTask(**{f.name: getattr(task, f.name) for f in fields(Task)}, shuffle=self.seed)
+        return ShuffledTask(**{f.name: getattr(task, f.name) for f in fields(Task) if f.init}, shuffle=self.seed)
 
     def made(self) -> list[TaskData]:
         """Tasks that are not part of the program."""
