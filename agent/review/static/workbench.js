@@ -247,12 +247,17 @@
 
   // -- forms ----------------------------------------------------------------------------------------------------------
 
+  let opening = 0;
   async function openForm(tool, given = {}) {
+    const mine = ++opening;
     $("tool").value = tool;
-    if (!tool) return $("form").replaceChildren();
+    $("form").replaceChildren(); // what is on its way must not be run as what stood there before
+    if (!tool) return undefined;
     const response = await fetch(`/workbench/forms/${tool}?given=${encodeURIComponent(JSON.stringify(given))}`);
-    if (!response.ok) return problem((await response.json()).error);
-    $("form").replaceChildren(...inert(await response.text()).childNodes);
+    const text = await response.text();
+    if (mine !== opening) return undefined;
+    if (!response.ok) return problem(JSON.parse(text).error);
+    $("form").replaceChildren(...inert(text).childNodes);
     $("form").querySelector(".fill")?.addEventListener("click", (e) => openForm(tool, JSON.parse(e.target.dataset.example)));
     $("form").querySelector("form").addEventListener("submit", (e) => {
       e.preventDefault();
