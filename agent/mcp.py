@@ -31,27 +31,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
-    """(MCP server, thread that drives the run); start the thread before the server."""
+    """(MCP server, thread that drives the run, which has begun): the client is told and offered what any planner is."""
     import mcp_types as types
     from mcp.server import Server
 
     from agent.loop.history import history
-    from agent.loop.notebook import notebook_text
-    from agent.loop.prompts import render
-    from agent.loop.record import RunTasks
-    from tools.methods.showing import own_examples
-    from tools.methods.tool import discover
-
-    tools = [t for t in discover().values() if t.needs != "code" or session.sandbox is not None]
-    offered = [types.Tool(name=t.name, description=t.description, input_schema=t.schema()) for t in tools]
-
-    async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=offered)
-
-    async def call_tool(_context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
-        answer = await asyncio.wrap_future(planner.submit(params.name, params.arguments or {}))
-        content = types.TextContent(type="text", text=answer.text)
-        return types.CallToolResult(content=[content], is_error=answer.status != "ok")
+    from agent.planners.chat import opening, told
 
     def drive() -> None:
         try:
@@ -60,17 +45,26 @@ def serve(session: Any, planner: Any) -> tuple[Any, threading.Thread]:
             exchanges, _ = history(session.record)
             planner.close(exchanges[-1].answers[-1] if exchanges and exchanges[-1].answers else None)
 
-    tasks = RunTasks(session.store, session.run.name)
-    shown = own_examples(session.subject, tasks, session.run.settings["seed"])
-    named = ", ".join(t.name for t in tasks.made()) or "none"
-    asked = "; ".join(f"{q.handle} ({q.asks}) {q.text}" for q in session.record.questions()) or "none"
-    goal = render(
-        "goal", goal=session.run.goal, questions=asked, subject=session.run.subject, tasks=named, examples=shown
-    ).strip()
-    known = notebook_text(session.record)  # of a run that is resumed, or that branches from another
-    told = f"{render('system')}\n{goal}" + (f"\nOn record so far:\n{known}" if known else "")
-    server = Server("locus", instructions=told, on_list_tools=list_tools, on_call_tool=call_tool)
-    return server, threading.Thread(target=drive, name="investigation", daemon=True)
+    async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=offered)
+
+    async def call_tool(_context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        answer = await asyncio.wrap_future(planner.submit(params.name, params.arguments or {}))
+        content = types.TextContent(type="text", text=told(answer))
+        return types.CallToolResult(content=[content], is_error=answer.status != "ok")
+
+    thread = threading.Thread(target=drive, name="investigation", daemon=True)
+    thread.start()
+    view = planner.first.result()
+    offered = [
+        types.Tool(name=t.name, description=t.description, input_schema=dict(t.parameters))
+        for t in (view.tools if view else ())
+    ]
+    lines = [str(m["content"]) for m in opening(view)] if view else ["The run has ended."]
+    if view and view.notebook:  # of a run that is resumed, or that branches from another
+        lines.append(f"On record so far:\n{view.notebook}")
+    server = Server("locus", instructions="\n".join(lines), on_list_tools=list_tools, on_call_tool=call_tool)
+    return server, thread
 
 
 async def _over_stdio(server: Any) -> None:
@@ -105,7 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"agent.mcp: {error}", file=sys.stderr)
         return 2
     server, thread = serve(session, planner)
-    thread.start()
     try:
         asyncio.run(_over_stdio(server))
     finally:

@@ -17,8 +17,8 @@ NOTEBOOK_CHARACTERS = 8000
 Message = dict[str, Any]
 
 
-def messages(view: View) -> list[Message]:
-    """Chat messages for a view; every call id is answered by exactly one tool message."""
+def opening(view: View) -> list[Message]:
+    """What a run's planner is told before anything was done: its instructions, the goal, the user's notes, an earlier run's."""
     out: list[Message] = [
         {"role": "system", "content": render("system")},
         {
@@ -38,6 +38,12 @@ def messages(view: View) -> list[Message]:
     if view.earlier:
         said = "What an earlier run on this model left behind (not tested here; its handles do not exist in this run):"
         out.append({"role": "user", "content": f"{said}\n{view.earlier}"})
+    return out
+
+
+def messages(view: View) -> list[Message]:
+    """Chat messages for a view; every call id is answered by exactly one tool message."""
+    out = opening(view)
     recent = view.exchanges[-FULL_TURNS:]
     older = view.exchanges[: len(view.exchanges) - len(recent)]
     if older:
@@ -58,8 +64,8 @@ def _folded(older: Sequence[Exchange], notebook: str) -> str:
         lines.append(f"({len(older) - FOLDED_TURNS} turns before these are in the notebook only)")
     for exchange in older[-FOLDED_TURNS:]:
         for call, answer in zip(exchange.turn.calls, exchange.answers, strict=True):
-            told = in_a_line(answer.measurements) if answer.measurements else ""
-            said = f"{answer.handle} {told}" if told else " ".join(answer.text.split())
+            line = in_a_line(answer.measurements) if answer.measurements else ""
+            said = f"{answer.handle} {line}" if line else " ".join(answer.text.split())
             lines.append(f"- {call.name}: {_cut(said, FOLDED_CHARACTERS)}")
     return "\n".join(lines) + "\n\nNotebook:\n" + _cut(notebook, NOTEBOOK_CHARACTERS, from_end=True)
 
@@ -73,15 +79,15 @@ def _exchange(exchange: Exchange) -> list[Message]:
         for c in turn.calls
     ]
     out: list[Message] = [{"role": "assistant", "content": turn.text or None, "tool_calls": calls}]
-    out += [{"role": "tool", "tool_call_id": a.call_id, "content": _content(a) or "(empty)"} for a in exchange.answers]
+    out += [{"role": "tool", "tool_call_id": a.call_id, "content": told(a) or "(empty)"} for a in exchange.answers]
     return out
 
 
-def _content(answer: Answer) -> str:
+def told(answer: Answer) -> str:
     """An answer, and below its table the strongest effects with what the table leaves out of them."""
     text = _cut(answer.text, ANSWER_CHARACTERS)
-    told = beside(answer.measurements) if answer.measurements else ""
-    return f"{text}\n{told}" if told else text
+    more = beside(answer.measurements) if answer.measurements else ""
+    return f"{text}\n{more}" if more else text
 
 
 def sanitised(arguments: str) -> str:

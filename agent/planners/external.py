@@ -32,10 +32,13 @@ class External:
         self._waiting: Future[Answer] | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self.first: Future[View | None] = Future()  # what the run's planner sees at first; None where it ended before
         self._awaited: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     async def propose(self, view: View) -> Turn:
         """Give the last call its answer and wait for the next one. PlannerError when the other side has gone."""
+        if not self.first.done():
+            self.first.set_result(view)
         if self._waiting is not None and view.exchanges:
             self._settle(view.exchanges[-1].answers[-1])
         taken = await self._next()
@@ -87,6 +90,8 @@ class External:
         """The run has ended: answer the call that ended it, and refuse all others."""
         with self._lock:
             self._closed = True
+        if not self.first.done():
+            self.first.set_result(None)
         self._settle(last or Answer("", ENDED, "budget"))
         while not self._calls.empty():
             taken = self._calls.get()
