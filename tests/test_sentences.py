@@ -55,6 +55,14 @@ def test_every_sentence_is_filled_in_and_begins_and_ends_as_one(kind):
     assert "E2." in said(kind), "no number from the record"
 
 
+@pytest.mark.parametrize(("objective", "word"), [("accuracy", "falls"), ("nll", "grows"), ("cer", "gets worse")])
+@pytest.mark.parametrize("kind", ["necessary", "jointly_necessary"])
+def test_what_is_an_error_never_falls_where_the_answers_get_worse(kind, objective, word):
+    text = re.sub(r"\{\{.*?\}\}", "0", said(kind, HEADS, objective=objective))
+    assert f" {word} by 0" in text
+    assert (" falls " in text) == (word == "falls")
+
+
 @pytest.mark.parametrize(
     ("components", "verb"),
     [(HEADS, "are"), (ATTENTIONS, "is"), ("decoder.0.mlp.out@answer", "is"), (f"{HEADS} + decoder.1.mlp.out@answer", "are"),

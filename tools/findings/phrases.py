@@ -11,6 +11,7 @@ FALLS = {
     "accuracy": "accuracy falls", "probability": "the answer's probability falls", "margin": "the margin to the foil falls",
     "nll": "the loss grows",
 }  # fmt: skip
+WORSENS = {"accuracy": "falls", "probability": "falls", "margin": "falls", "nll": "grows"}
 RISES = {
     "accuracy": "accuracy rises", "probability": "the answer's probability rises", "margin": "the margin to the foil grows",
     "nll": "the loss falls",

@@ -11,12 +11,14 @@ from experiments_db.places import Intervention
 from experiments_db.records import Measurement
 from tools import statistics
 from tools.findings.kind import kinds
-from tools.findings.phrases import CHANGES, COSTS, FALLS, RISES, how_words, listed, roles_of
+from tools.findings.phrases import CHANGES, COSTS, FALLS, RISES, WORSENS, how_words, listed, roles_of
 
 Measured = Callable[[str], Sequence[Measurement]]
-OBJECTIVES = {"falls": FALLS, "rises": RISES, "changes": CHANGES, "cost": COSTS}  # words that depend on the objective
+# Words that depend on the objective.
+OBJECTIVES = {"falls": FALLS, "rises": RISES, "changes": CHANGES, "cost": COSTS, "worsens": WORSENS}
 OTHERWISE = {  # of an objective that only one port has
     "falls": "the {} gets worse", "rises": "the {} gets better", "changes": "the {} changes", "cost": "in the {}",
+    "worsens": "gets worse",
 }  # fmt: skip
 
 

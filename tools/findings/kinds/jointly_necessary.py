@@ -73,11 +73,11 @@ def _part(bench: Bench, member: Component, less: Scores, own: Scores, how: Inter
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     return (
         f"{place(s, roles)} {is_or_are(s)} necessary together {on_task(s)}: removed all at once, {{falls}} by {{effect}}{{control}}"
-        "; none of them is superfluous: with any one left in its place it falls by at least {smallest} less."
+        "; none of them is superfluous: with any one left in its place it {worsens} by at least {smallest} less."
     )
 
 
 KIND = Kind(
-    "jointly_necessary", "removing all of the components lowers the objective, and leaving any one out of the set does less",
+    "jointly_necessary", "removing all of the components makes the answers worse, and leaving any one out of the set does less",
     _measure, _sentence, needs=("components",), interventions=("resample(donor)", "zero"), check=_check,
 )  # fmt: skip
