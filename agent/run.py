@@ -1,9 +1,13 @@
 """`python -m agent.run --goal "..."`: one investigation from question to report. Heavy imports wait until it is needed."""
 
 import argparse
+import contextlib
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -102,16 +106,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     from agent.loop import repeating
     from agent.loop.session import InputError, Session
 
+    session = None
     try:
-        if args.repeat is not None:
-            return repeating.repeat(args, os.environ)
-        if args.resume is not None and args.step is None and (status := repeating.resume(args, os.environ)) is not None:
-            return status
-        session = Session.open(args, os.environ)
+        with ending_as_interrupts():
+            if args.repeat is not None:
+                return repeating.repeat(args, os.environ)
+            if args.resume is not None and args.step is None:
+                status = repeating.resume(args, os.environ)
+                if status is not None:
+                    return status
+            session = Session.open(args, os.environ)
+            return session.investigate()
     except InputError as error:
         print(f"agent.run: {error}", file=sys.stderr)
         return 2
-    return session.investigate()
+    except KeyboardInterrupt:  # before or after the investigation, which minds its own
+        print(f"\nagent.run: interrupted{go_on(args, session.run.name if session else None)}", file=sys.stderr)
+        return 130
+
+
+def go_on(args: argparse.Namespace, run: str | None) -> str:
+    """What is on record after an interrupt, and the command that goes on from there."""
+    if run is None and args.repeat is None and args.resume is None:
+        return " before the run began"
+    name = run or args.resume or "latest"
+    where = "" if str(args.db) == "experiments.db" else f" --db {shlex.quote(str(args.db))}"
+    return f"; what was done is on record. Go on: python -m agent.run --resume {name}{where}"
+
+
+@contextlib.contextmanager
+def ending_as_interrupts() -> Iterator[None]:
+    """A request to end (SIGTERM), or a terminal that closes (SIGHUP), is an interrupt: the report is written, the run resumable."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {s: signal.signal(s, lambda *_: signal.raise_signal(signal.SIGINT)) for s in wanted}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
 
 
 def plain_problem(args: argparse.Namespace) -> str | None:

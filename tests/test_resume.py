@@ -14,6 +14,7 @@ import scripts
 from safetensors.torch import load_file, save_file
 
 from agent import run
+from agent.loop import session
 from experiments_db.store import Store
 from tools.subjects import DEMO
 
@@ -146,3 +147,31 @@ def test_ctrl_c_ends_with_a_report_and_nobody_else_may_drive_a_run_that_is_under
     assert store.run(name).status == "stopped"
     assert "interrupted" in (tmp_path / "t" / name / "report.md").read_text()
     assert store.verify() == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_end_while_the_report_is_written_leaves_a_run_that_goes_on(name, tmp_path, monkeypatch, capsys):
+    script = scripts.write(tmp_path / "s.jsonl")
+    places = ["--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--quiet"]
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "write_report", lambda *_: signal.raise_signal(getattr(signal, name)))
+        given = ["--goal", "can it add?", "--planner", f"scripted:{script}", "--null-twins", "1", "--device", "cpu"]
+        assert run.main([*given, *places]) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+    (made,) = Store(tmp_path / "e.db").runs()
+    said = capsys.readouterr().err
+    assert said.strip() == (
+        f"agent.run: interrupted; what was done is on record. Go on: python -m agent.run --resume {made} --db {tmp_path / 'e.db'}"
+    )
+    assert not (tmp_path / "t" / made / "report.md").exists()
+    assert run.main(["--resume", made, *places]) == 0
+    assert "can it add" in (tmp_path / "t" / made / "report.md").read_text()
+    assert Store(tmp_path / "e.db").verify() == []
+
+
+def test_an_interrupt_before_the_run_began_leaves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(session, "load_subject", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    assert run.main(["--goal", "can it add?", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--quiet"]) == 130
+    assert "interrupted before the run began" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -49,7 +49,7 @@ class _Lasting:
         if not self.gone:
             try:
                 return self.out.write(text)
-            except (BrokenPipeError, ValueError):  # ValueError: written to after it was closed
+            except (OSError, ValueError):  # ValueError: written to after it was closed
                 self._leave()
         return 0
 
@@ -58,7 +58,7 @@ class _Lasting:
         if not self.gone:
             try:
                 self.out.flush()
-            except (BrokenPipeError, ValueError):
+            except (OSError, ValueError):
                 self._leave()
 
     def isatty(self) -> bool:

@@ -196,8 +196,9 @@ class Session:
             raise InputError(
                 f"{run.subject} is not the model this run began with: its weights or tokenizer have changed"
             )
-        if over and not null_twins.pending(RunRecord(store, run.name), twins):
-            raise InputError(f"run {run.name} is finished; its report is {Path(s['out']) / run.name / 'report.md'}")
+        report = run_folder(run) / "report.md"
+        if over and report.exists() and not null_twins.pending(RunRecord(store, run.name), twins):
+            raise InputError(f"run {run.name} is finished; its report is {report}")
         if run.status == "stopped":
             budgets = ("max_experiments", "max_minutes", "max_tokens", "max_cost")
             raised = {k: given for k in budgets if (given := getattr(args, k)) is not None}
@@ -226,7 +227,10 @@ class Session:
             print(f"agent.run: run {self.run.name} is being driven by another process", file=sys.stderr)
             return 2
         if self.run.status == "finished":
-            self._null_twins(progress, null_twins.begin(self.record, self.twins))
+            if not (self.folder / "report.md").exists():  # cut off while it was written
+                self._report(progress)
+            if waiting := null_twins.begin(self.record, self.twins):
+                self._null_twins(progress, waiting)
             (self.folder / ".lock").unlink(missing_ok=True)
             return 0
         try:
@@ -241,18 +245,22 @@ class Session:
         finally:
             if self.sandbox is not None:
                 self.sandbox.close()
-        self._write_transcript()
-        for child in children(self.record):
-            self._write_transcript(child.name)
-            write_report(self.store, child.name, self.folder.parent / child.name)
         waiting = 0 if interrupted else null_twins.begin(self.record, self.twins)
-        progress.closing()
-        report = write_report(self.store, self.run.name, self.folder)
-        progress.end(self.store.run(self.run.name), report, self.store.path)
+        self._report(progress)
         if waiting:
             self._null_twins(progress, waiting)
         (self.folder / ".lock").unlink(missing_ok=True)
         return 130 if interrupted else 0
+
+    def _report(self, progress: Progress) -> None:
+        """Write the transcripts and reports of the run and of those that it delegated; say where they are."""
+        self._write_transcript()
+        for child in children(self.record):
+            self._write_transcript(child.name)
+            write_report(self.store, child.name, self.folder.parent / child.name)
+        progress.closing()
+        report = write_report(self.store, self.run.name, self.folder)
+        progress.end(self.store.run(self.run.name), report, self.store.path)
 
     def _null_twins(self, progress: Progress, waiting: int) -> None:
         """Test what was confirmed where it cannot be true; the report, which is there already, says what came of it.
