@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 
@@ -135,7 +135,7 @@ def go_on(args: argparse.Namespace, run: str | None) -> str:
 
 
 @contextlib.contextmanager
-def ending_as_interrupts() -> Iterator[None]:
+def ending_as_interrupts() -> Generator[None]:
     """A request to end (SIGTERM), or a terminal that closes (SIGHUP), is an interrupt: the report is written, the run resumable."""
     if threading.current_thread() is not threading.main_thread():
         yield
