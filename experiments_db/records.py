@@ -233,6 +233,7 @@ class Axis(Record):
 
 
 ANSWERS, SAID = "answers:", "said:"  # names of the arrays that keep what was said to each example begin so
+ANSWERS_KEPT = 8192  # of one sample: with more conditions those that break the most examples
 
 
 class Array(Record):

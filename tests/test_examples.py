@@ -10,10 +10,12 @@ from agent.lab import Lab
 from agent.loop.executor import ToolRunner
 from agent.loop.record import RunRecord, RunTasks
 from agent.replay import array_values, compare
+from agent.review import examples as review
 from agent.review.examples import condition_of, examples
-from experiments_db.records import ANSWERS, SAID, Experiment, Result, kept_answers
+from experiments_db.records import ANSWERS, ANSWERS_KEPT, SAID, Experiment, Result, kept_answers
 from experiments_db.store import Store
-from tools.methods.answers import CELLS, INTACT
+from tools.methods import answers
+from tools.methods.answers import INTACT
 from tools.methods.effects import Condition, score_under
 from tools.methods.tool import discover
 from tools.tasks import get_task
@@ -62,6 +64,17 @@ def test_the_broken_ones_are_those_that_the_model_itself_gets_wrong(lab, result)
     assert len(broken) == 3
 
 
+def test_it_is_said_where_not_all_conditions_had_room(lab, result, monkeypatch):
+    assert not asked(result)["full"]
+    monkeypatch.setattr(answers, "ANSWERS_KEPT", 3 * 72)
+    monkeypatch.setattr(review, "ANSWERS_KEPT", 3 * 72)
+    fewer = asked(Lab("demo").run("ablate", **ABLATED).result)
+    assert fewer["full"]
+    assert len(fewer["conditions"]) == 3
+    most = sorted((c["broken"] for c in asked(result)["conditions"]), reverse=True)
+    assert sorted((c["broken"] for c in fewer["conditions"]), reverse=True) == most[:3]
+
+
 def test_an_ablation_of_what_does_nothing_breaks_nothing(lab):
     found = lab.run("ablate", task="addition", components=["decoder.5.attn.out@answer"], intervention="zero", examples=32).result
     (condition,) = asked(found)["conditions"]
@@ -76,7 +89,7 @@ def test_they_are_small_and_say_who_said_what(result):
     assert table.axes[0].labels[1] == INTACT
     assert array_values(table).shape == (8, 2, 72)
     assert int(array_values(texts).sum()) == 7 * 72
-    assert len(table.data) <= 4 * 2 * (CELLS + 2 * 72)
+    assert len(table.data) <= 4 * 2 * (ANSWERS_KEPT + 2 * 72)
     assert len(table.data) + len(json.dumps(table.axes[2].labels)) < 12_000
 
 

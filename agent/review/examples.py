@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments_db.records import ANSWERS, SAID, Array, Experiment, Measurement, Result
+from experiments_db.records import ANSWERS, ANSWERS_KEPT, SAID, Array, Experiment, Measurement, Result
 
 Context = dict[str, Any]
 SHOWN = 200  # examples of one table
@@ -44,7 +44,7 @@ def examples(
     rows = listed[under - 1][0].rows(listed[under - 1][1]) if listed else samples[0].rows(None)
     return {
         "instead": "", "conditions": conditions, "under": conditions[under - 1] if under else None, "rows": rows[:most],
-        "hidden": max(0, len(rows) - most), "confirm": confirm,
+        "hidden": max(0, len(rows) - most), "confirm": confirm, "full": any(s.full for s in samples),
     }  # fmt: skip
 
 
@@ -89,6 +89,11 @@ class _Sample:
     def conditions(self) -> Sequence[int]:
         """Rows of the table in which something was done to the model."""
         return range(2, len(self.table))
+
+    @property
+    def full(self) -> bool:
+        """Whether there was room for no more conditions, so that some may be missing."""
+        return len(self.conditions) >= max(1, ANSWERS_KEPT // max(1, len(self.prompts)))
 
     def counted(self, c: int) -> Context:
         """How many examples it breaks, and mends."""

@@ -10,13 +10,12 @@ from functools import partial
 
 import numpy as np
 
-from experiments_db.records import ANSWERS, SAID, Array, Axis, Outcome
+from experiments_db.records import ANSWERS, ANSWERS_KEPT, SAID, Array, Axis, Outcome
 from tools.methods.tool import Context, Tool, ToolArgs
 from tools.ports import Scores, port_of
 from tools.subjects import Subject
 from tools.tasks import Example, Task
 
-CELLS = 8192  # answers kept of one sample: with more conditions those that break the most examples
 PROMPT = 160  # characters of an input that are kept, its last ones
 RIGHT, INTACT = "right answer", "intact"
 
@@ -76,7 +75,7 @@ def keep(ctx: Context, task: Task, examples: Sequence[Example], scores: Mapping[
 def _arrays(sample: _Sample, name: str) -> list[Array]:
     told = partial(port_of(sample.subject).answer_label, sample.subject)
     intact, *others = sample.scores.items()
-    room = max(1, CELLS // max(1, len(sample.examples)))
+    room = max(1, ANSWERS_KEPT // max(1, len(sample.examples)))
     broken = sorted(others, key=lambda c: -int((intact[1].correct & ~c[1].correct).sum()))
     kept = {condition for condition, _ in broken[:room]}
     shown = [intact, *(c for c in others if c[0] in kept)]
