@@ -444,6 +444,19 @@ def test_the_tuned_lens_at_step_nought_is_the_logit_lens(demo):
         assert tuned == pytest.approx(plain, abs=1e-6)
 
 
+def test_lens_steps_are_taken_where_no_direction_of_the_states_is_longer_than_another():
+    from tools.methods.translators import _whitening
+
+    lengths = torch.tensor([300.0, 5.0, 1.0, 0.5])
+    h = torch.randn(2, 4000, 4, generator=torch.Generator().manual_seed(0)) * lengths * torch.tensor([1.0, 9.0])[:, None, None]
+    stretch, back = _whitening(h)
+    white = torch.cat([h, torch.ones(2, 4000, 1)], -1) @ stretch
+    moments = torch.linalg.eigvalsh(white.transpose(1, 2) @ white / 4000)
+    assert (moments[:, -1] - 1).abs().max() < 0.1  # the long direction has unit variance now
+    assert moments.max() < 1.1  # and none is stretched beyond that
+    assert torch.allclose(stretch @ back, torch.eye(5).expand(2, 5, 5), atol=1e-3)
+
+
 def test_the_tuned_lens_is_better_held_out_at_every_layer_but_the_last(demo):
     o = call(demo, "tuned_lens", tasks=["addition", "agreement", "copying"], examples=160, steps=40, transfer=True)
     delta = {_label(m, "depth"): m for m in o.measurements if m.name == "kl.delta"}

@@ -1,8 +1,9 @@
 """Tuned lenses: an affine translator for every depth that turns a state into what the last block would have made of it.
 
 Fitted in two steps on a corpus: weighted ridge regression onto the last state in closed form, then KL steps on the output
-distribution. Source: Belrose et al. 2023, Eliciting Latent Predictions from Transformers with the Tuned Lens; they train
-by SGD from zero for 250 steps of 2^18 tokens. Fitted lenses are kept on disk under the content of what they depend on.
+distribution, taken in coordinates in which the states have unit variance in every direction: in the model's own, a few
+directions are so much longer that steps along the others hardly move. Source: Belrose et al. 2023, Eliciting Latent Predictions
+from Transformers with the Tuned Lens; they train by SGD from zero for 250 steps of 2^18 tokens. Fitted lenses are kept on disk under the content of what they depend on.
 """
 
 import hashlib
@@ -28,8 +29,10 @@ from tools.tasks import Example, Split
 
 TRAIN_SHARE = 0.8
 RIDGE = 1e-3
-BATCH_ROWS = 1024
-VERSION = 1
+FLOOR = 0.1  # of the mean variance of a state's directions: no direction is stretched as if it had less
+BATCH_ROWS = 256
+JUDGED_ROWS = 2048
+VERSION = 2
 Start = Literal["ridge", "zero"]
 _loaded: dict[str, Tensor] = {}
 
@@ -139,7 +142,7 @@ def logprobs(subject: Subject, h: Tensor) -> Tensor:
 
 
 def fitted(
-    ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start = "ridge", rate: float = 3e-3
+    ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start = "ridge", rate: float = 0.2
 ) -> Float[Tensor, "depths width1 width"]:
     """Translators for all depths but the last, from disk if they were fitted before on the same model and texts.
 
@@ -190,7 +193,8 @@ def _fit(ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start
     # A translator that KL steps made worse than none at all is not one: keep the better by depth, on the fitting texts.
     with torch.no_grad():
         candidates = [torch.zeros_like(first), first, lens]
-        losses = torch.stack([_loss(ctx, h, truth, c) for c in candidates])
+        some = torch.linspace(0, h.shape[1] - 1, min(h.shape[1], JUDGED_ROWS), device=h.device).long()
+        losses = torch.stack([_loss(ctx, h[:, some], truth[some], c) for c in candidates])
         best = losses.argmin(0)
         return torch.stack([candidates[int(i)][d] for d, i in enumerate(best)])
 
@@ -207,20 +211,29 @@ def _ridge(h: Tensor, target: Tensor) -> Tensor:
 
 
 def _descend(ctx: Context, h: Tensor, truth: Tensor, start: Tensor, steps: int, rate: float) -> Tensor:
-    lens = start.clone().requires_grad_()
+    stretch, back = _whitening(h)
+    lens = (back @ start).requires_grad_()
     optimizer = torch.optim.Adam([lens], lr=rate, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(ctx.seed)
     n = h.shape[1]
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         rows = torch.randint(0, n, (min(n, BATCH_ROWS),), generator=generator).to(h.device)
-        out = logprobs(ctx.subject, translate(h[:, rows], lens))
+        here = h[:, rows]
+        out = logprobs(ctx.subject, here + torch.baddbmm(stretch[:, -1:], here, stretch[:, :-1]) @ lens)
         loss = -(truth[rows].exp() * out).sum(-1).mean(1).sum()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([lens], 1.0)
         optimizer.step()
-    return lens.detach()
+    return stretch @ lens.detach()
+
+
+def _whitening(h: Tensor) -> tuple[Tensor, Tensor]:
+    """For each depth the map under which a state and a one beside it have unit second moments, and its inverse."""
+    x = torch.cat([h, torch.ones_like(h[..., :1])], -1).double()
+    values, vectors = torch.linalg.eigh(x.transpose(1, 2) @ x / x.shape[1])
+    root = (values.clamp(min=0) + FLOOR * values.mean(-1, keepdim=True)).sqrt()
+    return (vectors / root[:, None]).to(h.dtype), (vectors * root[:, None]).transpose(1, 2).to(h.dtype)
 
 
 def _loss(ctx: Context, h: Tensor, truth: Tensor, lens: Tensor) -> Tensor:

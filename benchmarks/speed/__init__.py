@@ -1,0 +1,1 @@
+"""How long the engine takes beside other libraries, and beside the least work that each job needs."""

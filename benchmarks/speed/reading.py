@@ -1,0 +1,144 @@
+"""Reading states: the logit lens at the last position, and tuned lenses fitted until they are as near as the package's own."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.speed.jobs import LAYERS, Bench
+from benchmarks.speed.timing import HOOKS, LENS, OURS, Job, clocked
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.tool import Context
+from tools.methods.translators import States, corpus, fitted, kl, logprobs, split_rows, states, translate
+from tools.subjects import load_subject
+
+TASKS, EXAMPLES = ("addition", "agreement", "indirect_object"), 512
+STEPS, ROWS, STARTS = 250, 16, (0, 5, 10, 20, 40, 80, 160)
+
+
+def lenses(bench: Bench) -> Iterator[Job]:
+    """The last position of one prompt read at every depth, its states given."""
+    h = torch.randn(LAYERS + 1, 1, bench.subject.spec().width)
+    final, head = bench.model.transformer.ln_f, bench.model.lm_head
+    ways: dict[str, Callable[[], Tensor]] = {
+        OURS: lambda: bench.subject.unembed(h),
+        HOOKS: lambda: torch.stack([head(final(x)) for x in h]),
+    }
+    if bench.bridge is not None:
+        ways[LENS] = lambda: torch.stack([bench.bridge.unembed(bench.bridge.ln_final(x)) for x in h])
+    weight = head.weight
+    yield Job(
+        "logit lens at the last position, all depths",
+        LAYERS + 1,
+        ways,
+        lambda: _reading(weight, h),
+        {LENS: 7, HOOKS: 7},
+    )
+
+
+def _reading(weight: Tensor, h: Tensor) -> float:
+    """Seconds of one product of all states with the unembedding."""
+    flat = h[:, 0]
+    return min(clocked(lambda: flat @ weight.T) for _ in range(3))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A way of fitting tuned lenses: processor seconds, and the mean KL over depths on texts held out, nats a token."""
+
+    name: str
+    seconds: float
+    kl: float
+
+
+def tuned(modules: dict[str, Any], seed: int = 0) -> list[Fit]:
+    """On the demo: no translation, the package's recipe for 250 steps, and ours from the closed form for ever more steps.
+
+    The package fits on batches of 16 texts, with Adam and with its SGD; the model runs at every step.
+    """
+    subject = load_subject("demo")
+    ctx = Context(subject, OfflineTasks([]), Nothing(), seed=seed, fresh=True)
+    train, held_out = split_rows(corpus(ctx, TASKS, "explore", EXAMPLES), seed)
+    with torch.no_grad():
+        read = states(subject, held_out.rows, 2048)
+        truth = logprobs(subject, read.h[-1])
+    zero = torch.zeros(read.h.shape[0] - 1, read.h.shape[2] + 1, read.h.shape[2])
+    fits = [Fit("no translation (the logit lens)", 0.0, _off(subject, read, truth, zero))]
+    if "tuned-lens" in modules:
+        fits += [
+            _package(modules["tuned-lens"], subject, train.rows, read, truth, how, seed) for how in ("Adam", "SGD")
+        ]
+    for steps in STARTS:
+        made: list[Tensor] = []
+        seconds = clocked(lambda n=steps, made=made: made.append(fitted(ctx, train.rows, n)))
+        fits.append(Fit(f"here, {steps} steps from the closed form", seconds, _off(subject, read, truth, made[0])))
+    return fits
+
+
+def _off(subject: Any, read: States, truth: Tensor, lens: Tensor) -> float:
+    with torch.no_grad():
+        found = [
+            kl(truth, logprobs(subject, translate(read.h[d : d + 1], lens[d : d + 1])[0])).mean()
+            for d in range(len(lens))
+        ]
+    return float(torch.stack(found).mean())
+
+
+def _package(
+    package: Any, subject: Any, rows: Sequence[Sequence[int]], read: States, truth: Tensor, how: str, seed: int
+) -> Fit:
+    """The training loop of tuned-lens' own script, on texts of one length each: KL, linear decay, gradients clipped."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        lens = package.TunedLens.from_model(subject.model)
+    wanted = [p for p in lens.parameters() if p.requires_grad]
+    optimizer = (
+        torch.optim.Adam(wanted, lr=1e-3, amsgrad=True, betas=(0.9, 0.999), weight_decay=1e-3)
+        if how == "Adam"
+        else torch.optim.SGD(wanted, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
+    )
+    first = optimizer.param_groups[0]["lr"]
+    order = torch.Generator().manual_seed(seed)
+
+    def fit() -> None:
+        for step in range(STEPS):
+            optimizer.param_groups[0]["lr"] = first * (1 - step / STEPS)
+            batch = [rows[i] for i in torch.randint(0, len(rows), (ROWS,), generator=order).tolist()]
+            inputs = subject.inputs(batch)
+            kept = torch.zeros_like(inputs.fields["input_ids"], dtype=torch.bool)
+            for i, n in enumerate(inputs.lengths):
+                kept[i, :n] = True
+            with torch.no_grad():
+                out = subject.model(**inputs.fields, output_hidden_states=True, use_cache=False)
+            labels = out.logits[kept].log_softmax(-1)
+            for depth, h in enumerate(out.hidden_states[:-1]):
+                guess = lens(h[kept], idx=depth).log_softmax(-1)
+                (labels.exp() * (labels - guess)).sum(-1).mean().backward()
+            torch.nn.utils.clip_grad_norm_(wanted, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    with torch.enable_grad():
+        seconds = clocked(fit)
+    with torch.no_grad():
+        off = [kl(truth, lens(h, idx=d).log_softmax(-1)).mean() for d, h in enumerate(read.h[:-1])]
+    return Fit(f"tuned-lens, {STEPS} steps of {ROWS} texts, {how}", seconds, float(torch.stack(off).mean()))
+
+
+def tuned_table(fits: Sequence[Fit]) -> list[str]:
+    """Rows; beside each of the package's, how much sooner the first of ours is at least as near."""
+    lines = [
+        "| tuned lens | seconds | KL held out, nats a token | here at least as near, sooner by |",
+        "|---|---|---|---|",
+    ]
+    ours = [f for f in fits if f.name.startswith("here")]
+    for f in fits:
+        reached = next((o for o in ours if o.kl <= f.kl), None)
+        told = ""
+        if f.name.startswith("tuned-lens"):
+            told = f"{f.seconds / reached.seconds:.1f} ({reached.name})" if reached else "never within 160 steps"
+        lines.append(f"| {f.name} | {f.seconds:.2f} | {f.kl:.4f} | {told} |")
+    return lines
