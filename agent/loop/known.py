@@ -55,7 +55,7 @@ def _classes(examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     seen: set[frozenset[frozenset[int]]] = set()
     for name in dict.fromkeys(n for e in examples for n in e.values):
-        if not all(name in e.values for e in examples):
+        if "." in name or not all(name in e.values for e in examples):  # a family of labels divides examples in too many ways
             continue
         sizes = Counter(value for _, value in {(e.group, str(e.values[name])) for e in examples})
         if not 2 <= len(sizes) <= MOST_CLASSES or min(sizes.values()) < LEAST:
