@@ -31,7 +31,7 @@ ToolName = Literal[
     "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "experiment",
     "finish", "generate", "help", "hypothesis", "illustrate", "investigate", "layer_program", "lens", "list_kinds", "list_tasks",
     "loss", "make_task", "minimal_set", "mistakes", "note",
-    "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
+    "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract", "rewrite",
     "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens",
 ]  # fmt: skip
 EXPERIMENTS = 100_000

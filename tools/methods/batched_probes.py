@@ -9,6 +9,7 @@ of each label by its leave-one-out error (Golub et al. 1979). `mass_mean` goes b
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,7 +23,11 @@ Model = Literal["ridge", "mass_mean", "logistic", "sparse", "mlp"]
 MODELS: tuple[Model, ...] = get_args(Model)
 PENALTIES = tuple(float(a) for a in np.logspace(0, 5, 6))
 HIDDEN, STEPS, RATE, SPARSITY = 128, 200, 1e-2, 0.01
-PENALTY = {"logistic": 30.0, "sparse": 0.0, "mlp": 10.0}  # half of it times a label's squared weights is added to its nats
+PENALTY = {
+    "logistic": 30.0,
+    "sparse": 0.0,
+    "mlp": 10.0,
+}  # half of it times a label's squared weights is added to its nats
 States = Float[Tensor, "places rows channels"]
 Scores = Float[Tensor, "places rows classes"]
 
@@ -74,7 +79,9 @@ class Labels:
         """The class with the highest score, of each label."""
         return self.apart(scores).argmax(-1).cpu().numpy()
 
-    def log_odds(self, scores: Scores, codes: Int[np.ndarray, "rows labels"] | None = None) -> Float[Tensor, "places rows labels"]:
+    def log_odds(
+        self, scores: Scores, codes: Int[np.ndarray, "rows labels"] | None = None
+    ) -> Float[Tensor, "places rows labels"]:
         """The log-probability of each label's own class, in nats; codes: whose, else those of these labels."""
         own = torch.from_numpy(self.codes if codes is None else codes)[None, :, :, None].expand(len(scores), -1, -1, -1)
         return self.apart(scores).log_softmax(-1).gather(-1, own)[..., 0]
@@ -82,19 +89,20 @@ class Labels:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Probes of all labels at some places. mean, scale: of each place's channels; forward: from states so prepared to a score of
-    each class. linear: where the scores are `states @ weights + bias`, (places, channels, classes) and (places, 1, classes).
+    """Probes of all labels at some places. mean, scale: of each place's channels.
+
+    layers: weights, (places, inputs, outputs), and biases, (places, 1, outputs), in turn, with rectifiers between: from states of
+    which the mean is taken and which are divided by the scale to a score of each class.
     """
 
     labels: Labels
     mean: Float[Tensor, "places 1 channels"]
     scale: Float[Tensor, "places 1 channels"]
-    forward: Callable[[States], Scores]
-    linear: tuple[Tensor, Tensor] | None = None
+    layers: tuple[Tensor, ...]
 
     def scores(self, states: States) -> Scores:
-        """Of states as they are in the model."""
-        return self.forward((states.double() - self.mean) / self.scale)
+        """Of states as they are in the model, a score of each class."""
+        return forward((states.double() - self.mean) / self.scale, self.layers)
 
     def read(self, states: States) -> Int[np.ndarray, "places rows labels"]:
         """The class that each label is read as."""
@@ -103,11 +111,17 @@ class Fitted:
 
     def at(self, place: int) -> "Fitted":
         """The probes of one place."""
-        if self.linear is None:
-            raise ValueError("only linear probes can be taken apart")
-        weights, bias = (t[place : place + 1] for t in self.linear)
-        mean, scale = self.mean[place : place + 1], self.scale[place : place + 1]
-        return Fitted(self.labels, mean, scale, lambda x: x @ weights + bias, (weights, bias))
+        mean, scale, *layers = (t[place : place + 1] for t in (self.mean, self.scale, *self.layers))
+        return Fitted(self.labels, mean, scale, tuple(layers))
+
+
+def forward(x: States, layers: Sequence[Tensor]) -> Scores:
+    """The scores of prepared states, in the layers' precision."""
+    h = x.to(layers[0].dtype)
+    for i in range(0, len(layers), 2):
+        h = h @ layers[i] + layers[i + 1]
+        h = h.relu() if i + 2 < len(layers) else h
+    return h
 
 
 def fit(
@@ -125,14 +139,12 @@ def fit(
         scale = torch.ones_like(scale)
     x = (x - mean) / scale
     if model == "ridge":
-        linear = ridge(x, labels)
+        layers = ridge(x, labels)
     elif model == "mass_mean":
-        linear = _means(x, labels)
+        layers = _means(x, labels)
     else:
-        forward, linear = _descended(x, labels, model, seed, check)
-        return Fitted(labels, mean, scale, forward, linear)
-    weights, bias = linear
-    return Fitted(labels, mean, scale, lambda h: h @ weights + bias, linear)
+        layers = _descended(x, labels, model, seed, check)
+    return Fitted(labels, mean, scale, layers)
 
 
 def ridge(
@@ -173,32 +185,22 @@ def _means(x: States, labels: Labels) -> tuple[Tensor, Tensor]:
     return means, bias.masked_fill(count == 0, -torch.inf)
 
 
-def _descended(
-    x: States, labels: Labels, model: Model, seed: int, check: Callable[[], None]
-) -> tuple[Callable[[States], Scores], tuple[Tensor, Tensor] | None]:
+def _descended(x: States, labels: Labels, model: Model, seed: int, check: Callable[[], None]) -> tuple[Tensor, ...]:
     """Softmax regressions, or MLPs of one hidden layer, of all places at once: full batches, Adam, squared weights penalised."""
     generator = torch.Generator().manual_seed(seed)
-    places, _, channels = x.shape
+    places, rows, channels = x.shape
     x = x.float()
     sizes = [channels, *([HIDDEN] if model == "mlp" else []), labels.width]
     layers: list[Tensor] = []
-    for a, b in zip(sizes, sizes[1:]):
+    for a, b in pairwise(sizes):
         start = torch.randn(1, a, b, generator=generator) * (2 / a) ** 0.5 if model == "mlp" else torch.zeros(1, a, b)
         layers += [start.repeat(places, 1, 1).requires_grad_(), torch.zeros(places, 1, b, requires_grad=True)]
-
-    def forward(h: States) -> Scores:
-        h = h.float()
-        for i in range(0, len(layers), 2):
-            h = h @ layers[i] + layers[i + 1]
-            h = h.relu() if i + 2 < len(layers) else h
-        return h
-
-    plan, penalty = torch.optim.Adam(layers, RATE), PENALTY[model] / (2 * x.shape[1] * len(labels.names))
+    plan, penalty = torch.optim.Adam(layers, RATE), PENALTY[model] / (2 * rows * len(labels.names))
     with torch.enable_grad():
         for step in range(STEPS):
             check()
             plan.param_groups[0]["lr"] = rate = RATE * (1 - step / STEPS)
-            loss = -labels.log_odds(forward(x)).mean((1, 2)).sum()  # the sum: each place as if by itself
+            loss = -labels.log_odds(forward(x, layers)).mean((1, 2)).sum()  # the sum: each place as if by itself
             loss = loss + penalty * sum(w.square().sum() for w in layers[::2])
             plan.zero_grad()
             loss.backward()
@@ -207,14 +209,15 @@ def _descended(
                 with torch.no_grad():
                     w = layers[0]
                     w.copy_(w.sign() * (w.abs() - rate * SPARSITY).clamp(min=0))
-    for t in layers:
-        t.requires_grad_(False)
-    linear = (layers[0].double(), layers[1].double()) if len(layers) == 2 else None
-    return (lambda h: forward(h).double()), linear
+    return tuple(t.requires_grad_(False) for t in layers)
 
 
 def code_length(
-    states: States, labels: Labels, model: Literal["logistic", "mlp"], seed: int, check: Callable[[], None] = lambda: None
+    states: States,
+    labels: Labels,
+    model: Literal["logistic", "mlp"],
+    seed: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, "places labels"]:
     """Bits an example that an online code of each label takes (Voita and Titov 2020): what comes next is coded by a probe fitted on
     what came before, in parts that double from a sixteenth on; the first of them by even odds.
@@ -223,7 +226,7 @@ def code_length(
     cuts = [n >> k for k in (4, 3, 2, 1, 0)]
     even = np.array([np.log2(len(v)) for v in labels.values])
     bits = np.tile(cuts[0] * even, (len(states), 1))
-    for a, b in zip(cuts, cuts[1:]):
+    for a, b in pairwise(cuts):
         fitted = fit(states[:, :a], labels.rows(slice(0, a)), model, seed, check)
         with torch.no_grad():
             coded = labels.log_odds(fitted.scores(states[:, a:b]), labels.codes[a:b]).sum(1)

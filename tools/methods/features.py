@@ -66,7 +66,9 @@ def labels_named(examples: Sequence[Example], name: str) -> list[str]:
     shared = [n for n in examples[0].values if all(n in e.values for e in examples)] if examples else []
     families = {f: members for f, members in label_families(shared).items() if f.endswith(".*")}
     if name not in families:
-        raise ToolInputError(f"label: no family of labels is called {name!r}; there are {', '.join(families) or 'none'}")
+        raise ToolInputError(
+            f"label: no family of labels is called {name!r}; there are {', '.join(families) or 'none'}"
+        )
     return families[name]
 
 

@@ -176,7 +176,7 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
     return Scores(
         nll, tokens, correct, rank, margin,
         np.array([x for _, _, x in logits]), np.array([i for i, _, _ in logits], dtype=np.int64), kl, own, port.lacks,
-        {name: port.objectives[name].unit if name in port.objectives else UNITS[name] for name in own if name in {*port.objectives, *UNITS}},
+        {n: port.objectives[n].unit if n in port.objectives else UNITS[n] for n in own if n in {*port.objectives, *UNITS}},
         tuple(said[i] for i in sorted(said)),
     )  # fmt: skip
 

@@ -232,7 +232,9 @@ class Port(ABC):
         found = {a: self.encode(subject, replace_target(example, a)).targets for a in example.rights}
         long = next((a for a, ids in found.items() if len(ids) != 1), None)
         if long is not None:
-            raise PortError(f"{example.shown!r} accepts several answers, and {long!r} is {len(found[long])} tokens: each has to be one")
+            raise PortError(
+                f"{example.shown!r} accepts several answers, and {long!r} is {len(found[long])} tokens: each has to be one"
+            )
         return tuple(int(ids[0]) for ids in found.values())
 
     def read(self, subject: Subject, states: Tensor, asked: "Asked") -> dict[str, Tensor]:

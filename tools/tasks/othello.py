@@ -55,7 +55,9 @@ def _example(moves: Any, found: Any, i: int, turn: int, same: list[int], rng: ra
     for _ in range(TRIES):
         j = rng.choice(same)
         both = empty & (found.board[j] == 0)
-        mine, theirs = ((a & ~b & both).nonzero()[0].tolist() for a, b in ((legal, found.legal[j]), (found.legal[j], legal)))
+        mine, theirs = (
+            (a & ~b & both).nonzero()[0].tolist() for a, b in ((legal, found.legal[j]), (found.legal[j], legal))
+        )
         if mine and theirs:
             twin, target, foil = j, rng.choice(mine), rng.choice(theirs)
             break
@@ -87,7 +89,7 @@ def _example(moves: Any, found: Any, i: int, turn: int, same: list[int], rng: ra
 
 FAMILIES = (
     Family(
-        "othello", "Make a legal move in a game of Othello on six by six squares.", _Options, _make, subject="othello", private=True,
-        offers=("counterfactuals",),
+        "othello", "Make a legal move in a game of Othello on six by six squares.", _Options, _make, subject="othello",
+        private=True, offers=("labels", "counterfactuals"),
     ),
 )  # fmt: skip

@@ -186,7 +186,10 @@ def chance_level(examples: Sequence[Example], choices: Sequence[str] = ()) -> fl
         for answer in e.rights:
             answers[answer] += weight  # type: ignore[assignment]  # a Counter of weights
     uniform = 1 / len(choices) if choices else 0.0
-    guess = sum(w * len(set(e.rights) & set(e.candidates)) / len(e.candidates) if e.candidates else 0.0 for e, w in zip(examples, share, strict=True))
+    guess = sum(
+        w * len(set(e.rights) & set(e.candidates)) / len(e.candidates) if e.candidates else 0.0
+        for e, w in zip(examples, share, strict=True)
+    )
     return max(*answers.values(), uniform, guess)
 
 
@@ -226,7 +229,7 @@ class Family:
 
     reads: the names of its examples' inputs. subject: the built-in model that was made for it. private: no other model knows
     its words. trees: its examples are sentences whose trees are known. offers: what else of them some tools look at: foils,
-    attributes (labels that begin as one of `SPEAKERS` does), counterfactuals.
+    attributes (labels that begin as one of `SPEAKERS` does), families of labels, counterfactuals.
     """
 
     name: str

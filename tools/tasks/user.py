@@ -22,7 +22,9 @@ class UserCounterfactual(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    labels: dict[str, int | float | str | bool] = Field(min_length=1, description="those labels with their other values")
+    labels: dict[str, int | float | str | bool] = Field(
+        min_length=1, description="those labels with their other values"
+    )
     answers: list[str] = Field(min_length=1, description="every answer that would be right then")
 
 
@@ -222,10 +224,14 @@ def _checked(data: Any, folder: Path) -> dict[str, Any]:
     if example.twin_spans and example.twin is None:
         raise TaskError("twin_spans: there is no twin")
     if example.accepted and example.answer not in example.accepted:
-        raise TaskError(f"accepted: the answer {example.answer!r} is not among {', '.join(map(repr, example.accepted))}")
+        raise TaskError(
+            f"accepted: the answer {example.answer!r} is not among {', '.join(map(repr, example.accepted))}"
+        )
     unknown = next((n for c in example.counterfactuals for n in c.labels if n not in kept["labels"]), None)
     if unknown is not None:
-        raise TaskError(f"counterfactuals: there is no label {unknown!r}; there are {', '.join(kept['labels']) or 'none'}")
+        raise TaskError(
+            f"counterfactuals: there is no label {unknown!r}; there are {', '.join(kept['labels']) or 'none'}"
+        )
     nowhere = next((role for role in example.span_labels if role not in example.spans), None)
     if nowhere is not None:
         raise TaskError(f"span_labels: there is no span {nowhere!r}; there are {', '.join(example.spans) or 'none'}")

@@ -22,7 +22,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def games(split: Split, n: int, generator: np.random.Generator) -> Games:
-    """n random games of a side of the split."""
+    """Random games of a side of the split, n of them."""
     parts: list[Games] = []
     while sum(len(p.moves) for p in parts) < n:
         drawn = random_games(RULES, n if split == "train" else HELD_OUT * n, generator)

@@ -4,6 +4,7 @@ Squares are counted row by row from the top left and named by column and row: `a
 passes; a game ends where neither side has one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,7 +102,7 @@ class Games:
 
 
 def random_games(rules: Rules, n: int, generator: np.random.Generator) -> Games:
-    """n games in which each move is drawn from the legal ones, all alike likely."""
+    """Games in which each move is drawn from the legal ones, all alike likely, n of them."""
     turns = rules.squares - 4
     given = generator.random((turns, n))
 
@@ -131,8 +132,10 @@ def replayed(rules: Rules, moves: Int[np.ndarray, "n turns"]) -> Games:
     return _played(rules, n, turns + 1, choose)
 
 
-def _played(rules: Rules, n: int, turns: int, choose: object) -> Games:
-    assert callable(choose)
+Choose = Callable[[int, Bits], NDArray[np.int64]]  # (which turn, what is legal) -> a square for each game
+
+
+def _played(rules: Rules, n: int, turns: int, choose: Choose) -> Games:
     own, other = rules.start(n)
     blacks, seen = np.ones(n, bool), list[tuple[np.ndarray, ...]]()
     for turn in range(turns):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tools.subjects.demo.train import Muon
 from tools.subjects.othello import data
 from tools.subjects.othello.data import RULES, SPECIAL, vocabulary
+from tools.subjects.othello.rules import Games
 
 WIDTH, BLOCKS, HEADS, POSITIONS = 128, 6, 8, 36
 STEPS, BATCH, CHUNK = 2200, 128, 20
@@ -55,7 +56,7 @@ def fresh_model() -> Any:
 
 
 def batches(seed: int) -> Any:
-    """(token ids, legal) of the train side, without end: (BATCH, turns) and (BATCH, turns, squares), legal all false after a game."""
+    """(token ids, legal) of the train side, without end: (BATCH, turns) and (BATCH, turns, squares); after a game none is."""
     generator = np.random.default_rng(seed)
     turns = RULES.squares - 4
     while True:
@@ -102,18 +103,22 @@ def train(seed: int = 0, steps: int = STEPS, *, log: bool = True) -> tuple[Any, 
 
 
 @torch.inference_mode()
+def legality(model: Any, games: Games) -> tuple[float, float]:
+    """(how often the likeliest move is legal, the mean probability of all legal moves) over every turn of the games."""
+    turns = RULES.squares - 4
+    legal = torch.from_numpy(np.stack([RULES.unpack(games.legal[:, t]) for t in range(turns)], 1))
+    ids = torch.from_numpy(np.clip(games.moves, 0, None) + len(SPECIAL))
+    logits = model(F.pad(ids, (1, 0))[:, :turns]).logits
+    going, odds = legal.any(-1), F.pad(legal, (len(SPECIAL), 0))
+    top = odds.gather(-1, logits.argmax(-1, keepdim=True))[..., 0][going].float().mean()
+    return float(top), float((logits.softmax(-1) * odds).sum(-1)[going].mean())
+
+
 def held_out(model: Any, n: int = 500) -> str:
     """A markdown table: on both held-out splits, how often the likeliest move is legal, and the odds of all legal ones."""
     lines = ["| split | likeliest move is legal | probability of the legal moves | games |", "|---|---|---|---|"]
-    turns = RULES.squares - 4
     for split in ("explore", "confirm"):
-        games = data.games(split, n, np.random.default_rng(1))
-        legal = torch.from_numpy(np.stack([RULES.unpack(games.legal[:, t]) for t in range(turns)], 1))
-        ids = torch.from_numpy(np.clip(games.moves, 0, None) + len(SPECIAL))
-        logits = model(F.pad(ids, (1, 0))[:, :turns]).logits
-        open_, odds = legal.any(-1), F.pad(legal, (len(SPECIAL), 0))
-        top = odds.gather(-1, logits.argmax(-1, keepdim=True))[..., 0][open_].float().mean()
-        mass = (logits.softmax(-1) * odds).sum(-1)[open_].mean()
+        top, mass = legality(model, data.games(split, n, np.random.default_rng(1)))
         lines.append(f"| {split} | {top:.3f} | {mass:.3f} | {n} |")
     return "\n".join(lines)
 
