@@ -81,10 +81,11 @@ class Found:
 
     def plot(self) -> Any:
         """The figure that a report would show (`.svg`, `.save(path)`, shown by a notebook); LabError where there is none."""
+        from agent.report.boards import boards
         from agent.report.figures import figure_of
         from agent.report.plots import main_plots, plots
 
-        found = main_plots(self.tool, plots(self.tool, self.result))
+        found = [*boards(self.tool, {"": self.result}), *main_plots(self.tool, plots(self.tool, self.result))]
         if not found:
             raise LabError(f"{self.tool} measured nothing that a figure would show; print the result, or see .rows")
         return figure_of(self.tool, found)
