@@ -30,8 +30,7 @@ from tools.tasks import Example, Task
 
 How = Literal["add", "optimise"]
 GAP = 2.0  # between the scores of two classes in a perfect reading: 1 and -1
-STEPS, RATE = 40, 0.05  # of the descent, in standard deviations of a channel
-NEAR = 0.1  # weight of the squared distance, in standard deviations
+STEPS = 30  # of the descent
 Rows = Float[Tensor, "n channels"]
 Change = Callable[[int, Rows, Sequence[int]], Rows]  # (which place, states, which examples) -> states
 
@@ -163,26 +162,35 @@ def _added(probe: Fitted, x: Rows, label: np.ndarray, value: np.ndarray, dose: f
 
 
 def _descended(probe: Fitted, x: Rows, label: np.ndarray, value: np.ndarray, dose: float) -> Rows:
-    """Adam on the state: the new class of one label, what is read already of the others, and not far from where it was."""
-    rows = np.arange(len(x))
+    """Down the squared shortfall of every label's score: of the new class as far above the others as in a perfect reading, of the
+    classes that are read already of the other labels no less than they were. Steps are Polyak's, each row's its own.
+    """
+    rows = torch.arange(len(x))
     with torch.inference_mode(mode=False), torch.enable_grad():
         mean, scale, *layers = (t.clone() for t in (probe.mean, probe.scale, *probe.layers))
-        layers = [t.float() for t in layers]
-        start = ((x.clone()[None].double() - mean) / scale).float()
-        codes = probe.labels.read(forward(start, layers))[0].copy()
-        codes[rows, label] = value
-        weight = torch.full(codes.shape, 1.0 / max(1, codes.shape[1] - 1))
-        weight[torch.from_numpy(rows), torch.from_numpy(label)] = dose
-        moved = start.clone().requires_grad_()
-        plan = torch.optim.Adam([moved], RATE)
+        start = (x.clone()[None].double() - mean) / scale
+        layers = [t.double() for t in layers]
+        scores = probe.labels.apart(forward(start, layers))[0]
+        codes = scores.argmax(-1)
+        least = _lead(scores, codes).clamp(max=dose * GAP)
+        codes[rows, torch.from_numpy(label)] = torch.from_numpy(value)
+        least[rows, torch.from_numpy(label)] = dose * GAP
+        moved = start.clone()
         for _ in range(STEPS):
-            loss = -(probe.labels.log_odds(forward(moved, layers), codes)[0] * weight).sum()
-            loss = loss + NEAR / start.shape[-1] * (moved - start).square().sum()
-            plan.zero_grad()
-            loss.backward()
-            plan.step()
-        added = (moved - start).detach().double() * scale.masked_fill(scale.isinf(), 0.0)
+            moved = moved.detach().requires_grad_()
+            short = (least - _lead(probe.labels.apart(forward(moved, layers))[0], codes)).clamp(min=0)
+            missed = short.square().sum(-1)
+            (slope,) = torch.autograd.grad(missed.sum(), moved)
+            step = missed / slope[0].square().sum(-1).clamp(min=1e-9)
+            moved = moved - step.detach()[None, :, None] * slope
+        added = (moved - start).detach() * scale.masked_fill(scale.isinf(), 0.0)
     return (x.double() + added[0]).to(x.dtype)
+
+
+def _lead(scores: Float[Tensor, "n labels most"], codes: Int[Tensor, "n labels"]) -> Float[Tensor, "n labels"]:
+    """How far the scores of some classes lie above the next one of their label."""
+    own = scores.gather(-1, codes[..., None])
+    return own[..., 0] - scores.scatter(-1, codes[..., None], -torch.inf).amax(-1)
 
 
 @dataclass(frozen=True)
