@@ -31,7 +31,7 @@ ToolName = Literal[
     "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "experiment",
     "finish", "generate", "help", "hypothesis", "illustrate", "investigate", "layer_program", "lens", "list_kinds", "list_tasks",
     "loss", "make_task", "minimal_set", "mistakes", "note",
-    "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract",
+    "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract", "rewrite",
     "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens",
 ]  # fmt: skip
 EXPERIMENTS = 100_000
@@ -81,10 +81,11 @@ class Found:
 
     def plot(self) -> Any:
         """The figure that a report would show (`.svg`, `.save(path)`, shown by a notebook); LabError where there is none."""
+        from agent.report.boards import boards
         from agent.report.figures import figure_of
         from agent.report.plots import main_plots, plots
 
-        found = main_plots(self.tool, plots(self.tool, self.result))
+        found = [*boards(self.tool, {"": self.result}), *main_plots(self.tool, plots(self.tool, self.result))]
         if not found:
             raise LabError(f"{self.tool} measured nothing that a figure would show; print the result, or see .rows")
         return figure_of(self.tool, found)

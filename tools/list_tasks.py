@@ -6,7 +6,7 @@ from experiments_db.records import Outcome
 from tools.methods.showing import task_lines
 from tools.methods.tool import Context, ToolArgs
 from tools.ports import port_of
-from tools.tasks import Example, fitting, get_task
+from tools.tasks import Example, fitting, get_task, label_families
 
 KIND: Literal["notebook"] = "notebook"
 EXAMPLE: dict[str, object] = {}
@@ -19,7 +19,7 @@ class Args(ToolArgs):
 def run(_: Args, ctx: Context) -> Outcome:
     """List families, options and an example of each."""
     lines: list[str] = []
-    for name, family in fitting(port_of(ctx.subject).reads).items():
+    for name, family in fitting(port_of(ctx.subject).reads, ctx.subject.name).items():
         example = get_task(name).examples("explore", 1, ctx.seed)[0]
         lines.append(f"{name}: {family.description} e.g. {example.shown!r} -> {example.answer!r}")
         lines.append(f"    {_known(example)}")
@@ -38,4 +38,4 @@ def run(_: Args, ctx: Context) -> Outcome:
 
 def _known(example: Example) -> str:
     """The roles and labels of a task's examples, in words."""
-    return f"spans: {', '.join(example.spans) or 'none'}; labels: {', '.join(example.values) or 'none'}"
+    return f"spans: {', '.join(example.spans) or 'none'}; labels: {', '.join(label_families(example.values)) or 'none'}"

@@ -45,7 +45,7 @@ def run(args: Args, ctx: Context) -> Outcome:
         raise ToolInputError(str(error)) from None
     most, _ = Counter(said).most_common(1)[0]
     counted = {
-        "right": [s == e.answer.strip() for s, e in zip(said, examples, strict=True)],
+        "right": [e.is_right(s) for s, e in zip(said, examples, strict=True)],
         "right_form": [form(s) == form(e.answer.strip()) for s, e in zip(said, examples, strict=True)],
         "from_prompt": [bool(s) and s in words(e.prompt) for s, e in zip(said, examples, strict=True)],
         "from_line": [bool(s) and s in line_answers(e.prompt) for s, e in zip(said, examples, strict=True)],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments_db.findings import Asks, Question
-from tools.tasks import families, fitting
+from tools.tasks import families
 
 # Patterns of whole words, blanks standing for hyphens, slashes and underscores too: "verbatim" is no verb.
 KEYWORDS: dict[str, tuple[str, ...]] = {
@@ -26,12 +26,13 @@ KEYWORDS: dict[str, tuple[str, ...]] = {
     "gap_sense": ("senses?", "ambiguous", "meanings?"),
     "trees": ("trees?", "dependenc(?:y|ies)"),
     "bracket_trees": ("bracket trees?",),
+    "othello": ("othello", "boards?", "legal moves?"),
     "shape": ("shapes?", "images?", "patch(?:es)?", "decoys?"),
 }
 MODEL = re.compile(
     r"\b(?:in|of|inside|within|for|on|does|do|can|how)\s+(?:the\s+)?(?:model\s+)?[`'\"]?"
     r"((?:[\w.-]+/[\w.-]+)|(?:~?/[\w./-]+)|(?:\./[\w./-]+)|demo|speech(?= model)|translator(?:-front)?|"
-    r"masked(?= model)|shapes(?:-decoy)?(?= model)|(?:distil)?gpt-?2[\w-]*|"
+    r"masked(?= model)|othello(?= model)|shapes(?:-decoy)?(?= model)|(?:distil)?gpt-?2[\w-]*|"
     r"(?:pythia|llama|opt|qwen|mistral|tinyllama|smollm|gpt-neox?|gemma|phi|bloom)[\w.-]*)[`'\"]?(?=$|[\s,.?!;:])",
     re.IGNORECASE,
 )
@@ -43,6 +44,7 @@ APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|enc
 
 
 TREES = re.compile(r"\b(?:trees?|dependenc(?:y|ies))\b", re.IGNORECASE)
+HOLDS = re.compile(r"\bknows?\b[^?]*\b(?:about|of)\b|\bworld model\b|\bholds?\b|\brepresents?\b", re.IGNORECASE)
 HOW_MANY = re.compile(r"\bhow many\b[^?]*\b(?:blocks?|layers?)\b")
 
 
@@ -63,6 +65,7 @@ def model_named_in(goal: str) -> str | None:
     for found in MODEL.finditer(goal):
         name = found[1].rstrip(".")
         if not _is_task_words(name):  # "key/value" is written like a name on the hub
+            name = name.lower() if name.lower() in _built_in() else name
             return "gpt2" + name[5:] if name.lower().startswith("gpt-2") else name
     last = goal.split()[-1].strip("'\"`.,?!") if goal.split() else ""
     return last if "/" in last and Path(last).is_dir() else None
@@ -79,7 +82,7 @@ def tasks_named_in(text: str, reads: Sequence[str] = TEXT) -> list[str]:
 
 
 def _readable(reads: Sequence[str]) -> list[str]:
-    fit = fitting(reads)
+    fit = [name for name, f in families().items() if set(reads) <= set(f.reads)]
     return [*(task for task in KEYWORDS if task in fit), *(task for task in fit if task not in KEYWORDS)]
 
 
@@ -88,9 +91,9 @@ def subject_for(goal: str) -> str:
     named = model_named_in(goal)
     if named is not None:
         return named
-    if tasks_named_in(goal):
-        return "demo"
     known = families()
+    if found := tasks_named_in(goal):
+        return known[found[0]].subject
     said = _plain(goal)
     fit = (known[t].subject for t, words in KEYWORDS.items() if re.search(rf"\b(?:{'|'.join(words)})\b", said))
     return next(fit, "demo")
@@ -155,6 +158,9 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
             ask("where", f"Where are the trees of the sentences of {task}?", (task,))
             continue
         ask("whether", f"Can the model do {task}?", (task,))
+        if HOLDS.search(text) and "labels" in families_offer(task):
+            ask("where", f"What does the model hold of what {task} is about, where, and is it used?", (task,))
+            continue
         if HOW_MANY.search(text):
             ask("how", f"How many of its blocks does the model need for {task}?", (task,))
         elif not only_whether:
@@ -164,6 +170,17 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
     elif len(tasks) > 1 and APART.search(text):
         ask("compare", f"How do {' and '.join(tasks)} differ?", tasks)
     return out
+
+
+def families_offer(task: str) -> tuple[str, ...]:
+    """What a built-in task's examples have that some goals ask for."""
+    found = families().get(task.partition(":")[0])
+    return found.offers if found is not None else ()
+
+
+def _built_in() -> set[str]:
+    """The models that tasks of the program were made for."""
+    return {f.subject for f in families().values()}
 
 
 def _with_trees() -> list[str]:

@@ -7,7 +7,7 @@ from typing import get_args
 from agent.planners.base import Known
 from tools import statistics
 from tools.methods.tool import TaskBook, ToolInputError
-from tools.tasks import Example, TaskError, families
+from tools.tasks import Example, TaskError, families, label_families
 
 LOOKED_AT = 256
 MOST_CLASSES = 4
@@ -29,8 +29,19 @@ def known(tasks: TaskBook, spec: str, seed: int) -> Known:
     classes = _classes(examples)
     among = {c: [e for e in examples if _is(e, c)] for values in classes.values() for c in values}
     return Known(
-        _roles(examples), classes, {c: _roles(rows) for c, rows in among.items()}, easier(spec), _trees(examples)
-    )
+        _roles(examples), classes, {c: _roles(rows) for c, rows in among.items()}, easier(spec), _trees(examples),
+        *_families(examples),
+    )  # fmt: skip
+
+
+def _families(examples: Sequence[Example]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Families of labels that all examples have, and those that all their counterfactuals are about."""
+    if not examples:
+        return (), ()
+    shared = [n for n in examples[0].labels if all(n in e.labels for e in examples)]
+    found = [f for f in label_families(shared) if f.endswith(".*")]
+    about = [{f for c in e.counterfactuals[:1] for f in label_families(c.labels)} for e in examples]
+    return tuple(found), tuple(f for f in found if all(f in a for a in about))
 
 
 def _trees(examples: Sequence[Example]) -> bool:
@@ -55,7 +66,9 @@ def _classes(examples: Sequence[Example]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     seen: set[frozenset[frozenset[int]]] = set()
     for name in dict.fromkeys(n for e in examples for n in e.values):
-        if not all(name in e.values for e in examples):
+        if "." in name or not all(
+            name in e.values for e in examples
+        ):  # a family of labels divides examples in too many ways
             continue
         sizes = Counter(value for _, value in {(e.group, str(e.values[name])) for e in examples})
         if not 2 <= len(sizes) <= MOST_CLASSES or min(sizes.values()) < LEAST:

@@ -77,6 +77,7 @@ class Known:
     roles: spans that every example has, at most half of its prompt each. classes: labels by which the examples fall into two
     to four classes, with their values as conditions (`carry=1`). roles_among: by condition the roles that its examples have.
     easier: specs of the same family that ask for less. trees: whether its examples are sentences whose trees are known.
+    families: labels that belong together, such as `side.*`; supposed: those of them that every example supposes to be other.
     """
 
     roles: tuple[str, ...] = ()
@@ -84,6 +85,8 @@ class Known:
     roles_among: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     easier: tuple[str, ...] = ()
     trees: bool = False
+    families: tuple[str, ...] = ()
+    supposed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ FIRST = {
     "loss": ("accuracy",),
     "minimal_set": ("accuracy",),
     "patch": ("recovered",),
+    "probe": ("accuracy", "r2", "code_length", "erased.delta"),
+    "rewrite": ("set_errors",),
     "path_patch": ("recovered",),
     "steer": ("probability",),
     "tuned_lens": ("accuracy", "kl", "top1"),

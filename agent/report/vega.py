@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agent.report.boards import Board
 from agent.report.plots import Plot, Point, describe, shown
 
 # Okabe and Ito 2008; each is also a variable of the page's style sheet (`figures.THEME`)
@@ -24,7 +25,9 @@ Link = Callable[[Point], str]
 
 def spec_of(found: Sequence[Plot], title: str, subtitle: str, link: Link) -> Spec:
     """One figure of one or several plots, small heat maps beside each other, all else below each other."""
-    panels = [_panel(p, link, alone=len(found) == 1) for p in found]
+    squares = [_panel(p, link, alone=False) for p in found if isinstance(p, Board)]
+    panels = [{"concat": squares, "columns": 3, "resolve": _APART}] if squares else []
+    panels += [_panel(p, link, alone=len(found) == 1) for p in found if not isinstance(p, Board)]
     flat = all(p.kind == "heat" for p in found) and sum(min(len(p.columns), LAST) for p in found) <= LAST
     longest = max((len(label(r)) for p in found for r in (*p.columns, *p.rows)), default=0)
     head, under = textwrap.wrap(title, WIDE), textwrap.wrap(subtitle, WIDE + 8)
@@ -66,7 +69,7 @@ def label(text: str, length: int = LONG) -> str:
 
 
 def _panel(plot: Plot, link: Link, *, alone: bool) -> Spec:
-    made = {"heat": _heat, "line": _line, "dots": _dots}[plot.kind](plot, link)
+    made = _board(plot, link) if isinstance(plot, Board) else {"heat": _heat, "line": _line, "dots": _dots}[plot.kind](plot, link)
     named = plot.name + (f", {plot.title}" if plot.title else "")
     if alone and not plot.title:
         return made
@@ -193,6 +196,36 @@ def _heat(plot: Plot, link: Link) -> Spec:
             "y": _labelled("r", plot.rows, plot.row_name),
         },
         "layer": [rect, *([text] if len(values) <= WRITTEN and step >= 30 else [])],
+    }  # fmt: skip
+
+
+def _board(plot: Board, link: Link) -> Spec:
+    """Squares where they lie, coloured by their value, or by what they are."""
+    values, (low, high) = _data(plot, link), plot.limits
+    two = low < 0 < high
+    for d in values:
+        d["t"] = "" if plot.values else f"{d['v'] + 0.0:.2f}".replace("-0.00", "0.00").replace("0.", ".")
+        d["light"] = abs((d["v"] - low) / (high - low) - 0.5) > 0.34 if two else (d["v"] - low) / (high - low) < 0.52
+    legend: Spec = {"title": None, "orient": "bottom", "direction": "horizontal"}
+    if plot.values:
+        texts = json.dumps([label(v) for v in plot.values])
+        shades = [GRID if v in ("", "empty", "none") else SERIES[i % len(SERIES)] for i, v in enumerate(plot.values)]
+        scale: Spec = {"domain": list(range(len(plot.values))), "range": shades}
+        color: Spec = {
+            "field": "v", "type": "nominal", "scale": scale, "legend": {**legend, "labelExpr": f"{texts}[datum.value]"},
+        }  # fmt: skip
+    else:
+        shade = {"scheme": "purpleorange" if two else "cividis", "domain": [low, high], "clamp": True}
+        color = {"field": "v", "type": "quantitative", "scale": shade, "legend": {**legend, "gradientLength": 120}}
+    rect = {
+        "mark": {"type": "rect", "stroke": GROUND, "strokeWidth": 1},
+        "encoding": {"color": color, "description": {"field": "d"}},
+    }
+    ink = {"condition": {"test": "datum.light", "value": "#fefefe"}, "value": "#010101"}
+    text = {"mark": {"type": "text", "fontSize": 9, "aria": False}, "encoding": {"text": {"field": "t"}, "color": ink}}
+    return {
+        "data": {"values": values}, "width": {"step": 28}, "height": {"step": 28},
+        "encoding": {"x": _labelled("c", plot.columns, ""), "y": _labelled("r", plot.rows, "")}, "layer": [rect, text],
     }  # fmt: skip
 
 

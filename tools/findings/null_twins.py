@@ -58,7 +58,8 @@ def shuffled_answers(examples: Sequence[Example], seed: int = 0) -> list[Example
         group = group_of(example)
         donor = donors[group][taken[group] % len(donors[group])]
         taken[group] += 1
-        shuffled.append(replace(example, target=donor.target, foil=donor.foil, candidates=donor.candidates))
+        answers = {n: getattr(donor, n) for n in ("target", "foil", "candidates", "accepted")}
+        shuffled.append(replace(example, **answers, counterfactuals=()))
     return shuffled
 
 

@@ -95,7 +95,8 @@ def _arrays(sample: _Sample, name: str) -> list[Array]:
     table[0] = [[number(t) for t in targets], [1] * len(targets)]
     for row, (_, s) in enumerate(shown, 1):
         right, tokens = s.correct.tolist(), s.tokens.tolist()
-        said = (t if ok else words(i, k) for t, ok, i, k in zip(targets, right, s.said, tokens, strict=True))
+        known = (ok and not e.accepted for ok, e in zip(right, sample.examples, strict=True))
+        said = (t if ok else words(i, k) for t, ok, i, k in zip(targets, known, s.said, tokens, strict=True))
         table[row] = [[number(t) for t in said], right]
     labels = tuple(e.shown if len(e.shown) <= PROMPT else f"…{e.shown[1 - PROMPT :]}" for e in sample.examples)
     axes = (

@@ -14,7 +14,7 @@ from tools.methods.effects import sites_of
 from tools.methods.scoring import microbatches
 from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
-from tools.tasks import Example
+from tools.tasks import Example, label_families
 
 Label = int | float | str | bool
 DERIVED = ("answer", "answer_first_char", "prompt_length")
@@ -56,6 +56,22 @@ def _mean(h: Tensor, at: Tensor | None, lengths: Sequence[int]) -> Tensor:
     return (h.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
+def labels_named(examples: Sequence[Example], name: str) -> list[str]:
+    """The labels that a name stands for: those of a family (`side.*`) that every example has, or the one label.
+
+    ToolInputError lists the families there are.
+    """
+    if not name.endswith(".*"):
+        return [name]
+    shared = [n for n in examples[0].values if all(n in e.values for e in examples)] if examples else []
+    families = {f: members for f, members in label_families(shared).items() if f.endswith(".*")}
+    if name not in families:
+        raise ToolInputError(
+            f"label: no family of labels is called {name!r}; there are {', '.join(families) or 'none'}"
+        )
+    return families[name]
+
+
 def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     """One label for each example; ToolInputError lists the labels there are.
 
@@ -72,7 +88,7 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     spans = sorted(shared - set(known))
     if base not in known and base not in DERIVED and base not in spans:
         raise ToolInputError(
-            f"label: this task has no {base!r}; its examples have {', '.join([*known, *spans, *DERIVED])}"
+            f"label: this task has no {base!r}; its examples have {', '.join([*label_families(known), *spans, *DERIVED])}"
         )
     values: list[Label] = []
     for e in examples:

@@ -59,6 +59,16 @@ def closed_tokens(
     return torch.tensor(rows, dtype=torch.long, device=subject.device)
 
 
+def accepted_tokens(subject: Subject, examples: Sequence[Example]) -> Int[Tensor, "n most"] | None:
+    """The ids of every right answer, -1 beyond as many as an example has; None where each has one."""
+    if not any(e.accepted for e in examples):
+        return None
+    port = port_of(subject)
+    rows = [port.accepted(subject, e) for e in examples]
+    most = max(map(len, rows))
+    return torch.tensor([[*row, *[-1] * (most - len(row))] for row in rows], dtype=torch.long, device=subject.device)
+
+
 def score(
     subject: Subject,
     examples: Sequence[Example],
@@ -76,7 +86,7 @@ def score(
     """
     port, total = port_of(subject), SweepCost()
     collected: list[list[tuple[Batch, Columns]]] = []
-    closed = closed_tokens(subject, examples, choices)
+    closed, accepted = closed_tokens(subject, examples, choices), accepted_tokens(subject, examples)
     with subject.evaluating():
         for batch in microbatches(subject, examples, max_tokens):
             variants = make_variants(batch)
@@ -88,8 +98,8 @@ def score(
                 on_progress=on_progress,
             )
             total = total + cost
-            own = None if closed is None else closed[list(batch.indices)]
-            tables = _read_out(port, subject, batch, states, own, rows=min(UNEMBED_ROWS, max_tokens), kl=kl)
+            own, right = (None if t is None else t[list(batch.indices)] for t in (closed, accepted))
+            tables = _read_out(port, subject, batch, states, own, right, rows=min(UNEMBED_ROWS, max_tokens), kl=kl)
             collected = collected or [[] for _ in variants]
             for variant, table in enumerate(tables):
                 collected[variant].append((batch, table))
@@ -102,13 +112,15 @@ def _read_out(
     batch: Batch,
     states: Sequence[Tensor],
     closed: Int[Tensor, "batch choices"] | None,
+    accepted: Int[Tensor, "batch most"] | None = None,
     *,
     rows: int,
     kl: bool,
 ) -> list[Columns]:
     """Per variant: columns over the batch's answer tokens.
 
-    closed: the choices' first tokens in each example's place. rows: how many states are read out at once.
+    closed: the choices' first tokens in each example's place; accepted: the right answers, where there are several. rows: how
+    many states are read out at once.
     """
     k, device = len(batch.targets), subject.device
     foils, start = batch.targets.clone(), 0
@@ -121,7 +133,7 @@ def _read_out(
     first[1:] = batch.rows[1:] != batch.rows[:-1]
     stacked = torch.cat(list(states))
     targets, foils, differs, first = (t.repeat(len(states)) for t in (batch.targets, foils, differs, first))
-    choices = None if closed is None else closed[batch.rows].repeat(len(states), 1)
+    choices, right = (None if t is None else t[batch.rows].repeat(len(states), 1) for t in (closed, accepted))
     base = port.distribution(subject, stacked[:k]) if kl else None
     parts: list[dict[str, Tensor]] = []
     for at in range(0, len(stacked), rows):
@@ -129,7 +141,8 @@ def _read_out(
         here = stacked[part]
         from_first = None if base is None else base[torch.arange(at, at + len(here), device=device) % k]
         shut = None if choices is None else choices[part]
-        asked = Asked(targets[part], foils[part], differs[part], first[part], shut, from_first)
+        accept = None if right is None else right[part]
+        asked = Asked(targets[part], foils[part], differs[part], first[part], shut, from_first, accept)
         parts.append(port.read(subject, here, asked))
     joined = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
     return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
@@ -163,9 +176,10 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
     return Scores(
         nll, tokens, correct, rank, margin,
         np.array([x for _, _, x in logits]), np.array([i for i, _, _ in logits], dtype=np.int64), kl, own, port.lacks,
-        {name: port.objectives[name].unit for name in own if name in port.objectives},
+        {n: port.objectives[n].unit if n in port.objectives else UNITS[n] for n in own if n in {*port.objectives, *UNITS}},
         tuple(said[i] for i in sorted(said)),
     )  # fmt: skip
 
 
+UNITS = {"set_errors": "answers wrongly in or out of the likeliest ones"}
 USUAL = frozenset({"nll", "rank", "top", "said", "logit", "margin", "kl"})

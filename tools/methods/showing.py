@@ -7,7 +7,7 @@ from tools.methods.anchors import length_in, span_positions
 from tools.methods.tool import TaskBook, ToolInputError
 from tools.ports import port_of
 from tools.subjects import Subject
-from tools.tasks import Example, Task, chance_level
+from tools.tasks import Example, Task, chance_level, label_families
 
 LOOKED_AT = 256
 MOST_VALUES = 6  # of a label that is written out
@@ -61,16 +61,29 @@ def example_lines(subject: Subject, e: Example) -> list[str]:
         lines.append(f"  twin {e.twin!r} -> {e.foil!r}")
     elif e.foil is not None:
         lines.append(f"  foil {e.foil!r}")
+    if e.accepted:
+        lines.append(f"  right are {', '.join(map(repr, e.rights))}")
+    for c in e.counterfactuals:
+        supposed = ", ".join(f"{name}={value}" for name, value in c.labels.items())
+        lines.append(f"  with {supposed} right would be {', '.join(map(repr, c.answers))}")
     if e.values:
-        lines.append("  " + ", ".join(f"{name}={value}" for name, value in e.values.items()))
+        lines.append("  " + ", ".join(_value(e, name, members) for name, members in label_families(e.values).items()))
     return lines
+
+
+def _value(e: Example, name: str, members: Sequence[str]) -> str:
+    """A label with its value; of a family how often there is which."""
+    if members == [name]:
+        return f"{name}={e.values[name]}"
+    counts = Counter(str(e.values[m]) for m in members)
+    return f"{name} ({', '.join(f'{v}: {n}' for v, n in sorted(counts.items()))})"
 
 
 def _labels(examples: Sequence[Example]) -> list[str]:
     """Each label that all have, with its values, or with how many there are."""
     told: list[str] = []
-    for name in dict.fromkeys(n for e in examples for n in e.values):
-        counts = Counter(str(e.values[name]) for e in examples if name in e.values)
+    for name, members in label_families(dict.fromkeys(n for e in examples for n in e.values)).items():
+        counts = Counter(str(e.values[m]) for e in examples for m in members if m in e.values)
         if len(counts) <= MOST_VALUES:
             told.append(f"{name} ({', '.join(f'{v}: {n}' for v, n in sorted(counts.items()))})")
         else:

@@ -21,7 +21,7 @@ def worked_example(subject: Subject, task: Task, seed: int) -> dict[str, Any]:
     """
     examples = task.examples("explore", LOOKED_AT, seed)
     said, twins = _said(subject, examples), _said(subject, [_twin(e) for e in examples])
-    right = [s is not None and s == e.answer.strip() for s, e in zip(said, examples, strict=True)]
+    right = [s is not None and e.is_right(s) for s, e in zip(said, examples, strict=True)]
     both = [
         r and (e.twin is None or t == (e.foil or "").strip()) for r, e, t in zip(right, examples, twins, strict=True)
     ]

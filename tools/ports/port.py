@@ -83,7 +83,7 @@ class Asked:
 
     targets, foils: (k,) ids, or numbers. differs: (k,) whether the foil is another answer there. first: (k,) whether it is
     the first of an example's targets. closed: (k, choices) ids to choose among there. base: (k, vocab) log-probabilities to
-    measure the divergence from.
+    measure the divergence from. accepted: (k, most) ids that are right there, -1 beyond as many as there are.
     """
 
     targets: Tensor
@@ -92,6 +92,7 @@ class Asked:
     first: Tensor
     closed: Tensor | None = None
     base: Tensor | None = None
+    accepted: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,16 @@ class Port(ABC):
         found = tuple(int(self.encode(subject, replace_target(example, c)).targets[0]) for c in choices)
         return found if found and len(set(found)) == len(found) else None
 
+    def accepted(self, subject: Subject, example: Example) -> tuple[int, ...]:
+        """The ids of all answers that are right, in this example's place. PortError unless each is one token or class."""
+        found = {a: self.encode(subject, replace_target(example, a)).targets for a in example.rights}
+        long = next((a for a, ids in found.items() if len(ids) != 1), None)
+        if long is not None:
+            raise PortError(
+                f"{example.shown!r} accepts several answers, and {long!r} is {len(found[long])} tokens: each has to be one"
+            )
+        return tuple(int(ids[0]) for ids in found.values())
+
     def read(self, subject: Subject, states: Tensor, asked: "Asked") -> dict[str, Tensor]:
         """Columns for finished-but-for-the-head states at scored positions, (k, width).
 
@@ -244,7 +255,7 @@ class Port(ABC):
         kl = torch.full_like(own[:, 0], torch.nan)
         if asked.base is not None:
             kl = (asked.base.exp() * (asked.base - logits.log_softmax(-1))).sum(-1)
-        return {
+        columns = {
             "nll": logits.logsumexp(-1) - own[:, 0],
             "rank": (logits > own).sum(-1) + 1,
             "top": top,
@@ -253,6 +264,7 @@ class Port(ABC):
             "margin": torch.where(asked.differs, own[:, 0] - other, torch.nan),
             "kl": kl,
         }
+        return columns if asked.accepted is None else columns | several_right(logits, said, asked.accepted)
 
     def margin(self, logits: Tensor, batch: "Batch") -> Tensor:
         """How much more an answer is said than its foil where the two first differ, (batch), with gradients."""
@@ -279,7 +291,26 @@ class Port(ABC):
 
     def judge(self, example: Example, said: str) -> dict[str, tuple[float, float]]:
         """What was said held against the target: (numerator, weight) by name, none where it cannot be scored."""
-        return {"right": (float(said == example.target.strip()), 1.0)}
+        return {"right": (float(example.is_right(said)), 1.0)}
+
+
+def several_right(logits: Tensor, said: Tensor, accepted: Tensor) -> dict[str, Tensor]:
+    """Columns of k answers, (k, vocab), that are right if they are any of several, (k, most) ids, -1 where there are fewer.
+
+    nll: of all of them together. rank, logit: of the best. set_errors: how many answers are wrongly in or out of the set of
+    the likeliest ones, as many as are right (Li et al. 2023, Emergent World Representations).
+    """
+    known = accepted >= 0
+    found = logits.gather(1, accepted.clamp(min=0)).masked_fill(~known, -torch.inf)
+    best, count = found.amax(-1), known.sum(-1)
+    least = logits.sort(-1, descending=True).values.gather(1, count[:, None] - 1)
+    return {
+        "nll": logits.logsumexp(-1) - found.logsumexp(-1),
+        "rank": (logits > best[:, None]).sum(-1) + 1,
+        "top": (accepted == said[:, None]).any(-1),
+        "logit": best,
+        "set_errors": 2.0 * (known & (found < least)).sum(-1),
+    }
 
 
 def replace_target(example: Example, target: str) -> Example:

@@ -6,7 +6,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 
-from tools.tasks.example import Example, Given, Signal, TaskError, shown
+from tools.tasks.example import Counterfactual, Example, Given, Signal, TaskError, label_families, shown
 from tools.tasks.task import (
     SPLITS,
     Family,
@@ -22,6 +22,7 @@ from tools.tasks.user import from_records, read_jsonl, record_of, to_records
 
 __all__ = [
     "SPLITS",
+    "Counterfactual",
     "Example",
     "Family",
     "Given",
@@ -37,6 +38,7 @@ __all__ = [
     "fitting",
     "from_records",
     "get_task",
+    "label_families",
     "read_jsonl",
     "record_of",
     "shown",
@@ -57,9 +59,12 @@ def families() -> dict[str, Family]:
     return {f.name: f for f in _families(tuple(__path__))}
 
 
-def fitting(reads: Sequence[str]) -> dict[str, Family]:
-    """The task families whose examples have all the inputs that a port reads."""
-    return {name: f for name, f in families().items() if set(reads) <= set(f.reads)}
+def fitting(reads: Sequence[str], subject: str = "") -> dict[str, Family]:
+    """The task families whose examples have all the inputs that a port reads; those in words of a built-in model's own only
+    for that one.
+    """
+    fit = {name: f for name, f in families().items() if set(reads) <= set(f.reads)}
+    return {name: f for name, f in fit.items() if not f.private or f.subject == subject}
 
 
 def get_task(spec: str, own: Mapping[str, Callable[[], Task]] | None = None) -> Task:

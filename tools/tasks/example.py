@@ -1,7 +1,7 @@
 """One example of a behaviour: named inputs with one right answer, and what is known about it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -49,6 +49,30 @@ class Signal:
 Given = Mapping[str, str | Signal]
 
 
+@dataclass(frozen=True)
+class Counterfactual:
+    """What would be right if some labels had other values and all else were the same.
+
+    labels: those values, by label. answers: every answer that would then be right.
+    """
+
+    labels: Metadata
+    answers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.labels or not self.answers:
+            raise TaskError("a counterfactual needs labels with their other values, and the answers that follow")
+
+
+def label_families(names: Iterable[str]) -> dict[str, list[str]]:
+    """Labels by what they are called together: those of one family, with a dot in their names, as `side.*`; others as they are."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        family, dot, _ = name.partition(".")
+        found.setdefault(f"{family}.*" if dot else name, []).append(name)
+    return found
+
+
 def shown(given: Given) -> str:
     """Inputs as one line: the texts themselves, and what signals are called."""
     return " ".join(v if isinstance(v, str) else v.name for v in given.values())
@@ -62,7 +86,8 @@ class Example:
     `foil` is a wrong target of the same kind. `twin_inputs` are corrupted inputs of the same shape whose right target is
     `foil`; patching between the two moves exactly what differs. `candidates` are the answers that a guesser who understands
     the format, and nothing else, would choose among; `choices`, where given, close the answer set of this example: accuracy
-    is then that the answer scores best among them.
+    is then that the answer scores best among them. `accepted` are all answers that are right, where more than the target is;
+    each is right then, and as probable as they are together.
 
     `group` names the independent problem that this is a wording of; by default each input with its target is its own.
     `labels` are the variables behind it (digits, the number of a noun), to probe for and to divide by. `spans` are the
@@ -70,6 +95,8 @@ class Example:
     (left, top, right, bottom); `twin_spans` those of the twin, where a role is not at the same positions there.
     `span_labels` are what is known of each of them, by role: a word's sense, its `relation` to the word on which it depends,
     and as `head` that word's role, none for the root, which makes the spans a tree (`tools.methods.trees`).
+    `counterfactuals` say which answers would be right if labels were other than they are. Labels of one family have names
+    with a dot: `side.a1`, `side.b1`; `side.*` stands for all of them.
     """
 
     inputs: Given
@@ -84,6 +111,8 @@ class Example:
     twin_spans: Spans = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     span_labels: Mapping[str, Metadata] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
+    counterfactuals: tuple[Counterfactual, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -98,6 +127,11 @@ class Example:
         nowhere = next((role for role in self.span_labels if role not in self.spans), None)
         if nowhere is not None:
             raise TaskError(f"span_labels: there is no span {nowhere!r} (in {self.shown!r})")
+        if self.accepted and self.target not in self.accepted:
+            raise TaskError(f"accepted: the answer {self.target!r} is not among {', '.join(map(repr, self.accepted))}")
+        unknown = next((n for c in self.counterfactuals for n in c.labels if n not in self.labels), None)
+        if unknown is not None:
+            raise TaskError(f"counterfactuals: there is no label {unknown!r} (in {self.shown!r})")
 
     @classmethod
     def of_text(
@@ -133,6 +167,24 @@ class Example:
         """Everything that is known about the example by name: its metadata and its labels."""
         return {**self.metadata, **self.labels}
 
+    @property
+    def rights(self) -> tuple[str, ...]:
+        """Every right answer as text, the target first."""
+        return tuple(dict.fromkeys((self.target, *self.accepted)))
+
+    def is_right(self, said: str) -> bool:
+        """Whether a text is a right answer, spaces at its ends aside."""
+        return said.strip() in {a.strip() for a in self.rights}
+
+    def supposing(self, counterfactual: Counterfactual) -> "Example":
+        """The same inputs, asked as if labels had the counterfactual's values: its answers are right; twin and foil are gone."""
+        answers = counterfactual.answers
+        new = next((a for a in answers if a not in self.rights), answers[0])
+        labels = {**self.labels, **counterfactual.labels}
+        return replace(
+            self, target=new, accepted=answers, labels=labels, counterfactuals=(), foil=None, twin_inputs=None, twin_spans={},
+        )  # fmt: skip
+
     def with_twin(self, other: "Example | None") -> "Example":
         """The same with another example for a twin, whose target is the foil; without any for None."""
         if other is None:
@@ -145,7 +197,7 @@ class Example:
             raise TaskError(f"{self.shown!r} has no twin")
         return replace(
             self, inputs=self.twin_inputs, target=target, twin_inputs=self.inputs, spans=self.twin_spans,
-            twin_spans=self.spans,
+            twin_spans=self.spans, accepted=(), counterfactuals=(),
         )  # fmt: skip
 
     @staticmethod
@@ -170,4 +222,10 @@ class Example:
             "twin_spans": {role: list(span) for role, span in self.twin_spans.items()},
             **({"choices": list(self.choices)} if self.choices else {}),
             **({"span_labels": {r: dict(v) for r, v in self.span_labels.items()}} if self.span_labels else {}),
+            **({"accepted": list(self.accepted)} if self.accepted else {}),
+            **({"counterfactuals": [_plain(c) for c in self.counterfactuals]} if self.counterfactuals else {}),
         }
+
+
+def _plain(c: Counterfactual) -> dict[str, object]:
+    return {"labels": dict(c.labels), "answers": list(c.answers)}

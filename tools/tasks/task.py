@@ -19,6 +19,7 @@ from tools.tasks.example import Example, TaskError, Value
 Split = Literal["explore", "confirm"]
 SPLITS: tuple[Split, ...] = ("explore", "confirm")
 KEPT = 8  # samples of a task
+SPEAKERS = ("user ", "model ")  # how labels begin that say something of who speaks
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,13 @@ def chance_level(examples: Sequence[Example], choices: Sequence[str] = ()) -> fl
     share = [1 / (sizes[e.group] * len(sizes)) for e in examples]
     answers: Counter[str] = Counter()
     for e, weight in zip(examples, share, strict=True):
-        answers[e.answer] += weight  # type: ignore[assignment]  # a Counter of weights
+        for answer in e.rights:
+            answers[answer] += weight  # type: ignore[assignment]  # a Counter of weights
     uniform = 1 / len(choices) if choices else 0.0
-    guess = sum(w / len(e.candidates) if e.candidates else 0.0 for e, w in zip(examples, share, strict=True))
+    guess = sum(
+        w * len(set(e.rights) & set(e.candidates)) / len(e.candidates) if e.candidates else 0.0
+        for e, w in zip(examples, share, strict=True)
+    )
     return max(*answers.values(), uniform, guess)
 
 
@@ -222,8 +227,9 @@ Draw = Callable[[Split, random.Random], Iterator[Example]]
 class Family:
     """A kind of task with options. `make(options)` gives the function that draws its examples.
 
-    reads: the names of its examples' inputs. subject: the built-in model that was made for it. trees: its examples are sentences
-    whose trees are known.
+    reads: the names of its examples' inputs. subject: the built-in model that was made for it. private: no other model knows
+    its words. trees: its examples are sentences whose trees are known. offers: what else of them some tools look at: foils,
+    attributes (labels that begin as one of `SPEAKERS` does), families of labels, counterfactuals.
     """
 
     name: str
@@ -234,6 +240,8 @@ class Family:
     reads: tuple[str, ...] = ("text",)
     subject: str = "demo"
     trees: bool = False
+    private: bool = False
+    offers: tuple[str, ...] = ()
 
     def task(self, given: Mapping[str, str]) -> Task:
         """The task with these options; TaskError lists valid ones."""

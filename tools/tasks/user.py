@@ -8,13 +8,24 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from tools.tasks.example import Example, Given, Signal, TaskError
+from tools.tasks.example import Counterfactual, Example, Given, Signal, TaskError
 from tools.tasks.signals import KINDS, signal, taken_up
 from tools.tasks.spans import signal_span_problem, span_problem
 from tools.tasks.task import SPLITS, Split, Task, unit_hash
 
 Span = tuple[int, int] | tuple[int, int, int, int] | str
 INPUTS = ("prompt", "audio", "image", "source", "masked")
+
+
+class UserCounterfactual(BaseModel):
+    """What would be right if labels had other values."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: dict[str, int | float | str | bool] = Field(
+        min_length=1, description="those labels with their other values"
+    )
+    answers: list[str] = Field(min_length=1, description="every answer that would be right then")
 
 
 class UserExample(BaseModel):
@@ -63,11 +74,16 @@ class UserExample(BaseModel):
     span_labels: dict[str, dict[str, int | float | str | bool]] = Field(
         default={}, description="what is known of each span: its relation, its sense, its head (the role it depends on)"
     )
+    accepted: list[str] = Field(default=[], description="all right answers, where there are more than one")
+    counterfactuals: list[UserCounterfactual] = Field(
+        default=[], description="labels with other values, and the answers that would be right then"
+    )
     class_: str | int | None = Field(default=None, alias="class", description="a label of that name: FILE:class=a")
 
 
 FIELDS = ", ".join(f.alias or name for name, f in UserExample.model_fields.items())
 NEEDED = f"an input ({', '.join(INPUTS)}) and answer"
+LATER = ("span_labels", "accepted", "counterfactuals")  # in a record only where they are given
 NEW = {*INPUTS[1:], "into", "twin_into"}  # not in a record of text, which is kept as it always was
 
 
@@ -178,6 +194,10 @@ def from_records(name: str, description: str, records: Sequence[dict[str, Any]])
                 twin_spans={role: tuple(s) for role, s in r.get("twin_spans", {}).items()},
                 choices=tuple(r.get("choices", ())),
                 span_labels={role: dict(known) for role, known in r.get("span_labels", {}).items()},
+                accepted=tuple(r.get("accepted", ())),
+                counterfactuals=tuple(
+                    Counterfactual(dict(c["labels"]), tuple(c["answers"])) for c in r.get("counterfactuals", ())
+                ),
             )
 
     return Task(name, description, draw, source="user")
@@ -195,13 +215,23 @@ def _checked(data: Any, folder: Path) -> dict[str, Any]:
     """A record as it is kept: its split decided, spans in characters, the class among the labels, files by their content."""
     example = UserExample.model_validate(data)
     kind = _kind(example)
-    kept = example.model_dump(exclude={"class_", *NEW, *(() if example.span_labels else ("span_labels",))})
+    absent = {name for name in LATER if not getattr(example, name)}
+    kept = example.model_dump(exclude={"class_", *NEW, *absent})
     if example.class_ is not None:
         if example.labels.get("class", example.class_) != example.class_:
             raise TaskError("class is given twice, and not the same: once as a field, once among the labels")
         kept["labels"]["class"] = example.class_
     if example.twin_spans and example.twin is None:
         raise TaskError("twin_spans: there is no twin")
+    if example.accepted and example.answer not in example.accepted:
+        raise TaskError(
+            f"accepted: the answer {example.answer!r} is not among {', '.join(map(repr, example.accepted))}"
+        )
+    unknown = next((n for c in example.counterfactuals for n in c.labels if n not in kept["labels"]), None)
+    if unknown is not None:
+        raise TaskError(
+            f"counterfactuals: there is no label {unknown!r}; there are {', '.join(kept['labels']) or 'none'}"
+        )
     nowhere = next((role for role in example.span_labels if role not in example.spans), None)
     if nowhere is not None:
         raise TaskError(f"span_labels: there is no span {nowhere!r}; there are {', '.join(example.spans) or 'none'}")

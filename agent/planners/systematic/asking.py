@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.loop.goal import TREES
+from agent.loop.goal import HOLDS, TREES
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.concluding import conclude
 from agent.planners.systematic.depth import depth
 from agent.planners.systematic.exploring import Seen
+from agent.planners.systematic.holding import holding
 from agent.planners.systematic.locating import locate
 from agent.planners.systematic.plan import Part, Plan, ask
 from agent.planners.systematic.reading import Ability, component, reference
@@ -55,6 +56,12 @@ def investigate(
         yield from conclude(desk, questions, otherwise="not_found")
         return
     abilities = yield from _capability(desk, tasks, controls)
+    if HOLDS.search(goal) and any(desk.known(t).families for t in tasks):
+        for task in tasks:
+            if desk.known(task).families:
+                yield from holding(desk, task)
+        yield from conclude(desk, questions, otherwise="not_found")
+        return
     if any(q.asks != "whether" for q in questions):
         for task in tasks:
             if (

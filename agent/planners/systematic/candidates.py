@@ -33,13 +33,15 @@ SAYS = {
     "tolerates": "The model bears it that some of the last blocks of {stack} are left out, for {task}.",
     "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
     "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
+    "decodable": "{place} is where {label} can be read, for {task}.",
+    "used": "What is read of {label} at {place} is used, for {task}.",
     "sends": "{place}: this way goes what decides the answer to {task}.",
 }
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A statement to examine: arguments of `examine`."""
+    """A statement to examine: arguments of `examine`. examples: how many, where that is not what the desk tries everything on."""
 
     kind: str
     task: str
@@ -52,12 +54,12 @@ class Candidate:
     path: str = ""
     program: str = ""
     objective: str = ""
+    examples: int = 0
 
     def call(self, examples: int, judged: Judged) -> Call:
         """The experiment that examines it, in the objective that the answers are judged by where it names none."""
         given = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if v}
-        given = {**judged.named, **given}
-        return "examine", {**given, "examples": examples}
+        return "examine", {**judged.named, **given, "examples": self.examples or examples}
 
     @property
     def words(self) -> str:
@@ -70,6 +72,7 @@ class Candidate:
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
             stack=self.program.partition(":")[0] if ":" in self.program else "the model",
+            label=self.label,
             other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
         )
         plural = bool(self.components) and is_plural(ComponentSet.parse(" + ".join(self.components)).members)

@@ -32,6 +32,12 @@ from tools.tasks import TaskError, fitting
 
 PATIENCE = 20.0  # seconds that a look waits for another look
 KEPT = 64  # examples that were looked at
+LACKS = {
+    "trees": "needs a task whose sentences have trees", "foils": "needs a task of yours whose examples have foils",
+    "counterfactuals": "needs a task whose examples say what would be right if a label were other than it is",
+    "attributes": "needs a task whose labels say something of who speaks, such as user age",
+    "code": "needs --allow-code when the workbench is started, and a run",
+}  # fmt: skip
 Data = dict[str, Any]
 
 
@@ -176,10 +182,8 @@ class Bench:
         return {name: "" if name in able else self._lacks(t) for name, t in discover().items()}
 
     def _lacks(self, tool: Tool) -> str:
-        if tool.needs == "trees":
-            return "needs a task whose sentences have trees"
-        if tool.needs == "code":
-            return "needs --allow-code when the workbench is started, and a run"
+        if tool.needs in LACKS:
+            return LACKS[tool.needs]
         try:
             self.subject.require(tool.needs)
         except SubjectError as error:
@@ -196,7 +200,7 @@ class Bench:
     def task_names(self) -> list[str]:
         """The user's tasks and those made in the run first, then those of the program that the subject can be given."""
         own = [t.name for t in self.tasks.made()] if self.hand else [f.stem for f in self.args.task]
-        return [*own, *fitting(port_of(self.subject).reads)]
+        return [*own, *fitting(port_of(self.subject).reads, self.subject.name)]
 
     def context(self) -> Context:
         """For a look that is not kept."""

@@ -2,13 +2,15 @@
 
 It is right more often than naming the most frequent value; than a control task (Hewitt and Liang 2019: the tokens that stand
 at the anchor get random values where they decide the variable, else each problem does), which a probe can only learn by heart;
-and than the same probe on models of the same kind with weights drawn anew. What can be decoded need not be used.
+and than the same probe on models of the same kind with weights drawn anew. What can be decoded need not be used. Of a family
+of labels (`side.*`) the effect is the share of them that is read right, in each example.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +21,8 @@ from tools.findings.contrast import Contrast, Quantity
 from tools.findings.kind import Bench, Kind, Nulls, mean_of, tenth_of_examples
 from tools.findings.null_twins import null_twin
 from tools.findings.phrases import capital, on_task, place, within
-from tools.methods.features import collect, labels_of
+from tools.methods.batched_probes import Labels, fit
+from tools.methods.features import collect, labels_named, labels_of
 from tools.methods.readings import tokens_at
 from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Subject
@@ -27,6 +30,7 @@ from tools.tasks import Example
 from tools.tasks.task import unit_hash
 
 FOLDS = 5
+FITTED = 1024  # explore examples on which a family of labels is fitted
 TWINS = 3  # models with random weights
 DECIDES = 0.9  # of the examples have the most frequent value of what stands at the anchor: then it decides the variable
 Texts = np.ndarray
@@ -39,7 +43,7 @@ def _check(s: Statement) -> None:
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     assert s.set is not None
-    return read_off(bench, s.set.one, s.label, TWINS)
+    return (_family_read_off if s.label.endswith(".*") else read_off)(bench, s.set.one, s.label, TWINS)
 
 
 def read_off(bench: Bench, component: Component, label: str, twins: int) -> list[Contrast]:
@@ -77,6 +81,42 @@ def read_off(bench: Bench, component: Component, label: str, twins: int) -> list
     return [
         bench.effect(Quantity("accuracy", "share of examples", own, (0.0, 1.0)), bench.smallest, **where),
         *(bench.beyond((apart(base),), name, least, **where) for name, base, least in controls),
+    ]
+
+
+def _family_read_off(bench: Bench, component: Component, label: str, twins: int) -> list[Contrast]:
+    """The same for every label of a family at once, by ridge regressions; the control task gives each token a random problem's."""
+    ctx, tried, held = bench.ctx, bench.examples, {e.group for e in bench.examples}
+    drawn = bench.task.examples("explore", FITTED + len(held), ctx.seed)
+    seen = [e for e in drawn if e.group not in held][:FITTED]
+    both, n = [*seen, *tried], len(seen)
+    labels = Labels.of({name: labels_of(both, name) for name in labels_named(both, label)})
+    at = [int(unit_hash("control task", ctx.seed, t) * n) for t in tokens_at(ctx, both, component.anchor)]
+
+    def right(x: np.ndarray, wanted: Labels) -> np.ndarray:
+        states = torch.from_numpy(x)[None]
+        read = fit(states[:, :n], wanted.rows(slice(n)), "ridge").read(states[:, n:])[0]
+        return (read == wanted.codes[n:]).mean(-1)
+
+    x = _features(ctx, ctx.subject, both, component)
+    own, by_heart = right(x, labels), right(x, labels.rows(np.array(at)))
+    blind = [
+        right(_features(ctx, null_twin(ctx.subject, seed=ctx.seed + i), both, component), labels) for i in range(twins)
+    ]
+    most = np.array([np.bincount(column).argmax() for column in labels.codes[:n].T])
+    commonest = (labels.codes[n:] == most).mean(-1)
+    where, unit = {"component": str(component)}, f"share of {label}"
+
+    def apart(base: np.ndarray) -> Quantity:
+        return Quantity("accuracy", unit, own - base, (-1.0, 1.0))
+
+    return [
+        bench.effect(Quantity("accuracy", unit, own, (0.0, 1.0)), bench.smallest, **where),
+        bench.beyond((apart(commonest),), "naming each one's most frequent value", bench.smallest, **where),
+        bench.beyond((apart(by_heart),), "a control task", 0.0, **where),
+        bench.beyond(
+            (apart(mean_of(blind)),), f"the mean of {twins} models with random weights", bench.smallest, **where
+        ),
     ]
 
 
@@ -134,6 +174,11 @@ def _fit(x: np.ndarray, y: Texts, new: np.ndarray) -> Texts:
 
 
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
+    if s.label.endswith(".*"):
+        return (
+            f"The labels {s.label} can be decoded from {within(place(s, roles))} {on_task(s)}: linear probes read {{effect}} of "
+            "them right, of unseen examples{control}."
+        )
     return (
         f"{capital(s.label)} can be decoded from {within(place(s, roles))} {on_task(s)}: a linear probe is right for {{effect}} of "
         "unseen examples{control}."
