@@ -1,7 +1,7 @@
 """Ridge probes of many labels at many places: one batched solve against scikit-learn one by one, rounds interleaved.
 
-`python -m benchmarks.probes [--rounds N] [--rows N]`. States are random, of the sizes given; labels have three classes, as squares of
-a board have. Both choose the penalty from the same ones by leave-one-out error; what they read of the held-out rows is compared.
+`python -m benchmarks.probes [--rounds N] [--rows N]`. States are random, of the sizes given; labels have three classes, as
+squares of a board have. Both choose the penalty from the same ones by leave-one-out error; what they read of the held-out rows is compared.
 Time is the process's own, so that other programs on the machine count little.
 """
 
@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="examples, of which 70%% are fitted on; default: 1000")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print("| places | labels | channels | scikit-learn, s | here, s | scikit-learn / here | same readings | accuracy there | here |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = "places labels channels scikit-learn,s here,s scikit-learn/here same_readings accuracy_there here".split()
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for places, labels, channels in SIZES:
         _compare(places, labels, channels, args.rows, args.rounds)
 

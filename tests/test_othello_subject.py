@@ -135,4 +135,4 @@ def test_the_subject_makes_legal_moves_and_one_of_random_weights_does_not(model)
 def test_its_tokenizer_reads_a_square_as_one_token_after_the_one_that_begins_a_game():
     subject = load_subject("othello")
     assert subject.tokens("c2 b2") == [0, *(len(data.SPECIAL) + data.RULES.names.index(n) for n in ("c2", "b2"))]
-    assert subject.max_positions() >= 33
+    assert subject.max_positions >= 33

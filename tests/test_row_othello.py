@@ -13,7 +13,7 @@ from tools.methods.tool import Context, ToolInputError, discover
 from tools.subjects import load_subject
 
 ALPHA = 0.05
-PLACES = [f"decoder.{b}.resid_post@-1" for b in (2, 4)]
+PLACE, N = "decoder.2.resid_post@-1", 800  # one sample for all, drawn once
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def values(outcome, name):
 
 @pytest.fixture(scope="module")
 def probed(subject):
-    given = {"task": "othello", "components": PLACES, "examples": 1000, "model": "ridge"}
+    given = {"task": "othello", "components": [PLACE], "examples": N, "model": "ridge"}
     return {family: use(subject, "probe", label=family, **given) for family in ("side.*", "colour.*")}
 
 
@@ -56,7 +56,7 @@ def test_the_controls_of_the_probe_read_no_more_than_the_most_frequent_values(pr
 
 @pytest.fixture(scope="module")
 def rewritten(subject):
-    given = {"task": "othello", "label": "side.*", "components": PLACES[:1], "examples": 1100}
+    given = {"task": "othello", "label": "side.*", "components": [PLACE], "examples": N}
     return {how: use(subject, "rewrite", how=how, **given) for how in ("add", "optimise")}
 
 
@@ -70,17 +70,17 @@ def test_a_square_that_is_read_as_the_other_sides_makes_the_moves_legal_that_wou
 
 def test_on_random_weights_the_same_calls_report_nothing(subject):
     blind = random_twin(subject, 5)
-    read = use(blind, "probe", task="othello", label="side.*", components=PLACES[:1], examples=1000, model="ridge")
+    read = use(blind, "probe", task="othello", label="side.*", components=[PLACE], examples=N, model="ridge")
     assert max(values(read, "accuracy.beyond_random_init").values()) < 0.1
-    changed = use(blind, "rewrite", task="othello", label="side.*", components=PLACES[:1], examples=1000)
+    changed = use(blind, "rewrite", task="othello", label="side.*", components=[PLACE], examples=N)
     (delta,) = [m for m in changed.measurements if m.name == "set_errors.delta"]
     assert delta.high > 0 or delta.control.difference_high > 0
 
 
-def contrasts(subject, kind, label, component=PLACES[0]):
-    s = Statement(kind=kind, task="othello", components=component, label=label, examples=160)
+def contrasts(subject, kind, label, component=PLACE):
+    s = Statement(kind=kind, task="othello", components=component, label=label, examples=128)
     found = examine(s, context(subject, "confirm"))
-    return next(m.value for m in found.measurements if m.name == "p")
+    return max(m.value for m in found.measurements if m.name == "p")
 
 
 def test_findings_that_the_board_is_decodable_and_used_hold_on_unseen_games_and_not_on_random_weights(subject):
@@ -94,10 +94,10 @@ def test_an_example_is_drawn_as_boards_and_its_answer_mapped_to_the_squares_that
     assert [b.title for b in plain] == ["true", "read", "supposed", "read after the change", "before", "after"]
     assert all(len(b.rows) == len(b.columns) == 6 for b in plain)
     mapped = use(
-        subject, "rewrite", task="othello", label="side.*", components=PLACES[:1], saliency=["mine", "theirs"], examples=1000
+        subject, "rewrite", task="othello", label="side.*", components=[PLACE], saliency=["mine", "theirs"], examples=N
     )  # fmt: skip
     falls = [m.value for m in mapped.measurements if m.name == "saliency"]
-    assert max(falls) > 1.0 > np.median(np.abs(falls))  # a move hangs on few squares
+    assert max(falls) > 5 * np.median(np.abs(falls)) and max(falls) > 0.3  # a move hangs on few squares
     assert "<svg" in figure_of("rewrite", [*plain, *boards("rewrite", {"": mapped})]).svg
 
 
@@ -114,4 +114,4 @@ def test_an_example_is_drawn_as_boards_and_its_answer_mapped_to_the_squares_that
 )
 def test_a_call_that_cannot_be_meant_says_what_would_be_valid(subject, tool, given, says):
     with pytest.raises(ToolInputError, match=says.replace("*", r"\*")):
-        use(subject, tool, task="othello", **{"examples": 60 if "squares" in str(given) else 400, **given})
+        use(subject, tool, task="othello", **{"components": [PLACE], "examples": N, **given})

@@ -69,7 +69,11 @@ def label(text: str, length: int = LONG) -> str:
 
 
 def _panel(plot: Plot, link: Link, *, alone: bool) -> Spec:
-    made = _board(plot, link) if isinstance(plot, Board) else {"heat": _heat, "line": _line, "dots": _dots}[plot.kind](plot, link)
+    made = (
+        _board(plot, link)
+        if isinstance(plot, Board)
+        else {"heat": _heat, "line": _line, "dots": _dots}[plot.kind](plot, link)
+    )
     named = plot.name + (f", {plot.title}" if plot.title else "")
     if alone and not plot.title:
         return made

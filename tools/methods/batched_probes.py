@@ -207,7 +207,7 @@ def _descended(x: States, labels: Labels, model: Model, seed: int, check: Callab
 
 
 def _sparse(x: States, labels: Labels, check: Callable[[], None]) -> tuple[Tensor, Tensor]:
-    """Softmax regressions with the sum of absolute weights penalised, by accelerated proximal gradients (Beck and Teboulle 2009)."""
+    """Softmax regressions, the sum of absolute weights penalised, by accelerated proximal gradients (Beck and Teboulle 2009)."""
     x, y, rows = x.float(), labels.one_hot().float(), x.shape[1]
     size = 2 / torch.linalg.eigvalsh(x.mT @ x / rows)[:, -1].clamp(min=1e-6)[:, None, None]
     weights = torch.zeros(len(x), x.shape[-1], labels.width)

@@ -13,16 +13,23 @@ NEAR = 0.02  # of the best place's accuracy: the first block that comes so near
 
 
 def holding(desk: Desk, task: str) -> Part[None]:
-    """Each family by linear and by two-layer probes after every block; what is read and used as findings; the rest in a note."""
+    """Each family by linear probes after every block, and by two layers; what is read and what is used as findings; a note."""
     known = desk.known(task)
     linear: dict[str, Answer] = {}
     deep: dict[str, Answer] = {}
     for family in known.families:
-        given = {"task": task, "label": family, "components": [WHERE], "examples": PROBED}
-        linear[family], deep[family] = yield from ask(
-            f"Can {family} be read after each block, linearly or by two layers, and from a model of random weights?",
-            [("probe", {**given, "model": model}) for model in ("ridge", "mlp")],
+        given = {"task": task, "label": family, "examples": PROBED}
+        (linear[family],) = yield from ask(
+            f"Can {family} be read linearly, after which block, and from a model of random weights?",
+            [("probe", {**given, "components": [WHERE], "model": "ridge"})],
         )
+        best = _best(linear[family])
+        if best is not None and best.component:
+            (deep[family],) = yield from ask(
+                "And by two layers, where it is read best?",
+                [("probe", {**given, "components": [best.component], "model": "mlp"})],
+                desk.reserve + 2,
+            )
     places = {family: clear(answer) for family, answer in linear.items()}
     yield from desk.examine(
         "Where linear probes beat their controls, as findings.",
@@ -91,9 +98,9 @@ def _noted(task: str, linear: dict[str, Answer], deep: dict[str, Answer]) -> Par
     said: list[str] = []
     handles: list[str] = []
     for family in linear:
-        for words, answer in (("a linear probe", linear[family]), ("two layers", deep[family])):
-            best = _best(answer)
-            if best is not None and answer.handle:
+        for words, answer in (("a linear probe", linear[family]), ("two layers", deep.get(family))):
+            best = None if answer is None else _best(answer)
+            if best is not None and answer is not None and answer.handle:
                 said.append(f"{family} by {words} at {best.component}: {reference(answer, best)}")
                 handles.append(answer.handle)
     if said:

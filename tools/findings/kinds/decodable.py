@@ -30,7 +30,7 @@ from tools.tasks import Example
 from tools.tasks.task import unit_hash
 
 FOLDS = 5
-FITTED = 1024  # explore examples on which a family of labels is fitted
+FITTED = 768  # explore examples on which a family of labels is fitted
 TWINS = 3  # models with random weights
 DECIDES = 0.9  # of the examples have the most frequent value of what stands at the anchor: then it decides the variable
 Texts = np.ndarray

@@ -18,7 +18,7 @@ from tools.methods.effects import score_under
 from tools.methods.rewriting import Probes, Wanted, change_by, onward, rewritten, score_changes, set_errors
 from tools.methods.tool import ToolInputError
 
-FITTED = 1024  # explore examples: a family of labels is not read from fewer
+FITTED = 768  # explore examples: a family of labels is not read from fewer
 DRAWS = 2
 TENTH = 0.1  # of the errors that are there when nothing is changed
 UNIT = "answers wrongly in or out"
