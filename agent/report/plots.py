@@ -17,20 +17,11 @@ from experiments_db.records import COORDINATES, Measurement, Place, Result
 
 # Which quantities of a tool come first; a tool that is not here shows the first one it measured.
 FIRST = {
-    "ablate": ("accuracy",),
-    "attribute": ("attribution", "exact"),
-    "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"),
-    "examine": ("effect",),
-    "lens": ("accuracy", "rank", "top1"),
-    "loss": ("accuracy",),
-    "minimal_set": ("accuracy",),
-    "patch": ("recovered",),
-    "probe": ("accuracy", "r2", "code_length", "erased.delta"),
-    "rewrite": ("set_errors",),
-    "path_patch": ("recovered",),
-    "steer": ("probability",),
-    "tuned_lens": ("accuracy", "kl", "top1"),
-}
+    "ablate": ("accuracy",), "attribute": ("attribution", "exact"), "examine": ("effect",), "lens": ("accuracy", "rank", "top1"),
+    "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"), "loss": ("accuracy",), "minimal_set": ("accuracy",),
+    "patch": ("recovered",), "path_patch": ("recovered",), "probe": ("accuracy", "r2", "code_length", "erased.delta"),
+    "rewrite": ("set_errors",), "steer": ("probability",), "tuned_lens": ("accuracy", "kl", "top1"),
+}  # fmt: skip
 UNITS = tuple(sorted({p.unit for p in PARTS.values() if p.unit}))
 # States of one stream, steps along one direction, blocks left out at the end: joined by a line; parts are drawn as dots.
 ALONG = ("depth", "dose", "missing")
