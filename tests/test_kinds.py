@@ -200,7 +200,7 @@ def test_an_untrained_model_cannot():
 
 
 def test_every_kind_is_tried_here():
-    elsewhere = {"encodes_tree", "own"}  # need trees, a sandbox: tests/test_row_trees.py, tests/test_own.py
+    elsewhere = {"encodes_tree", "own", "decides"}  # need trees, a sandbox, images: test_row_trees.py, test_own.py, test_row_regions.py
     assert {c[1] for c in CASES} == set(kinds()) - elsewhere
 
 

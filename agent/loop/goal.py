@@ -43,6 +43,9 @@ APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|enc
 
 
 TREES = re.compile(r"\b(?:trees?|dependenc(?:y|ies))\b", re.IGNORECASE)
+DECIDES = re.compile(
+    r"\bwhat\b.*\b(?:images?|pictures?|pixels?|regions?)\b.*\b(?:decid|determin|matter)", re.IGNORECASE
+)
 HOW_MANY = re.compile(r"\bhow many\b[^?]*\b(?:blocks?|layers?)\b")
 
 
@@ -155,6 +158,9 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
             ask("where", f"Where are the trees of the sentences of {task}?", (task,))
             continue
         ask("whether", f"Can the model do {task}?", (task,))
+        if DECIDES.search(text) and "image" in reads:
+            ask("where", f"What in the image decides the answer to {task}?", (task,))
+            continue
         if HOW_MANY.search(text):
             ask("how", f"How many of its blocks does the model need for {task}?", (task,))
         elif not only_whether:

@@ -19,6 +19,7 @@ def usable(
     able = {
         *subject.capabilities,
         *has_trees(subject, tasks),
+        *port_of(subject).reads,
         *(("person",) if by_hand else ()),
         *(("code",) if code else ()),
     }

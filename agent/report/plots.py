@@ -19,6 +19,7 @@ from experiments_db.records import COORDINATES, Measurement, Place, Result
 FIRST = {
     "ablate": ("accuracy",),
     "attribute": ("attribution", "exact"),
+    "attribute_regions": ("sic", "aic", "hit", "decides"),
     "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"),
     "examine": ("effect",),
     "lens": ("accuracy", "rank", "top1"),

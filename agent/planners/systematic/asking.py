@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.loop.goal import TREES
+from agent.loop.goal import DECIDES, TREES
 from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.concluding import conclude
 from agent.planners.systematic.depth import depth
 from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.locating import locate
+from agent.planners.systematic.pictures import regions
 from agent.planners.systematic.plan import Part, Plan, ask
 from agent.planners.systematic.reading import Ability, component, reference
 from agent.planners.systematic.trees import trees
@@ -55,7 +56,10 @@ def investigate(
         yield from conclude(desk, questions, otherwise="not_found")
         return
     abilities = yield from _capability(desk, tasks, controls)
-    if any(q.asks != "whether" for q in questions):
+    if DECIDES.search(goal) and "decides" in desk.kinds and desk.looks:
+        for task in tasks:
+            yield from regions(desk, task)
+    elif any(q.asks != "whether" for q in questions):
         for task in tasks:
             if (
                 task in abilities

@@ -178,6 +178,8 @@ class Bench:
     def _lacks(self, tool: Tool) -> str:
         if tool.needs == "trees":
             return "needs a task whose sentences have trees"
+        if tool.needs == "image":
+            return "needs a model that reads images"
         if tool.needs == "code":
             return "needs --allow-code when the workbench is started, and a run"
         try:
