@@ -91,6 +91,14 @@ def test_baselines_are_what_they_are_called(shapes):
         saliency.baseline(given.pixels, shapes, "grey", 0)
 
 
+def test_edges_of_an_image_are_its_own(shapes):
+    given = saliency.seen(shapes, get_task("shape").examples("explore", 2), 2048)
+    alone = [saliency.edges(given.pixels[i : i + 1])[0] for i in (0, 1)]
+    assert saliency.edges(given.pixels) == pytest.approx(np.stack(alone))
+    flat = torch.zeros(1, 3, 8, 8)
+    assert saliency.edges(flat).max() == 0
+
+
 def test_segments_are_the_areas_of_one_colour_and_none_is_small():
     image = np.zeros((40, 40, 3), np.uint8)
     image[5:20, 5:20], image[25:35, 10:36] = (200, 30, 30), (30, 200, 30)

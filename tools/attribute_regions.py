@@ -254,7 +254,7 @@ def _shown(
     captions = tuple(f"says {c}" for c in said[:n])
     pixels = np.stack([r[::step, ::step] for r in given.raw[:n]]).astype("<i4")
     kinds = {
-        "integrated gradients": own, "regions, the first ones brightest": _values(rankings),
+        "integrated gradients": own, "regions by rank, dark first": _values(rankings),
         "the region ranked first": np.stack([r.first for r in rankings]).astype(float), "plain gradients": plain, "edges": edged,
     }  # fmt: skip
     maps = np.stack([v[:n, ::step, ::step] for v in kinds.values()]).astype("<f4")
@@ -285,6 +285,9 @@ def _tables(found: Sequence[Measurement]) -> list[str]:
             table.setdefault(m.variant or "", {})[column] = m.value
     columns = list(dict.fromkeys(c for row in table.values() for c in row))
     lines = [text_table(list(table), columns, np.array([[r.get(c, np.nan) for c in columns] for r in table.values()]))]
+    lines.append(
+        "sic, aic: what is back of the answer against the information in the image, from its blur (0) to itself (1)"
+    )
     errors = {m.variant: m.value for m in found if m.name == "completeness_error"}
     lines.append(
         "hit: the region ranked first lies on it; decides: it does, and with that region blurred (and a margin) the answer is "

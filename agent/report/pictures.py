@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from experiments_db.records import Array, Result
 
 IMAGES, MAPS = "shown:images", "shown:maps"
-CELL, GAP, LEFT, TOP = 112, 8, 112, 40
+CELL, GAP, LEFT, TOP = 112, 8, 112, 44
 INK, PAPER = (31, 41, 55), (255, 255, 255)
 OUTLINE = "the region ranked first"  # drawn on the image itself
 MOST = 400  # images and maps of one picture

@@ -173,8 +173,8 @@ def gradients(subject: Subject, pixels: Pixels, classes: Int[Tensor, " batch"], 
 
 def edges(pixels: Pixels) -> Maps:
     """How strongly each pixel differs from those around it (Sobel), of any model the same."""
-    x = pixels.double().numpy()
-    return np.hypot(ndimage.sobel(x, 2), ndimage.sobel(x, 3)).sum(1)
+    channels = [[np.hypot(ndimage.sobel(c, 0), ndimage.sobel(c, 1)) for c in x] for x in pixels.double().numpy()]
+    return np.array(channels).sum(1)  # one channel of one image at a time: the filter smooths over every other axis
 
 
 def centre(pixels: Pixels) -> Maps:

@@ -78,7 +78,7 @@ def _sentence(s: Statement, _: Mapping[str, str] | None) -> str:
 
 
 KIND = Kind(
-    "decides", "what decides the class of images: the region ranked first lies on the role (label), and without it the answer is another",
+    "decides", "what decides an image's class: the region ranked first lies on the role (label) and without it another is given",
     _measure, _sentence, needs=("label",), capable=False, least=tenth_of_examples, unit="share of images",
     nulls=Nulls({"shuffled_answers": "it is about the answer that the model gives, not about the right one"}),
 )  # fmt: skip
