@@ -39,8 +39,7 @@ ROWS = (
 )  # fmt: skip
 OWN = "answers that repeat words"
 LINES = 6  # at most this many lines in one plot; more are a heat map
-CELLS = 3000
-LEAST = 3  # with fewer points a figure says no more than its numbers
+CELLS, LEAST = 3000, 3  # with fewer points a figure says no more than its numbers
 SETS, FEW = ("intervention", "among", "task", "split"), 4  # few of these are drawn beside each other, not as a heat map
 
 DROPPED = re.compile(r"(?P<stack>\w+: )?drop last (?P<count>\d+)")
