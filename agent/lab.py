@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tools.subjects import Subject
 
 ToolName = Literal[
-    "ablate", "attention", "attribute", "causal_basis", "claim", "confirm", "describe_subject", "examine", "experiment",
+    "ablate", "attention", "attribute", "attribute_regions", "causal_basis", "claim", "confirm",
+    "describe_subject", "examine", "experiment",
     "finish", "generate", "help", "hypothesis", "illustrate", "investigate", "layer_program", "lens", "list_kinds", "list_tasks",
     "loss", "make_task", "minimal_set", "mistakes", "note",
     "patch", "path_patch", "predict", "probe", "query", "recall", "relation_probe", "rep_similarity", "retract", "rewrite",

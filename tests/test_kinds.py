@@ -200,8 +200,8 @@ def test_an_untrained_model_cannot():
 
 
 def test_every_kind_is_tried_here():
-    # these need trees, a sandbox, counterfactuals: tests/test_row_trees.py, tests/test_own.py, tests/test_row_othello.py
-    elsewhere = {"encodes_tree", "own", "used"}
+    # These need trees, a sandbox, counterfactuals, images: test_row_trees.py, test_own.py, test_row_othello.py, test_row_regions.py.
+    elsewhere = {"encodes_tree", "own", "used", "decides"}
     assert {c[1] for c in CASES} == set(kinds()) - elsewhere
 
 

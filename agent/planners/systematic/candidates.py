@@ -32,6 +32,7 @@ SAYS = {
     "disagree": "The interventions disagree about {place} for {task}.",
     "tolerates": "The model bears it that some of the last blocks of {stack} are left out, for {task}.",
     "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
+    "decides": "What decides the answer to {task} is the {label} of the image.",
     "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
     "decodable": "{place} is where {label} can be read, for {task}.",
     "used": "What is read of {label} at {place} is used, for {task}.",
@@ -71,6 +72,7 @@ class Candidate:
         text = SAYS[self.kind].format(
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
+            label=self.label,
             stack=self.program.partition(":")[0] if ":" in self.program else "the model",
             label=self.label,
             other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
@@ -133,7 +135,8 @@ class Examined:
 class Desk:
     """What a plan works with, and what it has gathered: candidates that promise to hold, in order.
 
-    kinds: the kinds of finding there are. screen, test: examples for looking and for examining. At 64 independent problems
+    kinds: the kinds of finding there are. looks: the model reads images. screen, test: examples for looking and for
+    examining. At 64 independent problems
     every quantity has its interval; some are left out of a look, for want of a twin or donor, so that it takes a few more.
     """
 
@@ -146,6 +149,7 @@ class Desk:
     examined: dict[Candidate, Examined] = field(default_factory=dict[Candidate, Examined])
     stacks: tuple[str, ...] = ()
     judged: Judged = field(default_factory=Judged)
+    looks: bool = False
 
     @property
     def several(self) -> bool:

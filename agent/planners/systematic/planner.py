@@ -52,6 +52,7 @@ class Systematic:
         asked = questions(view.goal, view.tasks, view.reads)
         desk = Desk(view.known, frozenset(kinds()), view.findings, round(SCREEN * self.examples), self.examples)
         desk.judged = Judged(view.objective, view.better)
+        desk.looks = "image" in view.reads
         controls = CONTROLS if view.reads == ("text",) else ()
         return investigate(desk, view.goal, goal.tasks, view.tasks, asked, controls)
 
