@@ -19,7 +19,7 @@ class Args(ToolArgs):
 def run(_: Args, ctx: Context) -> Outcome:
     """List families, options and an example of each."""
     lines: list[str] = []
-    for name, family in fitting(port_of(ctx.subject).reads).items():
+    for name, family in fitting(port_of(ctx.subject).reads, ctx.subject.name).items():
         example = get_task(name).examples("explore", 1, ctx.seed)[0]
         lines.append(f"{name}: {family.description} e.g. {example.shown!r} -> {example.answer!r}")
         lines.append(f"    {_known(example)}")

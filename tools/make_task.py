@@ -186,7 +186,7 @@ def _sealed(ctx: Context, args: Args) -> set[str]:
 
 def _confirm_texts(ctx: Context) -> set[str]:
     """Prompts and twins that are kept for confirming in the tasks that this model can read."""
-    read = fitting(port_of(ctx.subject).reads)
+    read = fitting(port_of(ctx.subject).reads, ctx.subject.name)
     others = {t.name for t in ctx.tasks.made()}
     others |= {m.task for h in ctx.history.handles("E") for m in ctx.history.measurements_of(h) if m.task}
     found = {text for name in read for text in _kept(name)}

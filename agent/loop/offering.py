@@ -22,7 +22,7 @@ def usable(
         *(("person",) if by_hand else ()),
         *(("code",) if code else ()),
     }
-    return {name: fitted(t, port_of(subject).reads) for name, t in tools.items() if t.fits(able)}
+    return {name: fitted(t, port_of(subject).reads, subject.name) for name, t in tools.items() if t.fits(able)}
 
 
 def has_trees(subject: Subject, tasks: TaskBook) -> set[str]:

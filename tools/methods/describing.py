@@ -19,12 +19,14 @@ def describe(tool: Tool) -> str:
     return "\n".join([*lines, "", f"example: python -m tools {tool.name} '{example}'"])
 
 
-def fitted(tool: Tool, reads: Sequence[str]) -> Tool:
+def fitted(tool: Tool, reads: Sequence[str], subject: str = "") -> Tool:
     """The tool with an example call for a model that reads such inputs: its tasks, and a label and a value that they have.
+
+    subject: its name, which tells whether it is one that has tasks of its own.
 
     The tool itself where its example fits already, or where no task of the program does.
     """
-    fit, example = fitting(reads), dict(tool.example)
+    fit, example = fitting(reads, subject), dict(tool.example)
     able = [n for n in fit if tool.needs != "trees" or n == "trees"]
     named = [example[k] for k in ("task", "other_task") if k in example] + list(example.get("tasks", ()))
     families_named = [str(n).partition(":")[0] for n in named]

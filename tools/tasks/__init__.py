@@ -57,9 +57,12 @@ def families() -> dict[str, Family]:
     return {f.name: f for f in _families(tuple(__path__))}
 
 
-def fitting(reads: Sequence[str]) -> dict[str, Family]:
-    """The task families whose examples have all the inputs that a port reads."""
-    return {name: f for name, f in families().items() if set(reads) <= set(f.reads)}
+def fitting(reads: Sequence[str], subject: str = "") -> dict[str, Family]:
+    """The task families whose examples have all the inputs that a port reads; those in words of a built-in model's own only
+    for that one.
+    """
+    fit = {name: f for name, f in families().items() if set(reads) <= set(f.reads)}
+    return {name: f for name, f in fit.items() if not f.private or f.subject == subject}
 
 
 def get_task(spec: str, own: Mapping[str, Callable[[], Task]] | None = None) -> Task:

@@ -222,8 +222,8 @@ Draw = Callable[[Split, random.Random], Iterator[Example]]
 class Family:
     """A kind of task with options. `make(options)` gives the function that draws its examples.
 
-    reads: the names of its examples' inputs. subject: the built-in model that was made for it. trees: its examples are sentences
-    whose trees are known.
+    reads: the names of its examples' inputs. subject: the built-in model that was made for it. private: no other model knows
+    its words. trees: its examples are sentences whose trees are known.
     """
 
     name: str
@@ -234,6 +234,7 @@ class Family:
     reads: tuple[str, ...] = ("text",)
     subject: str = "demo"
     trees: bool = False
+    private: bool = False
 
     def task(self, given: Mapping[str, str]) -> Task:
         """The task with these options; TaskError lists valid ones."""

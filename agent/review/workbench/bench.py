@@ -196,7 +196,7 @@ class Bench:
     def task_names(self) -> list[str]:
         """The user's tasks and those made in the run first, then those of the program that the subject can be given."""
         own = [t.name for t in self.tasks.made()] if self.hand else [f.stem for f in self.args.task]
-        return [*own, *fitting(port_of(self.subject).reads)]
+        return [*own, *fitting(port_of(self.subject).reads, self.subject.name)]
 
     def context(self) -> Context:
         """For a look that is not kept."""
