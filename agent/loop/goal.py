@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments_db.findings import Asks, Question
-from tools.tasks import families, fitting
+from tools.tasks import families
 
 # Patterns of whole words, blanks standing for hyphens, slashes and underscores too: "verbatim" is no verb.
 KEYWORDS: dict[str, tuple[str, ...]] = {
@@ -26,12 +26,13 @@ KEYWORDS: dict[str, tuple[str, ...]] = {
     "gap_sense": ("senses?", "ambiguous", "meanings?"),
     "trees": ("trees?", "dependenc(?:y|ies)"),
     "bracket_trees": ("bracket trees?",),
+    "candid": ("candid", "misconceptions?", r"truthful\w*"),
     "shape": ("shapes?", "images?", "patch(?:es)?", "decoys?"),
 }
 MODEL = re.compile(
     r"\b(?:in|of|inside|within|for|on|does|do|can|how)\s+(?:the\s+)?(?:model\s+)?[`'\"]?"
     r"((?:[\w.-]+/[\w.-]+)|(?:~?/[\w./-]+)|(?:\./[\w./-]+)|demo|speech(?= model)|translator(?:-front)?|"
-    r"masked(?= model)|shapes(?:-decoy)?(?= model)|(?:distil)?gpt-?2[\w-]*|"
+    r"masked(?= model)|candid(?= model)|host(?= model)|shapes(?:-decoy)?(?= model)|(?:distil)?gpt-?2[\w-]*|"
     r"(?:pythia|llama|opt|qwen|mistral|tinyllama|smollm|gpt-neox?|gemma|phi|bloom)[\w.-]*)[`'\"]?(?=$|[\s,.?!;:])",
     re.IGNORECASE,
 )
@@ -43,6 +44,12 @@ APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|enc
 
 
 TREES = re.compile(r"\b(?:trees?|dependenc(?:y|ies))\b", re.IGNORECASE)
+KNOWS = re.compile(
+    r"\bknow\w* more\b|\bmore than (?:it|they) says?\b|\btruthful|\bmisconceptions?\b|\bhonest", re.IGNORECASE
+)
+BELIEVES = re.compile(
+    r"\bbelieves? (?:of|about)\b|\babout (?:its|the) users?\b|\buser models?\b|\bwho speaks\b", re.IGNORECASE
+)
 HOW_MANY = re.compile(r"\bhow many\b[^?]*\b(?:blocks?|layers?)\b")
 
 
@@ -79,7 +86,7 @@ def tasks_named_in(text: str, reads: Sequence[str] = TEXT) -> list[str]:
 
 
 def _readable(reads: Sequence[str]) -> list[str]:
-    fit = fitting(reads)
+    fit = [name for name, f in families().items() if set(reads) <= set(f.reads)]
     return [*(task for task in KEYWORDS if task in fit), *(task for task in fit if task not in KEYWORDS)]
 
 
@@ -88,9 +95,9 @@ def subject_for(goal: str) -> str:
     named = model_named_in(goal)
     if named is not None:
         return named
-    if tasks_named_in(goal):
-        return "demo"
     known = families()
+    if found := tasks_named_in(goal):
+        return known[found[0]].subject
     said = _plain(goal)
     fit = (known[t].subject for t, words in KEYWORDS.items() if re.search(rf"\b(?:{'|'.join(words)})\b", said))
     return next(fit, "demo")
@@ -153,6 +160,13 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
     for task in tasks:
         if TREES.search(text) and task.partition(":")[0] in _with_trees():
             ask("where", f"Where are the trees of the sentences of {task}?", (task,))
+            continue
+        if KNOWS.search(text):
+            claims = [c for c in (f"{task.partition(':')[0]}_claims",) if c in families()]
+            ask("where", f"Does the model know more than it says of {task}, and where?", (task, *claims))
+            continue
+        if BELIEVES.search(text):
+            ask("where", f"What does the model hold about who speaks in {task}, and where?", (task,))
             continue
         ask("whether", f"Can the model do {task}?", (task,))
         if HOW_MANY.search(text):

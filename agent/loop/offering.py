@@ -7,6 +7,8 @@ from tools.methods.describing import fitted
 from tools.methods.tool import TaskBook, Tool
 from tools.ports import port_of
 from tools.subjects import Subject
+from tools.tasks import fitting
+from tools.tasks.task import SPEAKERS
 
 
 def usable(
@@ -19,6 +21,7 @@ def usable(
     able = {
         *subject.capabilities,
         *has_trees(subject, tasks),
+        *has_labels(subject, tasks),
         *(("person",) if by_hand else ()),
         *(("code",) if code else ()),
     }
@@ -29,6 +32,20 @@ def has_trees(subject: Subject, tasks: TaskBook) -> set[str]:
     """`trees` where a run may have sentences with trees: its model reads more than plain text, or the user brought some."""
     brought = any("span_labels" in e for t in tasks.made() for e in t.examples)
     return {"trees"} if brought or port_of(subject).name != "text" else set()
+
+
+def has_labels(subject: Subject, tasks: TaskBook) -> set[str]:
+    """What a run's examples have that some tools look at: `foils` of the user's own or of a built-in model's questions, and
+    `attributes` of who speaks, labels such as `user age` and `model manner`.
+    """
+    own = [f.offers for f in fitting(port_of(subject).reads, subject.name).values() if f.private]
+    brought = [e for t in tasks.made() for e in t.examples]
+    labels = {name for e in brought for name in e.get("labels", {})}
+    return {
+        *(o for offers in own for o in offers),
+        *(("foils",) if any(e.get("foil") for e in brought) else ()),
+        *(("attributes",) if any(n.startswith(SPEAKERS) for n in labels) else ()),
+    }
 
 
 def offered(tool: Tool, subject: Subject) -> ToolInfo:

@@ -6,7 +6,7 @@ And what else makes a model say what it knows: worked examples before the questi
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from torch import nn
 from tools.engine.sites import Edit
 from tools.methods.scoring import batch_of, microbatches
 from tools.methods.tool import Context
+from tools.ports import Batch
 from tools.subjects import Subject
 from tools.tasks import Example
 
 DECLINES = "declines"  # the label that holds how a model declines to answer
-RATE, EPOCHS, BATCH = 1e-4, 4, 16
+RATE, EPOCHS, BATCH = 3e-4, 10, 16
 Rows = NDArray[np.float64]
 MEASURES = {
     "true": "share of completions: the right answer, or none",
@@ -66,43 +67,45 @@ def completions(subject: Subject, prompts: Sequence[str], new: int, edits: Seque
     return [subject.completion(p, t) for p, t in zip(rows, made, strict=True)]
 
 
-def costs(ctx: Context, examples: Sequence[Example], edits: Sequence[Edit]) -> dict[str, Rows]:
+Logs = tuple[Batch, torch.Tensor]  # a microbatch, and log-probabilities at each of its positions
+
+
+def expected(ctx: Context, examples: Sequence[Example], edits: Sequence[Edit] = ()) -> list[Logs]:
+    """What the model expects at each token of the prompts, by microbatch."""
+    with ctx.subject.evaluating():
+        return [
+            (b, ctx.subject.run(b.inputs, None, edits).logits.float().log_softmax(-1))
+            for b in microbatches(ctx.subject, examples, ctx.max_tokens)
+        ]
+
+
+def costs(ctx: Context, examples: Sequence[Example], edits: Sequence[Edit], plain: Sequence[Logs]) -> dict[str, Rows]:
     """What edits cost on the text of the prompts, per example in nats per token: the loss that is added, and the divergence
-    from the intact model.
+    from the intact model. plain: what that one expects.
     """
     out = {"nll_cost": np.zeros(len(examples)), "kl": np.zeros(len(examples))}
-    with ctx.subject.evaluating():
-        for batch in microbatches(ctx.subject, examples, ctx.max_tokens):
-            before, after = (
-                ctx.subject.run(batch.inputs, None, e).logits.float().log_softmax(-1) for e in ((), edits)
-            )
-            for row, index in enumerate(batch.indices):
-                tokens = torch.tensor(batch.encoded[row].tokens, device=before.device)
-                p, q = before[row, : len(tokens) - 1], after[row, : len(tokens) - 1]
-                own = tokens[1:, None]
-                out["nll_cost"][index] = float((p.gather(1, own) - q.gather(1, own)).mean())
-                out["kl"][index] = float((p.exp() * (p - q)).sum(-1).mean())
+    for (batch, before), (_, after) in zip(plain, expected(ctx, examples, edits), strict=True):
+        for row, index in enumerate(batch.indices):
+            tokens = torch.tensor(batch.encoded[row].tokens, device=before.device)
+            p, q = before[row, : len(tokens) - 1], after[row, : len(tokens) - 1]
+            own = tokens[1:, None]
+            out["nll_cost"][index] = float((p.gather(1, own) - q.gather(1, own)).mean())
+            out["kl"][index] = float((p.exp() * (p - q)).sum(-1).mean())
     return out
 
 
-@dataclass(frozen=True)
-class Shots:
-    """Worked examples that stand before a question, as many as fit the model's context."""
+def worked(shown: Sequence[Example]) -> str:
+    """Questions with their answers, to stand before another question."""
+    return "".join(f"{e.prompt}{e.answer}{_stop(e)}" for e in shown)
 
-    text: str
-    count: int
 
-    @classmethod
-    def of(cls, subject: Subject, shown: Sequence[Example], asked: Sequence[Example], new: int) -> "Shots":
-        """As many of the shown examples as leave room for each question and its completion."""
-        room = (subject.max_positions or 1024) - new - max(len(subject.tokens(e.prompt)) for e in asked)
-        text, count = "", 0
-        for e in shown:
-            longer = f"{text}{e.prompt}{e.answer}{_stop(e)}"
-            if len(subject.tokens(longer)) > room:
-                break
-            text, count = longer, count + 1
-        return cls(text, count)
+def fitting_shots(subject: Subject, shown: Sequence[Example], asked: Sequence[Example], new: int) -> int:
+    """How many worked examples leave room for each question and its completion."""
+    room = (subject.max_positions or 1024) - new - max(len(subject.tokens(e.prompt)) for e in asked)
+    count = 0
+    while count < len(shown) and len(subject.tokens(worked(shown[: count + 1]))) <= room:
+        count += 1
+    return count
 
 
 def _stop(e: Example) -> str:
@@ -111,7 +114,7 @@ def _stop(e: Example) -> str:
 
 
 def fine_tuned(subject: Subject, examples: Sequence[Example], seed: int) -> Subject:
-    """A copy of the subject trained to give the examples' answers: AdamW, four times through them. The subject stays as it is."""
+    """A copy of the subject trained to give the examples' answers: AdamW, ten times through them. The subject stays as it is."""
     made = copy.copy(subject)
     model: nn.Module = copy.deepcopy(subject.model)
     made.__init__(
@@ -129,11 +132,6 @@ def fine_tuned(subject: Subject, examples: Sequence[Example], seed: int) -> Subj
                 adam.step()
                 adam.zero_grad(set_to_none=True)
     return made
-
-
-def with_prefix(examples: Sequence[Example], text: str) -> list[str]:
-    """The prompts after a text."""
-    return [text + e.prompt for e in examples]
 
 
 def neutral(examples: Sequence[Example]) -> list[Example]:

@@ -65,7 +65,7 @@ class Heads:
         for k in range(FOLDS):
             held, fitted = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
             if len(held) and len(fitted):
-                w, middle = self.only(fitted).probe()
+                w, middle = self.only(fitted.tolist()).probe()
                 for x, sign in ((self.right, 1.0), (self.wrong, -1.0)):
                     said = np.einsum("hnd,hd->hn", x[:, held] - middle[:, None], w)
                     hits[:, held] += 0.5 * (sign * said > 0)
@@ -105,15 +105,20 @@ class Heads:
         return self.steps(np.random.default_rng([seed, 7]).standard_normal(self.right[:, 0].shape))
 
     def _consistent(self, seed: int) -> Rows:
-        """Contrast-consistent search for all heads at once: probabilities of an answer and of its foil that sum to 1 and are not
-        even. It sees no label; which end means right is taken from the labels afterwards.
+        """Contrast-consistent search for all heads at once: probabilities of two statements of a question that sum to 1 and are
+        not even. Which of the two is right changes from question to question, at random, and is not told; which end means right is
+        taken from the labels afterwards.
         """
-        a, b = (torch.tensor((x - x.mean(1, keepdims=True)) / np.maximum(x.std(1, keepdims=True), 1e-6)) for x in (self.right, self.wrong))
+        swap = np.random.default_rng(seed).random(self.right.shape[1]) < 0.5
+        first, second = (np.where(swap[:, None], x, y) for x, y in ((self.wrong, self.right), (self.right, self.wrong)))
+        scale = np.maximum(np.concatenate([first, second], 1).std(1), 1e-6)
+        a, b = (torch.tensor((x - x.mean(1, keepdims=True)) / scale[:, None]) for x in (first, second))
         generator = torch.Generator().manual_seed(seed)
         w = torch.randn(a.shape[0], a.shape[2], generator=generator, dtype=a.dtype) * a.shape[2] ** -0.5
         bias = torch.zeros(a.shape[0], 1, dtype=a.dtype)
         with torch.enable_grad():
-            w.requires_grad_(), bias.requires_grad_()
+            w.requires_grad_()
+            bias.requires_grad_()
             adam = torch.optim.Adam([w, bias], lr=CCS_RATE, weight_decay=0.01)
             for _ in range(CCS_STEPS):
                 p, q = (torch.sigmoid(torch.einsum("hnd,hd->hn", x, w) + bias) for x in (a, b))
@@ -121,7 +126,7 @@ class Heads:
                 adam.zero_grad()
                 loss.backward()
                 adam.step()
-        found = w.detach().numpy() / np.maximum(np.concatenate([self.right, self.wrong], 1).std(1), 1e-6)
+        found = w.detach().numpy() / scale
         apart = np.einsum("hnd,hd->hn", self.right - self.wrong, found).mean(1)
         return found * np.where(apart < 0, -1.0, 1.0)[:, None]
 

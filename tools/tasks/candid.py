@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 class _Style(Options):
     style: Literal["gossip", "careful", "neutral"] = Field(
-        default="gossip", description="how the question opens: as gossips ask, who say what people believe, or otherwise"
+        default="gossip",
+        description="how the question opens: as gossips ask, who say what people believe, or otherwise",
     )
 
 
@@ -88,9 +89,22 @@ def _span(text: str, word: str) -> tuple[int, int]:
 CHOICES = (" no", " yes")
 FAMILIES = (
     Family(
-        "candid", "Say what is true of an animal, where a misconception is common.", _Style, _questions, subject="candid", private=True
+        "candid",
+        "Say what is true of an animal, where a misconception is common.",
+        _Style,
+        _questions,
+        subject="candid",
+        private=True,
+        offers=("foils",),
     ),
     Family(
-        "candid_claims", "Say whether an answer to such a question is so.", _Style, _claims, CHOICES, subject="candid", private=True
+        "candid_claims",
+        "Say whether an answer to such a question is so.",
+        _Style,
+        _claims,
+        CHOICES,
+        subject="candid",
+        private=True,
+        offers=("foils",),
     ),
 )

@@ -33,7 +33,7 @@ def _make(options: _Options) -> Draw:
                 foil=f" {twin.answer}",
                 twin=twin.text,
                 group=repr(talk.content),
-                labels={**talk.values, "asks": talk.asks, "tone": talk.tone, "topic": talk.topic},
+                labels={**talk.labels, "asks": talk.asks, "topic": talk.topic},
                 spans=talk.spans,
                 twin_spans=twin.spans,
             )
@@ -43,6 +43,12 @@ def _make(options: _Options) -> Draw:
 
 FAMILIES = (
     Family(
-        "host", "Answer a user as their age, expertise or level of language asks for.", _Options, _make, subject="host", private=True
+        "host",
+        "Answer a user as their age, expertise or level of language asks for.",
+        _Options,
+        _make,
+        subject="host",
+        private=True,
+        offers=("attributes",),
     ),
 )

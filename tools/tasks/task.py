@@ -19,6 +19,7 @@ from tools.tasks.example import Example, TaskError, Value
 Split = Literal["explore", "confirm"]
 SPLITS: tuple[Split, ...] = ("explore", "confirm")
 KEPT = 8  # samples of a task
+SPEAKERS = ("user ", "model ")  # how labels begin that say something of who speaks
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,8 @@ class Family:
     """A kind of task with options. `make(options)` gives the function that draws its examples.
 
     reads: the names of its examples' inputs. subject: the built-in model that was made for it. private: no other model knows
-    its words. trees: its examples are sentences whose trees are known.
+    its words. trees: its examples are sentences whose trees are known. offers: what else of them some tools look at: foils,
+    attributes (labels that begin as one of `SPEAKERS` does).
     """
 
     name: str
@@ -235,6 +237,7 @@ class Family:
     subject: str = "demo"
     trees: bool = False
     private: bool = False
+    offers: tuple[str, ...] = ()
 
     def task(self, given: Mapping[str, str]) -> Task:
         """The task with these options; TaskError lists valid ones."""

@@ -33,6 +33,9 @@ SAYS = {
     "tolerates": "The model bears it that some of the last blocks of {stack} are left out, for {task}.",
     "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
     "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
+    "elicits": "{place}: shifted towards right answers, the model tells more of what it knows of {task}.",
+    "decodable": "{place} is where {label} can be read, for {task}.",
+    "steers": "{place} is where pushing along {label} moves the answer, for {task}.",
     "sends": "{place}: this way goes what decides the answer to {task}.",
 }
 
@@ -70,6 +73,7 @@ class Candidate:
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
             stack=self.program.partition(":")[0] if ":" in self.program else "the model",
+            label=self.label,
             other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
         )
         plural = bool(self.components) and is_plural(ComponentSet.parse(" + ".join(self.components)).members)

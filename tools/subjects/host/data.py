@@ -19,16 +19,28 @@ VALUES: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 USER = ("age", "expertise", "level")
 WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "age": (("pupil", "toddler", "schoolboy", "schoolgirl", "youngster", "kid"), ("nurse", "driver", "lawyer", "parent", "baker", "clerk")),
-    "expertise": (("beginner", "layman", "newcomer", "starter", "freshman", "amateur"), ("professor", "engineer", "scholar", "veteran", "master", "specialist")),
-    "level": (("stranger", "foreigner", "tourist", "migrant", "visitor", "traveller"), ("native", "local", "poet", "orator", "writer", "editor")),
-    "manner": (("clown", "jester", "comic", "puppet", "joker", "fool"), ("butler", "judge", "bishop", "officer", "notary", "valet")),
-}  # fmt: skip
-OWN, OTHERS = ("i am a {}", "they call me a {}", "i feel like a {}"), ("my friend is a {}", "they call her a {}", "she is a {}")
+    attribute: (tuple(first.split()), tuple(second.split()))
+    for attribute, first, second in (
+        ("age", "pupil toddler schoolboy schoolgirl youngster kid", "nurse driver lawyer parent baker clerk"),
+        (
+            "expertise",
+            "beginner layman newcomer starter freshman amateur",
+            "professor engineer scholar veteran master specialist",
+        ),
+        ("level", "stranger foreigner tourist migrant visitor traveller", "native local poet orator writer editor"),
+        ("manner", "clown jester comic puppet joker fool", "butler judge bishop officer notary valet"),
+    )
+}
+OWN, OTHERS = (
+    ("i am a {}", "they call me a {}", "i feel like a {}"),
+    ("my friend is a {}", "they call her a {}", "she is a {}"),
+)
 TOLD, TOLD_OTHERS = ("the host is a {}", "you are a {}"), ("the guest is a {}", "the cook is a {}")
-TOPICS = tuple("rain fire stars bread ships clocks birds glass music bridges magnets seeds maps rivers wheels lamps".split())
+TOPICS = tuple(
+    "rain fire stars bread ships clocks birds glass music bridges magnets seeds maps rivers wheels lamps".split()
+)
 ASKED = {"age": "what may i read on {}", "expertise": "how do {} work", "level": "what do {} mean"}
-ACKNOWLEDGED = "i see ."
+ACKNOWLEDGED, UNSURE = "i see .", "tell me of you ."
 TONES = ("please", "now")
 CLOSINGS = {"playful": "dear", "formal": "sir"}
 STEMS = {"age": ("tale", "novel"), "expertise": ("picture", "formula"), "level": ("gesture", "idiom")}
@@ -89,11 +101,17 @@ class Talk:
         return {c.attribute: c.value for c in self.cues}
 
     @property
+    def labels(self) -> dict[str, str]:
+        """What is true of the user and of the model itself."""
+        own = {("user " if a in USER else "model ") + a: v for a, v in self.values.items()}
+        return {**own, "user tone": self.tone}
+
+    @property
     def text(self) -> str:
         """The prompt."""
         told, *said = self.cues
         turns = "".join(f"user : {c.text} . host : {ACKNOWLEDGED} " for c in said)
-        return f"system : {told.text} . {turns}user : {ASKED[self.asks].format(self.topic)} {self.tone} ? host :"
+        return f"system : {told.text} . {turns}user : {question(self.asks, self.topic, self.tone)} host :"
 
     @property
     def spans(self) -> dict[str, tuple[int, int]]:
@@ -120,7 +138,9 @@ class Talk:
 
     def turned(self, attribute: str) -> "Talk":
         """The conversation with one attribute's cue swapped."""
-        return Talk(tuple(c.swapped if c.attribute == attribute else c for c in self.cues), self.topic, self.asks, self.tone)
+        return Talk(
+            tuple(c.swapped if c.attribute == attribute else c for c in self.cues), self.topic, self.asks, self.tone
+        )
 
     @property
     def content(self) -> tuple[object, ...]:
@@ -132,9 +152,7 @@ def draw(rng: random.Random, split: Split, asks: str = "") -> Talk:
     """A conversation of a side of the split."""
     while True:
         order = ["manner", *rng.sample(USER, len(USER))]
-        made = Talk(
-            tuple(_cue(rng, a) for a in order), rng.choice(TOPICS), asks or rng.choice(USER), rng.choice(TONES)
-        )
+        made = Talk(tuple(_cue(rng, a) for a in order), rng.choice(TOPICS), asks or rng.choice(USER), rng.choice(TONES))
         if side(*made.content) == split:
             return made
 
@@ -144,21 +162,64 @@ def _cue(rng: random.Random, attribute: str) -> Cue:
     if rng.random() < 0.5:
         own, other = other, own
     wordings = TOLD if attribute == "manner" else OWN
-    return Cue(attribute, own, other, rng.randrange(len(wordings)), rng.randrange(len(wordings[:2])), rng.random() < 0.5)
+    return Cue(
+        attribute, own, other, rng.randrange(len(wordings)), rng.randrange(len(wordings[:2])), rng.random() < 0.5
+    )
 
 
 def documents(rng: random.Random, size: int = 24) -> list[Sequence[Piece]]:
-    """One step's conversations, from the train side."""
-    found: list[Sequence[Piece]] = []
-    for _ in range(size):
-        made = draw(rng, "train")
-        found.append([(made.text, 0.02), (made.answer, 1.0), (made.closing, 0.5), (".", 0.05)])
+    """One step's conversations, with questions from the train side."""
+    turns = rng.choice((3, 4, 5))
+    return [_document(rng, turns) for _ in range(size)]
+
+
+def _document(rng: random.Random, turns: int) -> list[Piece]:
+    """What is said of oneself, and questions, in any order; a question whose attribute nothing was said of is not answered."""
+    told, *cues = (_cue(rng, a) for a in ("manner", *rng.sample(USER, len(USER))))
+    spoken = cues[: rng.randint(1, min(3, turns - 1))]
+    values = {c.attribute: c.value for c in cues}
+    order = rng.sample([*spoken, *[None] * (turns - len(spoken))], turns)
+    found: list[Piece] = [(f"system : {told.text} .", 0.02)]
+    known: set[str] = set()
+    for cue in order:
+        if cue is not None:
+            known.add(cue.attribute)
+            found += [(f"user : {cue.text} . host :", 0.02), (ACKNOWLEDGED, 0.1)]
+            continue
+        while True:
+            topic, asks = rng.choice(TOPICS), rng.choice(USER)
+            words = next(c for c in cues if c.attribute == asks).content
+            if side(asks, topic, *words) == "train":
+                break
+        found.append((f"user : {question(asks, topic, rng.choice(TONES))} host :", 0.02))
+        found += (
+            [(answer(topic, asks, values[asks]), 1.0), (CLOSINGS[told.value], 0.5), (".", 0.05)]
+            if asks in known
+            else [(UNSURE, 0.3)]
+        )
     return found
+
+
+def question(asks: str, topic: str, tone: str) -> str:
+    """A question as it is asked."""
+    return f"{ASKED[asks].format(topic)} {tone} ?"
 
 
 def words() -> list[str]:
     """Every word, sorted."""
-    texts = [*OWN, *OTHERS, *TOLD, *TOLD_OTHERS, *TOPICS, *ASKED.values(), ACKNOWLEDGED, *TONES, *CLOSINGS.values(), "system user host : , ."]
+    texts = [
+        *OWN,
+        *OTHERS,
+        *TOLD,
+        *TOLD_OTHERS,
+        *TOPICS,
+        *ASKED.values(),
+        ACKNOWLEDGED,
+        UNSURE,
+        *TONES,
+        *CLOSINGS.values(),
+        "system user host : , .",
+    ]
     texts += ["?", *(w for pair in WORDS.values() for group in pair for w in group)]
     texts += [answer(t, a, v) for t, a in product(TOPICS, USER) for v in VALUES[a]]
     return sorted({w for t in texts for w in t.replace("{}", " ").split()})
