@@ -40,7 +40,9 @@ def _of(handle: str, result: Result, rises: str, costs: str) -> Plot | None:
     lines = {name: points for name, points in lines.items() if len(points) >= LEAST}
     if not lines:
         return None
-    kept = dict(list(lines.items())[:LINES])
+    random = [name for name in lines if "random" in name]
+    order = [name for name in lines if name not in random] + random[::-1]  # of the controls the largest first
+    kept = {name: lines[name] for name in order[:LINES]}
     width = max(map(len, kept.values()))
     first = next(iter(kept.values()))
     doses = max(kept.values(), key=len)

@@ -33,7 +33,7 @@ SAYS = {
     "tolerates": "The model bears it that some of the last blocks of {stack} are left out, for {task}.",
     "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
     "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
-    "elicits": "{place}: shifted towards right answers, the model tells more of what it knows of {task}.",
+    "elicits": "{place} is where more of {task} is held than the model says.",
     "decodable": "{place} is where {label} can be read, for {task}.",
     "steers": "{place} is where pushing along {label} moves the answer, for {task}.",
     "sends": "{place}: this way goes what decides the answer to {task}.",

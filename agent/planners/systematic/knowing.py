@@ -23,7 +23,9 @@ def knowing(desk: Desk, task: str) -> Part[None]:
     able = {t: a for t, x in zip(asked, answers, strict=True) if (a := Ability.read(x, judged=desk.judged)) and a.able}
     yield from desk.examine(
         "What it can say, as findings.",
-        [Candidate("capability", t) for t in able if t == task or able[t].half],
+        [Candidate("capability", t) for t in able if t == task or able[t].half]
+        if able
+        else [Candidate("cannot", task)],
         must=True,
     )
     (shifted,) = yield from ask(
