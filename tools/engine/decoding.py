@@ -7,6 +7,7 @@ tokens have passed.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -140,4 +141,14 @@ def with_cache(
     return (
         tuple(slot if a is clock else a for a in args),
         {k: slot if v is clock else v for k, v in kwargs.items()},
+    )
+
+
+def edit_of_rows(edit: Edit, rows: list[int]) -> Edit:
+    """Restrict an edit to some rows of the batch that it was written for."""
+    value, positions = edit.value, edit.positions
+    return replace(
+        edit,
+        value=value[rows] if value.dim() == 3 and value.shape[0] > 1 else value,
+        positions=positions[rows] if positions is not None and positions.shape[0] > 1 else positions,
     )
