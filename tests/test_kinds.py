@@ -201,7 +201,7 @@ def test_an_untrained_model_cannot():
 
 def test_every_kind_is_tried_here():
     # these need trees, a sandbox, counterfactuals: tests/test_row_trees.py, tests/test_own.py, tests/test_row_othello.py
-    elsewhere = {"encodes_tree", "own", "used"}
+    elsewhere = {"encodes_tree", "own", "used", "reads_better"}
     assert {c[1] for c in CASES} == set(kinds()) - elsewhere
 
 

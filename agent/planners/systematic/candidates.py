@@ -34,7 +34,8 @@ SAYS = {
     "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
     "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
     "decodable": "{place} is where {label} can be read, for {task}.",
-    "used": "What is read of {label} at {place} is used, for {task}.",
+    "used": "{place} is where what is read of {label} is used, for {task}.",
+    "reads_better": "{place} is where the first of {label} is read better than the second, for {task}.",
     "sends": "{place}: this way goes what decides the answer to {task}.",
 }
 
