@@ -15,6 +15,7 @@ from agent.planners.systematic.candidates import Desk
 from agent.planners.systematic.plan import Plan, Step
 from agent.planners.systematic.reading import Judged
 from tools.findings.kind import kinds
+from tools.tasks import families
 
 CONTROLS = ("agreement", "indirect_object", "subtraction", "addition", "copying", "facts")
 EXAMPLES = 128
@@ -53,7 +54,9 @@ class Systematic:
         desk = Desk(view.known, frozenset(kinds()), view.findings, round(SCREEN * self.examples), self.examples)
         desk.judged = Judged(view.objective, view.better)
         desk.looks = "image" in view.reads
-        controls = CONTROLS if view.reads == ("text",) else ()
+        known = families()
+        private = any(f.private for t in goal.tasks if (f := known.get(t.partition(":")[0])) is not None)
+        controls = CONTROLS if view.reads == ("text",) and not private else ()
         return investigate(desk, view.goal, goal.tasks, view.tasks, asked, controls)
 
 
