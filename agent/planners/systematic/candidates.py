@@ -75,7 +75,6 @@ class Candidate:
         text = SAYS[self.kind].format(
             task=f"{self.task}{f' among {self.among}' if self.among else ''}",
             place=f"{place[:1].upper()}{place[1:]}{under}",
-            label=self.label,
             stack=self.program.partition(":")[0] if ":" in self.program else "the model",
             label=self.label,
             other=f"{self.other_task or self.task}{f' among {self.other_among}' if self.other_among else ''}",
