@@ -20,8 +20,8 @@ FIRST = {
     "ablate": ("accuracy",), "attribute": ("attribution", "exact"), "attribute_regions": ("sic", "aic", "hit", "decides"),
     "examine": ("effect",), "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"),
     "lens": ("accuracy", "rank", "top1"), "loss": ("accuracy",), "minimal_set": ("accuracy",), "patch": ("recovered",),
-    "path_patch": ("recovered",), "probe": ("accuracy", "r2", "code_length", "erased.delta"), "rewrite": ("set_errors",), "steer": ("probability",),
-    "tuned_lens": ("accuracy", "kl", "top1"),
+    "path_patch": ("recovered",), "probe": ("accuracy", "r2", "code_length", "erased.delta"), "rewrite": ("set_errors",),
+    "steer": ("probability",), "tuned_lens": ("accuracy", "kl", "top1"),
 }  # fmt: skip
 UNITS = tuple(sorted({p.unit for p in PARTS.values() if p.unit}))
 # States of one stream, steps along one direction, blocks left out at the end: joined by a line; parts are drawn as dots.
