@@ -200,8 +200,9 @@ def test_an_untrained_model_cannot():
 
 
 def test_every_kind_is_tried_here():
-    # these need trees, a sandbox, counterfactuals: tests/test_row_trees.py, tests/test_own.py, tests/test_row_othello.py
-    elsewhere = {"encodes_tree", "own", "used"}
+    # these need trees, a sandbox, counterfactuals, statements: tests/test_row_trees.py, tests/test_own.py,
+    # tests/test_row_othello.py, tests/test_row_truth.py
+    elsewhere = {"encodes_tree", "own", "used", "elicits"}
     assert {c[1] for c in CASES} == set(kinds()) - elsewhere
 
 

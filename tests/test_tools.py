@@ -20,7 +20,7 @@ from tools.subjects import load_subject
 from tools.tasks import Example, families, fitting, get_task
 
 TOOLS = discover()
-EXPERIMENTS = [n for n, t in TOOLS.items() if t.kind == "experiment" and t.needs != "code"]  # those: tests/test_own.py
+EXPERIMENTS = [n for n, t in TOOLS.items() if t.kind == "experiment" and t.needs not in ("code", "attributes") and n != "converse"]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from experiments_db.records import Hypothesis, Outcome
 from tools.findings.wording import check_handles, check_references
-from tools.methods.one_example import ILLUSTRATION
+from tools.methods.one_example import ILLUSTRATIONS
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 
 KIND: Literal["notebook"] = "notebook"
@@ -36,7 +36,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     """Open or change a hypothesis."""
     check_handles(ctx, [*args.evidence_for, *args.evidence_against], "E")
     for handle in (*args.evidence_for, *args.evidence_against):
-        if ctx.history.experiment(handle).tool == ILLUSTRATION:
+        if ctx.history.experiment(handle).tool in ILLUSTRATIONS:
             raise ToolInputError(
                 f"{handle} illustrates one example and is evidence for nothing: measure it on many, with ablate, patch or examine"
             )

@@ -27,12 +27,13 @@ KEYWORDS: dict[str, tuple[str, ...]] = {
     "trees": ("trees?", "dependenc(?:y|ies)"),
     "bracket_trees": ("bracket trees?",),
     "othello": ("othello", "boards?", "legal moves?"),
+    "candid": ("candid", "misconceptions?", r"truthful\w*"),
     "shape": ("shapes?", "images?", "patch(?:es)?", "decoys?"),
 }
 MODEL = re.compile(
     r"\b(?:in|of|inside|within|for|on|does|do|can|how)\s+(?:the\s+)?(?:model\s+)?[`'\"]?"
     r"((?:[\w.-]+/[\w.-]+)|(?:~?/[\w./-]+)|(?:\./[\w./-]+)|demo|speech(?= model)|translator(?:-front)?|"
-    r"masked(?= model)|othello(?= model)|shapes(?:-decoy)?(?= model)|(?:distil)?gpt-?2[\w-]*|"
+    r"masked(?= model)|candid(?= model)|host(?= model)|othello(?= model)|shapes(?:-decoy)?(?= model)|(?:distil)?gpt-?2[\w-]*|"
     r"(?:pythia|llama|opt|qwen|mistral|tinyllama|smollm|gpt-neox?|gemma|phi|bloom)[\w.-]*)[`'\"]?(?=$|[\s,.?!;:])",
     re.IGNORECASE,
 )
@@ -45,6 +46,12 @@ APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|enc
 
 TREES = re.compile(r"\b(?:trees?|dependenc(?:y|ies))\b", re.IGNORECASE)
 HOLDS = re.compile(r"\bknows?\b[^?]*\b(?:about|of)\b|\bworld model\b|\bholds?\b|\brepresents?\b", re.IGNORECASE)
+KNOWS = re.compile(
+    r"\bknow\w* more\b|\bmore than (?:it|they) says?\b|\btruthful|\bmisconceptions?\b|\bhonest", re.IGNORECASE
+)
+BELIEVES = re.compile(
+    r"\bbelieves? (?:of|about)\b|\babout (?:its|the) users?\b|\buser models?\b|\bwho speaks\b", re.IGNORECASE
+)
 HOW_MANY = re.compile(r"\bhow many\b[^?]*\b(?:blocks?|layers?)\b")
 
 
@@ -156,6 +163,13 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
     for task in tasks:
         if TREES.search(text) and task.partition(":")[0] in _with_trees():
             ask("where", f"Where are the trees of the sentences of {task}?", (task,))
+            continue
+        if KNOWS.search(text):
+            claims = [c for c in (f"{task.partition(':')[0]}_claims",) if c in families()]
+            ask("where", f"Does the model know more than it says of {task}, and where?", (task, *claims))
+            continue
+        if BELIEVES.search(text):
+            ask("where", f"What does the model hold about who speaks in {task}, and where?", (task,))
             continue
         ask("whether", f"Can the model do {task}?", (task,))
         if HOLDS.search(text) and "labels" in families_offer(task):

@@ -14,6 +14,7 @@ MOST_CLASSES = 4
 LEAST = statistics.MINIMUM["proportion"]  # independent problems of a class, so that something can be tested in it
 EASIEST = {
     "digits": ("1x1", "1x2", "2x1", "2x2"), "shots": ("8", "4", "2", "1"), "pairs": ("2", "3"), "format": ("compact", "spaced"),
+    "style": ("careful", "neutral"),
 }  # fmt: skip
 NAMED = {  # what asks for less: the steps of a problem; images whose decoy agrees with the shape
     "arithmetic": ("addition", "subtraction"), "shape": ("shape:decoys=right,twin=decoy",),

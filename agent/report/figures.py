@@ -17,6 +17,7 @@ from agent.loop.record import RunRecord
 from agent.report.boards import boards
 from agent.report.plots import Plot, main_plots, plots_beside
 from agent.report.text import inert
+from agent.report.tradeoff import tradeoffs
 from agent.report.vega import CONTROL, GRID, GROUND, INK, QUIET, SERIES, Link, spec_of
 from experiments_db.records import Experiment, Result
 
@@ -55,7 +56,9 @@ def figures_of(
 ) -> list[Plot]:
     """The main plots of one experiment, or of several that differ in their intervention, by handle; none for a few numbers."""
     tool = next(iter(asked.values())).tool
-    return [] if tool in NEVER else [*boards(tool, results), *main_plots(tool, plots_beside(tool, results, chance))]
+    if tool in NEVER:
+        return []
+    return [*boards(tool, results), *tradeoffs(tool, results), *main_plots(tool, plots_beside(tool, results, chance))]
 
 
 def chance_of(record: RunRecord, x: Experiment) -> float | None:

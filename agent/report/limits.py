@@ -8,7 +8,7 @@ from experiments_db.findings import Finding
 from experiments_db.places import ComponentSet, Intervention, PlaceError
 from experiments_db.records import Run
 from tools.findings.phrases import listed
-from tools.methods.one_example import ILLUSTRATION
+from tools.methods.one_example import ILLUSTRATIONS
 from tools.statistics.multiplicity import ALPHA
 
 ABLATIONS = ("mean", "resample", "zero")
@@ -26,10 +26,10 @@ def limits(record: RunRecord, run: Run) -> list[str]:
         *_looks(record, findings),
     ]
     single = record.store.rows(
-        "SELECT r.number FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ? AND x.tool = ? "
+        "SELECT r.number FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ? AND x.tool IN (?, ?) "
         "ORDER BY r.number",
         run.name,
-        ILLUSTRATION,
+        *ILLUSTRATIONS,
     )
     if single:
         handles = [f"E{row['number']}" for row in single]

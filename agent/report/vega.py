@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.report.boards import Board
 from agent.report.plots import Plot, Point, describe, shown
+from agent.report.tradeoff import Tradeoff
 
 # Okabe and Ito 2008; each is also a variable of the page's style sheet (`figures.THEME`)
 INK, QUIET, GRID, GROUND, CONTROL = "#1d1d1b", "#5c5a55", "#e4e1da", "#ffffff", "#7a7a7a"
@@ -69,11 +70,10 @@ def label(text: str, length: int = LONG) -> str:
 
 
 def _panel(plot: Plot, link: Link, *, alone: bool) -> Spec:
-    made = (
-        _board(plot, link)
-        if isinstance(plot, Board)
-        else {"heat": _heat, "line": _line, "dots": _dots}[plot.kind](plot, link)
-    )
+    if isinstance(plot, Board):
+        made = _board(plot, link)
+    else:
+        made = _curves(plot, link) if isinstance(plot, Tradeoff) else _DRAWN[plot.kind](plot, link)
     named = plot.name + (f", {plot.title}" if plot.title else "")
     if alone and not plot.title:
         return made
@@ -310,3 +310,39 @@ def _dots(plot: Plot, link: Link) -> Spec:
         "width": 380, "height": {"step": max(20, 8 + 10 * lanes), "for": "position"},
         "layer": [*_levels(plot, "x"), *_placed(layers, y=_labelled("c", plot.columns, ""))],
     }  # fmt: skip
+
+
+def _curves(plot: Tradeoff, link: Link) -> Spec:
+    """Lines through points in the order of their doses, which are written beside them."""
+    values = [
+        {**d, "x": plot.across[d["r"]][d["c"]], "t": plot.columns[d["c"]] if d["c"] else ""} for d in _data(plot, link)
+    ]
+    color = _colors(plot.rows, SERIES[: len(plot.rows)])
+    across: Spec = {"field": "x", "type": "quantitative", "axis": {"title": plot.across_name, "tickCount": 6}}
+    order = {"field": "c", "type": "ordinal"}
+    dash = {
+        "field": "s",
+        "type": "nominal",
+        "scale": {"domain": list(range(len(plot.rows))), "range": list(DASHES)},
+        "legend": None,
+    }
+    bar = {"type": "rule", "opacity": 0.5, "aria": False}
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "line", "aria": False},
+            "encoding": {"y": _value(plot, "v"), "color": color, "order": order, "strokeDash": dash},
+        },
+        {"mark": bar, "encoding": {"y": _value(plot, "lo"), "y2": {"field": "hi"}, "color": color}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+            "encoding": {"y": _value(plot, "v"), "color": color, "description": {"field": "d"}},
+        },
+        {
+            "mark": {"type": "text", "dx": 7, "dy": -7, "fontSize": 10, "color": QUIET, "aria": False},
+            "encoding": {"y": _value(plot, "v"), "text": {"field": "t"}},
+        },
+    ]  # fmt: skip
+    return {"data": {"values": values}, "width": 420, "height": 220, "layer": _placed(layers, x=across)}
+
+
+_DRAWN: dict[str, Callable[[Plot, Link], Spec]] = {"heat": _heat, "line": _line, "dots": _dots}

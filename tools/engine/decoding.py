@@ -7,6 +7,7 @@ tokens have passed.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -89,7 +90,7 @@ def decode_cached(
                     subject.readout, input_ids=ids, attention_mask=mask, past_key_values=clock, use_cache=True
                 ),
             )
-            active = [e for e in edits if step == 0 or e.positions is None]
+            active = [e if step == 0 else replace(e, positions=None) for e in edits if step == 0 or _goes_on(e)]
             h = call.start
             for slot, block in zip(slots, blocks, strict=True):
                 here = [e for e in active if e.site.block == block]
@@ -118,10 +119,23 @@ def decode_uncached(
             inputs = subject.inputs(
                 [row + new + [0] * (longest - len(new)) for row, new in zip(rows, made, strict=True)]
             )
-            logits = subject.run(inputs, blocks, edits).logits
+            logits = subject.run(inputs, blocks, [_extended(e, len(rows[0]), longest) for e in edits]).logits
             if _append(made, logits[:, -1].argmax(-1), eos):
                 break
     return made
+
+
+def _goes_on(edit: Edit) -> bool:
+    """Whether tokens that are made are edited."""
+    return edit.positions is None or edit.onward
+
+
+def _extended(edit: Edit, prompt: int, made: int) -> Edit:
+    """The edit at its positions and, where it goes on, at those of the tokens made."""
+    if edit.positions is None or not edit.onward:
+        return edit
+    new = torch.arange(prompt, prompt + made, device=edit.positions.device).expand(len(edit.positions), -1)
+    return replace(edit, positions=torch.cat([edit.positions, new], 1))
 
 
 def _append(made: list[list[int]], chosen: Tensor, eos: int | None) -> bool:

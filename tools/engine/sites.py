@@ -73,6 +73,7 @@ class Edit:
     value: broadcasts to the selection, (batch, positions, channels); for `scale` a factor, for `project_out` the
         direction to remove (any length), for `set` and `add` the activation.
     positions: (batch, n) token indices of each row, or None for all positions.
+    onward: in generation, every token made is edited too, not only the positions of the prompt.
     units: which heads of a site that has heads (q, k, v, pattern, z), or which channels of any other; None for all. The
         value has the selected channels in the order of `units`.
     """
@@ -82,6 +83,7 @@ class Edit:
     value: Float[Tensor, "..."]
     positions: Int[Tensor, "batch n"] | None = None
     units: tuple[int, ...] | None = None
+    onward: bool = False
 
     def apply(self, h: Float[Tensor, "batch seq channels"], n_units: int) -> Float[Tensor, "batch seq channels"]:
         """A changed copy of `h`, whose channels are so many heads or, at a site without heads, as many units."""

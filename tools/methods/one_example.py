@@ -20,7 +20,8 @@ from tools.ports import Port, PortError, port_of
 from tools.subjects import Subject
 from tools.tasks import Example, Given, Signal
 
-ILLUSTRATION = "illustrate"  # the tool whose results show one example and are evidence for nothing
+ILLUSTRATION, CONVERSATION = "illustrate", "converse"
+ILLUSTRATIONS = (ILLUSTRATION, CONVERSATION)  # tools whose results show one example and are evidence for nothing
 SAMPLE = 64  # explore examples of a task that can be picked, and that means, donors and directions are taken from
 OPERATIONS = {"zero": "zero", "mean": "mean", "resample": "resample(donor)", "patch": "resample(twin)"}
 

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.loop.goal import HOLDS, TREES
+from agent.loop.goal import BELIEVES, HOLDS, KNOWS, TREES
 from agent.planners.base import Answer
+from agent.planners.systematic.believing import believing
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.concluding import conclude
 from agent.planners.systematic.depth import depth
 from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.holding import holding
+from agent.planners.systematic.knowing import knowing
 from agent.planners.systematic.locating import locate
 from agent.planners.systematic.plan import Part, Plan, ask
 from agent.planners.systematic.reading import Ability, component, reference
@@ -47,6 +49,12 @@ def investigate(
     if heads_asked(goal) and not own:
         yield from conclude(desk, questions, otherwise="not_found")
         return
+    for words, part in ((KNOWS, knowing), (BELIEVES, believing)):
+        if words.search(goal):
+            for task in tasks:
+                yield from part(desk, task)
+            yield from conclude(desk, questions, otherwise="not_found")
+            return
     if TREES.search(goal):
         for task in tasks:
             if desk.known(task).trees:

@@ -35,6 +35,8 @@ SAYS = {
     "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
     "decodable": "{place} is where {label} can be read, for {task}.",
     "used": "What is read of {label} at {place} is used, for {task}.",
+    "elicits": "{place} is where more of {task} is held than the model says.",
+    "steers": "{place} is where pushing along {label} moves the answer, for {task}.",
     "sends": "{place}: this way goes what decides the answer to {task}.",
 }
 

@@ -237,8 +237,9 @@
     }
     const result = el("div", { class: `result ${last.status}` }, el("h3", {}, `${last.tool}${last.handle ? `: ${last.handle}` : ""}`, el("span", { class: "small quiet" }, ` ${ok ? "" : `${last.status}, `}${last.seconds} s`)), el("pre", { tabIndex: 0 }, last.text));
     $("result").replaceChildren(result);
-    if (last.tool === "illustrate") problem("");
-    if (!last.handle?.startsWith("E") || last.tool === "illustrate") return;
+    const single = ["illustrate", "converse"].includes(last.tool);
+    if (single) problem("");
+    if (!last.handle?.startsWith("E") || single) return;
     const href = `/runs/${state.run.name}/experiments/${last.handle}`;
     const plots = all("figure.plot", inert(await (await fetch(href)).text())).slice(0, 2);
     result.append(el("p", { class: "small" }, el("a", { href }, `${last.handle} with its table`)));
@@ -278,6 +279,7 @@
     e.stopImmediatePropagation();
     $("tool").focus();
   }, true);
+  document.addEventListener("asked", poll);
   restore();
   poll();
 })();

@@ -23,13 +23,18 @@ from agent.review.workbench.forms import arguments, fields_of
 from agent.review.workbench.guard import Guard, Keys, TooLargeError
 from agent.review.workbench.views import offered
 from tools.findings.kind import kinds
-from tools.methods.one_example import ILLUSTRATION
+from tools.methods.one_example import ILLUSTRATIONS
 from tools.methods.tool import ToolInputError, discover
 from tools.subjects import SubjectError
 from tools.tasks import TaskError
 
 LATEST = 40  # experiments that the page lists
-STATIC = {"workbench.css": "text/css", "workbench.js": "text/javascript", "drawings.js": "text/javascript"}
+STATIC = {
+    "workbench.css": "text/css",
+    "workbench.js": "text/javascript",
+    "drawings.js": "text/javascript",
+    "conversing.js": "text/javascript",
+}
 FREE = ("examine", "predict", "confirm", "claim", "note", "hypothesis", "retract", "finish")
 Data = dict[str, Any]
 
@@ -43,8 +48,8 @@ def bench_app(bench: Bench, keys: Keys) -> Starlette:
         tools, reasons = discover(), bench.reasons()
         data = {
             **offered(bench.subject, bench.run), "tasks": bench.task_names(), "csrf": keys.csrf,
-            "tools": [(n, t.description.split("\n")[0], t.kind, reasons[n]) for n, t in tools.items() if n != ILLUSTRATION],
-            "free": FREE, "kinds": list(kinds()),
+            "tools": [(n, t.description.split("\n")[0], t.kind, reasons[n]) for n, t in tools.items() if n not in ILLUSTRATIONS],
+            "free": FREE, "kinds": list(kinds()), "conversations": bench.conversations(),
         }  # fmt: skip
         return HTMLResponse(render.page("workbench.html", links, d=data), headers=HEADERS)
 
@@ -69,6 +74,10 @@ def bench_app(bench: Bench, keys: Keys) -> Starlette:
         spec = request.query_params.get("task", "")
         return JSONResponse({"examples": bench.examples(spec), "labels": bench.labels(spec)}, headers=HEADERS)
 
+    def conversation(request: Request) -> Response:
+        asked = (request.query_params.get(name, "") for name in ("task", "at"))
+        return JSONResponse(bench.conversation(*asked), headers=HEADERS)
+
     def static(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in STATIC:
@@ -77,6 +86,9 @@ def bench_app(bench: Bench, keys: Keys) -> Starlette:
 
     def look(given: Data) -> Data:
         return bench.look(given)
+
+    def converse(given: Data) -> Data:
+        return bench.converse(given)
 
     def begin(given: Data) -> Data:
         return {"run": bench.begin(str(given.get("question", "")))}
@@ -98,10 +110,17 @@ def bench_app(bench: Bench, keys: Keys) -> Starlette:
             Route("/workbench/forms/{tool}", form),
             Route("/workbench/record.html", record),
             Route("/workbench/examples.json", examples),
+            Route("/workbench/conversation.json", conversation),
             Route("/workbench/static/{name}", static),
             *(
                 Route(f"/workbench/{name}", _posted(act), methods=["POST"])
-                for name, act in (("look", look), ("begin", begin), ("call", call), ("cancel", cancel))
+                for name, act in (
+                    ("look", look),
+                    ("converse", converse),
+                    ("begin", begin),
+                    ("call", call),
+                    ("cancel", cancel),
+                )
             ),
             Mount("/", app=make_app(bench.store, links)),
         ],
@@ -167,12 +186,12 @@ def _record(bench: Bench, pages: Pages, links: Links) -> Data:
     for row in rows[: -LATEST - 1 : -1]:
         result = bench.store.result(row.result_id, arrays=False, measurements=())
         x = row.experiment
-        told = " · ".join(result.text.splitlines()[1:3]) if x.tool == ILLUSTRATION else first_line(result.text)
+        told = " · ".join(result.text.splitlines()[1:3]) if x.tool in ILLUSTRATIONS else first_line(result.text)
         shown.append(
             {
                 "handle": row.handle, "tool": x.tool, "status": result.status, "text": told,
                 "args": arguments_text(x.args), "href": links.experiment(name, row.handle),
-                "illustration": x.tool == ILLUSTRATION,
+                "illustration": x.tool in ILLUSTRATIONS,
                 "predicts": x.tool == "examine" and x.args.get("split") != "confirm" and row.handle not in predicted,
             }
         )  # fmt: skip

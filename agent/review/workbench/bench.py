@@ -17,13 +17,14 @@ from agent.loop.offering import usable
 from agent.loop.record import RunTasks
 from agent.loop.session import InputError
 from agent.planners.base import Answer
+from agent.review.workbench.conversing import Conversing, has_attributes
 from agent.review.workbench.views import example_line, opened_data
 from experiments_db.records import Run
 from experiments_db.store import Store
 from tools.findings import integrity
 from tools.methods.measuring import load_examples
 from tools.methods.offline import Nothing, OfflineTasks
-from tools.methods.one_example import ILLUSTRATION, SAMPLE, Chosen, OneExampleArgs, choose
+from tools.methods.one_example import CONVERSATION, ILLUSTRATION, SAMPLE, Chosen, OneExampleArgs, choose
 from tools.methods.opened import open_example
 from tools.methods.tool import Context, TaskBook, Tool, ToolInputError, discover
 from tools.ports import port_of
@@ -54,6 +55,7 @@ class Bench:
         self._lock, self._last, self._running = threading.Lock(), dict[str, Any](), ""
         self._calls = 0
         self._chosen: OrderedDict[tuple[Any, ...], Chosen] = OrderedDict()
+        self._conversing = Conversing()
         if args.resume:
             self.hand = ByHand.open(args)
             self.whole = self.subject = self.hand.session.subject
@@ -237,6 +239,26 @@ class Bench:
             if len(self._chosen) > KEPT:
                 self._chosen.popitem(last=False)
         return self._chosen[key]
+
+    # -- conversations ------------------------------------------------------------------------------------------------
+
+    def conversations(self) -> list[str]:
+        """Tasks whose examples say something of who speaks."""
+        if "next_token" not in self.subject.capabilities:
+            return []
+        return [t for t in self.task_names() if has_attributes(self.context(), t)]
+
+    def conversation(self, task: str, at: str) -> Data:
+        """What is read of who speaks, before anything is said. ToolInputError says what would be valid."""
+        with self._engine("a look"):
+            return self._conversing.opened(self.context(), self.run_name, task, at)
+
+    def converse(self, given: Mapping[str, Any]) -> Data:
+        """One turn of a conversation, at once; the page has it kept where a run is under way."""
+        args = discover()[CONVERSATION].parse(given)
+        with self._engine("a look"):
+            kept = self.run_name if self.hand is not None and not self.hand.ended else None
+            return self._conversing.turn(self.context(), kept, args)
 
     # -- one at a time ------------------------------------------------------------------------------------------------
 
