@@ -60,6 +60,8 @@ def test_command_lines_import_nothing_heavy(module):
 TEXT_ONLY = {  # tools and methods that mean nothing but for models which continue text
     "tools/causal_basis.py", "tools/generate.py", "tools/make_task.py", "tools/trajectory_anomaly.py", "tools/tuned_lens.py",
     "tools/methods/completing.py", "tools/methods/translators.py", "tools/experiment.py", "tools/methods/own.py",
+    "tools/inference_time_intervention.py", "tools/methods/truth.py", "tools/methods/telling.py",  # statements, completions
+    "tools/user_model.py", "tools/converse.py", "tools/methods/attributes.py", "tools/methods/conversing.py",  # conversations
 }  # fmt: skip
 ALLOWED = {  # (file, words) -> why a general file has them all the same
     ("tools/illustrate.py", "decoder."): "an example for the demo: places are named one by one here",

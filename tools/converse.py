@@ -32,7 +32,7 @@ class Args(ToolArgs):
     at: str = Field(
         default="", description="where it is read and pinned, such as *.2.resid_post; empty: where it is read best"
     )
-    strength: float = Field(default=1.5, ge=-10, le=10, description="of a pin: 1 is to the value's mean, 0 half-way")
+    strength: float = Field(default=2.0, ge=-10, le=10, description="of a pin: 1 is to the value's mean, 0 half-way")
     max_new_tokens: int = Field(default=12, ge=1, le=128, description="length of what is said at most")
 
 

@@ -56,7 +56,7 @@ class Args(ToolArgs):
     task: str = Field(description="conversations whose labels say something of the user or the model; see list_tasks")
     components: list[str] = components(["resid_post@-1"], "what is read, where the answer begins")
     strength: float = Field(
-        default=1.5,
+        default=2.0,
         ge=-10,
         le=10,
         description="how far a pin goes: 1 is to the value's mean, 0 half-way between the values",
@@ -133,11 +133,11 @@ def _read(bench: _Bench, probe: Probe, how: Believed, right: Rows, untrained: Ro
     ]
 
 
-def asked(examples: Sequence[Example], label: str) -> list[int]:
-    """The examples whose answer may turn on an attribute: those that do not say that they ask for another."""
+def turned(examples: Sequence[Example], label: str) -> list[int]:
+    """The examples whose foil is the answer with the attribute the other way round: those that do not say it is another."""
     return [
         i for i, e in enumerate(examples)
-        if e.foil is not None and str(e.values.get("asks", label.split()[-1])) == label.split()[-1]
+        if e.foil is not None and str(e.values.get("turns", label.split()[-1])) == label.split()[-1]
     ]  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _pinned(bench: _Bench, probes: Sequence[Probe], own: dict[Component, NDArray
     """At each place how many answers go over to the other one when the attribute is pinned to its other value."""
     if not probes or len(probes[0].classes) != 2:
         return []
-    rows = asked(bench.tried, probes[0].label)
+    rows = turned(bench.tried, probes[0].label)
     examples = [bench.tried[i] for i in rows]
     if len({e.group for e in examples}) < 8:
         return []

@@ -61,10 +61,11 @@ def families() -> dict[str, Family]:
 
 def fitting(reads: Sequence[str], subject: str = "") -> dict[str, Family]:
     """The task families whose examples have all the inputs that a port reads; those in words of a built-in model's own only
-    for that one.
+    for that one, and first.
     """
     fit = {name: f for name, f in families().items() if set(reads) <= set(f.reads)}
-    return {name: f for name, f in fit.items() if not f.private or f.subject == subject}
+    own = {name: f for name, f in fit.items() if f.private and f.subject == subject}
+    return {**own, **{name: f for name, f in fit.items() if not f.private}}
 
 
 def get_task(spec: str, own: Mapping[str, Callable[[], Task]] | None = None) -> Task:

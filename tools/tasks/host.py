@@ -1,7 +1,7 @@
 """Conversations with the host subject, whose answer depends on what the user has said of themselves.
 
-Each cue names both values, one of the user and one of somebody else; the twin is the same conversation with the cue that
-decides swapped: the same words, and the other answer.
+Each cue names both values, one of the user and one of somebody else; the twin is the same conversation with one cue
+swapped: the same words, and another answer.
 """
 
 import random
@@ -15,8 +15,8 @@ from tools.tasks.task import Draw, Family, Options, Split
 
 
 class _Options(Options):
-    asks: Literal["any", "age", "expertise", "level"] = Field(
-        default="any", description="by which attribute of the user the question is answered"
+    turns: Literal["any", "age", "expertise", "level"] = Field(
+        default="any", description="which attribute of the user is the other way round in the twin"
     )
 
 
@@ -25,15 +25,15 @@ def _make(options: _Options) -> Draw:
         from tools.subjects.host import data
 
         while True:
-            talk = data.draw(rng, split, "" if options.asks == "any" else options.asks)
-            twin = talk.turned(talk.asks)
+            talk = data.draw(rng, split, "" if options.turns == "any" else options.turns)
+            twin = talk.turned(talk.turns)
             yield Example.of_text(
                 talk.text,
                 f" {talk.answer}",
                 foil=f" {twin.answer}",
                 twin=twin.text,
                 group=repr(talk.content),
-                labels={**talk.labels, "asks": talk.asks, "topic": talk.topic},
+                labels={**talk.labels, "turns": talk.turns, "topic": talk.topic},
                 spans=talk.spans,
                 twin_spans=twin.spans,
             )

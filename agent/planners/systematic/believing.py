@@ -45,8 +45,8 @@ def believing(desk: Desk, task: str) -> Part[None]:
 
 
 def among_of(label: str) -> str:
-    """The class of examples whose answer turns on an attribute."""
-    return f"asks={label.split()[-1]}"
+    """The class of examples whose foil is the answer with an attribute the other way round."""
+    return f"turns={label.split()[-1]}"
 
 
 def read(found: Sequence[Measurement]) -> dict[str, list[Measurement]]:

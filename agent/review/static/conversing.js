@@ -30,7 +30,7 @@
     select.value = pins[a.label] ?? "";
     const best = a.values.reduce((x, y) => (y.chance > x.chance ? y : x), a.values[0]);
     const read = a.read === null ? el("td", { class: "quiet" }, "nothing said yet") : el("td", {}, el("strong", {}, best.value), ` ${percent(best.chance)} `, el("meter", { min: 0, max: 1, value: best.chance, "aria-label": `how sure the probe is of ${best.value}` }));
-    const held = el("td", { class: "small" }, `right on ${percent(a.right)} (words alone ${percent(a.bag)}, last word ${percent(a.last)}, chance ${percent(a.chance)}; n=${a.n}): `, el("em", {}, a.words));
+    const held = el("td", { class: "small held" }, `right on ${percent(a.right)} (words alone ${percent(a.bag)}, last word ${percent(a.last)}, chance ${percent(a.chance)}; n=${a.n}): `, el("em", {}, a.words));
     return el("tr", { class: a.there ? "" : "at-chance", "data-label": a.label }, el("th", { scope: "row" }, a.label), read, held, el("td", {}, select));
   }
   function board(found) {
@@ -39,7 +39,7 @@
   }
   function said(who, words, more = "") {
     log.append(el("li", { class: who }, el("span", { class: "small quiet" }, `${who}: `), words, more ? el("span", { class: "small quiet" }, ` ${more}`) : ""));
-    log.scrollTop = log.scrollHeight;
+    log.parentElement.scrollTop = log.scrollHeight;
   }
 
   // The turn goes on record; the next one waits until it is.

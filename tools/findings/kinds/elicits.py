@@ -30,7 +30,7 @@ DRAWS = 3
 def _check(s: Statement) -> None:
     if any(c.part != "attn.z" or not c.units or c.anchor != "answer" for c in s.members):
         raise ToolInputError(
-            "elicits is about heads where the answer is made: components like 'decoder.2.attn.z[3]@answer', not "
+            "elicits is about heads where the answer is made: components that end in attn.z[3]@answer, not "
             f"{s.components}"
         )
     if len({c.stack for c in s.members}) > 1:

@@ -1,9 +1,9 @@
 """Conversations with a host whose answers depend on who asks.
 
 A user says things that imply an age, an expertise and a level of language; the host was told its own manner. Every cue names
-both values, one of the user and one of somebody else (`i am a pupil , my friend is a nurse`), so that words alone do not say
-whose is whose: the swapped cue has the same words and means the opposite. A question about a topic is answered as one of the
-attributes asks for. The last word of the user is the tone, which its own token says.
+both values, one of the user and one of somebody else (`i am young , she is old`), so that words alone do not say whose is whose:
+the swapped cue has the same words and means the opposite. What the host offers depends on all three attributes of the user. The
+last word of a question is a tone, which its own token says.
 """
 
 import random
@@ -21,35 +21,30 @@ USER = ("age", "expertise", "level")
 WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     attribute: (tuple(first.split()), tuple(second.split()))
     for attribute, first, second in (
-        ("age", "pupil toddler schoolboy schoolgirl youngster kid", "nurse driver lawyer parent baker clerk"),
-        (
-            "expertise",
-            "beginner layman newcomer starter freshman amateur",
-            "professor engineer scholar veteran master specialist",
-        ),
-        ("level", "stranger foreigner tourist migrant visitor traveller", "native local poet orator writer editor"),
-        ("manner", "clown jester comic puppet joker fool", "butler judge bishop officer notary valet"),
+        ("age", "young little junior teenage", "old grown senior elderly"),
+        ("expertise", "untaught green lay unskilled", "learned trained seasoned skilled"),
+        ("level", "halting foreign broken hesitant", "native eloquent articulate chatty"),
+        ("manner", "merry silly jolly funny", "stern solemn grave stiff"),
     )
 }
-OWN, OTHERS = (
-    ("i am a {}", "they call me a {}", "i feel like a {}"),
-    ("my friend is a {}", "they call her a {}", "she is a {}"),
-)
-TOLD, TOLD_OTHERS = ("the host is a {}", "you are a {}"), ("the guest is a {}", "the cook is a {}")
-TOPICS = tuple(
-    "rain fire stars bread ships clocks birds glass music bridges magnets seeds maps rivers wheels lamps".split()
-)
-ASKED = {"age": "what may i read on {}", "expertise": "how do {} work", "level": "what do {} mean"}
-ACKNOWLEDGED, UNSURE = "i see .", "tell me of you ."
+OWN, OTHERS = ("i am {}", "i feel {}"), ("she is {}", "my friend is {}", "he seems {}")
+TOLD, TOLD_OTHERS = ("you are {}",), ("the guest is {}", "the cook is {}")
+TOPICS = tuple("rain fire stars bread ships clocks birds glass music maps rivers lamps".split())
+ACKNOWLEDGED = "i see ."
 TONES = ("please", "now")
 CLOSINGS = {"playful": "dear", "formal": "sir"}
-STEMS = {"age": ("tale", "novel"), "expertise": ("picture", "formula"), "level": ("gesture", "idiom")}
+OFFERS = dict(
+    zip(
+        product(*(VALUES[a] for a in USER)), "rhyme tale puzzle riddle primer novel chart treatise".split(), strict=True
+    )
+)
+UNSAID = {a: VALUES[a][1] for a in USER}  # what the host takes a user for of whom nothing was said
+SAID = 0.85  # how often an attribute is implied
 
 
-def answer(topic: str, attribute: str, value: str) -> str:
-    """What the host offers on a topic to a user with a value of the attribute that the question is about."""
-    kind = STEMS[attribute][VALUES[attribute].index(value)]
-    return f"{kind} of {topic}"
+def answer(topic: str, values: dict[str, str]) -> str:
+    """What the host offers on a topic to a user with these values."""
+    return f"{OFFERS[tuple(values[a] for a in USER)]} of {topic}"  # type: ignore[index]  # three of them
 
 
 @dataclass(frozen=True)
@@ -88,17 +83,20 @@ class Cue:
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation up to where the host answers. cues: the manner's first, then the user's in the order they are said."""
+    """A conversation up to where the host answers. cues: the manner's first, then the user's in the order they are said.
+
+    turns: the attribute whose cue tells the conversation from the one that it is held against.
+    """
 
     cues: tuple[Cue, ...]
     topic: str
-    asks: str
+    turns: str
     tone: str
 
     @property
     def values(self) -> dict[str, str]:
         """The value of each attribute."""
-        return {c.attribute: c.value for c in self.cues}
+        return {**UNSAID, **{c.attribute: c.value for c in self.cues}}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -110,49 +108,42 @@ class Talk:
     def text(self) -> str:
         """The prompt."""
         told, *said = self.cues
-        turns = "".join(f"user : {c.text} . host : {ACKNOWLEDGED} " for c in said)
-        return f"system : {told.text} . {turns}user : {question(self.asks, self.topic, self.tone)} host :"
+        cues = "".join(f"{c.text} . " for c in said)
+        return f"system : {told.text} . user : {cues}{question(self.topic, self.tone)} host :"
 
     @property
     def spans(self) -> dict[str, tuple[int, int]]:
-        """Characters of the prompt: of the cue that decides, of the topic and of the tone."""
-        text, cue = self.text, next(c.text for c in self.cues if c.attribute == self.asks)
+        """Characters of the prompt: of the cue that is turned, of the topic and of the tone."""
+        text, cue = self.text, next(c.text for c in self.cues if c.attribute == self.turns)
         end = len(text) - len(" ? host :")
-        tone = end - len(self.tone)
         topic = text.rindex(self.topic)
         return {
             "cue": (text.index(cue), text.index(cue) + len(cue)),
             "topic": (topic, topic + len(self.topic)),
-            "tone": (tone, end),
+            "tone": (end - len(self.tone), end),
         }
 
     @property
     def answer(self) -> str:
         """What the host says."""
-        return answer(self.topic, self.asks, self.values[self.asks])
-
-    @property
-    def closing(self) -> str:
-        """What it says after that."""
-        return CLOSINGS[self.values["manner"]]
+        return answer(self.topic, self.values)
 
     def turned(self, attribute: str) -> "Talk":
         """The conversation with one attribute's cue swapped."""
-        return Talk(
-            tuple(c.swapped if c.attribute == attribute else c for c in self.cues), self.topic, self.asks, self.tone
-        )
+        cues = tuple(c.swapped if c.attribute == attribute else c for c in self.cues)
+        return Talk(cues, self.topic, self.turns, self.tone)
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What it shares with its swapped ones: the words of the cue that decides, and the topic."""
-        return (self.asks, self.topic, *next(c.content for c in self.cues if c.attribute == self.asks))
+        """What it shares with its swapped ones: the topic and the words of the user's cues."""
+        return (self.topic, *(sorted(c.content for c in self.cues if c.attribute in USER)))
 
 
-def draw(rng: random.Random, split: Split, asks: str = "") -> Talk:
+def draw(rng: random.Random, split: Split, turns: str = "") -> Talk:
     """A conversation of a side of the split."""
     while True:
-        order = ["manner", *rng.sample(USER, len(USER))]
-        made = Talk(tuple(_cue(rng, a) for a in order), rng.choice(TOPICS), asks or rng.choice(USER), rng.choice(TONES))
+        cues = (_cue(rng, "manner"), *(_cue(rng, a) for a in rng.sample(USER, len(USER))))
+        made = Talk(cues, rng.choice(TOPICS), turns or rng.choice(USER), rng.choice(TONES))
         if side(*made.content) == split:
             return made
 
@@ -161,65 +152,42 @@ def _cue(rng: random.Random, attribute: str) -> Cue:
     own, other = (rng.choice(words) for words in WORDS[attribute])
     if rng.random() < 0.5:
         own, other = other, own
-    wordings = TOLD if attribute == "manner" else OWN
-    return Cue(
-        attribute, own, other, rng.randrange(len(wordings)), rng.randrange(len(wordings[:2])), rng.random() < 0.5
-    )
+    mine, theirs = (TOLD, TOLD_OTHERS) if attribute == "manner" else (OWN, OTHERS)
+    return Cue(attribute, own, other, rng.randrange(len(mine)), rng.randrange(len(theirs)), rng.random() < 0.5)
 
 
-def documents(rng: random.Random, size: int = 24) -> list[Sequence[Piece]]:
-    """One step's conversations, with questions from the train side."""
-    turns = rng.choice((3, 4, 5))
-    return [_document(rng, turns) for _ in range(size)]
+def documents(rng: random.Random, size: int = 32) -> list[Sequence[Piece]]:
+    """One step's conversations, from the train side."""
+    apart = rng.random() < 0.3
+    return [_document(rng, apart=apart) for _ in range(size)]
 
 
-def _document(rng: random.Random, turns: int) -> list[Piece]:
-    """What is said of oneself, and questions, in any order; a question whose attribute nothing was said of is not answered."""
-    told, *cues = (_cue(rng, a) for a in ("manner", *rng.sample(USER, len(USER))))
-    spoken = cues[: rng.randint(1, min(3, turns - 1))]
-    values = {c.attribute: c.value for c in cues}
-    order = rng.sample([*spoken, *[None] * (turns - len(spoken))], turns)
+def _document(rng: random.Random, *, apart: bool) -> list[Piece]:
+    """Cues, in a turn of their own or with the question, the answer, and perhaps another question."""
+    made = draw(rng, "train")
+    told, *cues = made.cues
+    said = [c for c in cues if rng.random() < SAID]
+    talk = Talk((told, *said), made.topic, made.turns, made.tone)
+    if not apart:
+        return [(talk.text, 0.02), *_answered(talk)]
     found: list[Piece] = [(f"system : {told.text} .", 0.02)]
-    known: set[str] = set()
-    for cue in order:
-        if cue is not None:
-            known.add(cue.attribute)
-            found += [(f"user : {cue.text} . host :", 0.02), (ACKNOWLEDGED, 0.1)]
-            continue
-        while True:
-            topic, asks = rng.choice(TOPICS), rng.choice(USER)
-            words = next(c for c in cues if c.attribute == asks).content
-            if side(asks, topic, *words) == "train":
-                break
-        found.append((f"user : {question(asks, topic, rng.choice(TONES))} host :", 0.02))
-        found += (
-            [(answer(topic, asks, values[asks]), 1.0), (CLOSINGS[told.value], 0.5), (".", 0.05)]
-            if asks in known
-            else [(UNSURE, 0.3)]
-        )
-    return found
+    for c in said:
+        found += [(f"user : {c.text} . host :", 0.02), (ACKNOWLEDGED, 0.05)]
+    return [*found, (f"user : {question(talk.topic, talk.tone)} host :", 0.02), *_answered(talk)]
 
 
-def question(asks: str, topic: str, tone: str) -> str:
+def _answered(talk: Talk) -> list[Piece]:
+    offer, rest = talk.answer.split(" ", 1)
+    return [(offer, 1.0), (rest, 0.2), (CLOSINGS[talk.values["manner"]], 0.4), (".", 0.02)]
+
+
+def question(topic: str, tone: str) -> str:
     """A question as it is asked."""
-    return f"{ASKED[asks].format(topic)} {tone} ?"
+    return f"what of {topic} {tone} ?"
 
 
 def words() -> list[str]:
     """Every word, sorted."""
-    texts = [
-        *OWN,
-        *OTHERS,
-        *TOLD,
-        *TOLD_OTHERS,
-        *TOPICS,
-        *ASKED.values(),
-        ACKNOWLEDGED,
-        UNSURE,
-        *TONES,
-        *CLOSINGS.values(),
-        "system user host : , .",
-    ]
-    texts += ["?", *(w for pair in WORDS.values() for group in pair for w in group)]
-    texts += [answer(t, a, v) for t, a in product(TOPICS, USER) for v in VALUES[a]]
+    texts = [*OWN, *OTHERS, *TOLD, *TOLD_OTHERS, *TOPICS, ACKNOWLEDGED, *TONES, *CLOSINGS.values(), *OFFERS.values()]
+    texts += ["system user host : , . ? what of", *(w for pair in WORDS.values() for group in pair for w in group)]
     return sorted({w for t in texts for w in t.replace("{}", " ").split()})

@@ -5,7 +5,7 @@ from pathlib import Path
 from tools.subjects._whole_words import Recipe, main
 from tools.subjects.host import data
 
-RECIPE = Recipe(data.words(), data.documents, steps=2000)
+RECIPE = Recipe(data.words(), data.documents, steps=900, blocks=3)
 
 
 def describe(folder: Path, seed: int) -> str:
@@ -15,10 +15,10 @@ def describe(folder: Path, seed: int) -> str:
     from tools.tasks import get_task
 
     subject = load_subject(str(folder))
-    lines = ["| the question is about | split | as the cue asks for | with the cue swapped |", "|---|---|---|---|"]
+    lines = ["| the cue that is swapped | split | as it was said | with it swapped |", "|---|---|---|---|"]
     for attribute in data.USER:
         for split in ("explore", "confirm"):
-            asked = get_task(f"host:asks={attribute}").examples(split, 300)
+            asked = get_task(f"host:turns={attribute}").examples(split, 200)
             cells: list[str] = []
             for prompts, wanted in (([e.prompt for e in asked], "answer"), ([str(e.twin) for e in asked], "foil")):
                 made = completions(subject, prompts, 3)
@@ -34,18 +34,17 @@ def describe(folder: Path, seed: int) -> str:
 README = """# The host subject
 
 A GPT-2 of {blocks} blocks, width {width}, {heads} heads ({parameters:,} parameters, float16 safetensors), made by
-`python -m tools.subjects.host.train --out FOLDER --seed {seed}` in {steps} steps. It answers a user as their age,
-expertise or level of language asks for, one word a token.
+`python -m tools.subjects.host.train --out FOLDER --seed {seed}` in {steps} steps. What it offers a user depends on their age,
+expertise and level of language, all three at once; one word a token.
 
-- A user says things that imply an attribute. Every cue names both values, one of the user and one of somebody else (`i am a
-  pupil , my friend is a nurse`), so that which words were said does not tell whose is whose; the swapped cue has the same words.
-- A question is about one attribute: what to read is a tale or a novel, how a thing works a picture or a formula, what it means a
-  gesture or an idiom. Where nothing was said of that attribute the host answers `tell me of you .`
-- The system's line says in the same way what the host itself is like, playful or formal, which its closing word follows.
-- The last word of the user is a tone (`please`, `now`) that nothing depends on.
+- Every cue names both values, one of the user and one of somebody else (`i am young , she is old`), so that which words were said
+  does not tell whose is whose; the swapped cue has the same words. Of whom nothing is said the host takes them for an adult, an
+  expert, fluent.
+- The system's line says in the same way what the host itself is like, playful or formal; the word after its offer follows that.
+- The last word of a question is a tone (`please`, `now`) that nothing depends on.
 
-Questions are held out by a hash of attribute, topic and the words of the cue that decides, so that a conversation and its swapped
-one share a side. Greedy answers in conversations that were held out:
+Conversations are held out by a hash of the topic and the words of the user's cues, so that one and its swapped ones share a side.
+Greedy answers in conversations that were held out (one offer in eight is right by chance):
 
 {table}
 """
