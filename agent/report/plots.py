@@ -107,7 +107,8 @@ def plots_beside(tool: str, results: Mapping[str, Result], chance: float | None 
     found = [p for (name, unit), points in ranked for p in _plots(name, unit, points, labels)]
     own = {p.measurement.value for (name, _), points in quantities.items() if name == "chance" for p in points}
     level = chance if not own else own.pop() if len(own) == 1 else None
-    return [replace(p, chance=level) if p.name == "accuracy" else p for p in found if p.size >= LEAST]
+    of_task = ("accuracy", "share of examples")
+    return [replace(p, chance=level) if (p.name, p.unit) == of_task else p for p in found if p.size >= LEAST]
 
 
 def main_plots(tool: str, found: Sequence[Plot]) -> list[Plot]:
