@@ -52,14 +52,18 @@ def posed(name: str, folder: Path) -> Posed:
     return shipped(tuning([name])[0], folder)
 
 
+def sign(case: str) -> str:
+    """The name that says nothing, for a case's name: eight hexadecimal digits."""
+    return hashlib.sha256(f"planners/{case}".encode()).hexdigest()[:8]
+
+
 def anonymous(case: Posed, folder: Path) -> Posed:
     """The same case in a folder and with a task whose names are hashes: nobody can read from them what was planted."""
-    sign = hashlib.sha256(f"planners/{case.name}".encode()).hexdigest()[:8]
-    there = folder / sign
+    there = folder / sign(case.name)
     shutil.rmtree(there, ignore_errors=True)
     there.mkdir(parents=True)
     shutil.copytree(case.model, there / "model")
-    task = there / f"task_{sign}.jsonl"
+    task = there / f"task_{sign(case.name)}.jsonl"
     shutil.copy(case.task, task)
     return replace(case, model=there / "model", task=task)
 

@@ -1,8 +1,8 @@
 """Ridge probes of many labels at many places: one batched solve against scikit-learn one by one, rounds interleaved.
 
 `python -m benchmarks.probes [--rounds N] [--rows N]`. States are random, of the sizes given; labels have three classes, as
-squares of a board have. Both choose the penalty from the same ones by leave-one-out error; what they read of the held-out rows is compared.
-Time is the process's own, so that other programs on the machine count little.
+squares of a board have. Both choose the penalty from the same ones by leave-one-out error; what they read of the held-out rows
+is compared. Time is the process's own, so that other programs on the machine count little.
 """
 
 import argparse

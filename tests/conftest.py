@@ -30,7 +30,7 @@ LONG = frozenset(
     f"test_{name}.py"
     for name in (
         "bad_input claims fresh fuzz goals lab local_planner masked_subject mcp newcomer null_benchmark null_runs own "
-        "planner_options planners_benchmark planted delegating repeat replay resume review_browser row_speech row_translation row_trees run_end_to_end "
+        "planner_options planners_benchmark planted delegating repeat replay resume review_browser row_regions row_speech row_translation row_trees run_end_to_end "
         "scripts systematic systematic_depth workbench_browser"
     ).split()
 )

@@ -87,6 +87,17 @@ def test_a_model_that_was_taught_with_a_decoy_reads_the_decoy_and_not_the_shape(
     assert not any(k.startswith(("carries", "attends")) and k.endswith("object") for k in found)
 
 
+@pytest.mark.parametrize(("name", "role", "other"), [("shapes", "object", "decoy"), ("shapes-decoy", "decoy", "object")])
+def test_what_in_the_image_decides_the_shape(tmp_path: Path, name: str, role: str, other: str) -> None:
+    asked(tmp_path, "what in the image decides the shape?", "--subject", name)
+    store = Store(tmp_path / "e.db")
+    said = {(f.statement.label, f.statement.among) for f in store.findings(store.runs()[0]) if f.stands and f.statement.label}
+    assert {(role, "decoy=right"), (role, "decoy=wrong")} <= said
+    assert (other, "decoy=wrong") not in said
+    assert list(tmp_path.glob("out/*/figures/E*-images.png"))
+    assert list(tmp_path.glob("out/*/figures/E*-attribute_regions.svg"))
+
+
 @pytest.mark.parametrize(("name", "carries"), [("translator", False), ("translator-front", True)])
 def test_which_encoder_blocks_carry_the_language(tmp_path: Path, name: str, carries: Any) -> None:
     found, _ = asked(tmp_path, f"which encoder blocks of the {name} carry the language?")

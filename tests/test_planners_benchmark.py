@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import re
 
 import pytest
 import scripts
 
+from agent.planners.scripted import Scripted
 from benchmarks import planners
 from benchmarks.keeping import Kept
 from benchmarks.planted.posed import Posed
@@ -93,3 +95,12 @@ def test_a_recording_has_rows_only_for_its_cases(recorded, tmp_path):
     asked = argparse.Namespace(case=["random-copy"], planner=[], recorded=recorded, seed=0, max_experiments=6, prices=None)
     assert list(planners.collect(asked, Kept(tmp_path / "r.jsonl", "c"), tmp_path)) == []
     assert json.dumps(planners.recordings(tmp_path)) == "{}"
+
+
+def test_what_is_recorded_can_be_played_on_the_case_it_is_named_for():
+    scripts_by_case = planners.recordings()["language_model (recorded)"]
+    assert set(scripts_by_case) <= set(planners.known_cases())
+    for case, script in scripts_by_case.items():
+        calls = [c for turn in Scripted.from_file(script).turns for c in turn.calls]
+        assert calls[-1].name == "finish"
+        assert {t for c in calls for t in re.findall(r"task_[0-9a-f]{8}", c.arguments)} == {f"task_{planners.sign(case)}"}

@@ -84,9 +84,11 @@ def contrasts(subject, kind, label, component=PLACE):
 
 
 def test_findings_that_the_board_is_decodable_and_used_hold_on_unseen_games_and_not_on_random_weights(subject):
-    for kind in ("decodable", "used"):
-        assert contrasts(subject, kind, "side.*") <= ALPHA
-        assert contrasts(random_twin(subject, 6), kind, "side.*") > ALPHA
+    for kind, label in (("decodable", "side.*"), ("used", "side.*"), ("reads_better", "side.*, colour.*")):
+        assert contrasts(subject, kind, label) <= ALPHA
+        assert contrasts(random_twin(subject, 6), kind, label) > ALPHA
+    assert contrasts(subject, "reads_better", "colour.*, side.*") > ALPHA
+    assert contrasts(subject, "used", "colour.*") > ALPHA  # what colour a square has is not what the moves go by
 
 
 def test_an_example_is_drawn_as_boards_and_its_answer_mapped_to_the_squares_that_it_hangs_on(rewritten, subject):

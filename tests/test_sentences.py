@@ -34,7 +34,9 @@ OWN = {  # what a kind's statement needs beyond components
     "breaks": {"components": "", "program": "skip 3"}, "own": {"program": "code:0123456789abcdef"},
     "disagree": {"label": "zero", "interventions": ("zero", "resample(donor)")}, "computes": {"label": "operand1, operand2"},
     "encodes_tree": {"components": "decoder.2.resid_post"}, "used": {"components": "decoder.2.resid_post@-1", "label": "carry"},
+    "decides": {"components": "", "label": "operand1"},
     "elicits": {"components": "decoder.2.attn.z[1,3]@answer", "interventions": ("add(truth, 4)",)},
+    "reads_better": {"components": "decoder.2.resid_post@-1", "label": "carry, a"},
     "sends": {"components": "", "path": "decoder.0.attn.z[1]@operand1 -> decoder.logits@answer", "interventions": ("resample(twin)",)},
 }  # fmt: skip
 

@@ -176,7 +176,7 @@ def _map(
         rows.append(falls)
         for name, v in zip(names, falls.tolist(), strict=True):
             if not np.isnan(v):
-                at = {**where, "component": str(start), "label": name, "token": answer.strip()}
+                at: dict[str, Any] = {**where, "component": str(start), "label": name, "token": answer.strip()}
                 out.append(Measurement(name="saliency", unit="nats", value=v, n=1, **at))
     if not out:
         raise ToolInputError(f"saliency: the probe reads no label as {' or '.join(args.saliency)} in the first example")

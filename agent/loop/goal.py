@@ -46,6 +46,9 @@ APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|enc
 
 TREES = re.compile(r"\b(?:trees?|dependenc(?:y|ies))\b", re.IGNORECASE)
 HOLDS = re.compile(r"\bknows?\b[^?]*\b(?:about|of)\b|\bworld model\b|\bholds?\b|\brepresents?\b", re.IGNORECASE)
+DECIDES = re.compile(
+    r"\bwhat\b.*\b(?:images?|pictures?|pixels?|regions?)\b.*\b(?:decid|determin|matter)", re.IGNORECASE
+)
 KNOWS = re.compile(
     r"\bknow\w* more\b|\bmore than (?:it|they) says?\b|\btruthful|\bmisconceptions?\b|\bhonest", re.IGNORECASE
 )
@@ -174,6 +177,9 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
         ask("whether", f"Can the model do {task}?", (task,))
         if HOLDS.search(text) and "labels" in families_offer(task):
             ask("where", f"What does the model hold of what {task} is about, where, and is it used?", (task,))
+            continue
+        if DECIDES.search(text) and "image" in reads:
+            ask("where", f"What in the image decides the answer to {task}?", (task,))
             continue
         if HOW_MANY.search(text):
             ask("how", f"How many of its blocks does the model need for {task}?", (task,))

@@ -22,6 +22,7 @@ def usable(
         *subject.capabilities,
         *has_trees(subject, tasks),
         *has_labels(subject, tasks),
+        *port_of(subject).reads,
         *(("person",) if by_hand else ()),
         *(("code",) if code else ()),
     }

@@ -32,7 +32,7 @@ def boards(tool: str, results: Mapping[str, Result]) -> list[Plot]:
     return [b for handle, r in results.items() for a in r.arrays for b in _of(handle, r, a)]
 
 
-def _of(handle: str, result: Result, array: Array) -> list[Plot]:
+def _of(handle: str, result: Result, array: Array) -> Sequence[Plot]:
     if array.name not in ("by_label", "example_labels", "example_answers", "saliency") or len(array.axes) != 2:
         return []
     rows, squares = array.axes[0].labels, array.axes[1].labels

@@ -14,6 +14,7 @@ from experiments_db.records import Result
 from experiments_db.store import ExperimentRow
 
 Drawn = Mapping[str, tuple[str, str]]
+LOOKED = " images"  # of an experiment: its picture stands under this name beside its figure
 
 
 def draw_all(
@@ -33,6 +34,22 @@ def draw_all(
         if figures is not None:
             figures.mkdir(parents=True, exist_ok=True)
             draw(these, found).save(figures / name)
+    return made | _pictures(results, figures)
+
+
+def _pictures(results: Mapping[str, Result], figures: Path | None) -> dict[str, tuple[str, str]]:
+    """The images that experiments keep, beside their maps."""
+    from agent.report.pictures import picture_of, words_of
+
+    made: dict[str, tuple[str, str]] = {}
+    for handle, result in results.items():
+        picture = picture_of(result)
+        if picture is None:
+            continue
+        made[f"{handle}{LOOKED}"] = f"{handle}-images.png", f"{handle}: {words_of(result)}"
+        if figures is not None:
+            figures.mkdir(parents=True, exist_ok=True)
+            (figures / f"{handle}-images.png").write_bytes(picture)
     return made
 
 
@@ -83,9 +100,10 @@ def _experiments(
             if why not in said_before:
                 lines += [f"*{markdown(why)}*", ""]
                 said_before.add(why)
-        if handles[0] in drawn:
-            file, words = drawn[handles[0]]
-            lines += [f"![{markdown(words)}](figures/{file})", ""]
+        for name in (handles[0], *(f"{h}{LOOKED}" for h in handles)):
+            if name in drawn:
+                file, words = drawn[name]
+                lines += [f"![{markdown(words)}](figures/{file})", ""]
         text = "\n\n".join(results[h].text for h in handles)
         fence = "`" * max(3, 1 + max((len(r) for r in re.findall(r"`+", text)), default=0))
         lines += [fence + "text", inert(text), fence]

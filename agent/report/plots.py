@@ -17,10 +17,11 @@ from experiments_db.records import COORDINATES, Measurement, Place, Result
 
 # Which quantities of a tool come first; a tool that is not here shows the first one it measured.
 FIRST = {
-    "ablate": ("accuracy",), "attribute": ("attribution", "exact"), "examine": ("effect",), "lens": ("accuracy", "rank", "top1"),
-    "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"), "loss": ("accuracy",), "minimal_set": ("accuracy",),
-    "patch": ("recovered",), "path_patch": ("recovered",), "probe": ("accuracy", "r2", "code_length", "erased.delta"),
-    "rewrite": ("set_errors",), "steer": ("probability",), "tuned_lens": ("accuracy", "kl", "top1"),
+    "ablate": ("accuracy",), "attribute": ("attribution", "exact"), "attribute_regions": ("sic", "aic", "hit", "decides"),
+    "examine": ("effect",), "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"),
+    "lens": ("accuracy", "rank", "top1"), "loss": ("accuracy",), "minimal_set": ("accuracy",), "patch": ("recovered",),
+    "path_patch": ("recovered",), "probe": ("accuracy", "r2", "code_length", "erased.delta"), "rewrite": ("set_errors",),
+    "steer": ("probability",), "tuned_lens": ("accuracy", "kl", "top1"),
 }  # fmt: skip
 UNITS = tuple(sorted({p.unit for p in PARTS.values() if p.unit}))
 # States of one stream, steps along one direction, blocks left out at the end: joined by a line; parts are drawn as dots.
@@ -31,8 +32,7 @@ ROWS = (
 )  # fmt: skip
 OWN = "answers that repeat words"
 LINES = 6  # at most this many lines in one plot; more are a heat map
-CELLS = 3000
-LEAST = 3  # with fewer points a figure says no more than its numbers
+CELLS, LEAST = 3000, 3  # with fewer points a figure says no more than its numbers
 SETS, FEW = ("intervention", "among", "task", "split"), 4  # few of these are drawn beside each other, not as a heat map
 
 DROPPED = re.compile(r"(?P<stack>\w+: )?drop last (?P<count>\d+)")

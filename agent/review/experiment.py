@@ -1,5 +1,6 @@
 """What the page of one experiment shows: what was asked and why, figure, numbers by quantity, examples, provenance."""
 
+import base64
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from markupsafe import Markup
 from agent.loop.record import Reading
 from agent.report.figures import NEVER, beside, chance_of, draw, figures_of
 from agent.report.numbers import value_text
+from agent.report.pictures import picture_of, words_of
 from agent.report.plots import Plot, Point, plots, shown
 from agent.review.examples import condition_of, examples
 from agent.review.texts import PAGE, Texts, first_line, offset, page_numbers
@@ -47,6 +49,7 @@ def experiment_page(
         "first": first_line(result.text)[:90],
         "args": json.dumps(row.experiment.args, indent=2, ensure_ascii=False),
         "figure": figure(pages, record, {handle: row.experiment}, {handle: result}, quantity),
+        "picture": _picture(result),
         "quantities": quantities if len(quantities) > 1 and not pages.links.single_file else [], "quantity": quantity,
         "tables": tables(found[start : start + size], handle, start, _shown(told, single=pages.links.single_file)),
         "examples": told,
@@ -61,6 +64,12 @@ def experiment_page(
         "after": f"E{number + 1}" if number < head["experiments"] else None,
         **page_numbers(page, len(found), size),
     }  # fmt: skip
+
+
+def _picture(result: Result) -> Context | None:
+    """The images that a result keeps beside their maps, as data of the page."""
+    found = picture_of(result)
+    return None if found is None else {"png": base64.b64encode(found).decode(), "words": words_of(result)}
 
 
 def _shown(told: Context | None, *, single: bool) -> list[Context]:

@@ -155,3 +155,13 @@ def with_cache(
         tuple(slot if a is clock else a for a in args),
         {k: slot if v is clock else v for k, v in kwargs.items()},
     )
+
+
+def edit_of_rows(edit: Edit, rows: list[int]) -> Edit:
+    """Restrict an edit to some rows of the batch that it was written for."""
+    value, positions = edit.value, edit.positions
+    return replace(
+        edit,
+        value=value[rows] if value.dim() == 3 and value.shape[0] > 1 else value,
+        positions=positions[rows] if positions is not None and positions.shape[0] > 1 else positions,
+    )

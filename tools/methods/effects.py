@@ -18,7 +18,7 @@ from tools.engine.sites import HEADED, Edit, Site, channels_of
 from tools.methods.anchors import positions
 from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import Mode
-from tools.methods.interventions import select
+from tools.methods.interventions import activations, select
 from tools.methods.scoring import batch_of, encoded_all, microbatches, score
 from tools.methods.tool import Context, ToolInputError
 from tools.ports import Batch, PortError, Scores, port_of
@@ -234,7 +234,7 @@ class _Prepared:
         total: dict[tuple[Site, str], Tensor] = {}
         with subject.evaluating():
             for batch in microbatches(subject, self.examples, self.ctx.max_tokens):
-                full = _captured(subject, batch, [s for s, _ in wanted])
+                full = activations(subject, batch, [s for s, _ in wanted])
                 for site, anchor in wanted:
                     at = positions(subject, batch, anchor, stack=subject.spec(site.stack).lies_in(site.kind))
                     if at is None:
@@ -375,7 +375,7 @@ class _Runs:
                 batch = batch_of(self.subject, [self.prepared.examples[others[i]] for i in batch.indices])
             elif source == "twin":
                 batch = batch_of(self.subject, [e.as_twin(e.target) for e in batch.examples])
-            self._full[source] = (batch, _captured(self.subject, batch, self._sites[source]))
+            self._full[source] = (batch, activations(self.subject, batch, self._sites[source]))
         return self._full[source]
 
 
@@ -394,7 +394,3 @@ def source_of(how: Intervention) -> str:
 def _is_mixed(how: Intervention) -> bool:
     """Whether a new activation is put in with a weight."""
     return how.op == "resample" and how.dose is not None
-
-
-def _captured(subject: Subject, batch: Batch, sites: Sequence[Site]) -> dict[Site, Tensor]:
-    return dict(subject.run(batch.inputs, capture=tuple(dict.fromkeys(sites))).captured)

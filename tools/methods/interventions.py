@@ -13,7 +13,7 @@ from tools.subjects import Subject
 
 def activations(subject: Subject, batch: Batch, sites: Sequence[Site]) -> dict[Site, Tensor]:
     """Intact activations of a microbatch at the sites, (batch, seq, channels) each."""
-    return dict(subject.run(batch.inputs, capture=tuple(dict.fromkeys(sites))).captured)
+    return subject.activations(batch.inputs, sites)
 
 
 def select(h: Float[Tensor, "batch seq channels"], positions: Int[Tensor, "batch n"] | None) -> Tensor:

@@ -89,7 +89,7 @@ def probed(
     base = right(sample, sample.own, controls, model, ctx)
     out: list[Measurement] = []
     for i, c in enumerate(sample.places):
-        at = {**where, "component": str(c)}
+        at: dict[str, Any] = {**where, "component": str(c)}
         kind = SHUFFLED if controls[i] is shuffled else CONTROL_TASK
         value, control, shuffle, blind = averages(
             np.stack([mine[i], base[i], permuted[i], untrained[i]]), groups, (0.0, 1.0)
@@ -142,7 +142,7 @@ def coded(
             float(code_length(stacked(x, [c]), y, kind, ctx.seed, ctx.check).mean())
             for x, y in ((sample.own, sample.labels), (sample.own, shuffled), (sample.twin, sample.labels))
         ]
-        at = {**where, "component": str(c)}
+        at: dict[str, Any] = {**where, "component": str(c)}
         out.append(
             measured("code_length", unit, bare(found[0]), control=control_of("shuffled labels", bare(found[1])), **at)
         )
@@ -179,7 +179,7 @@ def amnesic(
         beside = control_of(
             ERASED, over_draws(others - base, groups, (-1.0, 1.0)), over_draws(value - others, groups, (-1.0, 1.0))
         )
-        at = {**where, "component": str(c)}
+        at: dict[str, Any] = {**where, "component": str(c)}
         out.append(measured("erased.delta", "share of examples", change, control=beside, **at))
         out.append(
             Measurement(name="erased.rank", unit="directions", value=float(rank), n=groups.n, groups=groups.count, **at)

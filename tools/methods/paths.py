@@ -150,7 +150,7 @@ class _Run:
         for a, b in pairwise(path.nodes):
             site = _site(self.subject, b)
             frozen = [Edit(s, "set", self.clean[s]) for s in self.between if _is_between(a, s, b)]
-            arrived = dict(self.subject.run(self.batch.inputs, edits=(*edits, *frozen), capture=[site]).captured)[site]
+            arrived = self.subject.activations(self.batch.inputs, [site], (*edits, *frozen))[site]
             edits = (self._received(arrived, site, b),)
         (edit,) = edits
         return edit

@@ -163,7 +163,8 @@ class Tool:
     kind: `experiment` tools compute on the subject and are cached and replayed; `notebook` tools write or read the
     researcher's own records; the `settling` one names the findings that the loop then puts to unseen examples, the
     `delegating` one the question that the loop then has another run investigate.
-    needs: the capability of a subject, `trees` in the run's tasks, `code` where that is allowed, or the `person` who works by
+    needs: the capability of a subject, an input that it reads (`image`), `trees` in the
+    run's tasks, `code` where that is allowed, or the `person` who works by
     hand; without it the tool is not offered.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
     """

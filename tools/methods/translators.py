@@ -2,8 +2,9 @@
 
 Fitted in two steps on a corpus: weighted ridge regression onto the last state in closed form, then KL steps on the output
 distribution, taken in coordinates in which the states have unit variance in every direction: in the model's own, a few
-directions are so much longer that steps along the others hardly move. Source: Belrose et al. 2023, Eliciting Latent Predictions
-from Transformers with the Tuned Lens; they train by SGD from zero for 250 steps of 2^18 tokens. Fitted lenses are kept on disk under the content of what they depend on.
+directions are so much longer that steps along the others hardly move. Source: Belrose et al. 2023, Eliciting Latent
+Predictions from Transformers with the Tuned Lens; they train by SGD from zero for 250 steps of 2^18 tokens. Fitted lenses are
+kept on disk under the content of what they depend on.
 """
 
 import hashlib

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tools.ports.classes import Classes
 from tools.ports.port import Encoded, PortError, Shown
-from tools.subjects import Subject
+from tools.subjects import Inputs, Subject
 from tools.tasks import Example, Signal
 from tools.tasks.spans import Spans
 
@@ -115,6 +116,11 @@ def grid(subject: Subject) -> tuple[int, int]:
 
 def prepared(subject: Subject, image: Signal) -> Tensor:
     """(channels, height, width) in float32: resized to the model's size, scaled to 0 ... 1, normalised by channel."""
+    return _normalised(subject, resized(subject, image))
+
+
+def resized(subject: Subject, image: Signal) -> NDArray[np.uint8]:
+    """The image in the model's size, (height, width, channels)."""
     height, width = _pair(subject.model.config.image_size)
     pixels, settings = image.data, subject.processor
     if settings.get("do_center_crop"):
@@ -125,13 +131,68 @@ def prepared(subject: Subject, image: Signal) -> Tensor:
     if pixels.shape[:2] != (height, width):
         resample = Image.Resampling(settings.get("resample", Image.Resampling.BILINEAR))
         pixels = np.asarray(Image.fromarray(pixels).resize((width, height), resample))
-    values = pixels.astype(np.float64)
+    return pixels
+
+
+def masks(subject: Subject, example: Example) -> dict[str, NDArray[np.bool_]]:
+    """The pixels of each role in the model's size, (height, width): those that its label `pixels` names, else its whole box.
+
+    `pixels` gives the lengths of runs, row by row, of what is outside, inside, outside ... PortError where they do not fill
+    the image.
+    """
+    image, size = example.inputs["image"], _pair(subject.model.config.image_size)
+    assert isinstance(image, Signal)
+    out: dict[str, NDArray[np.bool_]] = {}
+    for role, box in example.spans.items():
+        mask = np.zeros(image.data.shape[:2], dtype=bool)
+        runs = example.span_labels.get(role, {}).get("pixels")
+        if runs is not None:
+            lengths = [int(n) for n in str(runs).split()]
+            if sum(lengths) != mask.size:
+                raise PortError(
+                    f"{role}: runs of {sum(lengths)} pixels do not fill {example.shown!r}, {mask.size} pixels"
+                )
+            inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+            mask = inside.reshape(mask.shape)
+        elif len(box) == 4:
+            left, top, right, bottom = box
+            mask[top:bottom, left:right] = True
+        if mask.shape != size:
+            height, width = size
+            mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+        out[role] = mask
+    return out
+
+
+def _normalised(subject: Subject, pixels: NDArray[Any]) -> Tensor:
+    """(channels, height, width) in float32: scaled and normalised as the processor says."""
+    settings, values = subject.processor, pixels.astype(np.float64)
     if settings.get("do_rescale", True):
         values = values * float(settings.get("rescale_factor", 1 / 255))
     if settings.get("do_normalize", True):
         mean, spread = (np.asarray(settings.get(k, [0.5] * pixels.shape[-1])) for k in ("image_mean", "image_std"))
         values = (values - mean) / spread
     return torch.from_numpy(values.transpose(2, 0, 1).copy()).float()
+
+
+def from_bytes(subject: Subject, image: NDArray[Any]) -> Tensor:
+    """(channels, height, width) as the model is given it, of (height, width, channels) from 0 to 255 in the model's size."""
+    return _normalised(subject, image)
+
+
+def to_bytes(subject: Subject, pixels: Tensor) -> NDArray[np.uint8]:
+    """The other way round: (height, width, channels) from 0 to 255, rounded."""
+    zero, one = (_normalised(subject, np.full((1, 1, len(pixels)), v)) for v in (0.0, 1.0))
+    values = ((pixels - zero) / (one - zero)).permute(1, 2, 0).double().numpy()
+    return values.round().clip(0, 255).astype(np.uint8)
+
+
+def class_logits(subject: Subject, pixels: Tensor) -> Tensor:
+    """(batch, classes) of prepared images, with gradients where they are asked for."""
+    rows, columns = grid(subject)
+    given = {"pixel_values": pixels.to(subject.device, subject.dtype)}
+    logits = subject.run(Inputs(given, (1 + rows * columns,) * len(pixels))).logits
+    return logits[:, PORT.read_at(subject, 1 + rows * columns)]
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -1,4 +1,6 @@
-"""Sweeps of models with several stacks: what variants share of an earlier stack runs once, the later ones once on each output."""
+"""Runs through a model's stacks one after the other: sweeps, in which what variants share of an earlier stack runs once and
+the later ones once on each output, and activations, for which nothing runs after the last that is asked for.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -6,8 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from tools.engine.adapter import Call, StackSpec
-from tools.engine.executor import SweepCost, Variant, sweep
+from tools.engine.executor import SweepCost, Variant, sweep, trace
 from tools.engine.programs import LayerProgram
+from tools.engine.sites import Edit, Site
 
 
 @runtime_checkable
@@ -23,6 +26,20 @@ class Stacked(Protocol):
 
     def handed_on(self, stack: str, h: Tensor) -> Tensor:
         """What a stack's last state becomes before a later one reads it."""
+        ...
+
+    def spec(self, stack: str | None = None) -> StackSpec:
+        """A stack by name."""
+        ...
+
+    def recorded(self, spec: StackSpec, fields: Mapping[str, Tensor], upstream: Mapping[str, Tensor]) -> Call:
+        """A stack's call at one batch size."""
+        ...
+
+    def run_stack(
+        self, inputs: Any, name: str, program: Any, edits: Any, capture: Any, upstream: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, dict[Site, Tensor]]:
+        """(state handed on, last block's state, captured) of one stack."""
         ...
 
 
@@ -75,3 +92,23 @@ def _alike(
             heads.append(Variant(key[0], here))
         apart[key].append((index, v))
     return heads, list(apart.values())
+
+
+def activations(subject: Stacked, inputs: Any, sites: Sequence[Site], edits: Sequence[Edit]) -> dict[Site, Tensor]:
+    """Activations at sites of any stack under edits; no block runs after the last of them."""
+    stacks = [*(s.stack for s in sites), *(e.site.stack for e in edits)]
+    names = [subject.spec(name).name for name in stacks][: len(sites)]
+    captured: dict[Site, Tensor] = {}
+    upstream: dict[str, Tensor] = {}
+    for name, spec in subject.stacks.items():
+        here, changed = [s for s in sites if s.stack == name], [e for e in edits if e.site.stack == name]
+        for site in here:
+            spec.check(site)
+        if set(names) <= {name}:  # the last stack that is asked about
+            last = max((s.block for s in here), default=-1)
+            captured.update(trace(subject.recorded(spec, inputs.fields, upstream), range(last + 1), changed, here)[1])
+            break
+        upstream[name], _, seen = subject.run_stack(inputs, name, None, changed, here, upstream)
+        captured.update(seen)
+        names = [n for n in names if n != name]
+    return captured

@@ -16,17 +16,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tools.engine.activations import quicken
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
-from tools.engine.decoding import Clock, decode_cached, decode_uncached
+from tools.engine.decoding import Clock, decode_cached, decode_uncached, edit_of_rows
 from tools.engine.executor import SweepCost, Variant, trace
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
 from tools.engine.suffix import sweep_suffixes
-from tools.subjects._across import across
+from tools.subjects._across import across, activations
 from tools.subjects._runs import CapabilityError, Inputs, SubjectError, Trace
 from tools.subjects.family import Family, readout
 
 Program = LayerProgram | Sequence[int] | None
+TEXTS_KEPT = 2**16
 
 
 class Subject:
@@ -49,6 +51,7 @@ class Subject:
         processor: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model.eval()
+        quicken(model)
         self.tokenizer = tokenizer
         self.family = family
         self.name = name
@@ -60,6 +63,7 @@ class Subject:
         self._head = readout(family, model)
         self._check: Callable[[], None] = _never
         self._stack_of = {p.name: p for p in family.stacks}
+        self._tokens: dict[tuple[str, bool], tuple[int, ...]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -121,14 +125,19 @@ class Subject:
         return getattr(self.model.config, "max_position_embeddings", None)
 
     # -- text ---------------------------------------------------------------------------------------------------------
-
     def tokens(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of a text, with the tokenizer's own special tokens at the front unless `special` is False."""
         if self.tokenizer is None:
             raise CapabilityError(f"{self.name} ({self.family.name}) reads no text")
-        ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        if (known := self._tokens.get((text, special))) is not None:
+            return list(known)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         eos = self.tokenizer.eos_token_id
-        return ids[:-1] if special and len(ids) > 1 and ids[-1] == eos != ids[0] else ids
+        found = ids[:-1] if special and len(ids) > 1 and ids[-1] == eos != ids[0] else ids
+        if len(self._tokens) >= TEXTS_KEPT:
+            self._tokens.clear()
+        self._tokens[text, special] = tuple(found)
+        return found
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of token ids."""
@@ -174,10 +183,10 @@ class Subject:
             if name == spec.name:
                 break
             if name not in upstream:
-                upstream[name] = self._run_stack(inputs, name, None, (), (), upstream)[0]
-        made = self._record(spec, inputs.fields, upstream)
+                upstream[name] = self.run_stack(inputs, name, None, (), (), upstream)[0]
+        made = self.recorded(spec, inputs.fields, upstream)
         doubled = {k: torch.cat([v, v]) for k, v in upstream.items()}
-        mark_batched(made, self._record(spec, inputs.map(lambda t: torch.cat([t, t])), doubled))
+        mark_batched(made, self.recorded(spec, inputs.map(lambda t: torch.cat([t, t])), doubled))
         return made
 
     def run(
@@ -202,10 +211,17 @@ class Subject:
         for name in self.stacks:
             here = [e for e in edits if e.site.stack == name]
             sites = [s for s in capture if s.stack == name]
-            upstream[name], final, seen = self._run_stack(inputs, name, programs.get(name), here, sites, upstream)
+            upstream[name], final, seen = self.run_stack(inputs, name, programs.get(name), here, sites, upstream)
             captured.update(seen)
         assert final is not None
         return Trace(self._head(upstream[self.readout]), final, captured)
+
+    def activations(
+        self, inputs: Inputs, sites: Iterable[Site], edits: Iterable[Edit] = ()
+    ) -> dict[Site, Float[Tensor, "batch seq channels"]]:
+        """What `run` captures at the sites; no block runs after the last of them, and nothing is read out."""
+        self._check()
+        return activations(self, inputs, tuple(dict.fromkeys(sites)), tuple(edits))
 
     def upstream(
         self, inputs: Inputs, programs: Mapping[str, Program] | None = None, edits: Iterable[Edit] = ()
@@ -214,7 +230,7 @@ class Subject:
         made: dict[str, Tensor] = {}
         for name in list(self.stacks)[:-1]:
             here = [e for e in edits if e.site.stack == name]
-            made[name], _, _ = self._run_stack(inputs, name, (programs or {}).get(name), here, (), made)
+            made[name], _, _ = self.run_stack(inputs, name, (programs or {}).get(name), here, (), made)
         return made
 
     def read(
@@ -227,7 +243,7 @@ class Subject:
         """Logits of the stack that is read out, given what the earlier ones hand on."""
         self._check()
         here = [e for e in edits if e.site.stack == self.readout]
-        return self._head(self._run_stack(inputs, self.readout, program, here, (), upstream)[0])
+        return self._head(self.run_stack(inputs, self.readout, program, here, (), upstream)[0])
 
     def sweep(
         self,
@@ -331,7 +347,7 @@ class Subject:
         lengths = sorted({len(p) for p in prompts})
         for length in lengths:  # rows of one length need no padding
             rows = [i for i, p in enumerate(prompts) if len(p) == length]
-            chosen = [_edit_of_rows(e, rows) for e in edits]
+            chosen = [edit_of_rows(e, rows) for e in edits]
             made = decode(self, [list(prompts[i]) for i in rows], max_new_tokens, blocks, tuple(chosen), eos)
             out.update(zip(rows, made, strict=True))
         return [out[i] for i in range(len(prompts))]
@@ -352,11 +368,12 @@ class Subject:
         """Run the model code around a stack's blocks with these arguments."""
         return self.model.get_submodule(self._stack_of[stack].body)(**arguments)
 
-    def _record(self, spec: StackSpec, fields: Mapping[str, Tensor], upstream: Mapping[str, Tensor]) -> Call:
+    def recorded(self, spec: StackSpec, fields: Mapping[str, Tensor], upstream: Mapping[str, Tensor]) -> Call:
+        """A stack's call at one batch size, from input fields and the states of earlier stacks."""
         arguments = self._stack_of[spec.name].arguments(fields, upstream)
         return record(spec, lambda: self.body(spec.name, **arguments))
 
-    def _run_stack(
+    def run_stack(
         self,
         inputs: Inputs,
         name: str,
@@ -367,7 +384,7 @@ class Subject:
     ) -> tuple[Tensor, Tensor, dict[Site, Tensor]]:
         """(state handed on, last block's state, captured) of one stack."""
         spec = self.stacks[name]
-        call = self._record(spec, inputs.fields, upstream)
+        call = self.recorded(spec, inputs.fields, upstream)
         h, captured = trace(call, self._blocks(program, spec), edits, capture)
         return self.family.finish(self.model, name, h), h, captured
 
@@ -381,13 +398,3 @@ class Subject:
 
 def _never() -> None:
     """What is checked by default: nothing."""
-
-
-def _edit_of_rows(edit: Edit, rows: list[int]) -> Edit:
-    """Restrict an edit to some rows of the batch that it was written for."""
-    value, positions = edit.value, edit.positions
-    return replace(
-        edit,
-        value=value[rows] if value.dim() == 3 and value.shape[0] > 1 else value,
-        positions=positions[rows] if positions is not None and positions.shape[0] > 1 else positions,
-    )

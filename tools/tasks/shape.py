@@ -35,6 +35,8 @@ def _make(options: _Options) -> Draw:
 
 
 def _example(e: Any, options: _Options) -> Example:
+    from tools.subjects.shapes import data
+
     twin = e.twin if options.twin == "shape" else e.decoy_twin
     content = {k: v for k, v in asdict(e.image.recipe).items() if k not in ("shape", "decoy")}
     return Example(
@@ -45,6 +47,7 @@ def _example(e: Any, options: _Options) -> Example:
         group=repr(sorted(content.items())),
         labels=dict(e.labels),
         spans={name: (left, top, right, bottom) for name, (top, left, bottom, right) in e.boxes.items()},
+        span_labels={name: {"pixels": data.runs(getattr(e.image, name))} for name in e.boxes},
     )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.loop.goal import BELIEVES, HOLDS, KNOWS, TREES
+from agent.loop.goal import BELIEVES, DECIDES, HOLDS, KNOWS, TREES
 from agent.planners.base import Answer
 from agent.planners.systematic.believing import believing
 from agent.planners.systematic.candidates import Candidate, Desk
@@ -13,6 +13,7 @@ from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.holding import holding
 from agent.planners.systematic.knowing import knowing
 from agent.planners.systematic.locating import locate
+from agent.planners.systematic.pictures import regions
 from agent.planners.systematic.plan import Part, Plan, ask
 from agent.planners.systematic.reading import Ability, component, reference
 from agent.planners.systematic.trees import trees
@@ -70,7 +71,10 @@ def investigate(
                 yield from holding(desk, task)
         yield from conclude(desk, questions, otherwise="not_found")
         return
-    if any(q.asks != "whether" for q in questions):
+    if DECIDES.search(goal) and "decides" in desk.kinds and desk.looks:
+        for task in tasks:
+            yield from regions(desk, task)
+    elif any(q.asks != "whether" for q in questions):
         for task in tasks:
             if (
                 task in abilities

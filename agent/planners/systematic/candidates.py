@@ -32,9 +32,11 @@ SAYS = {
     "disagree": "The interventions disagree about {place} for {task}.",
     "tolerates": "The model bears it that some of the last blocks of {stack} are left out, for {task}.",
     "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
+    "decides": "What decides the answer to {task} is the {label} of the image.",
     "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
     "decodable": "{place} is where {label} can be read, for {task}.",
-    "used": "What is read of {label} at {place} is used, for {task}.",
+    "used": "{place} is where what is read of {label} is used, for {task}.",
+    "reads_better": "{place} is where the first of {label} is read better than the second, for {task}.",
     "elicits": "{place} is where more of {task} is held than the model says.",
     "steers": "{place} is where pushing along {label} moves the answer, for {task}.",
     "sends": "{place}: this way goes what decides the answer to {task}.",
@@ -135,7 +137,8 @@ class Examined:
 class Desk:
     """What a plan works with, and what it has gathered: candidates that promise to hold, in order.
 
-    kinds: the kinds of finding there are. screen, test: examples for looking and for examining. At 64 independent problems
+    kinds: the kinds of finding there are. looks: the model reads images. screen, test: examples for looking and for
+    examining. At 64 independent problems
     every quantity has its interval; some are left out of a look, for want of a twin or donor, so that it takes a few more.
     """
 
@@ -148,6 +151,7 @@ class Desk:
     examined: dict[Candidate, Examined] = field(default_factory=dict[Candidate, Examined])
     stacks: tuple[str, ...] = ()
     judged: Judged = field(default_factory=Judged)
+    looks: bool = False
 
     @property
     def several(self) -> bool:

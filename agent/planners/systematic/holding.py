@@ -9,6 +9,7 @@ from experiments_db.records import Measurement
 PROBED, TRIED = 1024, 256  # examples that a family is read from, and that its findings are tried on
 WHERE = "resid_post@-1"
 MOST = 2
+BETTER = 0.1  # of the labels that are read right: a difference that counts
 NEAR = 0.02  # of the best place's accuracy: the first block that comes so near
 
 
@@ -40,6 +41,17 @@ def holding(desk: Desk, task: str) -> Part[None]:
         ],
         must=True,
     )
+    best = {family: m for family, answer in linear.items() if (m := _best(answer)) is not None}
+    order = sorted(best, key=lambda family: -best[family].value)
+    if len(order) > 1 and best[order[0]].value - best[order[1]].value > BETTER:
+        place = best[order[0]].component or ""
+        yield from desk.examine(
+            "One family is read better than another: as a finding.",
+            [
+                Candidate("reads_better", task, (place,), label=f"{order[0]}, {other}", examples=TRIED)
+                for other in order[1:2]
+            ],
+        )
     changed: dict[str, Answer] = {}
     for family in known.supposed:
         if not places[family]:

@@ -15,6 +15,7 @@ from agent.planners.systematic.candidates import Desk
 from agent.planners.systematic.plan import Plan, Step
 from agent.planners.systematic.reading import Judged
 from tools.findings.kind import kinds
+from tools.tasks import families
 
 CONTROLS = ("agreement", "indirect_object", "subtraction", "addition", "copying", "facts")
 EXAMPLES = 128
@@ -52,7 +53,10 @@ class Systematic:
         asked = questions(view.goal, view.tasks, view.reads)
         desk = Desk(view.known, frozenset(kinds()), view.findings, round(SCREEN * self.examples), self.examples)
         desk.judged = Judged(view.objective, view.better)
-        controls = CONTROLS if view.reads == ("text",) else ()
+        desk.looks = "image" in view.reads
+        known = families()
+        private = any(f.private for t in goal.tasks if (f := known.get(t.partition(":")[0])) is not None)
+        controls = CONTROLS if view.reads == ("text",) and not private else ()
         return investigate(desk, view.goal, goal.tasks, view.tasks, asked, controls)
 
 

@@ -86,23 +86,14 @@ def read_off(bench: Bench, component: Component, label: str, twins: int) -> list
 
 def _family_read_off(bench: Bench, component: Component, label: str, twins: int) -> list[Contrast]:
     """The same for every label of a family at once, by ridge regressions; the control task gives each token a random problem's."""
-    ctx, tried, held = bench.ctx, bench.examples, {e.group for e in bench.examples}
-    drawn = bench.task.examples("explore", FITTED + len(held), ctx.seed)
-    seen = [e for e in drawn if e.group not in held][:FITTED]
-    both, n = [*seen, *tried], len(seen)
+    ctx, (both, n) = bench.ctx, fitted_and_tried(bench)
     labels = Labels.of({name: labels_of(both, name) for name in labels_named(both, label)})
     at = [int(unit_hash("control task", ctx.seed, t) * n) for t in tokens_at(ctx, both, component.anchor)]
 
-    def right(x: np.ndarray, wanted: Labels) -> np.ndarray:
-        states = torch.from_numpy(x)[None]
-        read = fit(states[:, :n], wanted.rows(slice(n)), "ridge").read(states[:, n:])[0]
-        return (read == wanted.codes[n:]).mean(-1)
-
     x = _features(ctx, ctx.subject, both, component)
-    own, by_heart = right(x, labels), right(x, labels.rows(np.array(at)))
-    blind = [
-        right(_features(ctx, null_twin(ctx.subject, seed=ctx.seed + i), both, component), labels) for i in range(twins)
-    ]
+    own, by_heart = share_read(x, labels, n), share_read(x, labels.rows(np.array(at)), n)
+    subjects = [null_twin(ctx.subject, seed=ctx.seed + i) for i in range(twins)]
+    blind = [share_read(_features(ctx, s, both, component), labels, n) for s in subjects]
     most = np.array([np.bincount(column).argmax() for column in labels.codes[:n].T])
     commonest = (labels.codes[n:] == most).mean(-1)
     where, unit = {"component": str(component)}, f"share of {label}"
@@ -118,6 +109,21 @@ def _family_read_off(bench: Bench, component: Component, label: str, twins: int)
             (apart(mean_of(blind)),), f"the mean of {twins} models with random weights", bench.smallest, **where
         ),
     ]
+
+
+def fitted_and_tried(bench: Bench) -> tuple[list[Example], int]:
+    """Explore examples to fit a family of labels on, then those of the bench; and how many the first are."""
+    held = {e.group for e in bench.examples}
+    drawn = bench.task.examples("explore", FITTED + len(held), bench.ctx.seed)
+    seen = [e for e in drawn if e.group not in held][:FITTED]
+    return [*seen, *bench.examples], len(seen)
+
+
+def share_read(x: np.ndarray, labels: Labels, cut: int) -> np.ndarray:
+    """The share of each example's labels that ridge probes, fitted on the first `cut` rows, read right of the others."""
+    states = torch.from_numpy(x)[None]
+    read = fit(states[:, :cut], labels.rows(slice(cut)), "ridge").read(states[:, cut:])[0]
+    return (read == labels.codes[cut:]).mean(-1)
 
 
 def is_read(bench: Bench, component: Component, label: str) -> np.ndarray:

@@ -72,7 +72,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     return (
         f"What a linear probe reads of {s.label} from {within(place(s, roles))} is used {on_task(s)}: with it changed there and "
-        "after every later block, {effect} answers fewer are wrong, held against what would be right then, than with nothing "
+        "after every later block there are {effect} fewer, held against what would be right then, than with nothing "
         "changed{control}."
     )
 

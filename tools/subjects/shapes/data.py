@@ -200,6 +200,13 @@ def box(mask: Mask) -> Box:
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
+def runs(mask: Mask) -> str:
+    """A mask as the lengths of its runs, row by row, of what is outside, inside, outside ..."""
+    flat = np.concatenate([[False], mask.ravel()])
+    edges = np.flatnonzero(np.diff(flat.astype(int)))
+    return " ".join(map(str, np.diff(np.concatenate([[0], edges, [mask.size]]))))
+
+
 def positions(mask: Mask) -> list[int]:
     """The model's positions (0 is [CLS]) whose patch holds a pixel of the mask."""
     patches = mask.reshape(SIZE // PATCH, PATCH, SIZE // PATCH, PATCH).any((1, 3))
