@@ -1,13 +1,14 @@
 """Which tools a run offers its planner, and how each is described there."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from agent.planners.base import ToolInfo
 from tools.methods.describing import fitted
 from tools.methods.tool import TaskBook, Tool
 from tools.ports import port_of
-from tools.subjects import Subject
-from tools.tasks import fitting
+from tools.subjects import Subject, built_in, fingerprint
+from tools.tasks import families
 from tools.tasks.task import SPEAKERS
 
 
@@ -39,7 +40,7 @@ def has_labels(subject: Subject, tasks: TaskBook) -> set[str]:
     """What a run's examples have that some tools look at: `foils` of the user's own or of a built-in model's questions,
     `attributes` of who speaks, labels such as `user age` and `model manner`, and `counterfactuals`.
     """
-    own = [f.offers for f in fitting(port_of(subject).reads, subject.name).values() if f.private]
+    own = [f.offers for f in families().values() if f.private and _reads_as(subject, f.subject)]
     brought = [e for t in tasks.made() for e in t.examples]
     labels = {name for e in brought for name in e.get("labels", {})}
     return {
@@ -48,6 +49,16 @@ def has_labels(subject: Subject, tasks: TaskBook) -> set[str]:
         *(("attributes",) if any(n.startswith(SPEAKERS) for n in labels) else ()),
         *(("counterfactuals",) if any(e.get("counterfactuals") for e in brought) else ()),
     }
+
+
+def _reads_as(subject: Subject, name: str) -> bool:
+    """Whether a subject is a built-in model, or one with its tokenizer: the same with other weights."""
+    return subject.name == name or (bool(subject.parts) and subject.parts.get("tokenizer") == _tokenizer(name))
+
+
+@cache
+def _tokenizer(name: str) -> str:
+    return fingerprint(built_in()[name])[1]["tokenizer"]
 
 
 def offered(tool: Tool, subject: Subject) -> ToolInfo:
