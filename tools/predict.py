@@ -41,8 +41,10 @@ def run(args: Args, ctx: Context) -> Outcome:
     entry = seal(ctx, args.experiment, statement_of(ctx, asked.args), args.probability, args.hypothesis)
     s = entry.statement
     what = s.components or s.path or s.program or s.label
+    how = " and ".join(str(i) for i in s.interventions)
     text = (
-        f"{entry.handle}: {s.kind}{f' of {what}' if what else ''} for {s.task}, smallest effect {entry.smallest:.3g}, probability "
+        f"{entry.handle}: {s.kind}{f' of {what}' if what else ''}{f' under {how}' if how else ''} for {s.task}"
+        f"{f' among {s.among}' if s.among else ''}, smallest effect {entry.smallest:.3g}, probability "
         f"{entry.probability:.2f}, power {entry.power:.2f}"
     )
     if entry.power < 0.5:
