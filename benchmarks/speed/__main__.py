@@ -14,6 +14,7 @@ from benchmarks.speed import peers
 from benchmarks.speed.jobs import SEQ, Bench, edits, programs
 from benchmarks.speed.reading import lenses, tuned, tuned_table
 from benchmarks.speed.timing import HOOKS, LENS, NNSIGHT, OURS, Timed, timed
+from tools.engine.threads import share_the_machine
 
 ROUNDS, PROMPTS, FEW = 5, 16, 8
 COLUMNS = (LENS, NNSIGHT, HOOKS)
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="jobs whose name has these words")
     parser.add_argument("--no-peers", action="store_true", help="leave the other libraries out")
     asked = parser.parse_args()
+    share_the_machine()
     torch.set_num_threads(1)
     modules, lines = ({}, ["peers are left out"]) if asked.no_peers else peers.found()
     print(f"{'; '.join(lines)}. torch {torch.__version__}, one thread; load {os.getloadavg()[0]:.1f} at the start.\n")
