@@ -98,6 +98,14 @@ def test_what_in_the_image_decides_the_shape(tmp_path: Path, name: str, role: st
     assert list(tmp_path.glob("out/*/figures/E*-attribute_regions.svg"))
 
 
+def test_what_the_heads_of_the_demo_match(tmp_path: Path) -> None:
+    found, report = asked(tmp_path, "what do the heads of the demo match?")
+    assert found["aligns decoder.0.attn.pattern[3]"].statement.label == "token"
+    assert all(k.startswith(("aligns", "matches")) for k in found)
+    assert "lie near each other" in report
+    assert list(tmp_path.glob("out/*/figures/E*-images.png"))
+
+
 @pytest.mark.parametrize(("name", "carries"), [("translator", False), ("translator-front", True)])
 def test_which_encoder_blocks_carry_the_language(tmp_path: Path, name: str, carries: Any) -> None:
     found, _ = asked(tmp_path, f"which encoder blocks of the {name} carry the language?")

@@ -36,6 +36,7 @@ OWN = {  # what a kind's statement needs beyond components
     "encodes_tree": {"components": "decoder.2.resid_post"}, "used": {"components": "decoder.2.resid_post@-1", "label": "carry"},
     "decides": {"components": "", "label": "operand1"},
     "elicits": {"components": "decoder.2.attn.z[1,3]@answer", "interventions": ("add(truth, 4)",)},
+    "aligns": {"components": "decoder.0.attn.pattern[0]", "label": "token"},
     "reads_better": {"components": "decoder.2.resid_post@-1", "label": "carry, a"},
     "sends": {"components": "", "path": "decoder.0.attn.z[1]@operand1 -> decoder.logits@answer", "interventions": ("resample(twin)",)},
 }  # fmt: skip

@@ -46,6 +46,7 @@ APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|enc
 
 TREES = re.compile(r"\b(?:trees?|dependenc(?:y|ies))\b", re.IGNORECASE)
 HOLDS = re.compile(r"\bknows?\b[^?]*\b(?:about|of)\b|\bworld model\b|\bholds?\b|\brepresents?\b", re.IGNORECASE)
+MATCH = re.compile(r"\bwhat\b.*\bheads?\b.*\bmatch", re.IGNORECASE)
 DECIDES = re.compile(
     r"\bwhat\b.*\b(?:images?|pictures?|pixels?|regions?)\b.*\b(?:decid|determin|matter)", re.IGNORECASE
 )
@@ -141,6 +142,8 @@ def understand(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = 
         digits = re.search(r"(\d)\s*-?\s*digit", text)
         if digits and digits[1] in "123":
             specs[specs.index("addition")] = f"addition:digits={digits[1]}x{digits[1]}"
+    if not specs and MATCH.search(text) and "copying" in _readable(reads):
+        specs = ["copying"]
     if not specs:
         raise GoalError(
             f"the systematic planner does not understand the goal {goal!r}. It looks for one of: "
@@ -174,6 +177,9 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
         if BELIEVES.search(text):
             ask("where", f"What does the model hold about who speaks in {task}, and where?", (task,))
             continue
+        if MATCH.search(text):
+            ask("where", "What do the heads match?", (task,))
+            break
         ask("whether", f"Can the model do {task}?", (task,))
         if HOLDS.search(text) and "labels" in families_offer(task):
             ask("where", f"What does the model hold of what {task} is about, where, and is it used?", (task,))

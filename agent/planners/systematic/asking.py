@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.loop.goal import BELIEVES, DECIDES, HOLDS, KNOWS, TREES
+from agent.loop.goal import BELIEVES, DECIDES, HOLDS, KNOWS, MATCH, TREES
 from agent.planners.base import Answer
 from agent.planners.systematic.believing import believing
 from agent.planners.systematic.candidates import Candidate, Desk
@@ -18,6 +18,7 @@ from agent.planners.systematic.plan import Part, Plan, ask
 from agent.planners.systematic.reading import Ability, component, reference
 from agent.planners.systematic.trees import trees
 from experiments_db.findings import Question
+from experiments_db.records import Measurement
 
 HEADS = (  # words of a goal, the score of `attention`, the label of `matches`
     (r"induction", "induction", "after same token"),
@@ -29,6 +30,7 @@ WORDS = {
     "right": "the right answer", "right_form": "something of the right form", "from_prompt": "something out of the prompt",
     "from_line": "the answer of a worked line", "off_by_one": "a number next to it", "commonest": "its commonest answer",
 }  # fmt: skip
+LEAST_SHARED = 0.15  # of nearest keys beyond shuffled labels
 LEAST_SCORE = 0.25  # share of attention beyond an even spread
 MOST_COMPARED = 4
 NEARLY = 0.9
@@ -45,9 +47,14 @@ def investigate(
     """What the goal asks, from the first look to the end. own: the user's own tasks among them."""
     (made,) = yield from ask("What is the model made of?", [("describe_subject", {})])
     desk.stacks = tuple(m.variant or "" for m in made.measurements if m.name == "blocks")
-    for words, score, label in heads_asked(goal):
+    every = MATCH.search(goal) is not None
+    if every:
+        yield from _mapped(desk, tasks[0])
+    for words, score, label in heads_asked(
+        "induction heads, previous token heads, duplicate token heads" if every else goal
+    ):
         yield from _matching_heads(desk, tasks[0], words, score, label)
-    if heads_asked(goal) and not own:
+    if every or (heads_asked(goal) and not own):
         yield from conclude(desk, questions, otherwise="not_found")
         return
     for words, part in ((KNOWS, knowing), (BELIEVES, believing)):
@@ -89,6 +96,34 @@ def investigate(
     if any(q.asks in ("compare", "shared") for q in questions):
         yield from _compare(desk, [t for t in tasks if t in abilities and abilities[t].able])
     yield from conclude(desk, questions)
+
+
+def _mapped(desk: Desk, task: str) -> Part[None]:
+    """What the nearest keys of queries share with them beyond shuffled labels, in a note: of each label the clearest head."""
+    (seen,) = yield from ask(
+        "Which queries and keys of each head lie near each other, and what do they share?",
+        [("qk_map", {"task": task, "examples": desk.screen})],
+    )
+    best: dict[str, Measurement] = {}
+    for m in seen.measurements:
+        if m.name == "shares" and m.label and m.control and (m.control.difference_low or 0.0) > 0:
+            kept = best.get(m.label)
+            if kept is None or _beyond(m) > _beyond(kept):
+                best[m.label] = m
+    if best and seen.handle:
+        told = "; ".join(f"{label}: {m.component} {reference(seen, m)}" for label, m in best.items())
+        text = f"Nearest keys of other sequences share most beyond shuffled labels at, by label: {told}."
+        yield from ask("Write down what lies together.", [("note", {"text": text, "experiments": [seen.handle]})])
+    clear = {label: m for label, m in best.items() if _beyond(m) >= LEAST_SHARED}
+    yield from desk.examine(
+        "The clearest of them, as findings.",
+        [Candidate("aligns", task, (m.component or "",), label=label) for label, m in clear.items()],
+        must=True,
+    )
+
+
+def _beyond(m: Measurement) -> float:
+    return 0.0 if m.control is None else m.control.difference or 0.0
 
 
 def heads_asked(goal: str) -> list[tuple[str, str, str]]:

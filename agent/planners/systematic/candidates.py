@@ -32,6 +32,7 @@ SAYS = {
     "disagree": "The interventions disagree about {place} for {task}.",
     "tolerates": "The model bears it that some of the last blocks of {stack} are left out, for {task}.",
     "breaks": "The model does not bear it that some of the last blocks of {stack} are left out, for {task}.",
+    "aligns": "{place} brings together queries and keys of the same {label}.",
     "decides": "What decides the answer to {task} is the {label} of the image.",
     "encodes_tree": "{place} is where the trees of the sentences of {task} can be read.",
     "decodable": "{place} is where {label} can be read, for {task}.",

@@ -1,0 +1,152 @@
+"""Queries and keys in one space: attention stays what it is, near means attended, and what lies together is what a head is known
+to match; nothing of it with shuffled labels or in a model of random weights.
+"""
+
+import numpy as np
+import pytest
+
+from agent.report.pictures import picture_of
+from experiments_db.findings import Statement
+from experiments_db.records import Result
+from tools.findings.examining import examine
+from tools.methods import query_keys
+from tools.methods.features import random_twin
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.point_labels import kind_of, point_labels
+from tools.methods.tool import Context, ToolInputError, discover
+from tools.subjects import load_subject
+from tools.tasks import get_task
+
+TOOL = discover()["qk_map"]
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load_subject("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def told(demo):
+    return use(demo, task="copying", blocks=[0, 1], examples=16)
+
+
+def use(subject, **arguments):
+    return TOOL.run(TOOL.parse(arguments), Context(subject, OfflineTasks([]), Nothing()))
+
+
+def shares(outcome, label):
+    return {m.component: m for m in outcome.measurements if (m.name, m.label) == ("shares", label)}
+
+
+def value(outcome, name):
+    (found,) = [m for m in outcome.measurements if m.name == name]
+    return found.value
+
+
+def test_the_joint_space_leaves_attention_as_it_is_and_undoes_a_mismatch_of_norms():
+    rng = np.random.default_rng(0)
+    pairs = [(rng.normal(size=(12, 8)) * 0.1, rng.normal(size=(12, 8)) * 5 + 3) for _ in range(6)]
+    space = query_keys.joint(pairs, causal=True)
+    for q, k in pairs:
+        own, moved = (
+            query_keys.attention(a, b, causal=True, factor=0.3) for a, b in ((q, k), (space.queries(q), space.keys(k)))
+        )
+        assert np.abs(own - moved).max() < 1e-12
+        assert own[0, 1:].max() == 0
+    before = np.mean([query_keys.follows(q, k, causal=True) for q, k in pairs])
+    after = np.mean([query_keys.follows(space.queries(q), space.keys(k), causal=True) for q, k in pairs])
+    assert after > 0.7 > before + 0.2
+
+
+def test_distance_follows_the_dot_product_exactly_where_all_keys_are_equally_long():
+    rng = np.random.default_rng(1)
+    keys = rng.normal(size=(20, 6))
+    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+    assert query_keys.follows(rng.normal(size=(20, 6)), keys, causal=False) == pytest.approx(1.0)
+    assert np.isnan(query_keys.follows(np.ones((2, 3)), np.ones((2, 3)), causal=False))
+
+
+def test_the_nearest_keys_are_those_of_other_sequences():
+    q = k = np.arange(6.0)[:, None]
+    own = np.array([0, 0, 0, 1, 1, 1])
+    assert query_keys.nearest(q, k, own, own, 1)[:, 0].tolist() == [3, 3, 3, 2, 2, 2]
+
+
+@pytest.mark.parametrize("layout", ["pca", "tsne"])
+def test_clusters_in_many_dimensions_lie_apart_in_the_plane_and_the_same_each_time(layout):
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(size=(20, 10)) + shift for shift in (0, 12)])
+    found = query_keys.plane(points, layout, 0)
+    assert found.shape == (40, 2)
+    inside = max(np.ptp(found[:20], 0).max(), np.ptp(found[20:], 0).max())
+    assert np.linalg.norm(found[:20].mean(0) - found[20:].mean(0)) > inside / 2
+    assert (query_keys.plane(points, layout, 0) == found).all()
+
+
+def test_on_the_demo_attention_is_unchanged_and_nearness_follows_the_dot_product_better_than_before(told):
+    assert value(told, "attention_change") < 1e-6
+    assert value(told, "attention_rebuilt") < 1e-4
+    rows = [m for m in told.measurements if m.name == "follows"]
+    assert len(rows) == 8
+    assert all(m.value > 0.9 for m in rows)
+    assert all(m.control.difference > 0 for m in rows)
+
+
+def test_a_head_that_looks_at_the_same_token_has_queries_near_keys_of_that_token_and_most_have_not(told):
+    found = shares(told, "token")
+    best = max(found.values(), key=lambda m: m.control.difference)
+    assert best.component == "decoder.0.attn.pattern[3]"
+    assert best.control.difference > 0.5
+    assert best.control.difference_low > 0
+    assert sum(m.control.difference > 0.3 for m in found.values()) == 1
+
+
+def test_a_model_of_random_weights_has_no_head_that_matches_as_well(demo):
+    blind = use(random_twin(demo, 5), task="copying", blocks=[0], examples=16)
+    assert value(blind, "attention_change") < 1e-6
+    assert max(m.control.difference for m in shares(blind, "token").values()) < 0.4
+
+
+@pytest.mark.parametrize(("head", "label", "holds"), [(3, "token", True), (0, "token", False), (3, "position", False)])
+def test_that_a_head_matches_by_a_label_is_a_finding_of_the_one_that_does(demo, head, label, holds):
+    made = Statement(kind="aligns", task="copying", components=f"decoder.0.attn.pattern[{head}]", label=label, examples=64)
+    rows = examine(made, Context(demo, OfflineTasks([]), Nothing(), split="confirm" if holds else "explore")).measurements
+    assert (max(m.value for m in rows if m.name == "p") < 0.025) == holds
+
+
+def test_a_model_of_random_weights_aligns_nothing_and_labels_that_there_are_are_named(demo):
+    ctx = Context(random_twin(demo, 5), OfflineTasks([]), Nothing())
+    made = Statement(kind="aligns", task="copying", components="decoder.0.attn.pattern[3]", label="token", examples=64)
+    assert max(m.value for m in examine(made, ctx).measurements if m.name == "p") > 0.025
+    with pytest.raises(ToolInputError, match="positions have position, role, token, kind, position before"):
+        examine(made.model_copy(update={"label": "colour"}), ctx)
+
+
+def test_images_have_rows_columns_and_colours_and_every_head_is_drawn(told):
+    seen = use(load_subject("shapes", device="cpu"), task="shape", blocks=[1], examples=8)
+    assert {m.label for m in seen.measurements if m.label} == {"position", "role", "row", "column", "colour"}
+    for outcome, heads in ((told, 8), (seen, 4)):
+        (points,) = outcome.arrays
+        assert points.shape[0] == heads
+        drawn = picture_of(Result(status="ok", text="", arrays=outcome.arrays))
+        assert drawn is not None
+        assert drawn.startswith(b"\x89PNG")
+        broken = points.model_copy(update={"axes": points.axes[:2]})
+        assert picture_of(Result(status="ok", text="", arrays=(broken,))) is None
+
+
+def test_labels_of_positions_are_those_of_what_stands_there(demo):
+    examples = get_task("addition").examples("explore", 3)
+    lengths = [len(demo.tokens(e.shown)) for e in examples]
+    made = point_labels(demo, examples, "decoder", lengths)
+    assert {len(v) for v in made.values()} == {sum(lengths)}
+    assert made["position before"][1].tolist() == ["0", "1"]
+    assert {"operand1", "operand2"} <= set(made["role"])
+    assert [kind_of(t) for t in (" 12", "cat", "+", " ")] == ["number", "word", "mark", "blank"]
+
+
+@pytest.mark.parametrize(("given", "why"), [({"blocks": [9]}, "blocks 0 to 5"), ({"layout": "umap", "blocks": [0]}, "pip install umap-learn")])
+def test_wrong_arguments_are_answered_with_what_would_be_valid(demo, given, why, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "umap", None)
+    with pytest.raises(ToolInputError, match=why):
+        use(demo, task="copying", examples=8, **given)
