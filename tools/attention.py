@@ -68,9 +68,7 @@ class Args(ToolArgs):
         description="for a task: the anchors that are looked at, such as operand1; empty is every position by itself",
     )
     depth: int = DEPTH
-    program: str = Field(
-        default="", description="for a task: a layer program to run it under, as skip 3 or encoder: skip 4-5"
-    )
+    program: str = Field(default="", description="a layer program to run a task under, as skip 3 or encoder: skip 4-5")
     written: bool = Field(
         default=False,
         description="for a task: look while the model writes its own answer, not the right one; the entropy is then given for "

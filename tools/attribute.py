@@ -70,7 +70,10 @@ class Args(ToolArgs):
         description="for patching: points on the way from twin to clean at which gradients are averaged",
     )
     check: int = Field(
-        default=6, ge=0, le=64, description="for patching: how many of the top, and of random others, to patch exactly"
+        default=6,
+        ge=0,
+        le=64,
+        description="how many are patched too: so many of the top, and so many random others, exactly",
     )
     among: str = AMONG
     examples: int = EXAMPLES

@@ -38,7 +38,7 @@ class Args(ToolArgs):
     objective: str = Field(default="accuracy", description="accuracy, probability, margin (to the foil) or nll")
     other_task: str = Field(default="", description="for differs and similar: the task to compare with")
     other_among: str = Field(default="", description="for differs: the class to compare with")
-    label: str = Field(default="", description="for decodable: which label of the examples, or a family such as side.*")
+    label: str = Field(default="", description="for decodable: a label, or a family such as side.*")
     program: str = Field(default="", description="for tolerates: the program, for example skip 3")
     smallest: float | None = Field(
         default=None, description="a stricter smallest effect than a tenth of what there is to lose"

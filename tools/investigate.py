@@ -22,7 +22,7 @@ class Args(ToolArgs):
     """Arguments of investigate."""
 
     question: str = Field(min_length=8, max_length=400, description="one question, narrower than the goal")
-    share: int = Field(ge=LEAST, le=1000, description="how many of the experiments left it may make")
+    share: int = Field(ge=LEAST, le=1000, description="how many experiments it may make of those left")
 
 
 def run(args: Args, ctx: Context) -> Outcome:

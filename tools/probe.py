@@ -43,7 +43,7 @@ class Args(ToolArgs):
 
     task: str = Field(description="a task spec; see list_tasks")
     label: str = Field(
-        description="what is read: a label of the task's examples, a family such as side.*, or answer; with ' % 2' its parity"
+        description="a label of the task's examples, a family such as side.*, or answer; with ' % 2' its parity"
     )
     target: Literal["class", "number"] = Field(default="class", description="class: accuracy; number: regression, R2")
     model: Literal["linear", "ridge", "mass_mean", "sparse", "mlp", "centroid"] = Field(

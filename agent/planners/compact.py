@@ -40,8 +40,9 @@ def compact(tool: ToolInfo) -> dict[str, Any]:
 def _argument(name: str, p: Mapping[str, Any]) -> dict[str, Any]:
     made = _type(p)
     said = re.sub(r"\s*\(null: .*\)$", "", p.get("description", ""))
-    if said and name not in EXPLAINED and "enum" not in made:
-        made["description"] = first_words(said, CLAUSE)
+    short = "" if name in EXPLAINED or "enum" in made else whole_clause(said, CLAUSE)
+    if short:
+        made["description"] = short
     return made
 
 
@@ -58,13 +59,15 @@ def _type(p: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def first_words(text: str, most: int) -> str:
-    """The first sentence, or as many of its clauses, or words, as fit."""
+def whole_clause(text: str, most: int) -> str:
+    """The first sentence, or as many of its clauses as fit; nothing where not even half of that does: half a phrase misleads."""
     sentence = re.split(r"(?<=[.!?])\s|\n", text.strip(), maxsplit=1)[0]
     if len(sentence) <= most:
         return sentence
-    for separator in ("; ", ": ", ", ", " "):
-        cut = sentence[: most + 1].rfind(separator)
-        if cut > most // 2:
-            return sentence[:cut]
-    return sentence[:most]
+    cuts = (sentence[: most + 2].rfind(separator) for separator in ("; ", ": ", ", "))
+    return next((sentence[:cut] for cut in cuts if cut > most // 2), "")
+
+
+def first_words(text: str, most: int) -> str:
+    """The first clauses of a text, or words, that fit."""
+    return whole_clause(text, most) or text[: most + 1].rpartition(" ")[0] or text[:most]
