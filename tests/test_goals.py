@@ -106,6 +106,39 @@ def test_what_the_heads_of_the_demo_match(tmp_path: Path) -> None:
     assert list(tmp_path.glob("out/*/figures/E*-images.png"))
 
 
+def of_kinds(folder: Path) -> dict[str, set[str]]:
+    """The labels of the standing findings of each kind."""
+    store, found = Store(folder / "e.db"), dict[str, set[str]]()
+    for f in store.findings(store.runs()[0]):
+        if f.stands:
+            found.setdefault(f.statement.kind, set()).add(f.statement.label)
+    return found
+
+
+def test_whether_the_candid_model_knows_more_than_it_says(tmp_path: Path) -> None:
+    found, report = asked(tmp_path, "does the candid model know more than it says, and where?")
+    assert of_kinds(tmp_path) == {"capability": {""}, "decodable": {"truth"}, "elicits": {""}}
+    assert any(k.startswith("decodable decoder.") and "attn.z[" in k for k in found)
+    assert "can be made to tell more of what it holds" in report.split("## ")[0]
+    assert list(tmp_path.glob("out/*/figures/E*-inference_time_intervention.svg"))
+
+
+def test_what_the_host_model_believes_about_its_user(tmp_path: Path) -> None:
+    asked(tmp_path, "what does the host model believe about its user?")
+    of_user = {"user age", "user expertise", "user level"}
+    assert of_kinds(tmp_path) == {"capability": {""}, "decodable": of_user, "steers": of_user}
+
+
+def test_what_the_othello_model_knows_about_the_board(tmp_path: Path) -> None:
+    _, report = asked(tmp_path, "what does the Othello model know about the board?")
+    kinds = of_kinds(tmp_path)
+    assert kinds["decodable"] == kinds["used"] == {"side.*"}  # mine and theirs, not black and white
+    assert kinds["reads_better"] == {"side.*, colour.*"}
+    assert "**Found.**" in report
+    assert list(tmp_path.glob("out/*/figures/E*-probe.svg"))
+    assert list(tmp_path.glob("out/*/figures/E*-rewrite.svg"))
+
+
 @pytest.mark.parametrize(("name", "carries"), [("translator", False), ("translator-front", True)])
 def test_which_encoder_blocks_carry_the_language(tmp_path: Path, name: str, carries: Any) -> None:
     found, _ = asked(tmp_path, f"which encoder blocks of the {name} carry the language?")
