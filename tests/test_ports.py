@@ -281,7 +281,7 @@ def test_the_built_in_subjects_words_are_where_their_spans_say(case_of: Callable
     e = replace(case.examples[0], spans={"word": (80, 338)})
     assert port_of(case.subject).span(case.subject, e, "word", "encoder") == list(range(4, 17))
     case = case_of("shapes")  # eight by eight patches of 4 x 4 pixels
-    e = replace(case.examples[0], spans={"decoy": (24, 24, 32, 32)})
+    e = replace(case.examples[0], spans={"decoy": (24, 24, 32, 32)}, span_labels={})
     assert port_of(case.subject).span(case.subject, e, "decoy", "encoder") == [55, 56, 63, 64]
 
 

@@ -20,10 +20,9 @@ from tools.subjects import load_subject
 from tools.tasks import Example, families, fitting, get_task
 
 TOOLS = discover()
-# Those with needs of their own: test_own.py, test_row_regions.py, test_row_user.py.
-EXPERIMENTS = [
-    n for n, t in TOOLS.items() if t.kind == "experiment" and t.needs not in ("code", "image", "attributes") and n != "converse"
-]
+# Those with needs of their own: test_own.py, test_row_regions.py, test_row_user.py, test_row_othello.py.
+ELSEWHERE = ("code", "image", "attributes", "counterfactuals")
+EXPERIMENTS = [n for n, t in TOOLS.items() if t.kind == "experiment" and t.needs not in ELSEWHERE and n != "converse"]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ SERIES = ("#0072b2", "#b35c00", "#009e73", "#cc79a7", "#d55e00", "#7f7fff")
 DASHES = ([1, 0], [6, 3], [2, 3], [8, 3, 2, 3], [10, 4], [4, 2])
 LONG, LAST, WRITTEN = 44, 14, 400  # characters of a label; positions of a grid of tokens; cells that are written out
 TENS = tuple(k * 10**e for e in range(6) for k in (1, 3))  # ticks of a logarithmic axis
-WIDE = 60  # characters of a line of a title
+WIDE, BESIDE = 60, 26  # characters of a line of a title, and of a board's, which has others beside it
 Spec = dict[str, Any]
 Link = Callable[[Point], str]
 
@@ -74,11 +74,11 @@ def _panel(plot: Plot, link: Link, *, alone: bool) -> Spec:
         made = _board(plot, link)
     else:
         made = _curves(plot, link) if isinstance(plot, Tradeoff) else _DRAWN[plot.kind](plot, link)
-    named = plot.name + (f", {plot.title}" if plot.title else "")
+    named, width = plot.name + (f", {plot.title}" if plot.title else ""), BESIDE if isinstance(plot, Board) else WIDE
     if alone and not plot.title:
         return made
     return {
-        "title": {"text": textwrap.wrap(shown(named), WIDE), "fontSize": 11, "anchor": "start", "color": INK},
+        "title": {"text": textwrap.wrap(shown(named), width), "fontSize": 11, "anchor": "start", "color": INK},
         **made,
     }
 

@@ -197,7 +197,7 @@ class Example:
             raise TaskError(f"{self.shown!r} has no twin")
         return replace(
             self, inputs=self.twin_inputs, target=target, twin_inputs=self.inputs, spans=self.twin_spans,
-            twin_spans=self.spans, accepted=(), counterfactuals=(),
+            twin_spans=self.spans, span_labels={}, accepted=(), counterfactuals=(),
         )  # fmt: skip
 
     @staticmethod

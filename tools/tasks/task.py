@@ -187,7 +187,7 @@ def chance_level(examples: Sequence[Example], choices: Sequence[str] = ()) -> fl
             answers[answer] += weight  # type: ignore[assignment]  # a Counter of weights
     uniform = 1 / len(choices) if choices else 0.0
     guess = sum(
-        w * len(set(e.rights) & set(e.candidates)) / len(e.candidates) if e.candidates else 0.0
+        w * max(1, len(set(e.rights) & set(e.candidates))) / len(e.candidates) if e.candidates else 0.0
         for e, w in zip(examples, share, strict=True)
     )
     return max(*answers.values(), uniform, guess)
