@@ -140,8 +140,13 @@ def ending_as_interrupts() -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {s: signal.signal(s, lambda *_: signal.raise_signal(signal.SIGINT)) for s in wanted}
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    wanted = [s for s in known if signal.getsignal(s) is signal.SIG_DFL]  # nohup has them ignored
+    before = {s: signal.signal(s, interrupt) for s in wanted}
     try:
         yield
     finally:

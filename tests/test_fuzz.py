@@ -124,5 +124,5 @@ def test_no_call_crashes_each_is_answered_and_the_store_verifies(broken, tmp_pat
         assert not [e.payload["traceback"] for e in events if "traceback" in e.payload]  # no tool fell over
         left -= max(PER_TURN, len(asked))
     assert store.verify() == []
-    assert statuses.count("ok") > (0.02 if broken else 0.1) * len(statuses)
+    assert statuses.count("ok") > (0.01 if broken else 0.1) * len(statuses)  # few damaged calls mean anything; some do
     print(len(statuses), {s: statuses.count(s) for s in set(statuses)})

@@ -149,6 +149,17 @@ def test_ctrl_c_ends_with_a_report_and_nobody_else_may_drive_a_run_that_is_under
     assert store.verify() == []
 
 
+@pytest.fixture
+def in_the_foreground():
+    """Signals as a program in a terminal has them, though the tests may run where some are ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {s: signal.signal(s, handler) for s, handler in usual.items()}
+    yield
+    for s, handler in before.items():
+        signal.signal(s, handler)
+
+
+@pytest.mark.usefixtures("in_the_foreground")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_end_while_the_report_is_written_leaves_a_run_that_goes_on(name, tmp_path, monkeypatch, capsys):
     script = scripts.write(tmp_path / "s.jsonl")
@@ -170,6 +181,16 @@ def test_an_end_while_the_report_is_written_leaves_a_run_that_goes_on(name, tmp_
     assert Store(tmp_path / "e.db").verify() == []
 
 
+def test_what_is_ignored_by_nohup_stays_ignored(in_the_foreground):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with run.ending_as_interrupts():
+        signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("in_the_foreground")
 def test_an_interrupt_before_the_run_began_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(session, "load_subject", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert run.main(["--goal", "can it add?", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path / "t"), "--quiet"]) == 130
