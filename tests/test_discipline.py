@@ -24,7 +24,7 @@ STEPS = [
     (case("loss", tasks=["key_value"], examples=48), "ok", "accuracy"),
     (case("patch", task="key_value", components=["decoder.*.attn.out@answer"]), "rejected", "examine kind cannot"),
     (case("ablate", **ABLATE), "ok", "0.attn.out@answer"),
-    (case("examine", kind="necessity", **ATTN), "rejected", "there are attends, breaks, cannot, "),
+    (case("examine", kind="necessity", **ATTN), "rejected", "there are aligns, attends, breaks, cannot, "),
     (case("examine", kind="necessary", task="addition"), "rejected", "necessary needs components"),
     (case("examine", kind="necessary", task="addition", components=["decoder.99.mlp.out@answer"]), "rejected", "blocks 0 to 5"),
     (case("examine", kind="necessary", **ATTN, universe=["decoder.*.attn.out@answer"]), "rejected", "has no universe"),
