@@ -15,8 +15,9 @@ import numpy as np
 from pydantic import Field
 
 from experiments_db.places import Component
-from experiments_db.records import Array, Axis, Measurement, Outcome
+from experiments_db.records import Measurement, Outcome
 from tools.methods.arguments import AMONG
+from tools.methods.kept_points import kept_points, looks_of
 from tools.methods.measuring import (
     average,
     averages,
@@ -37,7 +38,7 @@ from tools.statistics import Groups
 KIND: Literal["experiment"] = "experiment"
 EXAMPLE = {"task": "copying", "blocks": [0], "examples": 16}
 SHUFFLED = "shuffled labels"
-KEPT = 150  # points of each head that are kept to be drawn
+KEPT = 150  # positions whose queries and keys are kept to be drawn, the same of every head
 SHARE = "share of nearest keys of other sequences"
 RANKS = "Spearman over queries and the keys that they see"
 
@@ -66,28 +67,32 @@ def run(args: Args, ctx: Context) -> Outcome:
         raise ToolInputError(f"blocks: {wrong} is none; {spec.name} has blocks 0 to {len(spec.blocks) - 1}")
     groups, where = groups_of(examples), where_of(ctx, task, args.among)
     out: list[Measurement] = []
-    drawn: list[np.ndarray] = []
-    names: list[str] = []
+    heads: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    lengths: list[int] = []
     worst = rebuilt = 0.0
     labels: dict[str, np.ndarray] = {}
+    kept = np.zeros(0, np.int64)
     for block in blocks:
         ctx.progress(f"block {block}")
         found = captured(subject, examples, spec.name, block, ctx.max_tokens)
-        labels = labels or point_labels(subject, examples, spec.name, [x.keys.shape[1] for x in found])
+        lengths = [x.keys.shape[1] for x in found]
+        if not labels:
+            labels = point_labels(subject, examples, spec.name, lengths)
+            kept = np.sort(np.random.default_rng(ctx.seed).permutation(sum(lengths))[:KEPT])
         for head in range(spec.n_heads):
             place = Component(stack=spec.name, block=block, part="attn.pattern", units=(head,))
             made, points, changed, off = _head(
-                found, head, labels, groups, {**where, "component": str(place)}, causal=spec.causal
+                found, head, labels, groups, {**where, "component": str(place)}, kept, causal=spec.causal
             )
             worst, rebuilt = max(worst, changed), max(rebuilt, off)
             out += made
-            drawn.append(plane(points, args.layout, ctx.seed))
-            names.append(f"{block}.{head}")
+            heads[f"{block}.{head}"] = plane(points, args.layout, ctx.seed), looks_of(found, head, kept)
     count: dict[str, Any] = {"n": len(examples), "groups": groups.count, **where}
     out.append(Measurement(name="attention_change", unit="share of attention, at most", value=worst, **count))
     out.append(Measurement(name="attention_rebuilt", unit="share of attention, at most off", value=rebuilt, **count))
     text = _text(out, f"{examples_of(task, args.among)} ({ctx.split}, n={len(examples)})", worst, rebuilt)
-    return Outcome(text=text, measurements=tuple(out), arrays=_points(drawn, names))
+    shown = kept_points(subject, examples, spec.name, lengths, kept, heads, labels)
+    return Outcome(text=text, measurements=tuple(out), arrays=shown)
 
 
 def _head(
@@ -96,6 +101,7 @@ def _head(
     labels: Mapping[str, np.ndarray],
     groups: Groups,
     where: Mapping[str, Any],
+    kept: np.ndarray,
     *,
     causal: bool,
 ) -> tuple[list[Measurement], np.ndarray, float, float]:
@@ -132,21 +138,7 @@ def _head(
         value, base = averages(np.stack([own, other]), groups, (0.0, 1.0))
         (apart,) = differences(own, other, groups, (-1.0, 1.0))
         out.append(measured("shares", SHARE, value, control=control_of(SHUFFLED, base, apart), label=name, **where))
-    kept = np.sort(order[:KEPT])
     return out, np.concatenate([space.queries(q)[kept], space.keys(k)[kept]]), worst, rebuilt
-
-
-def _points(drawn: Sequence[np.ndarray], names: Sequence[str]) -> tuple[Array, ...]:
-    """All heads' points in the plane: queries first, then as many keys."""
-    points = np.stack(drawn).astype("<f4")
-    half = points.shape[1] // 2
-    kinds = ("query",) * half + ("key",) * half
-    axes = (
-        Axis(name="head", labels=tuple(names)),
-        Axis(name="point", labels=kinds),
-        Axis(name="coordinate", labels=("x", "y")),
-    )
-    return (Array(name="shown:points", dtype="float32", shape=points.shape, data=points.tobytes(), axes=axes),)
 
 
 def _text(found: Sequence[Measurement], about: str, worst: float, rebuilt: float) -> str:

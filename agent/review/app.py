@@ -14,6 +14,7 @@ from agent.review import render
 from agent.review.comparing import compare
 from agent.review.experiment import experiment_page
 from agent.review.pages import Context, NotFound, Pages
+from agent.review.points import points_of
 from agent.review.texts import Links
 from experiments_db.store import Store
 
@@ -73,6 +74,13 @@ def make_app(store: Store, links: Links | None = None) -> Starlette:
         )
         return show("run.html", data, tab="experiment")
 
+    def points(request: Request) -> Response:
+        _, result = pages.result(request.path_params["run"], request.path_params["handle"])
+        found = points_of(result)
+        if found is None:
+            raise NotFound("this experiment keeps no map of queries and keys")
+        return JSONResponse(found, headers=HEADERS)
+
     def state(request: Request) -> Response:
         head = pages.head(request.path_params["run"])
         return JSONResponse({"seq": head["seq"], "status": head["run"].status}, headers=HEADERS)
@@ -89,7 +97,7 @@ def make_app(store: Store, links: Links | None = None) -> Starlette:
         return show("compare.html", compare(pages, [a.strip() for a in asked if a.strip()]))
 
     def static(request: Request) -> Response:
-        kinds = {"review.css": "text/css", "review.js": "text/javascript"}
+        kinds = {"review.css": "text/css", "review.js": "text/javascript", "points.js": "text/javascript"}
         name = request.path_params["name"]
         if name not in kinds:
             raise NotFound(f"there is no {name!r}")
@@ -113,6 +121,7 @@ def make_app(store: Store, links: Links | None = None) -> Starlette:
             Route("/runs/{run}/export.html", export),
             Route("/runs/{run}/{tab}", tab),
             Route("/runs/{run}/experiments/{handle}", experiment),
+            Route("/runs/{run}/experiments/{handle}/points.json", points),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False)],
         exception_handlers=handlers,

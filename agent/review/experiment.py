@@ -14,6 +14,7 @@ from agent.report.numbers import value_text
 from agent.report.pictures import picture_of, words_of
 from agent.report.plots import Plot, Point, plots, shown
 from agent.review.examples import condition_of, examples
+from agent.review.points import points_of
 from agent.review.texts import PAGE, Texts, first_line, offset, page_numbers
 from experiments_db.records import COORDINATES, Experiment, Measurement, Result
 
@@ -49,7 +50,7 @@ def experiment_page(
         "first": first_line(result.text)[:90],
         "args": json.dumps(row.experiment.args, indent=2, ensure_ascii=False),
         "figure": figure(pages, record, {handle: row.experiment}, {handle: result}, quantity),
-        "picture": _picture(result),
+        "picture": _picture(result), "points": not pages.links.single_file and points_of(result) is not None,
         "quantities": quantities if len(quantities) > 1 and not pages.links.single_file else [], "quantity": quantity,
         "tables": tables(found[start : start + size], handle, start, _shown(told, single=pages.links.single_file)),
         "examples": told,

@@ -1,8 +1,9 @@
 """Queries and keys of a head in one space, so that near means attended (Yeh et al. 2023, AttentionViz).
 
 All keys may be moved by one vector, which adds to every score of a query the same and leaves its attention as it is; queries may
-be multiplied by c and keys by 1/c. The vector here brings the mean key to the mean query; c is the one, around what makes both
-equally long, with which distance follows the dot product best on half of the sequences.
+be multiplied by c and keys by 1/c. The vector here brings the mean key to the mean query. As c grows, distance follows the dot
+product ever better and keys gather in the middle of the queries; c is the least, from what makes both equally long, with which it
+follows well enough on half of the sequences.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from tools.tasks import Example
 
 Rows = NDArray[np.float64]
 LEAST_PAIRS = 10  # a rank correlation over fewer says nothing
-SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)  # farther from 1 queries and keys no longer overlap
+SCALES = (1.0, 1.2, 1.4, 1.7, 2.0)  # beyond these queries and keys no longer overlap
+ENOUGH = 0.95  # rank correlation of nearness with the dot product
 TINY = 1e-9
 NEIGHBOURS = 5
 
@@ -71,15 +73,18 @@ def captured(subject: Subject, examples: Sequence[Example], stack: str, block: i
 
 def joint(pairs: Sequence[tuple[Rows, Rows]], *, causal: bool) -> Joint:
     """The joint space of a head's queries and keys, (positions, channels) of each sequence: keys brought to the queries' mean, and
-    the scale that distance follows best, one of `SCALES` times that which makes both equally long.
+    the first of `SCALES`, times that which makes both equally long, with which distance follows the dot product to `ENOUGH`.
     """
     q, k = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
     shift = q.mean(0) - k.mean(0)
     long, wide = (float((x**2).sum(-1).mean()) for x in (q, k + shift))
     even = (wide / long) ** 0.25 if long > 0 and wide > 0 else 1.0
     made = [Joint(shift, even * scale) for scale in SCALES]
-    found = np.array([[follows(m.queries(a), m.keys(b), causal=causal) for a, b in pairs[::2]] for m in made])
-    return made[int(np.nan_to_num(found, nan=-1.0).mean(1).argmax())]
+    for space in made:
+        found = np.array([follows(space.queries(a), space.keys(b), causal=causal) for a, b in pairs[::2]])
+        if found.size and np.nan_to_num(found, nan=-1.0).mean() >= ENOUGH:
+            return space
+    return made[-1]
 
 
 def attention(q: Rows, k: Rows, *, causal: bool, factor: float) -> Rows:
@@ -114,6 +119,41 @@ def nearest(q: Rows, k: Rows, own: NDArray[np.int64], whose: NDArray[np.int64], 
     return np.argsort(far, axis=1, kind="stable")[:, :count]
 
 
+def apart_from(
+    space: Joint, q: Rows, k: Rows, lengths: Sequence[int], label: NDArray[np.object_], other: NDArray[np.object_]
+) -> tuple[Rows, Rows]:
+    """As `shared`, among keys that do not share another label with the query: the share of the nearest that have the query's label,
+    and the share of all of them, what it would be if the label did not matter beyond the other one. Zero where none are left.
+    """
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    (mine, theirs), (own, its) = (_sides(v) for v in (label, other))
+    a, b = space.queries(q), space.keys(k)
+    far = (b**2).sum(-1)[None] - 2 * a @ b.T
+    left = (sequence[:, None] != sequence[None]) & (own[:, None] != its[None])
+    far[~left] = np.inf
+    near = np.argsort(far, axis=1, kind="stable")[:, :NEIGHBOURS]
+    same = (mine[:, None] == theirs[None]) & left
+    there = np.take_along_axis(left, near, 1)
+    found = (
+        np.take_along_axis(same, near, 1).sum(1) / np.maximum(there.sum(1), 1),
+        same.sum(1) / np.maximum(left.sum(1), 1),
+    )
+    near_share, base = (np.array([v[sequence == i].mean() for i in range(len(lengths))]) for v in found)
+    return near_share, base
+
+
+def determines(label: NDArray[np.object_], other: NDArray[np.object_]) -> bool:
+    """Whether each value of a label goes with one value of the other."""
+    (mine, theirs), (own, its) = (_sides(v) for v in (label, other))
+    pairs = set(zip((*mine, *theirs), (*own, *its), strict=True))
+    return len(pairs) == len({a for a, _ in pairs})
+
+
+def _sides(label: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    """Of queries and of keys."""
+    return (label[:, 0], label[:, 1]) if label.ndim == 2 else (label, label)
+
+
 def plane(points: Rows, layout: str, seed: int) -> Rows:
     """Points in two dimensions, (points, 2): `pca`, `tsne` (scikit-learn) or `umap` (needs umap-learn)."""
     centred = points - points.mean(0)
@@ -136,7 +176,7 @@ def plane(points: Rows, layout: str, seed: int) -> Rows:
                 from umap import UMAP  # pyright: ignore[reportMissingImports,reportUnknownVariableType]
             except ImportError:
                 raise ToolInputError(
-                    "layout: umap needs umap-learn: pip install umap-learn; or take pca or tsne"
+                    "layout: umap needs umap-learn: pip install umap-learn, or 'locus-agent[umap]'; or take pca or tsne"
                 ) from None
             return np.asarray(UMAP(random_state=seed).fit_transform(centred), np.float64)  # pyright: ignore
 
@@ -151,7 +191,7 @@ def shared(
     """
     sequence = np.repeat(np.arange(len(lengths)), lengths)
     near = nearest(space.queries(q), space.keys(k), sequence, sequence, NEIGHBOURS)
-    mine, theirs = (labels[:, 0], labels[:, 1]) if labels.ndim == 2 else (labels, labels)
+    mine, theirs = _sides(labels)
     both = [(given[near] == mine[:, None]).mean(1) for given in (theirs, theirs[order])]
     own, other = (np.array([v[sequence == i].mean() for i in range(len(lengths))]) for v in both)
     return own, other
