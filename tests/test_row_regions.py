@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients
 from ports_made import RANDOM, random_case
 
 from agent.report.pictures import picture_of
@@ -68,6 +69,22 @@ def test_of_a_linear_model_an_attribution_is_weight_times_difference_from_any_ba
     assert found.maps == pytest.approx(((x - base) * weights).sum(1).numpy(), abs=1e-5)
     assert abs(found.error).max() < 1e-5
     assert found.whole == pytest.approx(found.maps.sum((1, 2)), abs=1e-5)
+
+
+def test_integrated_gradients_are_those_of_captum(shapes):
+    """The same integral, whatever steps each of the two takes it in."""
+    given = saliency.seen(shapes, get_task("shape:decoys=wrong").examples("explore", 6), 2048)
+    base = saliency.baseline(given.pixels, shapes, "mean", 0)
+
+    def odds(pixels, classes):
+        return saliency.log_odds(saliency.class_logits(shapes, pixels), classes)
+
+    theirs = IntegratedGradients(odds).attribute(given.pixels, base, additional_forward_args=given.said, n_steps=200)
+    own = saliency.integrated(shapes, given.pixels, base, given.said, 64, 32, rounds=2).maps
+    theirs = theirs.sum(1).detach().numpy()
+    assert np.abs(own - theirs).max() < 0.02 * np.abs(theirs).max()
+    wrong = saliency.integrated(shapes, given.pixels, torch.zeros_like(base), given.said, 64, 32, rounds=2).maps
+    assert np.abs(wrong - theirs).max() > 0.1 * np.abs(theirs).max()  # another baseline is another question
 
 
 def test_attributions_of_a_real_model_add_up_and_more_steps_bring_them_nearer(shapes):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 SCALES = (50.0, 100.0, 150.0, 250.0, 500.0, 1200.0)
 SMOOTH = 0.8  # standard deviation in pixels
@@ -26,39 +25,12 @@ Uint8 = NDArray[np.uint8]
 def segments(image: Uint8, scale: float) -> NDArray[np.int64]:
     """Which segment each pixel of (height, width, channels) belongs to, (height, width), numbered from 0.
 
-    A larger scale makes larger segments; those of less than `LEAST` of the image join the neighbour that is most alike.
+    A larger scale makes larger segments; those of less than `LEAST` of the image join a neighbour.
     """
-    height, width = image.shape[:2]
-    smooth = ndimage.gaussian_filter(image / 255.0, (SMOOTH, SMOOTH, 0))
-    number = np.arange(height * width).reshape(height, width)
-    pairs = [
-        (number[:, :-1], number[:, 1:]), (number[:-1], number[1:]), (number[:-1, :-1], number[1:, 1:]),
-        (number[1:, :-1], number[:-1, 1:]),
-    ]  # fmt: skip
-    a, b = (np.concatenate([p[i].ravel() for p in pairs]) for i in (0, 1))
-    flat = smooth.reshape(height * width, -1)
-    cost = np.linalg.norm(flat[a] - flat[b], axis=1)
-    order = np.argsort(cost, kind="stable")
-    edges = list(zip(cost[order].tolist(), a[order].tolist(), b[order].tolist(), strict=True))
-    parent, size, inside = list(range(height * width)), [1] * (height * width), [0.0] * (height * width)
-    k = scale / 255
+    from skimage.segmentation import felzenszwalb
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for c, i, j in edges:
-        p, q = root(i), root(j)
-        if p != q and c <= min(inside[p] + k / size[p], inside[q] + k / size[q]):
-            parent[q], size[p], inside[p] = p, size[p] + size[q], c
-    for _, i, j in edges:
-        p, q = root(i), root(j)
-        if p != q and min(size[p], size[q]) < LEAST * height * width:
-            parent[q], size[p] = p, size[p] + size[q]
-    roots = np.array([root(i) for i in range(height * width)])
-    return np.unique(roots, return_inverse=True)[1].reshape(height, width)
+    least = max(1, round(LEAST * image.shape[0] * image.shape[1]))
+    return np.asarray(felzenszwalb(image, scale=scale, sigma=SMOOTH, min_size=least), dtype=np.int64)
 
 
 def candidates(image: Uint8) -> list[Mask]:
