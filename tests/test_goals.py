@@ -89,7 +89,11 @@ def test_a_model_that_was_taught_with_a_decoy_reads_the_decoy_and_not_the_shape(
 
 @pytest.mark.parametrize(("name", "role", "other"), [("shapes", "object", "decoy"), ("shapes-decoy", "decoy", "object")])
 def test_what_in_the_image_decides_the_shape(tmp_path: Path, name: str, role: str, other: str) -> None:
-    asked(tmp_path, "what in the image decides the shape?", "--subject", name)
+    found, report = asked(tmp_path, "what in the image decides the shape?", "--subject", name)
+    assert "**Found.**" in report
+    assert {k for k in found if k.startswith(("capability", "cannot"))} == (
+        {"capability"} if name == "shapes" else {"capability decoy=right", "cannot decoy=wrong"}
+    )
     store = Store(tmp_path / "e.db")
     said = {(f.statement.label, f.statement.among) for f in store.findings(store.runs()[0]) if f.stands and f.statement.label}
     assert {(role, "decoy=right"), (role, "decoy=wrong")} <= said

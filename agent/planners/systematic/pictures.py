@@ -22,6 +22,12 @@ def regions(desk: Desk, task: str) -> Part[None]:
         if len(set(roles)) > 1:
             classes += [c for c, r in zip(conditions, roles, strict=True) if r]
     classes = classes or [""]
+    if not any(e.candidate.kind in ("capability", "cannot") and e.candidate.task == task for e in desk.promised):
+        yield from desk.examine(
+            "Neither that it can nor that it cannot will show on all of them: which classes of images can it do?",
+            [Candidate(kind, task, among=c) for c in classes if c for kind in ("capability", "cannot")],
+            must=True,
+        )
     answers = yield from ask(
         "What in the images carries the answer, and is it needed? For each class of them that has parts of its own.",
         [
