@@ -92,7 +92,7 @@ def test_what_in_the_image_decides_the_shape(tmp_path: Path, name: str, role: st
     found, report = asked(tmp_path, "what in the image decides the shape?", "--subject", name)
     assert "**Found.**" in report
     assert {k for k in found if k.startswith(("capability", "cannot"))} == (
-        {"capability"} if name == "shapes" else {"capability decoy=right", "cannot decoy=wrong"}
+        {"capability"} if name == "shapes" else {"capability decoy=none", "capability decoy=right", "cannot decoy=wrong"}
     )
     store = Store(tmp_path / "e.db")
     said = {(f.statement.label, f.statement.among) for f in store.findings(store.runs()[0]) if f.stands and f.statement.label}
