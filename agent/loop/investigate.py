@@ -6,20 +6,23 @@ is one transaction; so a run that is killed at any instant continues from where 
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
 from agent.loop.budget import Limits, Spent
 from agent.loop.delegating import TOOL, begin_child, child_limits, children, limits_of, parent_of, rounds_used
+from agent.loop.ending import Ending, finished, held, held_back, refused_with, stop, verdict
 from agent.loop.executor import Executed, ToolRunner, tool_arguments
 from agent.loop.goal import questions
 from agent.loop.history import experiments_made, history, inherited_turns, reserved, spending
 from agent.loop.known import known as known_of
 from agent.loop.literature import given
-from agent.loop.notebook import child_text, earlier_text, notebook_text
+from agent.loop.notebook import child_text, earlier_text, fate_line, notebook_text, with_numbers
 from agent.loop.offering import offered, usable
 from agent.loop.record import RunRecord, RunTasks, branched_at
 from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, Turn, View
+from agent.report.tested import tested
 from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
@@ -28,9 +31,6 @@ from tools.methods.showing import own_examples
 from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolArgs, ToolInputError, discover
 from tools.ports import port_of
 from tools.statistics import share
-
-USELESS_TURNS = 5
-CLOSING_TURNS = 5  # turns without an experiment, a finding or a claim, once no experiment is left
 
 
 @runtime_checkable
@@ -48,14 +48,6 @@ class Viewer(Protocol):
     def answered(self, call: ToolCall, answer: Answer, seconds: float) -> None:
         """A call has been answered."""
         ...
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a run ended: finished | stopped, and why."""
-
-    status: str
-    reason: str
 
 
 async def investigate(
@@ -84,7 +76,7 @@ async def investigate(
     ending: Ending | None = None
     while ending is None:
         if pending is None:
-            ending = _stop(record, exchanges, spent, limits, patient=bool(getattr(planner, "patient", False)))
+            ending = stop(record, exchanges, spent, limits, patient=bool(getattr(planner, "patient", False)))
             if ending:
                 break
             view = View(
@@ -123,15 +115,24 @@ async def investigate(
             pending = (turn, [])
         turn, answers = pending
         for call in turn.calls[len(answers) :]:
-            if _finished(turn.calls, answers):
+            if finished(turn.calls, answers):
                 answers.append(Answer(call.id, "not run: the investigation is over", "rejected"))
                 _put_answer(record, run, answers[-1])
                 continue
-            answers.append(await _answer(call, run, record, runner, tools, spent, limits, viewer, turn.text, planner))
-        if _finished(turn.calls, answers):
-            ending = Ending("finished", _verdict(record))
+            refused = refused_with(turn.calls, answers)
+            asked = call, run, record, runner, tools, spent, limits, viewer, turn.text, planner
+            answers.append(await _answer(*asked, refused))
+        if finished(turn.calls, answers):
+            ending = Ending("finished", verdict(record))
         exchanges.append(Exchange(turn, tuple(answers)))
         pending = None
+    if ending.status == "stopped" and exchanges and (call := held_back(exchanges[-1])):
+        with suppress(ToolInputError), record.store.transaction():
+            for entry in runner.run(
+                tools[call.name], tools[call.name].parse(tool_arguments(call.arguments))
+            ).outcome.entries:
+                record.store.put_entry(run.name, record.store.last_seq(run.name), entry)
+            ending = Ending("finished", verdict(record))
     with record.store.transaction():
         record.store.put_event(run.name, "end", {"status": ending.status, "reason": ending.reason})
         record.store.update_run(run.name, ending.status, ending.reason)
@@ -149,8 +150,12 @@ async def _answer(
     viewer: Viewer,
     why: str,
     planner: Planner,
+    refused: str,
 ) -> Answer:
-    """Answer one call, exactly once, and record what it wrote in one transaction."""
+    """Answer one call, exactly once, and record what it wrote in one transaction.
+
+    refused: what was refused earlier in the turn and could have changed the conclusion, which then cannot end the run unread.
+    """
     clock = asyncio.get_running_loop().time
     started = clock()
     tool = tools.get(call.name)
@@ -168,6 +173,8 @@ async def _answer(
             viewer.working(call, "")
             left = None if limits.minutes is None else 60 * (limits.minutes - spent.minutes)
             done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m), left)
+            if done.outcome.finished and refused:
+                raise ToolInputError(held(refused))
             if tool.kind == "delegating":
                 answer = await _delegate(call, args, run, record, runner, spent, limits, viewer, planner)
             elif tool.kind == "settling":
@@ -190,11 +197,6 @@ async def _answer(
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer
-
-
-def _finished(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> bool:
-    """Whether one of the calls answered so far has ended the investigation; nothing is run or written after it."""
-    return any(c.name == "finish" and a.status == "ok" for c, a in zip(calls, answers, strict=False))
 
 
 def _is_open(entry: object) -> bool:
@@ -235,7 +237,8 @@ async def _settle(
             store.put_entry(run.name, seq, f)
         for h in settle_hypotheses(record.hypotheses(), record.findings()):
             store.put_entry(run.name, seq, h)
-        lines = [f"round {number}, which may spend {share(number):.3g} of the error rate:", *map(_fate_line, settled)]
+        lines = [f"round {number}, which may spend {share(number):.3g} of the error rate:"]
+        lines += [fate_line(tested(record, f)) for f in settled]
         clashes = contradictions(record.findings())
         lines += [f"{a} and {b} contradict each other: {why_}" for a, b, why_ in clashes]
         answer = Answer(call.id, "\n".join(lines), "ok", settled[0].handle)
@@ -298,14 +301,6 @@ class _Within:
         self.viewer.working(self.call, f"{call.name}: {answer.status}")
 
 
-def _fate_line(f: Finding) -> str:
-    """'F1 confirmed in E9 (p = 1e-05, had to reach 0.0125)'."""
-    tested = "" if f.p is None or f.threshold is None else f" (p = {f.p:.2g}, had to reach {f.threshold:.2g})"
-    again = "; some of its examples had been used before" if f.reused else ""
-    where = f" in {f.experiment}" if f.experiment else ""
-    return f"{f.handle} {f.fate}{where}{tested}{f': {f.reason}' if f.reason else ''}{again}"
-
-
 def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str) -> Answer:
     """Write an executed call: result, handle, entries and the answer, all or nothing."""
     store, text = record.store, done.outcome.text
@@ -329,6 +324,8 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str)
                 text = f"{handle}{' (known from an earlier run)' if cached else ''}: {text}"
         for entry in done.outcome.entries:
             written = store.put_entry(run.name, seq, entry)
+            if isinstance(entry, Claim):
+                text = with_numbers(text, record)
             if isinstance(entry, Note | Hypothesis | Finding | Claim):
                 text = text if written in text else f"{written}: {text}"
                 handle = written
@@ -342,38 +339,3 @@ def _put_answer(record: RunRecord, run: Run, answer: Answer, traceback: str = ""
     if traceback:
         payload["traceback"] = traceback
     record.store.put_event(run.name, "answer", payload)
-
-
-def _stop(
-    record: RunRecord, exchanges: Sequence[Exchange], spent: Spent, limits: Limits, *, patient: bool = False
-) -> Ending | None:
-    """Whether the run has to end before another turn. patient: not for calls in vain, which a person may make."""
-    if exchanges and _finished(exchanges[-1].turn.calls, exchanges[-1].answers):
-        return Ending("finished", _verdict(record))
-    over = spent.stopped(limits)
-    if over:
-        return Ending("stopped", over)
-    over = spent.used_up(limits)
-    if over and exchanges and (_asks_in_vain(exchanges[-1]) or _brought_nothing(exchanges[-CLOSING_TURNS:])):
-        return Ending("stopped", over)
-    recent = exchanges[-USELESS_TURNS:]
-    if not patient and len(recent) == USELESS_TURNS and not any(a.status == "ok" for e in recent for a in e.answers):
-        return Ending("stopped", f"{USELESS_TURNS} turns in a row brought no result")
-    return None
-
-
-def _asks_in_vain(exchange: Exchange) -> bool:
-    """Whether a turn asked for nothing but what the budget refuses."""
-    return bool(exchange.answers) and all(a.status == "budget" for a in exchange.answers)
-
-
-def _brought_nothing(exchanges: Sequence[Exchange]) -> bool:
-    """Whether turns enough have passed without an experiment, a finding or a claim: what is free can be written for ever."""
-    brought = any(a.status == "ok" and (a.handle or " ")[0] in "EFC" for e in exchanges for a in e.answers)
-    return len(exchanges) == CLOSING_TURNS and not brought
-
-
-def _verdict(record: RunRecord) -> str:
-    """The word of the conclusion on record."""
-    conclusion = record.store.conclusion(record.run)
-    return conclusion.answer if conclusion else ""
