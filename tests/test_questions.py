@@ -4,10 +4,11 @@ import pytest
 
 from agent.loop.goal import questions
 from experiments_db.findings import Finding, Question, Statement
-from tools.findings.consequences import answers
+from tools.findings.consequences import answers, shared_word
 
 HEAD, OTHER, MLP = "decoder.0.attn.z[2]@answer", "decoder.1.attn.z[0]@answer", "decoder.0.mlp.out@answer"
 SHARED = Question(handle="Q1", asks="shared", text="?", tasks=("addition", "subtraction"))
+CLASSES = Question(handle="Q1", asks="shared", text="?", tasks=("addition",))
 
 
 def confirmed(number, kind, task, components, **more):
@@ -22,6 +23,8 @@ def confirmed(number, kind, task, components, **more):
         ("do addition and subtraction use the same heads?", "shared"), ("same heads for addition as for subtraction", "shared"),
         ("do addition and subtraction share an MLP", "shared"), ("what have addition and subtraction in common", "shared"),
         ("do addition and subtraction overlap, or differ?", "shared"), ("how do addition and subtraction differ", "compare"),
+        ("how does it do addition and subtraction, with the same heads?", "shared"),
+        ("do addition and subtraction rest on one circuit", "shared"), ("are addition and subtraction done alike", "shared"),
         ("compare addition with subtraction", "compare"), ("addition versus subtraction", "compare"),
         ("what share of addition and subtraction is right", ""), ("addition and subtraction in the same model", ""),
     ],
@@ -56,3 +59,39 @@ def test_a_difference_between_two_tasks_answers_whether_they_share_parts():
     elsewhere = confirmed(2, "differs", "addition", HEAD, other_task="copying")
     classes = confirmed(3, "differs", "addition", HEAD, among="carry=1", other_among="carry=0")
     assert answers(SHARED, [apart, elsewhere, classes]) == [apart]
+
+
+def test_a_goal_about_one_task_asks_whether_its_examples_share_parts():
+    (asked,) = [q for q in questions("do sums with a carry use the same heads in addition?") if q.asks == "shared"]
+    assert asked.tasks == ("addition",) and asked.text == "Do all examples of addition rest on the same parts of the model?"
+    assert not [q for q in questions("find where addition happens in the same model") if q.asks == "shared"]
+
+
+BOTH = [("necessary", "addition", HEAD), ("necessary", "subtraction", HEAD)]
+CARRY, NONE = {"among": "carry=1"}, {"among": "carry=0"}
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "word"),
+    [
+        (SHARED, BOTH, "yes"),
+        (SHARED, [*BOTH, ("necessary", "addition", MLP)], "in part"),  # more is needed for one of them
+        (SHARED, [*BOTH, ("differs", "addition", MLP, {"other_task": "subtraction"})], "in part"),
+        (SHARED, [("differs", "addition", HEAD, {"other_task": "subtraction"})], "no"),
+        (SHARED, [("necessary", "addition", HEAD), ("not_needed", "subtraction", HEAD)], "no"),
+        (SHARED, [("similar", "addition", HEAD, {"other_task": "subtraction"})], "yes"),
+        (SHARED, [("similar", "addition", HEAD, {"other_task": "copying"})], ""),
+        (SHARED, [("necessary", "addition", HEAD), ("necessary", "subtraction", OTHER)], ""),  # nothing sets them apart
+        (CLASSES, [("necessary", "addition", HEAD, CARRY), ("necessary", "addition", HEAD, NONE)], "yes"),
+        (CLASSES, [("necessary", "addition", HEAD, CARRY), ("not_needed", "addition", HEAD, NONE)], "no"),
+        (CLASSES, [("differs", "addition", HEAD, {**CARRY, "other_among": "carry=0"})], "no"),
+        (CLASSES, [("necessary", "addition", HEAD), ("necessary", "addition", HEAD, CARRY)], ""),  # all, and a part of them
+        (CLASSES, [("differs", "addition", HEAD, {"other_task": "copying"})], ""),
+        (Question(handle="Q1", asks="where", text="?", tasks=("addition",)), BOTH, ""),
+    ],
+)  # fmt: skip
+def test_whether_parts_are_shared_is_answered_in_a_word(question, said, word):
+    found = [confirmed(i, *s[:3], **(s[3] if len(s) > 3 else {})) for i, s in enumerate(said, 1)]
+    assert shared_word(question, found) == word
+    open_ = [f.model_copy(update={"fate": "inconclusive"}) for f in found]
+    assert shared_word(question, open_) == ""

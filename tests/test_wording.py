@@ -40,7 +40,8 @@ def ctx():
         "half of the time", "two thirds", "it falls by 3", "'0.97'", "`97%`", "n = 128", "twice as many", "a tenfold drop", "1e-5",
         "accuracy is 0.3", "about 1.0 of the effect", "seven in eight sums", "１２", "effect of 0.5 nats", "0.9 % there", "block 3: 97%",
         "score:value=0.97", "“97 percent”", "1,000 examples", "a hundred sums", "-2.5 logits", "heads 0.97",
-        "½ of them", "about ¾", "② of them", "Ⅳ in all", "fourfold", "three-fold", "hundredfold", "it falls to zero", "nought", "5 ‰",
+        "zero of them", "zero accuracy", "drops under zero", "near zero", "the mean and zero digits", "tens of sums", "hundreds of sums",
+        "half a nat", "a dozen", "several dozen sums", "½ of them", "about ¾", "② of them", "Ⅳ in all", "fourfold", "three-fold", "hundredfold", "it falls to zero", "nought", "5 ‰",
     ],
 )  # fmt: skip
 def test_a_quantity_typed_by_hand_is_refused(ctx, text):
@@ -55,7 +56,9 @@ def test_a_quantity_typed_by_hand_is_refused(ctx, text):
         "heads 0.3, 1.0 and 5.2 do it", "MLPs 1 to 5 refine it", "Attention of blocks 1-5 is spared.", "It rests on E3 and F2 (Q1).",
         "decoder.0.attn.z[0,3]@answer carries it", "position -2 decides", "addition:digits=1x1 is easier", "{{E1.accuracy}} of examples",
         "The two heads work together.", "One of them is enough.", "Under zero ablation it fails.",
-        "Zero and resample ablation agree.", "1.0 attends to the operator.", "It's the model's own way: that's all.",
+        "Zero and resample ablation agree.", "Under zero it fails.", "Zeroed, it is missed.", "Both zero and resample agree.",
+        "Resampled or zero, it is missed.", "Zero-ablating it breaks both.", "zero/resample", "with `zero` it fails",
+        "the intervention zero", "needed under mean and zero", "L1H3 copies", "the 2nd block and MLP3", "block #2", "1.0 attends to the operator.", "It's the model's own way: that's all.",
     ],
 )  # fmt: skip
 def test_names_may_hold_figures(ctx, text):
@@ -114,7 +117,9 @@ def test_ordinary_words_are_let_through(ctx, text):
         ("MLPs 2, 3 and 8", "blocks are 0 to 5"), ("blocks 4-9", "blocks are 0 to 5"), ("head 2.7 copies", "heads 0 to 3"),
         ("head 7.1 copies", "blocks are 0 to 5"), ("attention 11", "blocks are 0 to 5"), ("the ninth block", "blocks are 0 to 5"),
         ("the fortieth layer", "blocks are 0 to 5"), ("the fifth head", "heads 0 to 3"), ("all ninety heads", "heads 0 to 3"),
-        ("seven MLPs", "blocks are 0 to 5"), ("neuron 99999", "neurons 0 to"), ("`block 40`", "blocks are 0 to 5"),
+        ("seven MLPs", "blocks are 0 to 5"), ("L9H1 copies", "no L9H1 in demo: blocks are 0 to 5"), ("L1H7", "heads 0 to 3"),
+        ("MLP9 adds", "blocks are 0 to 5"), ("block nine adds", "no block nine in demo: blocks are 0 to 5"), ("head seven", "heads 0 to 3"),
+        ("the 9th block", "blocks are 0 to 5"), ("layer-9", "blocks are 0 to 5"), ("block #9", "blocks are 0 to 5"), ("neuron 99999", "neurons 0 to"), ("`block 40`", "blocks are 0 to 5"),
     ],
 )  # fmt: skip
 def test_a_place_that_does_not_exist_is_refused_with_what_does(ctx, text, there):

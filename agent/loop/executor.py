@@ -38,6 +38,18 @@ LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
 
 
 @dataclass(frozen=True)
+class Work:
+    """A call to compute, on which examples, who is told of it, and what is called now and then and may stop it."""
+
+    tool: Tool
+    args: ToolArgs
+    progress: Callable[[str], None]
+    check: Callable[[], None]
+    split: Split = "explore"
+    draw: int = 0
+
+
+@dataclass(frozen=True)
 class Executed:
     """What one call came to. `experiment` is None for notebook tools; `result_id` is set for a cache hit.
 
@@ -151,7 +163,7 @@ class ToolRunner:
         """
         check = _deadline(seconds, self.check)
         if tool.kind != "experiment":
-            outcome, trace = self._measured(tool, args, progress, check)
+            outcome, trace = self._measured(Work(tool, args, progress, check))
             return Executed(outcome, traceback=trace)
         experiment = self.experiment(tool, args)
         if tool.localises and not self.lifted:
@@ -161,7 +173,7 @@ class ToolRunner:
         if found is not None:
             number, result = found
             return Executed(Outcome(status=result.status, text=result.text), experiment, result, number, worked=worked)
-        result, trace = self._computed(tool, args, progress, check)
+        result, trace = self._computed(Work(tool, args, progress, check))
         return Executed(
             Outcome(status=result.status, text=result.text), experiment, result, traceback=trace, worked=worked
         )
@@ -186,19 +198,11 @@ class ToolRunner:
         draw: int = 0,
     ) -> Result:
         """Compute an experiment, past the cache, with time, memory and provenance."""
-        return self._computed(tool, args, progress, _deadline(None), split, draw)[0]
+        return self._computed(Work(tool, args, progress, _deadline(None), split, draw))[0]
 
-    def _computed(
-        self,
-        tool: Tool,
-        args: ToolArgs,
-        progress: Callable[[str], None],
-        check: Callable[[], None],
-        split: Split = "explore",
-        draw: int = 0,
-    ) -> tuple[Result, str]:
+    def _computed(self, work: Work) -> tuple[Result, str]:
         started = time.perf_counter()
-        outcome, trace = self._measured(tool, args, progress, check, split, draw)
+        outcome, trace = self._measured(work)
         about: dict[str, Any] = {
             "wall_seconds": time.perf_counter() - started,
             "peak_memory_bytes": _peak_memory(self.subject.device),
@@ -208,7 +212,7 @@ class ToolRunner:
             made = {"measurements": outcome.measurements, "arrays": outcome.arrays}
             return Result(status=outcome.status, text=outcome.text, **made, **about), trace
         except ValueError as error:  # a record refuses what the tool returned
-            failed, trace = _failure(tool, error)
+            failed, trace = _failure(work.tool, error)
             return Result(status=failed.status, text=failed.text, **about), trace
 
     def confirm(
@@ -233,7 +237,8 @@ class ToolRunner:
                 draw = place.start
                 experiment = self.experiment(tool, args, "confirm", draw)
                 found = self.record.store.cached(experiment.id)
-                number, result = found or (None, self._computed(tool, args, progress, check, "confirm", draw)[0])
+                work = Work(tool, args, progress, check, "confirm", draw)
+                number, result = found or (None, self._computed(work)[0])
             except ToolInputError as error:
                 out.append(Executed(Outcome(status="refused", text=str(error))))
                 continue
@@ -241,15 +246,7 @@ class ToolRunner:
             out.append(Executed(outcome, experiment, result, number, reused=place.reused))
         return out
 
-    def _measured(
-        self,
-        tool: Tool,
-        args: ToolArgs,
-        progress: Callable[[str], None],
-        check: Callable[[], None],
-        split: Split = "explore",
-        draw: int = 0,
-    ) -> tuple[Outcome, str]:
+    def _measured(self, work: Work) -> tuple[Outcome, str]:
         """(what the tool returned, the traceback of an unexpected error).
 
         Out of memory halves the batch, and below one example's worth is a failed result; so is any error inside the tool.
@@ -258,7 +255,7 @@ class ToolRunner:
         while True:
             torch.manual_seed(self.seed)
             try:
-                return with_answers(tool, args, self._context(max_tokens, progress, check, split, draw)), ""
+                return with_answers(work.tool, work.args, self._context(work, max_tokens)), ""
             except (SubjectError, SiteError, SandboxError) as error:
                 raise ToolInputError(str(error)) from None
             except (ToolInputError, DeadlineReached):
@@ -270,7 +267,7 @@ class ToolRunner:
                 if self.subject.device.type == "cuda":
                     torch.cuda.empty_cache()
             except Exception as error:  # noqa: BLE001  # one experiment fails, not the investigation
-                return _failure(tool, error)
+                return _failure(work.tool, error)
 
     def _require_capability(self, tool: Tool, args: ToolArgs) -> None:
         """Where a task is done can be asked only once the intact model is known to do it."""
@@ -290,24 +287,17 @@ class ToolRunner:
                     f"is not {side} chance, {seen.chance:.3f}. That is a finding: examine kind cannot. There is nothing to locate"
                 )
 
-    def _context(
-        self,
-        max_tokens: int,
-        progress: Callable[[str], None],
-        check: Callable[[], None],
-        split: Split = "explore",
-        draw: int = 0,
-    ) -> Context:
+    def _context(self, work: Work, max_tokens: int) -> Context:
         return Context(
-            subject=self.subject.watched(check),
+            subject=self.subject.watched(work.check),
             tasks=self.tasks,
             history=self.record,
             seed=self.seed,
             max_tokens=max_tokens,
-            split=split,
-            draw=draw,
-            progress=progress,
-            check=check,
+            split=work.split,
+            draw=work.draw,
+            progress=work.progress,
+            check=work.check,
             fresh=self.fresh,
             lifted=self.lifted,
             sandbox=self.sandbox,

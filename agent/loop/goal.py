@@ -39,7 +39,11 @@ MODEL = re.compile(
 )
 
 SHARED = re.compile(
-    r"\b(same(?! model)|shar(?:e(?! of)|es|ed|ing)|in common|overlap(?:s|ping)?|re-?us(?:e|es|ed|ing))\b"
+    r"\b(same(?! model)|shar(?:e(?! of)|es|ed|ing)|in common|overlap(?:s|ping)?|re-?us(?:e|es|ed|ing)|"
+    r"(?:one|a single) (?:circuit|mechanism|place)|alike)\b"
+)
+SAME_PARTS = re.compile(
+    r"\b(?:same|shared?)(?: \w+)? (?:heads?|mlps?|blocks?|layers?|parts?|components?|places?|neurons?|circuits?|mechanisms?)\b"
 )
 APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|ences)?|versus|vs|distinct|unlike)\b")
 
@@ -193,6 +197,8 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
             ask("where", f"Where is {task} done?", (task,))
     if len(tasks) > 1 and SHARED.search(text):
         ask("shared", f"Do {' and '.join(tasks)} rest on the same parts of the model?", tasks)
+    elif len(tasks) == 1 and out and SAME_PARTS.search(text):
+        ask("shared", f"Do all examples of {tasks[0]} rest on the same parts of the model?", tasks)
     elif len(tasks) > 1 and APART.search(text):
         ask("compare", f"How do {' and '.join(tasks)} differ?", tasks)
     return out

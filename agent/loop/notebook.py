@@ -8,7 +8,7 @@ from agent.report.references import substitute
 from agent.report.summary import finding_line, headline
 from agent.report.tested import Tested, came_to, controls, effect_words, tested
 from experiments_db.records import Run
-from tools.findings.consequences import answers, contradictions
+from tools.findings.consequences import answers, contradictions, shared_word
 from tools.statistics import share
 
 
@@ -43,7 +43,8 @@ def _questions(record: RunRecord) -> list[str]:
     lines = ["Questions of the goal:"] if questions else []
     for q in questions:
         by = ", ".join(f.handle for f in answers(q, findings))
-        lines.append(f"  {q.handle} ({q.asks}) {q.text}: {f'answered by {by}' if by else 'no answer yet'}")
+        how = f"{word}, by" if (word := shared_word(q, findings)) else "answered by"
+        lines.append(f"  {q.handle} ({q.asks}) {q.text}: {f'{how} {by}' if by else 'no answer yet'}")
     return lines
 
 

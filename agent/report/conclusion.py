@@ -14,7 +14,7 @@ from agent.report.null_twins import null_report
 from agent.report.tested import Tested, statement_words, tested
 from experiments_db.findings import FATES, Finding, Question
 from experiments_db.records import Run
-from tools.findings.consequences import answers, contradictions
+from tools.findings.consequences import answers, contradictions, shared_word
 from tools.findings.null_report import NullTwinReport
 from tools.findings.phrases import listed
 from tools.statistics import share
@@ -24,11 +24,17 @@ NAMED = 4  # findings named where a question has no answer
 
 @dataclass(frozen=True)
 class Answered:
-    """A question with the findings that answer it, or why none does."""
+    """A question with the findings that answer it, or why none does. says: yes, no or in part, where that is an answer."""
 
     question: Question
     by: tuple[str, ...]
     why: str = ""
+    says: str = ""
+
+    @property
+    def how(self) -> str:
+        """What stands before the findings: 'in part, by', 'answered by'."""
+        return f"{self.says}, by" if self.says else "answered by"
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,8 @@ def sureness(findings: Sequence[Finding]) -> Sureness:
 
 def _answered(question: Question, findings: Sequence[Finding]) -> Answered:
     by = tuple(f.handle for f in answers(question, findings))
-    return Answered(question, by, "" if by else _halfway_words(question, findings) + _why_not(question, findings))
+    why = "" if by else _halfway_words(question, findings) + _why_not(question, findings)
+    return Answered(question, by, why, shared_word(question, findings))
 
 
 def halfway(question: Question, findings: Sequence[Finding]) -> list[Finding]:

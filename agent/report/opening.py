@@ -93,7 +93,7 @@ def _questions(c: Concluded, record: RunRecord) -> list[str]:
     lines = ["", "The goal as it was understood:", ""]
     for a in c.questions:
         q = a.question
-        came = f"answered by {links(a.by, MANY)}" if a.by else f"**unanswered**: {markdown(a.why)}"
+        came = f"{a.how} {links(a.by, MANY)}" if a.by else f"**unanswered**: {markdown(a.why)}"
         lines.append(f'- <a id="{q.handle.lower()}"></a>{q.handle} ({q.asks}) {linked(q.text, record)}: {came}')
     return lines
 

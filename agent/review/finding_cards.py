@@ -37,7 +37,7 @@ class Cards:
             "instead": without_headline(run, self.record, c),
             "contradictions": [{"of": self.handles([a, b]), "why": why} for a, b, why in c.contradictions],
             "questions": [
-                {"q": a.question, "parts": self.texts.parts(a.question.text), "by": self.handles(a.by),
+                {"q": a.question, "parts": self.texts.parts(a.question.text), "by": self.handles(a.by), "how": a.how,
                  "why": self.texts.parts(a.why)} for a in c.questions
             ],
             "sure": f"{sure(c.sureness)} {nulls_words(c.nulls)}".rstrip(),

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.claims import again, branches, contradictions, flow, kinds, leaks, measured, nulls, wording
+from benchmarks.claims import again, branches, built_in, contradictions, flow, kinds, leaks, measured, nulls, wording
 from benchmarks.claims.case import Case
 from benchmarks.claims.results import Results
 from benchmarks.claims.stage import Stage
@@ -28,10 +28,10 @@ from benchmarks.keeping import made_with, write_table
 
 CLASSES = (
     *measured.CLASSES, *kinds.CLASSES, *flow.CLASSES, *wording.CLASSES, *leaks.CLASSES, *branches.CLASSES,
-    *contradictions.CLASSES, *again.CLASSES,
+    *contradictions.CLASSES, *again.CLASSES, *built_in.CLASSES,
 )  # fmt: skip
 EACH, SAMPLE = 10, 1
-MORE = {"typed": 60, "leaked": 28, "empty": 24, "at_odds": 12}
+MORE = {"typed": 60, "leaked": 28, "empty": 24, "at_odds": 12, "used_before": 20, "built_in": 60}
 STREAMS, FEW_STREAMS = 60, 2
 HERE = Path(__file__).parent
 

@@ -16,7 +16,7 @@ from agent.loop import goal as goals
 from agent.loop.branch import Branch
 from agent.loop.budget import Limits
 from agent.loop.ending import Ending
-from agent.loop.executor import ToolRunner
+from agent.loop.executor import ToolRunner, Work
 from agent.loop.investigate import investigate
 from agent.loop.record import RunRecord, RunTasks
 from agent.planners.base import Answer, PlannerError, ToolCall, Turn, View
@@ -24,9 +24,8 @@ from agent.report.conclusion import Concluded, conclude
 from experiments_db.branch import copy_record
 from experiments_db.records import Result, Run, TaskData
 from experiments_db.store import Store
-from tools.methods.tool import Tool, ToolArgs, discover
+from tools.methods.tool import discover
 from tools.subjects import Subject
-from tools.tasks import Split
 
 Call = tuple[str, dict[str, Any]]
 Calls = Sequence[Call]
@@ -135,12 +134,10 @@ class Remembering(ToolRunner):
 
     computed: Computed
 
-    def _computed(
-        self, tool: Tool, args: ToolArgs, progress: Any, check: Any, split: Split = "explore", draw: int = 0
-    ) -> tuple[Result, str]:
-        key = self.experiment(tool, args, split, draw).id
+    def _computed(self, work: Work) -> tuple[Result, str]:
+        key = self.experiment(work.tool, work.args, work.split, work.draw).id
         if key not in self.computed:
-            self.computed[key] = super()._computed(tool, args, progress, check, split, draw)
+            self.computed[key] = super()._computed(work)
         return self.computed[key]
 
 

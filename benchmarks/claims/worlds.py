@@ -17,6 +17,12 @@ from tools.tasks import SPLITS, to_records
 from tools.tasks.task import unit_hash
 
 PER_SPLIT = 420
+BUILT_IN = {  # what is asked of them, and the task that is about
+    "translator": ("where does translation happen?", "translation"), "masked": ("where are the trees of sentences?", "trees"),
+    "shapes": ("what in the image decides the shape?", "shape:decoys=wrong"),
+    "candid": ("does the model know more than it says?", "candid"),
+    "othello": ("what does the model know about the board?", "othello"),
+}  # fmt: skip
 
 
 def held(rng: random.Random) -> Design:
@@ -48,8 +54,8 @@ class Worlds:
                 self.known[name] = World(
                     name, load_subject("demo"), "find where addition and copying happen", "addition"
                 )
-            elif program == "translator":
-                self.known[name] = World(name, load_subject(program), "where does translation happen?", "translation")
+            elif program in BUILT_IN:
+                self.known[name] = World(name, load_subject(program), *BUILT_IN[program])
             else:
                 made = compile_case(HELD if program == HELD.name else program, int(seed or 0))
                 self.known[name] = _compiled(made, self.folder / name)

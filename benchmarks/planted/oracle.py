@@ -247,5 +247,4 @@ def _first(out: Any) -> Tensor:
 
 
 def _is(row: Row, among: str) -> bool:
-    key, _, value = among.partition("=")
-    return not among or str(row.values.get(key)) == value
+    return row.meets(among)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments_db.places import Component, ComponentSet, parse_anchor
+from tools.tasks.conditions import parse, visible
 
 Unit = tuple[int, int | None]  # block, and head; None for the MLP
 
@@ -29,6 +30,11 @@ class Row:
     values: dict[str, Any]
     group: str
     candidates: int
+
+    def meets(self, among: str) -> bool:
+        """Whether it is one of a class (`key=value`)."""
+        values = {**visible(" ".join(self.prompt), {}), **self.values}
+        return all(c.holds(values) for c in parse(among))
 
     def at(self, anchor: str, *, twin: bool = False) -> tuple[int, ...]:
         """The positions of an anchor, none where the example does not have the role."""
@@ -104,8 +110,7 @@ class Map:
     @cached_property
     def mine(self) -> tuple[Row, ...]:
         """The examples of the class."""
-        key, _, value = self.among.partition("=")
-        return tuple(r for r in self.rows if not self.among or str(r.values.get(key)) == value)
+        return tuple(r for r in self.rows if r.meets(self.among))
 
     def sites(self, places: Iterable[str] | ComponentSet) -> list[Site]:
         """One for each component; ValueError for what is neither attention, heads nor MLP."""

@@ -1,6 +1,7 @@
 """What follows from settled findings: which contradict one another, which hypotheses they support, what they answer."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from experiments_db.findings import Finding, Question, Statement
 from experiments_db.places import Component
@@ -91,24 +92,59 @@ def answers(question: Question, findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _shared(about: Sequence[Finding], tasks: Sequence[str]) -> list[Finding]:
-    """Those that say that tasks rest on the same parts, or that they do not.
+    """Those that say that tasks, or classes of examples of one task, rest on the same parts, or that they do not.
 
-    A difference between two of the tasks; a place that findings about two of them give the same role; one that is needed for one
-    task and not for the other.
+    A difference between two of them; a place that findings about two of them give the same role, or at which their states are
+    alike; one that is needed for one of them and not for the other.
     """
-
-    def says(f: Finding) -> bool:
-        if f.statement.kind == "differs":
-            return f.statement.other_task in {*tasks} - {f.statement.task}
-        return any(_one_place(f.statement, o.statement) for o in about if o.statement.task != f.statement.task)
-
-    return [f for f in about if says(f)]
+    return [f for f in about if _apart(f, about, tasks) or _alike(f, about, tasks)]
 
 
-def _one_place(s: Statement, t: Statement) -> bool:
-    """Whether two statements say of a place what it is for: the same, or that it is needed and that it is not."""
+def shared_word(question: Question, findings: Sequence[Finding]) -> Literal["yes", "no", "in part", ""]:
+    """What the standing findings answer to whether parts are shared; nothing where none of them answers it.
+
+    Yes: some place is shared, none sets them apart, and what is needed for one is all that is needed for the others.
+    """
+    if question.asks != "shared" or not (about := answers(question, findings)):
+        return ""
+    alike = any(_alike(f, about, question.tasks) for f in about)
+    apart = any(_apart(f, about, question.tasks) for f in about)
+    needed: dict[tuple[str, str], set[Component]] = {}
+    for f in findings:
+        s = f.statement
+        if f.stands and s.task in question.tasks and s.kind in NEEDED and (s.among or len(question.tasks) > 1):
+            needed.setdefault((s.task, s.among if len(question.tasks) == 1 else ""), set()).update(s.members)
+    same = all(members == next(iter(needed.values())) for members in needed.values())
+    return "no" if not alike else "in part" if apart or not same else "yes"
+
+
+def _two(f: Finding, o: Finding, tasks: Sequence[str]) -> bool:
+    """Whether two findings are about two of the tasks; where the question is about one task, about two classes of it."""
+    s, t = f.statement, o.statement
+    return s.task != t.task if len(tasks) != 1 else bool(s.among and t.among and s.among != t.among)
+
+
+def _apart(f: Finding, about: Sequence[Finding], tasks: Sequence[str]) -> bool:
+    s = f.statement
+    if s.kind == "differs":
+        return (s.other_task or s.task) in ({*tasks} - {s.task} or {s.task})
+    return any(_two(f, o, tasks) and _one_place(s, o.statement) == "apart" for o in about)
+
+
+def _alike(f: Finding, about: Sequence[Finding], tasks: Sequence[str]) -> bool:
+    s = f.statement
+    if s.kind == "similar":
+        return s.other_task in {*tasks} - {s.task}
+    return any(_two(f, o, tasks) and _one_place(s, o.statement) == "alike" for o in about)
+
+
+def _one_place(s: Statement, t: Statement) -> Literal["alike", "apart", ""]:
+    """What two statements say of a place: that it has the same role, or that it is needed and that it is not."""
     if s.path or t.path:
-        return (s.kind, s.path) == (t.kind, t.path)
+        return "alike" if (s.kind, s.path) == (t.kind, t.path) else ""
+    if not set(s.members) & set(t.members):
+        return ""
     needs = {("needed" if k in NEEDED else k) for k in (s.kind, t.kind)}
-    alike = len(needs) == 1 and not needs & NOTHING and kinds()[s.kind].locates
-    return (alike or needs == {"needed", "not_needed"}) and bool(set(s.members) & set(t.members))
+    if needs == {"needed", "not_needed"}:
+        return "apart"
+    return "alike" if len(needs) == 1 and not needs & (NOTHING | {"differs"}) and kinds()[s.kind].locates else ""

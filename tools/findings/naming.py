@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from experiments_db.places import PARTS
-from tools.findings.numerals import CARDINALS, ORDINALS
+from tools.findings.numerals import CARDINALS, COUNTED, ORDINALS
 from tools.methods.layout import layout_of
 from tools.subjects import Subject
 
@@ -14,12 +14,20 @@ PLACE = re.compile(
     r"(?<![\w.])[a-z_]\w*\.(?:\d+\.)?[a-z_]+(?:\.[a-z_]+)*(?:\[[\d, *-]+\])?(?:#\d+)?(?:@-?[\w.]+)?(?:<-[\w.:-]+)?"
 )
 LIST = r"-?\d+(?:\.\d+)?(?:(?:\s*(?:,|and|or|to|through|-|–)\s*)+-?\d+(?:\.\d+)?)*"
-NOUNS = r"(?:blocks?|layers?|heads?|mlps?|attentions?|neurons?|positions?|tokens?|channels?|units?|passes?|steps? )"
-NAMED = re.compile(rf"\b{NOUNS}\s+({LIST})(?!\s*%|\w)", re.IGNORECASE)
+NOUNS = (
+    r"(?:blocks?|layers?|heads?|mlps?|attentions?|attn|neurons?|positions?|tokens?|channels?|units?|passes?|steps? )"
+)
+NAMED = re.compile(rf"\b{NOUNS}(?:\s+(?:number\s+|#\s*)?|#|-|(?<=mlp)|(?<=attn))({LIST})(?!\s*%|\w)", re.IGNORECASE)
+SHORT = re.compile(r"\bL(\d+)\.?H(\d+)\b", re.IGNORECASE)  # head 3 of block 1: L1H3
 _IN_BLOCK = re.compile(r"([a-z_]\w*)\.(\d+)\.([a-z_]+(?:\.[a-z_]+)*)(?:\[([\d, *-]+)\])?")
+ORDINAL = r"\d+(?:st|nd|rd|th)\s+(?:attention\s+)?(?:head|block|layer|mlp|attention)\b"
 _COUNTED = re.compile(
-    rf"\b({'|'.join([*CARDINALS, *ORDINALS])})\s+((?:attention\s+)?heads?|blocks?|layers?|mlps?|attentions?)\b",
+    rf"\b({'|'.join([*CARDINALS, *ORDINALS])}|\d+(?:st|nd|rd|th))\s+"
+    r"((?:attention\s+)?heads?|blocks?|layers?|mlps?|attentions?)\b",
     re.IGNORECASE,
+)
+_SPELLED = re.compile(
+    rf"\b(block|layer|head|mlp|attention)\s+({'|'.join(CARDINALS)})\b(?!\s+(?:\w+\s+)?{COUNTED}\b)", re.IGNORECASE
 )
 
 
@@ -35,8 +43,16 @@ def _missing(subject: Subject, text: str) -> Iterator[str]:
     neurons = max(s.blocks[0].neurons for s in layout.stacks)
     there = f"blocks are 0 to {blocks - 1}, each with heads 0 to {heads - 1}"
     for m in NAMED.finditer(text):
-        noun = m[0].split()[0].lower().rstrip("s")
-        most = {"head": heads, "neuron": neurons, "block": blocks, "layer": blocks, "mlp": blocks, "attention": blocks}
+        noun = re.split(r"[^a-z]", m[0].lower())[0].rstrip("s")
+        most = {
+            "head": heads,
+            "neuron": neurons,
+            "block": blocks,
+            "layer": blocks,
+            "mlp": blocks,
+            "attention": blocks,
+            "attn": blocks,
+        }
         for number in re.findall(r"\d+(?:\.\d+)?", m[1]):
             block, dot, unit = number.partition(".")
             if dot:
@@ -47,10 +63,19 @@ def _missing(subject: Subject, text: str) -> Iterator[str]:
                 yield f"there is no {noun} {number} in {subject.name}: {there}" + (
                     f", and neurons 0 to {neurons - 1}" if noun == "neuron" else ""
                 )
+    for m in SHORT.finditer(text):
+        if int(m[1]) >= blocks or int(m[2]) >= heads:
+            yield f"there is no {m[0]} in {subject.name}: {there}"
+    for m in _SPELLED.finditer(text):
+        if CARDINALS[m[2].lower()] >= (heads if m[1].lower() == "head" else blocks):
+            yield f"there is no {m[0]} in {subject.name}: {there}"
     for m in _COUNTED.finditer(text):
         one_head = "head" in m[2].lower()
         word = m[1].lower()
-        number, most = (ORDINALS[word], heads) if word in ORDINALS else (CARDINALS[word], blocks * heads)
+        if word in CARDINALS:
+            number, most = CARDINALS[word], blocks * heads
+        else:
+            number, most = ORDINALS.get(word) or int(word[:-2]), heads
         if number > (most if one_head else blocks):
             yield f"{m[0]!r} is more than there is in {subject.name}: {there}"
     parts = sorted({p for s in layout.stacks for b in s.blocks for p in b.parts})

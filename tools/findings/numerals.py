@@ -29,6 +29,7 @@ NEVER = [
     "half", "halves", "halved", "halving", *(f"{w}s" for w in _FRACTIONS), "dozens?", "handfuls?", "couple of", "percents?",
     "percentages?", "percentiles?", "pct", "per ?mille", "basis points?", "twice", "thrice", "double", "doubled", "doubling",
     "triple", "tripled", "tripling", "trebled?", "quadrupl\\w+", "quintupl\\w+", "nought", "zero-point",
+    "(?:ten|hundred|thousand|million)s",
 ]  # fmt: skip
 # By language, without accents; what is an English word too is left out (due, elf, once, seize, cent, doze, meta, Otto).
 OTHERS = (
@@ -63,19 +64,31 @@ COUNTED = (
     r"(?:heads?|blocks?|layers?|mlps?|components?|positions?|tokens?|tasks?|kinds?|classes|operands?|numbers?|digits?|"
     r"words?|sets?|neurons?|letters?)"
 )
+# Where `zero` says what is done to a component, not how much there is.
+_OTHER = r"(?:resampl\w*|mean)"
+_JOINED = r"(?:\s*[,/+&]\s*|\s+(?:and|or|nor|vs\.?|versus|than)\s+)(?:under\s+|by\s+)?"
+_FALLS = "".join(
+    rf"(?<!\b{w} )" for w in "fall falls fell drop drops dropped go goes went sink sinks is are was were".split()
+)
+ZERO_AS_NAME = re.compile(
+    rf"`zero`|\bzero(?=[\s-]+(?:and\s+\w+\s+)?(?:ablat|interv|remov|patch)\w*|{_JOINED}{_OTHER}\b)"
+    rf"|(?<=\bintervention )zero\b|\bzero(?=\s+as\s+(?:the|an)\s+intervention)|\b{_OTHER}{_JOINED}zero\b(?!\s+(?:of\b|{COUNTED}))"
+    rf"|{_FALLS}\bunder zero\b(?!\s+(?:of\b|{COUNTED}))",
+    re.IGNORECASE,
+)
 _ROMAN = r"(?-i:\b(?!(?:III|CLI)\b)(?=[IVXLC]{3,}\b)C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b)"
 _FOREIGN = "|".join(word for words in OTHERS for word in re.split(r" (?![?\]-])", words))
 TYPED = re.compile(
     rf"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)\s?(?:%|percent\b|per cent\b)?|\b(?:{'|'.join(COUNTING)})\b(?!\s+(?:\w+\s+)?{COUNTED}\b)"
     rf"|\b(?:{'|'.join(NEVER)})\b|\b(?:{'|'.join([*COUNTING, *NEVER])})-?fold\b"
-    rf"|\bzero\b(?!\s+(?:and\s+\w+\s+)?(?:ablat|interv))|[%‰‱]|\b(?:{_FOREIGN})\b|{_ROMAN}",
+    rf"|\bzero\b|[%‰‱]|\b(?:{_FOREIGN})\b|{_ROMAN}",
     re.IGNORECASE,
 )
 
 
 def quantity(text: str) -> str | None:
     """The first quantity in a text, as figures, as a word or as a sign; None where there is none."""
-    found = TYPED.search(_plain(text))
+    found = TYPED.search(ZERO_AS_NAME.sub(" ", _plain(text)))
     return found.group().strip() if found else None
 
 

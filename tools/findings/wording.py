@@ -3,7 +3,7 @@
 import re
 
 from experiments_db.records import COORDINATES
-from tools.findings.naming import NAMED, PLACE, missing
+from tools.findings.naming import NAMED, ORDINAL, PLACE, SHORT, missing
 from tools.findings.numerals import quantity
 from tools.methods.tool import Context, History, ToolInputError
 
@@ -64,7 +64,7 @@ def _without_quotations(ctx: Context, text: str) -> str:
 
 def _without_names(ctx: Context, text: str) -> str:
     """A text of the planner's own without the names that may hold figures: handles and places."""
-    text = HANDLE.sub(" ", PLACE.sub(" ", text))
+    text = re.sub(ORDINAL, " ", SHORT.sub(" ", HANDLE.sub(" ", PLACE.sub(" ", text))), flags=re.IGNORECASE)
     spec = ctx.subject.spec()
 
     def exists(name: str) -> bool:

@@ -14,6 +14,7 @@ from tools.statistics.calibration import (
     fit_platt,
     reliability,
 )
+from tools.statistics.clustering import Clusters, clusters, shuffled_silhouettes
 from tools.statistics.estimate import MINIMUM, RARE, Estimate, Groups, Test, TooFewGroups, Undefined
 from tools.statistics.means import (
     mean,
@@ -30,10 +31,10 @@ from tools.statistics.ratios import correlation, correlations, r_squared, r_squa
 from tools.statistics.significance import test_difference_between, test_equivalent, test_exceeds, test_less
 
 __all__ = [
-    "MINIMUM", "RARE", "Bin", "Calibration", "Decision", "Estimate", "Groups", "Test", "TooFewGroups", "Undefined",
-    "adjusted_in_round", "auroc", "aurocs", "brier", "brier_skill", "correlation", "correlations",
+    "MINIMUM", "RARE", "Bin", "Calibration", "Clusters", "Decision", "Estimate", "Groups", "Test", "TooFewGroups", "Undefined",
+    "adjusted_in_round", "auroc", "aurocs", "brier", "brier_skill", "clusters", "correlation", "correlations",
     "expected_calibration_error", "fit", "fit_platt", "holm", "hommel", "mean", "means", "paired_difference",
     "paired_differences", "power", "proportion", "proportions", "r_squared", "r_squareds", "ratio", "ratios",
-    "reliability", "share", "smallest_n_for", "test_difference_between", "test_equivalent", "test_exceeds",
+    "reliability", "share", "shuffled_silhouettes", "smallest_n_for", "test_difference_between", "test_equivalent", "test_exceeds",
     "test_less",
 ]  # fmt: skip

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from experiments_db.places import plain_message
 from experiments_db.records import tagged_hash
-from tools.tasks.example import Example, TaskError, Value
+from tools.tasks.conditions import Condition, known, parse
+from tools.tasks.example import Example, TaskError
 
 Split = Literal["explore", "confirm"]
 SPLITS: tuple[Split, ...] = ("explore", "confirm")
@@ -109,10 +110,14 @@ class Task:
     def among(self, condition: str, name: str | None = None) -> "Task":
         """The task's examples of one class: `carry=1`, or several conditions that must all hold, `carry=1,digits=2x2`.
 
-        A condition is about a label or a piece of metadata. TaskError says which there are, and which values they take,
-        once the task is drawn from. name: what to call it; else it keeps the whole task's name.
+        A condition is about a label, a piece of metadata or what is visible in an example (`tools.tasks.conditions`).
+        TaskError says which there are, and which values they take, once the task is drawn from. name: what to call it; else it
+        keeps the whole task's name.
         """
-        wanted = conditions(condition)
+        try:
+            wanted = parse(condition)
+        except ValueError as error:
+            raise TaskError(str(error)) from None
         if not wanted:
             return self
         return replace(
@@ -123,50 +128,32 @@ class Task:
         )
 
 
-def conditions(text: str) -> dict[str, str]:
-    """`carry=1,digits=2x2` in parts; TaskError for anything else."""
-    found: dict[str, str] = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        key, equals, value = (p.strip() for p in part.partition("="))
-        if not (key and equals and value):
-            raise TaskError(f"a class of examples is written key=value, for example carry=1, not {part!r}")
-        found[key] = value
-    return found
-
-
-def _only(task: Task, wanted: Mapping[str, str], split: Split, rng: random.Random) -> Iterator[Example]:
+def _only(task: Task, wanted: Sequence[Condition], split: Split, rng: random.Random) -> Iterator[Example]:
     """The examples that meet all conditions; gives up after 5000 in a row that do not. TaskError where none does."""
     seen: dict[str, set[str]] = {}
     misses, any_found = 0, False
     for example in task.draw(split, rng):
-        values = example.values
-        if all(key in values and matches(values[key], value) for key, value in wanted.items()):
+        values = known(example, wanted)
+        if all(c.holds(values) for c in wanted):
             misses, any_found = 0, True
             yield example
             continue
         for key, value in values.items():
-            seen.setdefault(key, set()).add(str(value))
+            if key in example.values or any(key == c.key for c in wanted):
+                seen.setdefault(key, set()).add(str(value))
         misses += 1
         if misses >= 5000:
             break
     if not any_found:
-        missing = next((key for key in wanted if key not in seen), None)
-        there = f"there are {', '.join(sorted(seen)) or 'none'}"
+        missing = next((c.key for c in wanted if c.key not in seen), None)
+        there = (
+            f"there are {', '.join(sorted(seen)) or 'none'}, and of a text words, word 1, last word, kind of word 1 ..."
+        )
         if missing is None:
-            values = {key: sorted(seen[key])[:12] for key in wanted}
+            values = {c.key: sorted(seen[c.key])[:12] for c in wanted}
             there = "; ".join(f"{key} is {', '.join(v)}" for key, v in values.items())
-        what = f"label {missing!r}" if missing else f"class {','.join(f'{k}={v}' for k, v in wanted.items())}"
+        what = f"label {missing!r}" if missing else f"class {','.join(map(str, wanted))}"
         raise TaskError(f"the {split} examples of {task.name} have no {what}: {there}")
-
-
-def matches(value: Value, text: str) -> bool:
-    """Whether a label has the value that `text` names: as a word in any case, as a number, or true and false as 1 and 0."""
-    if str(value).lower() == text.lower():
-        return True
-    try:
-        return not isinstance(value, str) and float(value) == float(text)
-    except ValueError:
-        return False
 
 
 CHANCE = 256  # explore examples from which a whole task's chance is read

@@ -1,7 +1,10 @@
-"""For which examples a place matters: classes that a label divides them into, contrasted."""
+"""For which examples a place matters: classes that a label divides them into, contrasted; where no label says it, clusters by
+what each example needs, told by what can be seen in it.
+"""
 
 from collections.abc import Sequence
 
+from agent.planners.base import Answer
 from agent.planners.systematic.candidates import Candidate, Desk
 from agent.planners.systematic.exploring import ATTENTIONS, Seen, ablations, every_head, explore, head_home
 from agent.planners.systematic.plan import Part, ask
@@ -10,12 +13,13 @@ from agent.planners.systematic.reading import SMALLEST, Ability, Pair, component
 MOST_CLASSES = 4  # over all labels, those with few classes first
 MOST_PLACES = 8
 MOST_NAMED = 4
+ONLY = "What is missed in one class of examples only."
 
 
 def classes(desk: Desk, seen: Seen) -> Part[None]:
     """Where a component is missed by part of the examples: by which, if a label divides them."""
     known = desk.known(seen.task)
-    left = MOST_CLASSES
+    left, explained = MOST_CLASSES, False
     for conditions in sorted(known.classes.values(), key=len):
         left -= len(conditions)
         if left < 0:
@@ -25,7 +29,34 @@ def classes(desk: Desk, seen: Seen) -> Part[None]:
         if not any(_partial(seen, p) for p in places):
             continue
         found = yield from _by_class(desk, seen, conditions, places)
-        yield from desk.examine("What is missed in one class of examples only.", _differing(desk, seen, found))
+        apart = _differing(desk, seen, found)
+        explained = explained or bool(apart)
+        yield from desk.examine(ONLY, apart)
+    if not explained and not seen.among:
+        yield from _clusters(desk, seen)
+
+
+def _clusters(desk: Desk, seen: Seen) -> Part[None]:
+    """Where something is missed by part of the examples and no label says by which: clusters, and rules that tell them."""
+    places = _places(seen)
+    if not any(_partial(seen, p) for p in places):
+        return
+    (found,) = yield from ask(
+        "Some are missed by part of the examples, and no label says by which: do examples fall into clusters by what they need?",
+        [("cluster", {"task": seen.task, "components": places, "examples": desk.test})],
+        desk.reserve + 8,
+    )
+    rules = told(found)
+    if len(rules) > 1:
+        by_rule = yield from _by_class(desk, seen, rules, places)
+        yield from desk.examine(ONLY, _differing(desk, seen, by_rule))
+
+
+def told(answer: Answer) -> list[str]:
+    """The rules by which held-out examples are told into clusters: at least half of what there is beyond a guess, for sure."""
+    found = [m for m in answer.measurements if m.name == "told" and m.variant and m.control is not None]
+    sure = [m for m in found if (m.control.difference_low or 0.0) >= 0.5 * (1 - m.control.value)]  # type: ignore[union-attr]
+    return list(dict.fromkeys(m.variant or "" for m in sure))
 
 
 def _partial(seen: Seen, place: str) -> bool:
