@@ -1,6 +1,6 @@
 """Nulls: where a finding cannot be true, so that a test that confirms it there shows how much the test is worth.
 
-A twin of random weights does nothing that training taught; shuffled answers leave nothing to find but what prompts and
+A twin of random weights does nothing that training taught; shuffled answers leave nothing to find but what inputs and
 answers have in common anyway. What each keeps and loses is said by `tools.findings.null_report.KINDS`. Sources: Adebayo et
 al. 2018, Sanity Checks for Saliency Maps (random weights, random labels); Hewitt and Liang 2019 (control tasks).
 """
@@ -64,5 +64,5 @@ def shuffled_answers(examples: Sequence[Example], seed: int = 0) -> list[Example
 
 
 def group_of(example: Example) -> str:
-    """Which independent problem an example is of; prompt and answer where it does not say."""
+    """Which independent problem an example is of; input and answer where it does not say."""
     return str(getattr(example, "group", "") or repr((example.prompt, example.answer)))

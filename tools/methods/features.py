@@ -120,7 +120,8 @@ def two_classes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Activations of a place, (examples, channels), and which examples' label has the value, (examples).
 
-    At the prompt's last token where the place names no position. ToolInputError unless four examples have it and four do not.
+    At the last position before the answer where the place names no position. ToolInputError unless four examples have it and
+    four do not.
     """
     found = labels_of(examples, label)
     chosen = np.array([str(v) == value for v in found])

@@ -12,7 +12,7 @@ class Scores:
     """How one variant answers n examples.
 
     nll: nats, summed over all answer tokens. tokens: answer tokens. correct: every answer token is the most likely one
-    (or, where the task closes the answer set and every example's choices differ in their first token after its prompt, the
+    (or, where the task closes the answer set and every example's choices differ in their first token after its input, the
     answer's first token beats the other choices'). rank: of the first
     answer token in the vocabulary, 1 is top. foil_margin: logit of the answer minus logit of the foil at the first token
     where they differ, NaN where an example has no foil. token_logits, token_owner: per answer token, its logit and
