@@ -18,7 +18,8 @@ class Scores:
     where they differ, NaN where an example has no foil. token_logits, token_owner: per answer token, its logit and
     the example it belongs to. kl: nats, from the first variant's distribution to this one's, summed over answer tokens;
     NaN where it was not asked for. others: what only this port's models have, (n,) by name. lacks: those of the
-    quantities above, by their names in measurements, that mean nothing for this port. units: of the others, by name.
+    quantities above, by their names in measurements, that mean nothing for this port. units: of the margin and of the
+    others, by name.
     said: for each example the ids that are answered, up to the first wrong one; empty where a port has none.
     """
 
