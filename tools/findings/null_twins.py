@@ -5,13 +5,11 @@ answers have in common anyway. What each keeps and loses is said by `tools.findi
 al. 2018, Sanity Checks for Saliency Maps (random weights, random labels); Hewitt and Liang 2019 (control tasks).
 """
 
-import copy
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
+from tools.methods.features import drawn_anew
 from tools.subjects import Subject
 from tools.tasks import Example
 
@@ -24,11 +22,8 @@ def null_twin(subject: Subject, kind: str = "random_init", seed: int = 0) -> Sub
     """
     if kind != "random_init":
         raise ValueError(f"{kind!r} is no null twin: there is random_init")
-    with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        model = type(subject.model)(copy.deepcopy(subject.model.config))
     twin = Subject(
-        model.to(device=subject.device, dtype=subject.dtype),
+        drawn_anew(subject, seed),
         subject.tokenizer,
         subject.family,
         name=f"random twin of {subject.name}",
