@@ -178,7 +178,7 @@ def random_twin(subject: Subject, seed: int) -> Subject:
     """The same architecture with weights drawn anew: what a probe reads here, training did not put there."""
     twin = copy.copy(subject)
     twin.__init__(
-        drawn_anew(subject, seed).eval(), subject.tokenizer, subject.family, name=f"random twin of {subject.name}", fingerprint="random",
-        processor=subject.processor,
+        drawn_anew(subject, seed).eval(), subject.tokenizer, subject.family, name=f"random twin of {subject.name}",
+        fingerprint="random", processor=subject.processor,
     )  # fmt: skip
     return twin
