@@ -14,6 +14,7 @@ import torch
 import tools.ports
 import tools.subjects
 import tools.tasks
+from agent.loop.offering import usable
 from agent.run import main
 from experiments_db.findings import Statement
 from experiments_db.places import Component
@@ -93,7 +94,7 @@ def test_the_gate_passes_it_with_what_it_has(tower: Subject) -> None:
     report = check(tower)
     assert not [c for c in report.checks if c.verdict == "fails"]
     assert {c.part for c in report.checks if c.name == "edit"} == {
-        "resid_pre", "attn.z", "attn.out", "resid_mid", "mlp.act", "mlp.out", "resid_post"
+        "resid_pre", *(f"attn.{p}" for p in ("q", "k", "v", "z", "out")), "resid_mid", "mlp.act", "mlp.out", "resid_post"
     }
 
 
@@ -125,16 +126,75 @@ def test_findings_about_it_are_made_of_its_objective(ctx: Context) -> None:
         examine(Statement(kind="capability", task="marked", examples=128), ctx)
 
 
-def test_the_general_tools_run_on_it(ctx: Context) -> None:
-    ablated = run(ctx, "ablate", task="marked", components=["attn.out@-1", "mlp.out@-1"], intervention="resample")
-    assert max(m.value for m in ablated.measurements if m.name == "error.delta") > 0.05
-    run(ctx, "layer_program", tasks=["marked"], sweep="skip_each")
-    run(ctx, "minimal_set", task="marked", components=["attn.out@-1"], goal="breaking", intervention="zero")
-    read = run(ctx, "probe", task="marked", label="positive", components=["tower.0.resid_pre@marked"], examples=256)
-    assert value(read, "accuracy") > 0.9
-    attributed = run(ctx, "attribute", task="marked", method="patching", components=["attn.out", "mlp.out"])
-    assert value(attributed, "agreement") > 0.5
-    run(ctx, "path_patch", task="marked", components=["tower.0.attn.out@-1"], receiver="tower.2.mlp.out@-1")
+RUNS = {  # every general tool that experiments, with a call for the tower
+    "ablate": {"task": "marked", "components": ["attn.out@-1", "mlp.out@-1"], "intervention": "resample"},
+    "attention": {"task": "marked"},
+    "attribute": {"task": "marked", "method": "patching", "components": ["attn.out", "mlp.out"]},
+    "describe_subject": {},
+    "examine": {"kind": "carries", "task": "marked", "objective": "error", "components": ["*.0.resid_pre@marked"]},
+    "illustrate": {"task": "marked", "zero": ["*.0.attn.out@-1"], "programs": ["skip 2"], "attention": "tower.attn"},
+    "layer_program": {"tasks": ["marked"], "sweep": "skip_each"},
+    "lens": {"task": "marked"},
+    "loss": {"tasks": ["marked"]},
+    "minimal_set": {"task": "marked", "components": ["attn.out@-1"], "goal": "breaking", "intervention": "zero"},
+    "patch": {"task": "marked", "components": ["*.0.resid_pre@marked", "*.0.resid_pre@-1"]},
+    "path_patch": {"task": "marked", "components": ["*.0.attn.out@-1"], "receiver": "*.2.mlp.out@-1"},
+    "probe": {"task": "marked", "label": "positive", "components": ["*.0.resid_pre@marked"], "examples": 256},
+    "qk_map": {"task": "marked", "blocks": [0]},
+    "relation_probe": {"task": "starred", "examples": 80},
+    "rep_similarity": {"tasks": ["marked", "marked:filled=mirrored"], "components": ["resid_post@-1"]},
+    "steer": {"task": "marked", "label": "positive", "value": "False", "components": ["*.2.resid_post"], "doses": [0, 2]},
+    "structural_probe": {"task": "starred", "components": ["*.1.resid_post@all"], "rank": 8, "examples": 80, "steps": 30},
+}
+NOT_FOR_IT = {  # and those that mean nothing for what gives a number: how they are called, and what is said
+    "attribute_regions": ({"task": "marked"}, "image"),
+    "causal_basis": ({"tasks": ["marked"], "components": ["*.0.resid_pre"]}, "it gives a number"),
+    "converse": ({"says": "hello"}, "marked|conversation|attributes"),
+    "experiment": ({}, ""),
+    "generate": ({"prompts": ["a"]}, "it gives a number"),
+    "inference_time_intervention": ({"task": "marked"}, "no foils|statements|it gives a number"),
+    "mistakes": ({"task": "marked"}, "no words of its own"),
+    "rewrite": ({"task": "marked", "label": "positive"}, "counterfactuals|would be right"),
+    "trajectory_anomaly": ({"normal": "marked", "anomalous": "starred"}, "it gives a number"),
+    "tuned_lens": ({"tasks": ["marked"]}, "it gives a number"),
+    "user_model": ({"task": "marked"}, "user"),
+}
+MEANINGLESS = {"accuracy", "probability", "rank", "nll", "nll_per_token", "kl", "answer_logit"}
+
+
+@pytest.fixture(scope="module")
+def ran(ctx: Context) -> dict[str, Any]:
+    return {name: run(ctx, name, **arguments) for name, arguments in RUNS.items()}
+
+
+def test_every_tool_that_experiments_runs_on_it_or_is_said_to_mean_nothing(ran: dict[str, Any]) -> None:
+    assert {n for n, t in discover().items() if t.kind == "experiment"} == {*RUNS, *NOT_FOR_IT}
+    for name, outcome in ran.items():
+        assert outcome.text
+        if name not in ("probe", "examine"):  # whose accuracy is the probe's; a finding's p value is a probability
+            assert not MEANINGLESS & {m.name.removesuffix(".delta") for m in outcome.measurements}, name
+        assert not [m for m in outcome.measurements if m.unit.startswith("logits") or "decoder" in (m.component or "")], name
+        assert "logits" not in outcome.text, name
+
+
+def test_the_general_tools_find_what_the_tower_does(ran: dict[str, Any]) -> None:
+    assert max(m.value for m in ran["ablate"].measurements if m.name == "error.delta") > 0.05
+    assert "error.delta" in ran["ablate"].text
+    assert value(ran["patch"], "recovered", component="tower.0.resid_pre@marked") > 0.95
+    assert abs(value(ran["patch"], "recovered", component="tower.0.resid_pre@-1")) < 0.1
+    assert value(ran["probe"], "accuracy") > 0.9
+    assert value(ran["attribute"], "agreement") > 0.5
+    depths = [m.value for m in ran["lens"].measurements if m.name == "error"]
+    assert depths[0] > depths[1] > 0.1 > depths[-1] == value(ran["loss"], "error")
+    similar = next(m for m in ran["rep_similarity"].measurements if m.name == "retrieval" and "2.resid_post" in m.component)
+    assert similar.value > 0.8 > 0.4 > similar.control.value
+    steered = {m.dose: m for m in ran["steer"].measurements if m.name == "error"}
+    assert steered[2].value > 5 * steered[2].control.value > steered[0].value
+    assert value(ran["qk_map"], "attention_change") < 1e-6
+    arcs = next(m for m in ran["relation_probe"].measurements if m.name == "relation" and m.component == "tower.0.attn.pattern")
+    assert arcs.value > arcs.control.value  # who is looked at, and not how far apart they are
+    tree = next(m for m in ran["structural_probe"].measurements if m.name == "distance_spearman.beyond")
+    assert tree.low < 0  # it was told of no tree
 
 
 def test_the_port_says_who_can_be_a_twin_and_over_whom_is_averaged(ctx: Context) -> None:
@@ -168,16 +228,26 @@ def test_a_goal_about_it_ends_in_a_confirmed_report_in_its_own_objective(tower: 
     assert "accuracy" not in report.split("## ")[0]
 
 
+@pytest.mark.parametrize("name", sorted(NOT_FOR_IT))
+def test_what_it_cannot_do_is_refused_with_the_reason_or_not_offered(ctx: Context, name: str) -> None:
+    arguments, why = NOT_FOR_IT[name]
+    if name not in usable(discover(), ctx.subject, ctx.tasks):
+        return
+    with pytest.raises((ToolInputError, tools.subjects.SubjectError), match=why):
+        run(ctx, name, **arguments)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "why"),
     [
-        ("lens", {"task": "marked"}, "no token or class"),
-        ("attention", {"task": "marked"}, "attn.pattern"),
-        ("generate", {"prompts": ["a"]}, "it gives a number"),
-        ("mistakes", {"task": "marked"}, "no words of its own"),
-        ("tuned_lens", {"tasks": ["marked"]}, "it gives a number"),
+        ("attribute", {"task": "marked", "method": "direct"}, "no token or class"),
+        ("lens", {"prompt": "a"}, "it gives a number"),
+        ("steer", {**RUNS["steer"], "measure": "generate"}, "it gives a number"),
+        ("patch", {**RUNS["patch"], "written": True}, "no words of its own"),
     ],
 )
-def test_what_it_cannot_do_is_refused_with_the_reason(ctx: Context, name: str, arguments: dict[str, Any], why: str) -> None:
+def test_an_option_that_means_nothing_for_it_is_refused_with_the_reason(
+    ctx: Context, name: str, arguments: dict[str, Any], why: str
+) -> None:
     with pytest.raises((ToolInputError, tools.subjects.SubjectError), match=why):
         run(ctx, name, **arguments)

@@ -8,9 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.findings.null_report import NullTrial, NullTwinReport
+from experiments_db.findings import Statement
+from tools.findings.examining import examine
+from tools.findings.null_report import KINDS, NullTrial, NullTwinReport
+from tools.findings.null_tests import null_statement, null_subject, null_tasks
 from tools.findings.null_twins import group_of, null_twin, shuffled_answers
-from tools.methods.tool import DeadlineReached
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.tool import Context, DeadlineReached
 from tools.subjects import Subject, load_subject
 from tools.tasks import Example, get_task
 
@@ -110,3 +114,24 @@ def test_few_nulls_give_no_interval_and_none_are_explained() -> None:
 def test_a_trial_that_cannot_be_is_refused(kind: str, tried: int, confirmed: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"no kind of null|cannot be confirmed"):
         NullTrial(kind, 0, tried, confirmed)
+
+
+LISTENS = {  # subject -> a task of its own, and a place that carries its answer
+    "translator": ("translation:twin=language", "decoder.0.resid_pre@-1"),
+    "speech": ("transcription", "decoder.3.resid_post"),
+    "masked": ("gap_agreement", "encoder.0.resid_pre@controller"),
+    "shapes": ("shape", "encoder.0.resid_pre@object"),
+}
+
+
+@pytest.mark.parametrize("name", LISTENS)
+def test_what_is_true_of_a_model_of_any_port_is_tested_on_its_nulls_and_confirmed_on_none(name: str) -> None:
+    subject, (task, place) = load_subject(name), LISTENS[name]
+    made = Statement(kind="carries", task=task, components=place, examples=40)
+    found = {"itself": examine(made, Context(subject, OfflineTasks([]), Nothing()))}
+    for null in KINDS:
+        other, tasks = null_subject(subject, null, 0), null_tasks(OfflineTasks([]), null, 0)
+        found[null] = examine(null_statement(made), Context(other, tasks, Nothing(), lifted=True))
+    sure = {k: next(m.value for m in reversed(o.measurements) if m.name == "p") for k, o in found.items()}
+    assert sure["itself"] < 0.001
+    assert all(sure[null] > 0.05 for null in KINDS)

@@ -17,6 +17,8 @@ from transformers import GenerationMixin
 from tests.ports_made import BUILT_IN, RANDOM, Case, built_in_case, by_hand, picture, random_case, sound, words
 from tools.engine.executor import Variant
 from tools.engine.sites import Edit, Site
+from tools.findings.null_twins import null_twin
+from tools.methods.features import random_twin
 from tools.methods.scoring import score
 from tools.ports import PortError, batch_of, port_of, ports
 from tools.ports.seq2seq import edits, judged
@@ -517,6 +519,14 @@ def test_a_model_of_several_languages_is_told_language_and_task_as_transformers_
         assert encoded.scored[0] == encoded.before - 1 == len(own[0]) - 1
     with pytest.raises(PortError, match=r"'fr' is no language token of .*; it knows <\|en\|>, <\|de\|>"):
         port.encode(subject, replace(e, inputs={**e.inputs, "into": "fr"}))
+
+
+def test_a_twin_of_random_weights_is_told_the_language_that_its_model_is_told(multilingual):
+    subject, e = multilingual.subject, replace(multilingual.examples[0], inputs={**multilingual.examples[0].inputs, "into": "de"})
+    own = port_of(subject).encode(subject, e).fields["prefix"]
+    assert 11 in own
+    for twin in (null_twin(subject), random_twin(subject, 3)):
+        assert port_of(twin).encode(twin, e).fields["prefix"] == own
 
 
 def test_a_model_of_one_language_is_told_none(case_of):

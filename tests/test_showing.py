@@ -1,11 +1,13 @@
 """What a planner or a person is shown of a task before anything is asked about it."""
 
 import json
+import re
 
 import pytest
 
 from agent.planners.base import View
-from agent.planners.chat import messages
+from agent.planners.chat import messages, opening
+from tools.methods.layout import select_components
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.showing import own_examples, task_lines
 from tools.methods.tool import Context, ToolInputError, discover
@@ -53,6 +55,19 @@ def test_only_explore_examples_are_shown(demo):
     text = "\n".join(task_lines(demo, task, 0, n=32))
     tokens = {" ".join(f"'{w}'" for w in p.split()) for p in confirm - explore}
     assert not [p for p in tokens if p in text]
+
+
+@pytest.mark.parametrize("name", ["demo", "translator", "masked"])
+def test_a_planner_is_told_of_places_that_its_model_has(name):
+    subject = load_subject(name)
+    stacks = {n: len(s.blocks) for n, s in subject.stacks.items()}
+    (told,) = [m["content"] for m in opening(View("g", name, [], [], stacks=stacks, readout=subject.readout))[:1]]
+    places = [p for p in re.findall(r"`([^`\s]+@[\w.]+)`", told) if not p.startswith("stack.")]
+    assert len(places) == 4
+    for place in places:
+        assert select_components(subject, [place], "components"), place
+    assert all(f"{n} (blocks 0 to {count - 1})" in told for n, count in stacks.items())
+    assert {p.split(".")[0] for p in places} == {next(iter(stacks)), subject.readout}
 
 
 def test_the_first_message_shows_examples_of_the_users_task_and_is_the_same_on_every_turn(demo, tmp_path):

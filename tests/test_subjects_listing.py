@@ -34,6 +34,8 @@ def test_every_built_in_subject_is_listed_with_its_true_number_of_parameters(
     [
         (["--build", "translater", "--out", "x"], "did you mean translator"),
         (["--build", "nothing-like-it", "--out", "x"], "or all"),
+        (["--build", "shapes,translater", "--out", "x"], "did you mean translator"),
+        (["--build", "", "--out", "x"], "there is no model ''"),
         (["--build", "shapes"], "--out FOLDER"),
     ],
 )
@@ -72,6 +74,21 @@ def test_the_script_of_a_subject_is_run_and_its_failure_is_told(
     printed = capfd.readouterr()
     assert "invalid int value" in printed.err  # the script's own words
     assert "ended with status 2" in printed.err
+
+
+@pytest.mark.long
+def test_named_models_are_built_by_one_command_into_folders_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of one script, which makes two models: what is written is what is listed, but for what training takes."""
+    monkeypatch.chdir(ROOT)
+    assert listing.main(["--build", "shapes,shapes-decoy", "--out", str(tmp_path), "--steps", "2"]) == 0
+    for name, s in listing.shipped().items():
+        if name.startswith("shapes"):
+            made = load_subject(str(tmp_path / s.folder.relative_to(listing.HOME)))
+            own = load_subject(name)
+            assert made.fingerprint != own.fingerprint
+            assert made.parts["config"] == own.parts["config"]
+            shapes = {k: v.shape for k, v in own.model.state_dict().items()}
+            assert {k: v.shape for k, v in made.model.state_dict().items()} == shapes
 
 
 def test_the_package_is_small() -> None:

@@ -29,6 +29,7 @@ from tools.methods.measuring import effect_measurements, groups_of, load_example
 from tools.methods.saying import beside, examples_of
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs
+from tools.ports import port_of
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
@@ -67,7 +68,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     wheres = [{**base, "component": str(s), "intervention": str(how)} for s in sets]
     measurements = score_measurements(intact, groups, program="intact", **base)
     measurements += effect_measurements(intact, own, wheres, groups, controls, RANDOM_VECTOR)
-    first = measurements[0]
+    judged = port_of(ctx.subject).first
+    first = next((m for m in measurements if m.name == judged), measurements[0])
     shown = ["accuracy", "nll.delta"] if first.name == "accuracy" else [first.name, f"{first.name}.delta"]
     text = (
         f"{how} of each of these, {args.mode}, on {examples_of(task, args.among)} "

@@ -195,6 +195,10 @@ def _chosen(means: np.ndarray, check: int, seed: int) -> list[int]:
 
 
 def _direct(args: Args, ctx: Context) -> Outcome:
+    if "rank" in port_of(ctx.subject).lacks:
+        raise ToolInputError(
+            f"method: {ctx.subject.name} answers with no token or class, so that nothing writes towards one; use patching"
+        )
     task, found = load_examples(ctx, args.task, args.examples, args.among)
     examples = [e for e in found if e.foil is not None]
     if not examples:

@@ -20,7 +20,7 @@ from tools.ports import port_of
 
 KIND: Literal["experiment"] = "experiment"
 NEEDS = "person"  # planners ask about many examples at once
-EXAMPLE: dict[str, object] = {"task": "addition", "example": 0, "zero": ["decoder.0.mlp.out@answer"]}
+EXAMPLE: dict[str, object] = {"task": "addition", "example": 0, "zero": ["*.0.mlp.out@answer"]}
 UNITS = {"probability": "of the right answer", "rank": "rank, 1 is top", "logit_margin": "logits, answer minus foil"}
 
 

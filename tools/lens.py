@@ -73,8 +73,15 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     measurements: list[Measurement] = []
     for depth, own in enumerate(scores):
         measurements += score_measurements(own, groups, component=places[depth], variant="logit lens", **where)
-    if "rank" in scores[0].lacks:
-        raise ToolInputError(f"{ctx.subject.name} answers with no token or class: its states cannot be read as one")
+    head = f"lens on {examples_of(task, args.among)} ({ctx.split}, n={len(examples)}), by depth (blocks passed)\n"
+    if "rank" in scores[0].lacks:  # no token or class is read: how well each depth answers, and no more
+        objectives = port_of(ctx.subject).objectives
+        by_depth = np.array([[np.nanmean(o.read(s)) for o in objectives.values()] for s in scores])
+        table = text_table(range(n + 1), list(objectives), by_depth)
+        axes = [("depth", range(n + 1)), ("objective", list(objectives))]
+        return Outcome(
+            text=head + table, measurements=tuple(measurements), arrays=(as_array("by_depth", by_depth, axes),)
+        )
     values = np.array([[s.correct.mean(), np.median(s.rank), s.nll.mean()] for s in scores])
     ranks = np.array([s.rank for s in scores], dtype=np.int64)
     axes = [("depth", range(n + 1)), ("example", [e.shown[-30:] + e.answer for e in examples])]
@@ -86,8 +93,7 @@ def _task(args: Args, ctx: Context, name: str) -> Outcome:
     one = _prompt(args.model_copy(update={"at": "all", "watch": []}), ctx, shown.shown, inputs, labels)
     measurements += [m for m in one.measurements if m.name == "top1"]
     return Outcome(
-        text=f"lens on {examples_of(task, args.among)} ({ctx.split}, n={len(examples)}), by depth (blocks passed)\n"
-        + text_table(range(n + 1), ["accuracy", "median rank", "nll"], values),
+        text=head + text_table(range(n + 1), ["accuracy", "median rank", "nll"], values),
         measurements=tuple(measurements),
         arrays=(as_array("rank", ranks, axes, "rank, 1 is top"), *one.arrays),
     )

@@ -2,7 +2,7 @@
 
 Greedy completions are read up to the end of their first line, and as far as the answer has words. Counted are: right;
 right_form (it looks like the answer: digits where it has digits, letters where it has letters); from_prompt (it stands in the
-prompt); from_line (it is the answer of an earlier line, a worked example); off_by_one (a number one above or below the
+text); from_line (it is the answer of an earlier line, a worked example); off_by_one (a number one above or below the
 answer); commonest (the answer that is given most). Use it where a task cannot be done: whether the form is there, and what
 takes the answer's place, says what the model does instead.
 """
@@ -37,7 +37,7 @@ class Args(ToolArgs):
 
 
 def run(args: Args, ctx: Context) -> Outcome:
-    """Complete every prompt and count what is said."""
+    """Complete every example and count what is said."""
     task, examples = load_examples(ctx, args.task, args.examples, args.among)
     try:
         said = completions(ctx.subject, examples, ctx.max_tokens)
@@ -71,15 +71,15 @@ def form(text: str) -> str:
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text))
 
 
-def words(prompt: str) -> set[str]:
-    """The words of a prompt, with and without the punctuation at their ends."""
-    found = prompt.split()
+def words(text: str) -> set[str]:
+    """The words of a text, with and without the punctuation at their ends."""
+    found = text.split()
     return {*found, *(w.strip(".,;:!?\"'()[]{}") for w in found)}
 
 
-def line_answers(prompt: str) -> set[str]:
+def line_answers(text: str) -> set[str]:
     """How the lines before the last one end."""
-    return {re.split(r"[\s=:]+", line.strip())[-1] for line in prompt.splitlines()[:-1] if line.strip()}
+    return {re.split(r"[\s=:]+", line.strip())[-1] for line in text.splitlines()[:-1] if line.strip()}
 
 
 def off_by_one(said: str, answer: str) -> bool:

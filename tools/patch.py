@@ -41,7 +41,7 @@ from tools.methods.tables import as_array, component_array, grid, place_text, te
 from tools.methods.tool import Context, ToolArgs
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
 from tools.methods.written import UNITS, rates, whose_words, written_under
-from tools.ports import Scores
+from tools.ports import Scores, port_of
 from tools.statistics import Estimate, Groups
 
 KIND: Literal["experiment"] = "experiment"
@@ -86,13 +86,14 @@ def run(args: Args, ctx: Context) -> Outcome:
     own, controls = scores[: len(changes)], scores[len(changes) :]
     donor, groups = donor_margin(ctx, receivers), groups_of(receivers)
     gap = whole_gap(base.foil_margin, donor, task.name)
+    unit = port_of(ctx.subject).margin_unit.partition(",")[0]
     where = {**where_of(ctx, task, args.among), "variant": args.direction}
     wheres: list[Where] = [{**where, "component": str(s), "intervention": str(how)} for s, how in changes]
     if weights != [1.0]:
         wheres = [{**at, "dose": w} for at, w in zip(wheres, weights * len(sets), strict=True)]
     measurements = [
-        measured("margin.base", "logits", average(base.foil_margin, groups), **where),
-        measured("margin.donor", "logits", average(donor, groups), **where),
+        measured("margin.base", unit, average(base.foil_margin, groups), **where),
+        measured("margin.donor", unit, average(donor, groups), **where),
         *_effects(
             base, own, controls, donor - base.foil_margin, wheres, [_control_kind(s) for s, _ in changes], groups
         ),
@@ -100,7 +101,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     head = (
         f"{args.direction} patching on {examples_of(task, args.among)} ({ctx.split}, "
         f"n={len(receivers)}){beside(measurements)}, recovered margin "
-        f"(whole gap {gap:.2f} logits)\n"
+        f"(whole gap {gap:.2f} {unit})\n"
     )
     names = ["recovered", "flipped"]
     if args.written:

@@ -23,6 +23,7 @@ from tools.methods.saying import beside, examples_of
 from tools.methods.tables import component_array, place_text
 from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
+from tools.ports import port_of
 from tools.subjects import Subject
 
 KIND: Literal["experiment"] = "experiment"
@@ -67,7 +68,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     own, noise = moved[: len(senders)], moved[len(senders) :]
     three = (recoveries(x, donor - base.foil_margin, groups) for x in (own, noise, own - noise))
     where: dict[str, Any] = {**where_of(ctx, task, args.among), "intervention": str(TWIN), "variant": args.direction}
-    unit = "of the margin between clean and twin"
+    unit, margin = "of the margin between clean and twin", port_of(ctx.subject).margin_unit.partition(",")[0]
     measurements = [
         measured("recovered", unit, mine, control=control_of(ALONG, other, apart), component=str(sending.path), **where)
         for sending, mine, other, apart in zip(sendings[: len(senders)], *three, strict=True)
@@ -77,7 +78,7 @@ def run(args: Args, ctx: Context) -> Outcome:
         f"{args.direction} path patching to {receiver} on {examples_of(task, args.among)} "
         f"({ctx.split}, n={len(receivers)}){beside(measurements)}, "
         f"recovered margin "
-        f"(whole gap {gap:.2f} logits)\n" + place_text(measurements, ["recovered"])
+        f"(whole gap {gap:.2f} {margin})\n" + place_text(measurements, ["recovered"])
     )
     return Outcome(
         text=text + (f"\n{left} named components do not come before the receiver" if left else ""),

@@ -39,6 +39,7 @@ from tools.methods.measuring import (
     fit_and_score,
     groups_of,
     measured,
+    others_of,
     over_draws,
     where_of,
 )
@@ -46,7 +47,7 @@ from tools.methods.saying import examples_of
 from tools.methods.scoring import batch_of
 from tools.methods.tables import as_array, text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
-from tools.ports import Scores, replace_target
+from tools.ports import Scores, port_of, replace_target
 from tools.statistics import Groups
 from tools.tasks import Example, Task
 
@@ -233,14 +234,17 @@ def _scored(
     def margin(s: Scores) -> NDArray[np.float64]:
         return s.foil_margin
 
-    quantities = (
+    unit = port_of(ctx.subject).margin_unit.partition(",")[0]
+    quantities = [
         Quantity("probability", "of the followed text", PROBABILITY.of, PROBABILITY.bounds),
         Quantity(
             "accuracy", "share of examples: the followed text is on top", ACCURACY.of, ACCURACY.bounds, binary=True
         ),
         Quantity("kl", "nats from the intact model", lambda s: s.kl),
-        Quantity("logit_margin", "logits, followed text minus its foil", margin),
-    )
+        Quantity("logit_margin", f"{unit}, followed text minus its foil", margin),
+    ]
+    lacks = scores[0].lacks  # what a model that answers otherwise has instead stands in its place
+    quantities = [q for q in quantities if q.name not in lacks] + others_of(scores[0])
     return [(q, of(q)) for q in quantities]
 
 

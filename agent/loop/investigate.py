@@ -98,6 +98,8 @@ async def investigate(
                 reads=port.reads,
                 objective=judged.name,
                 better=judged.sign,
+                stacks={name: len(s.blocks) for name, s in runner.subject.stacks.items()},
+                readout=runner.subject.readout,
             )
             try:
                 left = None if limits.minutes is None else max(1.0, 60 * (limits.minutes - spent.minutes))

@@ -50,7 +50,7 @@ def _trees(examples: Sequence[Example]) -> bool:
 
 
 def _roles(examples: Sequence[Example]) -> tuple[str, ...]:
-    """Roles that all have, in the order of their places; a stretch of more than half of a prompt is no place."""
+    """Roles that all have, in the order of their places; a stretch of more than half of an input is no place."""
     shared = [r for r in examples[0].spans if all(r in e.spans for e in examples)] if examples else []
     small = [r for r in shared if all(_is_part(e, r) for e in examples)]
     return tuple(sorted(small, key=lambda r: examples[0].spans[r]))

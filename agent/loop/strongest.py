@@ -67,7 +67,7 @@ def _changed(m: Measurement) -> bool:
 
 
 def in_a_line(measurements: Sequence[Measurement], most: int = MOST) -> str:
-    """`accuracy 0.02 [0, 0.07] (control 0.61, a random vector) at decoder.0.mlp.out@answer, zero; ... (40 more)`.
+    """`accuracy 0.02 [0, 0.07] (control 0.61, a random vector) at STACK.0.mlp.out@answer, zero; ... (40 more)`.
 
     '' without measurements.
     """

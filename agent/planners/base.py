@@ -74,7 +74,7 @@ class ToolInfo:
 class Known:
     """What a task's explore examples show by themselves, without a model.
 
-    roles: spans that every example has, at most half of its prompt each. classes: labels by which the examples fall into two
+    roles: spans that every example has, at most half of its input each. classes: labels by which the examples fall into two
     to four classes, with their values as conditions (`carry=1`). roles_among: by condition the roles that its examples have.
     easier: specs of the same family that ask for less. trees: whether its examples are sentences whose trees are known.
     families: labels that belong together, such as `side.*`; supposed: those of them that every example supposes to be other.
@@ -101,6 +101,7 @@ class View:
     None without a limit.
     findings: as they stand now. known: what the examples of a task spec show by themselves. reads: the names of the inputs
     that the model reads. objective: the quantity by which its answers are judged; better: 1 where more of it is better, else -1.
+    stacks: how many blocks each stack of the model has, in the order in which they run; readout: the one that answers.
     """
 
     goal: str
@@ -121,6 +122,8 @@ class View:
     reads: tuple[str, ...] = ("text",)
     objective: str = "accuracy"
     better: int = 1
+    stacks: Mapping[str, int] = field(default_factory=lambda: {"decoder": 1})
+    readout: str = "decoder"
 
 
 @runtime_checkable

@@ -17,10 +17,17 @@ NOTEBOOK_CHARACTERS = 8000
 Message = dict[str, Any]
 
 
+def instructions(view: View) -> str:
+    """What every planner is told of its work, with places of this model for examples."""
+    named = [f"{name} (blocks 0 to {n - 1})" for name, n in view.stacks.items()]
+    said = f"the stack{'s' if len(named) > 1 else ''} {' and '.join(named)}"
+    return render("system", stacks=said, stack=view.readout, first=next(iter(view.stacks)))
+
+
 def opening(view: View) -> list[Message]:
     """What a run's planner is told before anything was done: its instructions, the goal, the user's notes, an earlier run's."""
     out: list[Message] = [
-        {"role": "system", "content": render("system")},
+        {"role": "system", "content": instructions(view)},
         {
             "role": "user",
             "content": render(

@@ -26,7 +26,7 @@ from experiments_db.records import Run
 from experiments_db.store import Store
 from tools.findings.integrity_report import IntegrityReport
 
-WIDE = 14  # stretches of a prompt that one table shows
+WIDE = 14  # stretches of an input that one table shows
 
 
 def run_folder(run: Run, out: Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Text from models and prompts is hostile: it may hold control codes, markup, or nothing but a newline."""
+"""Text from models and inputs is hostile: it may hold control codes, markup, or nothing but a newline."""
 
 import unicodedata
 

@@ -16,7 +16,7 @@ NEWLINE = "↵"
 
 @dataclass(frozen=True)
 class Worked:
-    """tokens: of the prompt; anchors: role -> places among them. said: None where the model cannot write. answers_at: the
+    """tokens: of the input; anchors: role -> places among them. said: None where the model cannot write. answers_at: the
     places of the tokens at which it is answered, by default the last. shown, twin_shown: of what tokens do not show, `words`,
     and `picture` (PNG) and `sound` (WAV) in base 64.
     """
@@ -53,7 +53,7 @@ class Worked:
         return (len(self.tokens) - 1,) if self.answers_at is None else self.answers_at
 
     def stretches(self) -> list[tuple[str, str]]:
-        """The prompt in stretches of one role each: `("0", "the first operand")`, `("3 + 7 = 10 ↵", "the worked lines")`.
+        """The input in stretches of one role each: `("0", "the first operand")`, `("3 + 7 = 10 ↵", "the worked lines")`.
 
         What has no role has '', and the stretch whose token predicts the answer says so. Nothing where tokens show nothing.
         """

@@ -1,4 +1,4 @@
-"""A tower: real-valued series, bidirectional blocks with attention of their own making, one number read at the last position."""
+"""A tower: real-valued series, bidirectional blocks, one number read at the last position."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tools.subjects.family import Family, Fields, StackPaths, sequential
 
@@ -19,16 +20,23 @@ class TowerConfig(PretrainedConfig):
         super().__init__(**more)
 
 
+def eager(_: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: None, *, scaling: float, **others: Any) -> tuple[Tensor, Tensor]:
+    pattern = (q @ k.transpose(-1, -2) * scaling).softmax(-1)
+    return (pattern @ v).transpose(1, 2), pattern
+
+
 class Attention(nn.Module):
+    is_causal = False
+
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
-        self.heads, width = config.num_attention_heads, config.hidden_size
+        self.config, self.heads, width = config, config.num_attention_heads, config.hidden_size
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, h: Tensor) -> Tensor:
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(h).chunk(3, -1))
-        z = ((q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1) @ v).transpose(1, 2).flatten(2)
-        return self.out(z)
+        attend = ALL_ATTENTION_FUNCTIONS.get(self.config._attn_implementation, eager)
+        return self.out(attend(self, q, k, v, None, scaling=q.shape[-1] ** -0.5, dropout=0.0)[0].flatten(2))
 
 
 class Mlp(nn.Module):
@@ -68,6 +76,7 @@ class Tower(nn.Module):
 class TowerForRegression(PreTrainedModel):
     config_class = TowerConfig
     main_input_name = "series"
+    _supports_sdpa = True
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__(config)
@@ -90,7 +99,7 @@ FAMILY = Family(
     stacks=(
         StackPaths(
             "tower", body="body", blocks="floors", o_proj="attention.out", down_proj="mlp.down", arguments=_arguments,
-            equation=lambda _: sequential("norm2"), after_blocks=("norm",), attention="", causal=lambda _: False,
+            equation=lambda _: sequential("norm2"), after_blocks=("norm",), causal=lambda _: False,
         ),
     ),
     head="head",

@@ -34,7 +34,7 @@ class Series(Port):
             raise PortError(f"{example.shown!r} has no series")
         n, name = len(given.data), subject.readout
         foil = None if example.foil is None else (0, float(example.foil))
-        tokens = tuple(given.data[:, 0].tolist())
+        tokens = tuple(map(tuple, given.data.tolist()))
         return Encoded(tokens, {name: n}, n, (n - 1,), (float(example.target),), foil, name, {"data": given.data})
 
     def inputs(self, subject: Subject, encoded: Sequence[Encoded]) -> Inputs:
@@ -51,7 +51,7 @@ class Series(Port):
         return abs(encoded.targets[0] - other.targets[0]) >= 0.5  # any two numbers differ somewhat
 
     def baseline_key(self, subject: Subject, example: Example, encoded: Encoded) -> tuple[int, ...]:
-        return tuple(example.spans["marked"])
+        return tuple(example.spans.get("marked", ()))
 
     def noise(self, subject: Subject, n: int, length: int, generator: torch.Generator) -> list[Encoded]:
         drawn = [torch.randn(length, subject.model.config.features, generator=generator).numpy() for _ in range(n)]

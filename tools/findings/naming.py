@@ -1,5 +1,5 @@
 """Whether the places that a text names are there: `block 3`, `heads 1 and 2`, `MLP 4`, `head 2.7`, `the third block`,
-`decoder.3.mlp`.
+`STACK.3.mlp`.
 """
 
 import re

@@ -1,17 +1,15 @@
 """Nulls: where a finding cannot be true, so that a test that confirms it there shows how much the test is worth.
 
-A twin of random weights does nothing that training taught; shuffled answers leave nothing to find but what prompts and
+A twin of random weights does nothing that training taught; shuffled answers leave nothing to find but what inputs and
 answers have in common anyway. What each keeps and loses is said by `tools.findings.null_report.KINDS`. Sources: Adebayo et
 al. 2018, Sanity Checks for Saliency Maps (random weights, random labels); Hewitt and Liang 2019 (control tasks).
 """
 
-import copy
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
+from tools.methods.features import drawn_anew
 from tools.subjects import Subject
 from tools.tasks import Example
 
@@ -24,11 +22,8 @@ def null_twin(subject: Subject, kind: str = "random_init", seed: int = 0) -> Sub
     """
     if kind != "random_init":
         raise ValueError(f"{kind!r} is no null twin: there is random_init")
-    with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        model = type(subject.model)(copy.deepcopy(subject.model.config))
     twin = Subject(
-        model.to(device=subject.device, dtype=subject.dtype),
+        drawn_anew(subject, seed),
         subject.tokenizer,
         subject.family,
         name=f"random twin of {subject.name}",
@@ -64,5 +59,5 @@ def shuffled_answers(examples: Sequence[Example], seed: int = 0) -> list[Example
 
 
 def group_of(example: Example) -> str:
-    """Which independent problem an example is of; prompt and answer where it does not say."""
+    """Which independent problem an example is of; input and answer where it does not say."""
     return str(getattr(example, "group", "") or repr((example.prompt, example.answer)))

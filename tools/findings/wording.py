@@ -92,7 +92,7 @@ def _unless_task(ctx: Context, m: re.Match[str]) -> str:
 
 
 def _is_quotation(ctx: Context, quoted: str) -> bool:
-    """Whether a quoted text has no figure, or stands word for word in a prompt or an answer that this run has looked at, or names
+    """Whether a quoted text has no figure, or stands word for word in an input or an answer that this run has looked at, or names
     a span of one.
     """
     if quantity(quoted) is None and not re.search(r"\d", quoted):

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +121,8 @@ def two_classes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Activations of a place, (examples, channels), and which examples' label has the value, (examples).
 
-    At the prompt's last token where the place names no position. ToolInputError unless four examples have it and four do not.
+    At the last position before the answer where the place names no position. ToolInputError unless four examples have it and
+    four do not.
     """
     found = labels_of(examples, label)
     chosen = np.array([str(v) == value for v in found])
@@ -159,18 +161,24 @@ def class_labels(values: Sequence[Label], *, at_least: int = 5) -> tuple[np.ndar
     return found, names
 
 
+def drawn_anew(subject: Subject, seed: int) -> Any:
+    """The subject's model with other weights, drawn by its own initialisation, on its device and in its dtype.
+
+    What it is told beside its inputs, such as the tokens of languages, is the same. The global random state is as before.
+    """
+    with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = type(subject.model)(copy.deepcopy(subject.model.config))
+    if (settings := getattr(subject.model, "generation_config", None)) is not None:
+        model.generation_config = copy.deepcopy(settings)
+    return model.to(device=subject.device, dtype=subject.dtype)
+
+
 def random_twin(subject: Subject, seed: int) -> Subject:
     """The same architecture with weights drawn anew: what a probe reads here, training did not put there."""
     twin = copy.copy(subject)
-    with torch.random.fork_rng(devices=[subject.device] if subject.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        model = (
-            type(subject.model)(copy.deepcopy(subject.model.config))
-            .to(device=subject.device, dtype=subject.dtype)
-            .eval()
-        )
     twin.__init__(
-        model, subject.tokenizer, subject.family, name=f"random twin of {subject.name}", fingerprint="random",
-        processor=subject.processor,
+        drawn_anew(subject, seed).eval(), subject.tokenizer, subject.family, name=f"random twin of {subject.name}",
+        fingerprint="random", processor=subject.processor,
     )  # fmt: skip
     return twin

@@ -203,7 +203,7 @@ def effect_measurements(
     paired difference of the two. kinds: what each control is.
     """
     scored = _scored(own, controls, wheres, groups, kinds)
-    changing = (*(q for q in CHANGED if q.name not in intact.lacks), *_others(intact))
+    changing = (*(q for q in CHANGED if q.name not in intact.lacks), *others_of(intact))
     changed = [_changed(q, intact, own, controls, wheres, groups, kinds) for q in changing]
     return [m for i, rows in enumerate(scored) for m in (*rows, *(c[i] for c in changed))]
 
@@ -217,7 +217,7 @@ def _scored(
 ) -> list[list[Measurement]]:
     """Every scored quantity of each condition."""
     out: list[list[Measurement]] = [[] for _ in own]
-    for q in (*(q for q in SCORED if q.name not in own[0].lacks), *_others(own[0])):
+    for q in (*(q for q in SCORED if q.name not in own[0].lacks), *others_of(own[0])):
         mine, other = np.stack([q.of(s) for s in own]), np.stack([q.of(s) for s in controls]) if controls else None
         known = ~np.isnan(mine[0])
         if not known.any():
@@ -225,11 +225,11 @@ def _scored(
         there = groups if known.all() else Groups.of(groups.codes[known])
         rows = _beside(q, mine[:, known], None if other is None else other[:, known], there, kinds)
         for place, where, (estimate, control) in zip(out, wheres, rows, strict=True):
-            place.append(measured(q.name, q.unit, estimate, control=control, **where))
+            place.append(measured(q.name, own[0].units.get(q.name, q.unit), estimate, control=control, **where))
     return out
 
 
-def _others(scores: Scores) -> list[Quantity]:
+def others_of(scores: Scores) -> list[Quantity]:
     """What only this port's models are scored by."""
 
     def of(name: str) -> Callable[[Scores], Rows]:

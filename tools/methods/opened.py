@@ -142,7 +142,8 @@ def _side(
     blocks = programs.get(subject.readout, identity(len(subject.spec().blocks)).blocks)
     at, n = batch.columns, batch.encoded[0].lengths[subject.readout]
     read = port.read(subject, states[-1][at], _asked(batch))
-    values = {k: float(v.double().nansum()) for k, v in read.items() if not v.double().isnan().all()}
+    meant = {k: v.double() for k, v in read.items() if readable or k in port.objectives}
+    values = {k: float(v.nansum()) for k, v in meant.items() if not v.isnan().all()}
     empty = torch.zeros(0, 0)
     top = chance = followed = rank = empty
     answers: tuple[AtPlace, ...] = ()

@@ -173,10 +173,11 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
             for name, values in own.items():
                 values[index] = float(table[name][span].astype(np.float64).sum())
     logits.sort()
+    units = UNITS | {n: o.unit for n, o in port.objectives.items()}
     return Scores(
         nll, tokens, correct, rank, margin,
         np.array([x for _, _, x in logits]), np.array([i for i, _, _ in logits], dtype=np.int64), kl, own, port.lacks,
-        {n: port.objectives[n].unit if n in port.objectives else UNITS[n] for n in own if n in {*port.objectives, *UNITS}},
+        {"logit_margin": port.margin_unit} | {n: units[n] for n in own if n in units},
         tuple(said[i] for i in sorted(said)),
     )  # fmt: skip
 

@@ -124,6 +124,11 @@ class Port(ABC):
         """The objective that is asked about where none is named."""
         return next(iter(self.objectives))
 
+    @property
+    def margin_unit(self) -> str:
+        """In what the margin between answer and foil is measured."""
+        return self.objectives["margin"].unit if "margin" in self.objectives else "logits, answer minus foil"
+
     # -- inputs ---------------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -12,13 +12,14 @@ class Scores:
     """How one variant answers n examples.
 
     nll: nats, summed over all answer tokens. tokens: answer tokens. correct: every answer token is the most likely one
-    (or, where the task closes the answer set and every example's choices differ in their first token after its prompt, the
+    (or, where the task closes the answer set and every example's choices differ in their first token after its input, the
     answer's first token beats the other choices'). rank: of the first
     answer token in the vocabulary, 1 is top. foil_margin: logit of the answer minus logit of the foil at the first token
     where they differ, NaN where an example has no foil. token_logits, token_owner: per answer token, its logit and
     the example it belongs to. kl: nats, from the first variant's distribution to this one's, summed over answer tokens;
     NaN where it was not asked for. others: what only this port's models have, (n,) by name. lacks: those of the
-    quantities above, by their names in measurements, that mean nothing for this port. units: of the others, by name.
+    quantities above, by their names in measurements, that mean nothing for this port. units: of the margin and of the
+    others, by name.
     said: for each example the ids that are answered, up to the first wrong one; empty where a port has none.
     """
 

@@ -1,4 +1,4 @@
-"""`python -m tools.subjects`: list the built-in models, or build one again from its training script."""
+"""`python -m tools.subjects`: list the built-in models, or build some or all again from their training scripts."""
 
 import argparse
 import difflib
@@ -60,25 +60,28 @@ def _read(folder: Path) -> Shipped:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 an answer was printed or the models were built, 1 a script failed, 2 bad input."""
     p = argparse.ArgumentParser(prog="python -m tools.subjects", description=(__doc__ or "").split(": ", 1)[-1])
-    p.add_argument("--build", metavar="NAME", help="train this model again, from its seed; all for every one")
+    p.add_argument(
+        "--build", metavar="NAMES", help="train these again from their seeds: names with commas between, or all"
+    )
     p.add_argument("--out", type=Path, metavar="FOLDER", help="where to write what is built: FOLDER/NAME")
+    p.add_argument("--steps", type=int, metavar="N", help="so many steps of training, to try a script out")
     args = p.parse_args(argv)
     known = shipped()
     if args.build is None:
         _list(known)
         return 0
-    if args.build != "all" and args.build not in known:
-        near = difflib.get_close_matches(args.build, known, 1)
+    names = [*known] if args.build == "all" else [n.strip() for n in args.build.split(",")]
+    unknown = next((n for n in names if n not in known), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, known, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        print(
-            f"tools.subjects: there is no model {args.build!r}{hint}; build {', '.join(known)}, or all", file=sys.stderr
-        )
+        print(f"tools.subjects: there is no model {unknown!r}{hint}; build {', '.join(known)}, or all", file=sys.stderr)
         return 2
     if args.out is None:
         print("tools.subjects: --build needs --out FOLDER, where to write what is built", file=sys.stderr)
         return 2
-    todo = [known[n] for n in known] if args.build == "all" else [known[args.build]]
-    for command in dict.fromkeys(build_command(s, args.out) for s in todo):
+    steps = () if args.steps is None else ("--steps", str(args.steps))
+    for command in dict.fromkeys((*build_command(known[n], args.out), *steps) for n in names):
         print(" ".join(("python", *command)), flush=True)
         if code := subprocess.run([sys.executable, *command], check=False).returncode:  # noqa: S603  # our own scripts
             print(f"tools.subjects: {command[1]} ended with status {code}", file=sys.stderr)
