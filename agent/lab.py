@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tools.subjects import Subject
 
 ToolName = Literal[
-    "ablate", "attention", "attribute", "attribute_regions", "causal_basis", "claim", "cluster", "confirm", "converse",
+    "ablate", "attention", "attribute", "attribute_regions", "causal_basis", "claim", "cluster", "confirm", "converse", "cross_dataset",
     "describe_subject", "examine", "experiment", "finish", "generate", "help", "hypothesis", "illustrate",
     "inference_time_intervention", "investigate", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task",
     "minimal_set", "mistakes", "note", "patch", "path_patch", "predict", "probe", "qk_map", "query", "recall", "relation_probe",
