@@ -58,11 +58,11 @@ def sign(case: str) -> str:
 
 
 def anonymous(case: Posed, folder: Path) -> Posed:
-    """The same case in a folder and with a task whose names are hashes: nobody can read from them what was planted."""
+    """The same case in a folder and with a task whose names are hashes, without its truth: nothing there tells what was planted."""
     there = folder / sign(case.name)
     shutil.rmtree(there, ignore_errors=True)
     there.mkdir(parents=True)
-    shutil.copytree(case.model, there / "model")
+    shutil.copytree(case.model, there / "model", ignore=shutil.ignore_patterns("truth.json", "*.jsonl"))
     task = there / f"task_{sign(case.name)}.jsonl"
     shutil.copy(case.task, task)
     return replace(case, model=there / "model", task=task)
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 done, 2 bad input."""
     p = argparse.ArgumentParser(prog="python -m benchmarks.planners", description=(__doc__ or "").split("\n")[0])
     p.add_argument("--planner", action="append", help="as agent.run takes it; systematic and random_valid stand beside it")
-    p.add_argument("--case", action="append", metavar="CASE", help="cases of benchmarks.planted, or PROGRAM-SEED (default: seven)")
+    p.add_argument("--case", action="append", metavar="CASE", help="cases of benchmarks.planted, PROGRAM-SEED, or a case's sign (default: seven)")
     p.add_argument("--seed", type=int, default=0, help="of the runs")
     p.add_argument("--max-experiments", type=int, default=60, help="a run's budget (default 60)")
     p.add_argument("--sample", action="store_true", help="two cases with twelve experiments each")
@@ -167,8 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args.planner = list(dict.fromkeys([*(args.planner or []), *ALWAYS]))
     if args.sample:
         args.max_experiments = min(args.max_experiments, 12)
-    args.case = args.case or list(SAMPLE if args.sample else (*SHIPPED, *COMPILED))
     known = known_cases()
+    signs = {sign(c): c for c in known}
+    args.case = [signs.get(c, c) for c in args.case or (SAMPLE if args.sample else (*SHIPPED, *COMPILED))]
     if unknown := [c for c in args.case if c not in known and c.rpartition("-")[0] not in programs()]:
         p.error(f"no case {unknown[0]!r}; there are {', '.join(known)}")
     with tempfile.TemporaryDirectory() as scratch:

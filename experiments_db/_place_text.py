@@ -16,6 +16,11 @@ class PlaceError(ValueError):
     """A place that cannot be; the message says what would be valid."""
 
 
+def plain_message(message: str) -> str:
+    """What a record says is wrong with it, without the words that pydantic puts before it."""
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
 class Part(NamedTuple):
     """One part of a model: its units (both empty: it has none), whether it lies in a block, and what it is."""
 

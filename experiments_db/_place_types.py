@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from experiments_db._place_text import NAME, PARTS, RANK, Part, PlaceError, anchor_rank, natural, parse_anchor
+from experiments_db._place_text import (
+    NAME,
+    PARTS,
+    RANK,
+    Part,
+    PlaceError,
+    anchor_rank,
+    natural,
+    parse_anchor,
+    plain_message,
+)
 
 MOST = 10**9  # no index is as large; it keeps a mistyped number from filling the memory
 Index = Annotated[int, Field(ge=0, lt=MOST)]
@@ -38,7 +48,7 @@ class Place(BaseModel, frozen=True, extra="forbid", revalidate_instances="always
             except ValidationError as error:
                 first = error.errors()[0]
                 place = ".".join(map(str, first["loc"]))
-                message = first["msg"].removeprefix("Value error, ")
+                message = plain_message(first["msg"])
                 raise PlaceError(message if first["type"] == "value_error" else f"{place}: {message}") from None
 
 

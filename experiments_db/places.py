@@ -35,6 +35,7 @@ from experiments_db._place_text import (
     join_coordinates,
     natural,
     parse_anchor,
+    plain_message,
     range_of,
     spans,
     split_coordinates,
@@ -59,7 +60,7 @@ __all__ = [
     "OPERATIONS", "PARTS", "Anchor", "BlockLayout", "Component", "ComponentSet", "Intervention", "Layout", "Operation",
     "Part", "Path", "Place", "PlaceError", "Selector", "StackLayout",
     "anchor_text", "display", "expand_anchors", "is_plural", "join_coordinates",
-    "parse_anchor", "split_coordinates", "split_list", "usual_name",
+    "parse_anchor", "plain_message", "split_coordinates", "split_list", "usual_name",
 ]  # fmt: skip
 
 

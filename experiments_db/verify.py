@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from experiments_db.findings import Claim, Conclusion, Finding, Question
+from experiments_db.places import plain_message
 from experiments_db.records import Array, Axis, Hypothesis, tagged_hash
 from experiments_db.rows import experiment_of, is_sound, lists_of, result_sha
 
@@ -130,5 +131,5 @@ def _revision(r: dict[str, Any]) -> Hypothesis:
 def _first(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return f"{'.'.join(map(str, first['loc']))}: {plain_message(first['msg'])}"
     return str(error)

@@ -207,6 +207,6 @@ def test_a_client_is_given_the_users_notes_and_the_intervals_that_a_table_leaves
     assert "Somebody saw it in block 2." in session.told
     assert not answer.is_error, answer.content[0].text
     made = session.record.experiments()[-1]
-    lines = beside(session.record.measurements_of(made.handle))
+    lines = beside(session.record.measurements_of(made.handle), handle=made.handle)
     assert lines
     assert answer.content[0].text.endswith(lines)

@@ -55,6 +55,21 @@ def test_no_name_that_a_planner_sees_tells_what_was_planted(posed):
     assert not any(word in seen for word in ("relay", "copy", "planted", "compiled"))
     assert (posed.model / "config.json").is_file()
     assert posed.targets
+    files = [f for f in posed.model.parent.rglob("*") if f.is_file()]
+    assert {f.name for f in files if f.suffix != ".safetensors"} <= {
+        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", posed.task.name
+    }  # fmt: skip
+    for f in files:
+        text = f.read_bytes().decode(errors="ignore").lower()
+        assert not [w for w in ("truth", "planted", "compiled", "benchmark", "relay", "necessary", *planners.known_cases()) if w in text], f
+
+
+def test_a_case_may_be_asked_for_by_the_sign_that_says_nothing(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(planners, "collect", lambda args, *_: asked.extend(args.case) or [])
+    assert planners.main(["--case", planners.sign(CASE)]) == 0
+    assert asked == [CASE]
+    capsys.readouterr()
 
 
 def test_what_is_confirmed_is_counted_with_its_cost_commit_seed_and_date(scored):

@@ -5,6 +5,7 @@ import pytest
 
 from agent.loop.strongest import in_a_line
 from experiments_db.findings import Statement
+from experiments_db.places import Component
 from tools.findings.examining import bench_for, examine
 from tools.findings.kind import kind_of
 from tools.findings.sealing import statement_of
@@ -13,6 +14,7 @@ from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.tool import Context, ToolInputError, discover
 from tools.subjects import load_subject
 from tools.tasks import Example, Task
+from tools.tasks.user import read_jsonl
 
 HEAD = "decoder.0.attn.z[0]@answer"
 
@@ -94,3 +96,50 @@ def test_one_name_of_an_intervention_is_said_and_both_are_understood(ctx, writte
         assert "`resample`" not in tool.description
     asked = {"kind": "necessary", "task": "addition", "components": [HEAD], "interventions": [written]}
     assert statement_of(ctx, asked).interventions == ("resample(donor)",)
+
+
+def test_a_path_may_end_at_the_logits_however_they_are_written(ctx):
+    asked = {"kind": "sends", "task": "addition"}
+    paths = {statement_of(ctx, {**asked, "path": f"{a}.3.mlp.out@answer->{b}"}).path for a in ("decoder", "*") for b in ("logits", "*.logits", " decoder.logits ")}
+    assert paths == {"decoder.3.mlp.out@answer -> decoder.logits"}
+    sent = examine(statement_of(ctx, {**asked, "path": "decoder.5.mlp.out@answer -> logits", "examples": 24}), ctx)
+    assert [m.component for m in sent.measurements if m.name == "effect"] == ["decoder.5.mlp.out@answer -> decoder.logits"]
+
+
+@pytest.mark.parametrize(
+    ("path", "valid"),
+    [
+        ("decoder.3.mlp.out@answer -> foo", "the last may be logits"), ("decoder.3.mlp.out", "joined by ' -> '"),
+        ("logits -> decoder.3.mlp.out", "cannot send: senders are attn.q"), ("decoder.3.mlp.out -> decoder.2.mlp.out", "come before receivers"),
+    ],
+)  # fmt: skip
+def test_a_path_that_cannot_be_says_what_can(ctx, path, valid):
+    with pytest.raises(ToolInputError) as refused:
+        examine(statement_of(ctx, {"kind": "sends", "task": "addition", "path": path, "examples": 24}), ctx)
+    assert valid in str(refused.value)
+    assert "Value error" not in str(refused.value)
+
+
+def test_no_message_bears_the_prefix_of_the_library_that_checked(ctx, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"prompt": "a b", "answer": "c", "spans": {"x": [1, 9]}}\n{"prompt": "a b", "answer": "a b", "audio": "x.wav"}\n')
+    tries = [
+        lambda: discover()["show_examples"].parse({"task": "addition", "text": "a"}),
+        lambda: statement_of(ctx, {"kind": "necessary", "task": "addition", "components": [HEAD], "interventions": ["zap"]}),
+        lambda: ctx.tasks.get("addition:digits=9x9"),
+        lambda: read_jsonl(tmp_path / "t.jsonl"),
+        lambda: Component(stack="decoder", part="mlp.out"),
+    ]
+    for attempt in tries:
+        with pytest.raises(ValueError) as refused:
+            attempt()
+        assert len(str(refused.value)) > 20
+        assert "Value error" not in str(refused.value)
+
+
+def test_of_several_tasks_the_one_that_cannot_be_measured_is_named(ctx):
+    tool = discover()["loss"]
+    with pytest.raises(ToolInputError, match=r"task agreement: .* have no label 'carry': .*; nothing was measured: mend it"):
+        tool.run(tool.parse({"tasks": ["addition", "agreement"], "among": "carry=1", "examples": 8}), ctx)
+    with pytest.raises(ToolInputError) as alone:
+        tool.run(tool.parse({"tasks": ["agreement"], "among": "carry=1", "examples": 8}), ctx)
+    assert "nothing was measured" not in str(alone.value)

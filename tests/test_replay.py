@@ -21,8 +21,9 @@ from agent.loop.record import RunRecord
 from agent.replay import allowed, compare
 from agent.report import __main__ as report
 from experiments_db.branch import copy_record
-from experiments_db.records import Array, Control, Experiment, Measurement, Result, Run
+from experiments_db.records import REWORDED, Array, Control, Experiment, Measurement, Result, Run
 from experiments_db.store import Store
+from tools.findings.examining import WHOLE
 from tools.subjects import DEMO
 from tools.tasks import get_task
 
@@ -510,3 +511,15 @@ def test_a_picture_that_has_changed_or_gone_since_is_named(tmp_path, capsys):
         said = " ".join("".join(capsys.readouterr()).split())
         assert f"{tmp_path / '0.png'} {says}" in said
         assert "put the file back, or begin a new run" in said
+
+
+def test_a_text_is_compared_in_the_words_of_today():
+    ((before, now),) = REWORDED.items()
+
+    def verdict(old, new):
+        return compare(*(Result(status="ok", text=t) for t in (old, new)), exact=True, tolerance=1e-3)[0]
+
+    assert now == f"\n{WHOLE}"
+    assert verdict(f"a{before}0.1\nb", f"a{now}0.1\nb") == "equal"
+    for other in (f"a{now}0.2\nb", f"a{now}0.1\nc", "a\nb"):
+        assert verdict(f"a{before}0.1\nb", other) == "DIFFERENT"

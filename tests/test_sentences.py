@@ -10,6 +10,7 @@ from agent.loop.record import Reading
 from agent.report.build import render
 from agent.report.conclusion import conclude
 from agent.report.headline import compose
+from agent.report.summary import headline
 from agent.report.summary import plain as plain_text
 from agent.report.tested import statement_words
 from experiments_db.findings import Finding, Statement
@@ -195,3 +196,29 @@ def test_versions_of_one_statement_are_one_sentence_of_the_headline(tmp_path):
     assert "{{E6.smallest" in said[0].text
     assert "E12." in said[1].text
     assert said[0].text.count("the MLP of block 0") == said[1].text.count("the MLP of block 0") == 1
+
+
+def test_a_set_that_is_needed_while_each_member_can_be_missing_is_said_to_be_redundant(tmp_path):
+    two = "decoder.2.mlp.out@answer", "decoder.4.mlp.out@answer"
+    said = {}
+    for name, alone, other in (("backup", two, {}), ("half", two[:1], {}), ("elsewhere", two, {"task": "subtraction"})):
+        i = Investigation(Store(tmp_path / f"{name}.db"), name)
+        i.confirmed("capability", effects=0.92)
+        i.confirmed("necessary", "decoder.1.attn.out@answer")
+        i.confirmed("jointly_necessary", " + ".join(two), 0.77)
+        for place in alone:
+            i.settled(i.predicted("not_needed", place, **other), 0.01, control=None)
+        said[name] = conclude(Reading(i.store, name)).headline
+        if name == "backup":
+            brief = headline(Reading(i.store, name), brief=True)
+    (redundant,) = [s for s in said["backup"] if "Redundant" in s.text]
+    assert redundant.findings == ("F3", "F4", "F5")
+    assert redundant.leads
+    assert (
+        "Redundant for addition are, at the answer, the MLPs of blocks 2 and 4, each standing in for the other: one at a time, resampled or "
+        "zeroed, accuracy changes by at most 1.0% [-7.0%, 9.0%; n=128]; both at once, resampled or zeroed, accuracy falls by at least 77% "
+    ) in brief
+    assert not [s for s in said["backup"] if "Not needed" in s.text or "(together)" in s.text]
+    for name in ("half", "elsewhere"):  # a member that was not shown to be spared, or for another task
+        assert not [s for s in said[name] if "Redundant" in s.text]
+        assert [s for s in said[name] if "(together)" in s.text]

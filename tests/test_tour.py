@@ -13,8 +13,13 @@ from agent.loop.record import Reading
 from agent.report.build import render
 from agent.report.conclusion import conclude
 from experiments_db.store import Store
+from tools.findings.examining import WHOLE
 
 CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
+
+
+def p_of(text):
+    return float(re.search(rf"{re.escape(WHOLE)}(\S+)", text)[1])
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +36,15 @@ def test_a_forced_choice_that_first_crosses_one_half_is_no_place_to_read_the_ans
     assert right[early] > 0.5  # of two answers: what a coin gets
     assert rank[early] > 8
     said = {place: lab.run("examine", kind="readable", task="agreement", components=[place], examples=64).text for place in (early, late)}
-    assert "all of it holds: p = 1\n" in said[early]
-    assert float(re.search(r"all of it holds: p = (\S+)", said[late])[1]) < 0.01
+    assert f"{WHOLE}1\n" in said[early]
+    assert p_of(said[early]) == 1 > 0.01 > p_of(said[late])
 
 
 def test_a_set_padded_with_a_member_that_changes_nothing_does_not_hold(lab):
     needed = ["decoder.3.mlp.out@answer", "decoder.4.mlp.out@answer"]
     asked = {"kind": "jointly_necessary", "task": "addition", "interventions": ["resample(donor)"], "examples": 64}
     said = [lab.run("examine", components=c, **asked).text for c in (needed, [*needed, "decoder.5.attn.out@answer"])]
-    true, padded = (float(re.search(r"all of it holds: p = (\S+)", text)[1]) for text in said)
+    true, padded = map(p_of, said)
     assert true < 1e-6
     assert padded > 0.5
 

@@ -24,9 +24,9 @@ from tools.methods.measuring import (
 from tools.methods.saying import examples_of
 from tools.methods.scoring import score
 from tools.methods.tables import as_array
-from tools.methods.tool import Context
+from tools.methods.tool import Context, ToolInputError
 from tools.ports import port_of
-from tools.tasks import Example
+from tools.tasks import Example, Task
 
 KIND: Literal["experiment"] = "experiment"
 NAMED = 6  # failing examples of a task that was made in the run
@@ -48,7 +48,7 @@ def run(args: Args, ctx: Context) -> Outcome:
     lines: list[str] = []
     arrays = []
     for name in dict.fromkeys(args.tasks):
-        task, examples = load_examples(ctx, name, args.examples, args.among)
+        task, examples = _loaded(args, name, ctx)
         changed = ctx.subject.variant({args.stack_of(ctx): program.blocks})
         variants = [ctx.subject.variant(), *([] if program.is_identity else [changed])]
         scores, _ = score(
@@ -99,6 +99,15 @@ def run(args: Args, ctx: Context) -> Outcome:
         measurements=tuple(measurements),
         arrays=tuple(arrays),
     )
+
+
+def _loaded(args: Args, name: str, ctx: Context) -> tuple[Task, list[Example]]:
+    """A task and its examples; of several tasks an error names the one that it is about."""
+    try:
+        return load_examples(ctx, name, args.examples, args.among)
+    except ToolInputError as error:
+        others = "; nothing was measured: mend it, or leave this task out"
+        raise ToolInputError(f"task {name}: {error}{others}" if len(args.tasks) > 1 else str(error)) from None
 
 
 def _is_made(ctx: Context, spec: str) -> bool:

@@ -45,7 +45,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     text = (
         f"{entry.handle}: {s.kind}{f' of {what}' if what else ''}{f' under {how}' if how else ''} for {s.task}"
         f"{f' among {s.among}' if s.among else ''}, smallest effect {entry.smallest:.3g}, probability "
-        f"{entry.probability:.2f}, power {entry.power:.2f}"
+        f"{entry.probability:.2f}, power {entry.power:.2f} (probability: how sure you are, or the calibrated evidence is, that it "
+        "will be confirmed; power: the chance that unseen examples show it if the effects are as large as they look)"
     )
     if entry.power < 0.5:
         text += ": unseen examples will probably leave it open; more examples, or a clearer effect, would help"

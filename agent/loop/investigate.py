@@ -16,10 +16,11 @@ from agent.loop.goal import questions
 from agent.loop.history import experiments_made, history, inherited_turns, reserved, spending
 from agent.loop.known import known as known_of
 from agent.loop.literature import given
-from agent.loop.notebook import child_text, earlier_text, notebook_text
+from agent.loop.notebook import child_text, earlier_text, fate_line, notebook_text, with_numbers
 from agent.loop.offering import offered, usable
 from agent.loop.record import RunRecord, RunTasks, branched_at
 from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, Turn, View
+from agent.report.tested import tested
 from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
 from tools.findings.consequences import contradictions, settle_hypotheses
@@ -30,6 +31,7 @@ from tools.ports import port_of
 from tools.statistics import share
 
 USELESS_TURNS = 5
+DECIDING = ("hypothesis", "predict", "confirm", "claim", "retract")  # what the conclusion is made of
 CLOSING_TURNS = 5  # turns without an experiment, a finding or a claim, once no experiment is left
 
 
@@ -127,7 +129,9 @@ async def investigate(
                 answers.append(Answer(call.id, "not run: the investigation is over", "rejected"))
                 _put_answer(record, run, answers[-1])
                 continue
-            answers.append(await _answer(call, run, record, runner, tools, spent, limits, viewer, turn.text, planner))
+            refused = _refused(turn.calls, answers)
+            asked = call, run, record, runner, tools, spent, limits, viewer, turn.text, planner
+            answers.append(await _answer(*asked, refused))
         if _finished(turn.calls, answers):
             ending = Ending("finished", _verdict(record))
         exchanges.append(Exchange(turn, tuple(answers)))
@@ -149,8 +153,12 @@ async def _answer(
     viewer: Viewer,
     why: str,
     planner: Planner,
+    refused: str,
 ) -> Answer:
-    """Answer one call, exactly once, and record what it wrote in one transaction."""
+    """Answer one call, exactly once, and record what it wrote in one transaction.
+
+    refused: what was refused earlier in the turn and could have changed the conclusion, which then cannot end the run unread.
+    """
     clock = asyncio.get_running_loop().time
     started = clock()
     tool = tools.get(call.name)
@@ -168,6 +176,10 @@ async def _answer(
             viewer.working(call, "")
             left = None if limits.minutes is None else 60 * (limits.minutes - spent.minutes)
             done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m), left)
+            if done.outcome.finished and refused:
+                raise ToolInputError(
+                    f"not yet: {refused} was refused in this turn; mend it or leave it, then finish again"
+                )
             if tool.kind == "delegating":
                 answer = await _delegate(call, args, run, record, runner, spent, limits, viewer, planner)
             elif tool.kind == "settling":
@@ -195,6 +207,12 @@ async def _answer(
 def _finished(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> bool:
     """Whether one of the calls answered so far has ended the investigation; nothing is run or written after it."""
     return any(c.name == "finish" and a.status == "ok" for c, a in zip(calls, answers, strict=False))
+
+
+def _refused(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> str:
+    """What was refused of a turn so far that findings and what is claimed of them depend on: 'claim (call 2)'; '' for nothing."""
+    named = enumerate(zip(calls, answers, strict=False), 1)
+    return ", ".join(f"{c.name} (call {i})" for i, (c, a) in named if c.name in DECIDING and a.status == "rejected")
 
 
 def _is_open(entry: object) -> bool:
@@ -235,7 +253,8 @@ async def _settle(
             store.put_entry(run.name, seq, f)
         for h in settle_hypotheses(record.hypotheses(), record.findings()):
             store.put_entry(run.name, seq, h)
-        lines = [f"round {number}, which may spend {share(number):.3g} of the error rate:", *map(_fate_line, settled)]
+        lines = [f"round {number}, which may spend {share(number):.3g} of the error rate:"]
+        lines += [fate_line(tested(record, f)) for f in settled]
         clashes = contradictions(record.findings())
         lines += [f"{a} and {b} contradict each other: {why_}" for a, b, why_ in clashes]
         answer = Answer(call.id, "\n".join(lines), "ok", settled[0].handle)
@@ -298,14 +317,6 @@ class _Within:
         self.viewer.working(self.call, f"{call.name}: {answer.status}")
 
 
-def _fate_line(f: Finding) -> str:
-    """'F1 confirmed in E9 (p = 1e-05, had to reach 0.0125)'."""
-    tested = "" if f.p is None or f.threshold is None else f" (p = {f.p:.2g}, had to reach {f.threshold:.2g})"
-    again = "; some of its examples had been used before" if f.reused else ""
-    where = f" in {f.experiment}" if f.experiment else ""
-    return f"{f.handle} {f.fate}{where}{tested}{f': {f.reason}' if f.reason else ''}{again}"
-
-
 def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str) -> Answer:
     """Write an executed call: result, handle, entries and the answer, all or nothing."""
     store, text = record.store, done.outcome.text
@@ -329,6 +340,8 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str)
                 text = f"{handle}{' (known from an earlier run)' if cached else ''}: {text}"
         for entry in done.outcome.entries:
             written = store.put_entry(run.name, seq, entry)
+            if isinstance(entry, Claim):
+                text = with_numbers(text, record)
             if isinstance(entry, Note | Hypothesis | Finding | Claim):
                 text = text if written in text else f"{written}: {text}"
                 handle = written

@@ -6,7 +6,7 @@ from agent.loop.strongest import in_a_line
 from agent.report.numbers import number_text
 from agent.report.references import substitute
 from agent.report.summary import finding_line, headline
-from agent.report.tested import Tested, came_to, tested
+from agent.report.tested import Tested, came_to, controls, effect_words, tested
 from experiments_db.records import Run
 from tools.findings.consequences import answers, contradictions
 from tools.statistics import share
@@ -85,13 +85,10 @@ def earlier_text(record: RunRecord, length: int = 4000) -> str:
     """
     run = record.store.run(record.run)
 
-    def plain(text: str) -> str:
-        return substitute(text, lambda inside: number_text(inside, record))
-
     lines = [f"Question: {run.goal}", f"Ended: {run.status}, {run.reason}", f"Answer: {headline(record)}"]
     lines += [f"Finding {finding_line(tested(record, f)).partition(' ')[2]}" for f in record.findings()]
-    lines += [f"Hypothesis ({h.status}): {plain(h.statement)}" for h in record.hypotheses()]
-    lines += [f"Note: {plain(n.text)}" for n in record.notes()]
+    lines += [f"Hypothesis ({h.status}): {with_numbers(h.statement, record)}" for h in record.hypotheses()]
+    lines += [f"Note: {with_numbers(n.text, record)}" for n in record.notes()]
     text = "\n".join(lines)
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -106,9 +103,7 @@ def child_text(record: RunRecord, run: Run) -> str:
         f"has spent{settled}, on unseen examples of its own. Answer: {headline(record)}"
     ]
     lines += [f"  {finding_line(tested(record, f))}" for f in found]
-    lines += [
-        f"  note: {_short(substitute(n.text, lambda inside: number_text(inside, record)))}" for n in record.notes()
-    ]
+    lines += [f"  note: {_short(with_numbers(n.text, record))}" for n in record.notes()]
     return "\n".join(
         [*lines, "Its handles do not exist here; to claim something of it, examine and confirm it in this run."]
     )
@@ -118,3 +113,20 @@ def children_lines(record: RunRecord) -> list[str]:
     """A line for each child of a run, for its notebook."""
     store = record.store
     return [f"  {c.name}: {store.run(c.name).goal}: {headline(RunRecord(store, c.name))}" for c in children(record)]
+
+
+def with_numbers(text: str, record: RunRecord) -> str:
+    """A text with the numbers in place of its references."""
+    return substitute(text, lambda inside: number_text(inside, record))
+
+
+def fate_line(t: Tested) -> str:
+    """'F1 confirmed in E9 (p = 1e-05, had to reach 0.0125): effect 62% [52%, 70%; n=128]; control 3%: a random vector'."""
+    f = t.finding
+    p = "" if f.p is None or f.threshold is None else f" (p = {f.p:.2g}, had to reach {f.threshold:.2g})"
+    again = "; some of its examples had been used before" if f.reused else ""
+    where = f" in {f.experiment}" if f.experiment else ""
+    effects = ", ".join(f"{how}{text}" for _, how, text in effect_words(t))
+    found = f"; effect {effects}, {t.sample}" if effects else ""
+    beside = f"; control {said}" if (said := controls(t)) else ""
+    return f"{f.handle} {f.fate}{where}{p}{f': {f.reason}' if f.reason else ''}{found}{beside}{again}"

@@ -1,33 +1,64 @@
-"""What an experiment found, in a line: its strongest effects and their places, each beside its control."""
+"""What an experiment found, in a line: its strongest effects and their places, each beside its control.
 
-from collections.abc import Sequence
+An effect stands out where its interval excludes its control and what the intact model does, and a share differs by a twentieth.
+"""
 
+from collections.abc import Mapping, Sequence
+
+from agent.loop.record import PAGE
 from experiments_db.records import Measurement
 
 MOST = 3
+CHANGES = ("effect", "recovered", "flipped")  # quantities that are nothing where nothing happens
+LEAST = 0.05  # of a share: less is seen in the table, and is no strong effect
+Intact = Mapping[tuple[str, str | None, str | None], float]
 PLACES = ("component", "program", "intervention", "label", "token", "among", "task")
 
 
 def strongest(measurements: Sequence[Measurement], most: int = MOST) -> list[Measurement]:
-    """The measurements of the first contrasted quantity that are farthest from their control, or from the intact model.
+    """The measurements of the first contrasted quantity that stand out, farthest from their control or the intact model first.
 
     Without either, the first of all.
     """
+    found = _farthest(measurements)
+    return list(measurements[:most]) if found is None else [m for m, out in found if out][:most]
+
+
+def _farthest(measurements: Sequence[Measurement]) -> list[tuple[Measurement, bool]] | None:
+    """Those of the first contrasted quantity, farthest first, and whether each stands out; None where nothing is contrasted."""
     intact = {(m.name, m.task, m.among): m.value for m in measurements if not _changed(m)}
     gaps = [(g, m) for m in measurements if (g := _gap(m, intact)) is not None]
     if not gaps:
-        return list(measurements[:most])
-    first = gaps[0][1].name
-    mine = [(g, m) for g, m in gaps if m.name == first]
-    return [m for _, m in sorted(mine, key=lambda pair: -pair[0])[:most]]
+        return None
+    mine = [(g, m) for g, m in gaps if m.name == gaps[0][1].name]
+    return [(m, _stands_out(m, g, intact)) for g, m in sorted(mine, key=lambda pair: -pair[0])]
 
 
-def _gap(m: Measurement, intact: dict[tuple[str, str | None, str | None], float]) -> float | None:
+def _gap(m: Measurement, intact: Intact) -> float | None:
     """How far from its control, else from the intact model; None where neither is there."""
     if m.control is not None:
         return abs(m.value - m.control.value)
     plain = intact.get((m.name, m.task, m.among))
     return abs(m.value - plain) if plain is not None and _changed(m) else None
+
+
+def _stands_out(m: Measurement, gap: float, intact: Intact) -> bool:
+    """Whether it differs from its control and did something itself: where only the control did, nothing was found."""
+    is_share = m.unit.startswith(("share of", "of the"))
+    if is_share and gap < LEAST:
+        return False
+    plain = intact.get((m.name, m.task, m.among), 0.0 if m.name in CHANGES or m.name.endswith(".delta") else None)
+    if plain is not None and (not _excludes(m, plain) or (is_share and abs(m.value - plain) < LEAST)):
+        return False
+    c = m.control
+    if c is not None and c.difference_low is not None and c.difference_high is not None:
+        return not c.difference_low <= 0 <= c.difference_high
+    return c is None or _excludes(m, c.value)
+
+
+def _excludes(m: Measurement, value: float) -> bool:
+    """Whether a value lies outside the interval; where there is no interval, whether it is another value."""
+    return m.value != value if m.low is None or m.high is None else not m.low <= value <= m.high
 
 
 def _changed(m: Measurement) -> bool:
@@ -40,19 +71,38 @@ def in_a_line(measurements: Sequence[Measurement], most: int = MOST) -> str:
 
     '' without measurements.
     """
-    found = strongest(measurements, most)
+    head, found = _shown(measurements, most)
     rest = len(measurements) - len(found)
-    return "; ".join(map(_words, found)) + (f" ({rest} more measurements)" if rest > 0 else "")
+    return head + "; ".join(map(_words, found)) + (f" ({rest} more measurements)" if rest > 0 else "")
 
 
-def beside(measurements: Sequence[Measurement], most: int = 8) -> str:
-    """The strongest effects a line each, with the interval and the control that a table leaves out; '' where there are none."""
-    found = strongest(measurements, most)
+def beside(measurements: Sequence[Measurement], most: int = 8, handle: str | None = None) -> str:
+    """The strongest effects a line each, with the interval and the control that a table leaves out; '' where there are none.
+
+    handle: of the experiment, for the calls that show the rest.
+    """
+    head, found = _shown(measurements, most)
     if not any(m.control is not None or m.low is not None for m in found):
         return ""
     rest = len(measurements) - len(found)
-    more = [f"  and {rest} more measurements: recall, query"] if rest > 0 else []
-    return "\n".join(["strongest, with 95% interval and control:", *(f"  {_words(m)}" for m in found), *more])
+    more = [f"  and {rest} more measurements: {the_rest(handle, len(measurements))}"] if rest > 0 else []
+    title = head.rstrip() or "strongest:"
+    return "\n".join([f"{title[:-1]}, with 95% interval and control:", *(f"  {_words(m)}" for m in found), *more])
+
+
+def the_rest(handle: str | None, n: int) -> str:
+    """The calls that show all measurements of an experiment: 'recall E5 (page=2 to page=3 for the rest) or query'."""
+    pages = -(-n // PAGE)
+    turn = "" if pages < 2 else f" (then page=2{f' to page={pages}' if pages > 2 else ''})"
+    return f"recall {handle}{turn}, or query" if handle else "recall, query"
+
+
+def _shown(measurements: Sequence[Measurement], most: int) -> tuple[str, list[Measurement]]:
+    """What stands out; where nothing does, words that say so, and what comes nearest to it."""
+    found = strongest(measurements, most)
+    if found or not measurements:
+        return "", found
+    return "nothing stood out; farthest: ", [m for m, _ in (_farthest(measurements) or [])[:1]]
 
 
 def _words(m: Measurement) -> str:

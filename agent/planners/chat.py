@@ -85,8 +85,9 @@ def _exchange(exchange: Exchange) -> list[Message]:
 
 def told(answer: Answer) -> str:
     """An answer, and below its table the strongest effects with what the table leaves out of them."""
-    text = _cut(answer.text, ANSWER_CHARACTERS)
-    more = beside(answer.measurements) if answer.measurements else ""
+    text, of = _cut(answer.text, ANSWER_CHARACTERS), answer.handle if answer.measurements else None
+    text += f": recall {of} shows it whole" if of and len(answer.text) > ANSWER_CHARACTERS else ""
+    more = beside(answer.measurements, handle=of) if answer.measurements else ""
     return f"{text}\n{more}" if more else text
 
 

@@ -15,6 +15,7 @@ MOST = 4  # of one kind named one by one; more are counted
 SENTENCES = 8
 ORDER = ("capability", "cannot", "necessary", "jointly_necessary", "carries", "sends", "sufficient")  # others, then:
 LAST = ("not_needed",)
+REDUNDANT = "redundant"  # a set that is needed together, of which each member alone is not needed
 ABILITY = ("capability", "cannot")
 
 
@@ -35,21 +36,27 @@ def compose(standing: Sequence[Tested]) -> tuple[Sentence, ...]:
     groups: dict[tuple[object, ...], list[Tested]] = {}
     versions = _versions(standing)
     strictest = [max(same, key=lambda t: _strict(t.finding)) for same in versions.values()]
-    for t in sorted(strictest, key=lambda t: _rank(t.finding.statement.kind)):
-        groups.setdefault(_group(t), []).append(t)
+    strictest.sort(key=lambda t: _rank(t.finding.statement.kind))
+    pairs = {t.finding.handle: (t, *spared) for t in strictest if (spared := _spared(t, strictest))}
+    said_there = {t.finding.handle for found in pairs.values() for t in found}
+    for t in strictest:
+        if t.finding.handle in pairs:
+            groups[REDUNDANT, t.finding.handle] = list(pairs[t.finding.handle])
+        elif t.finding.handle not in said_there:
+            groups.setdefault(_group(t), []).append(t)
     said: dict[str, int] = {}
     led: list[tuple[str, str]] = []
     out: list[Sentence] = []
     rest: list[Tested] = []
-    for group in groups.values():
-        kind = group[0].finding.statement.kind
+    for key, group in groups.items():
+        kind = REDUNDANT if key[0] == REDUNDANT else group[0].finding.statement.kind
         said[kind] = said.get(kind, 0) + 1
         if said[kind] > MOST or len(out) == SENTENCES:
             rest += [same for t in group for same in versions[_version(t)]]
         else:
-            leads = _leads(group[0], led)
+            leads = _leads(group[0], led, kind)
             handles = _handles([same for t in group for same in versions[_version(t)]])
-            out.append(Sentence(_say(group), handles, leads))
+            out.append(Sentence(_redundant(group) if kind == REDUNDANT else _say(group), handles, leads))
     if rest:
         kinds = listed(list(dict.fromkeys(t.finding.statement.kind.replace("_", " ") for t in rest)))
         out.append(Sentence(f"{len(rest)} more confirmed findings ({kinds}) stand in the table.", _handles(rest)))
@@ -76,14 +83,14 @@ def _strict(f: Finding) -> tuple[bool, float, int]:
     return f.stricter, sign * f.smallest if f.stricter else 0.0, f.statement.examples
 
 
-def _leads(t: Tested, led: list[tuple[str, str]]) -> bool:
-    """Of each task what the model can do, and the first thing that is said about a place; and the first difference.
+def _leads(t: Tested, led: list[tuple[str, str]], kind: str) -> bool:
+    """Of each task what the model can do, the first thing that is said about a place, and what is redundant; the first difference.
 
     led: what has led so far, as (what it is about, task); what leads is added.
     """
     s = t.finding.statement
-    about = "ability" if s.kind in ABILITY else "difference" if s.kind == "differs" else "place"
-    mine = (about, "" if about == "difference" else s.task)
+    about = "ability" if kind in ABILITY else kind if kind in ("differs", REDUNDANT) else "place"
+    mine = (about, "" if about == "differs" else s.task)
     if mine in led or len(led) == LEADING:
         return False
     led.append(mine)
@@ -151,6 +158,37 @@ def _needed(group: Sequence[Tested]) -> str:
     )
     be = "are" if len(parts) > 1 or is_plural(ComponentSet.of(*members).members) else "is"
     return f"Necessary {_for(s)} {be}{f',{where},' if where else ''} {listed(parts)}{fall}."
+
+
+def _spared(t: Tested, others: Sequence[Tested]) -> list[Tested]:
+    """Of a set that is needed together, the findings that each member alone is not needed; none unless there is one for each."""
+    s = t.finding.statement
+    if s.kind != "jointly_necessary" or not t.effects:
+        return []
+    about = ("task", "among", "objective")
+    found: dict[tuple[Component, ...], Tested] = {}
+    for o in others:
+        mine = o.finding.statement
+        same = o.effects and all(getattr(mine, name) == getattr(s, name) for name in about)
+        if mine.kind == "not_needed" and same and set(s.interventions) <= set(mine.interventions):
+            found.setdefault(mine.members, o)
+    alone = [found.get((c,)) for c in s.members]
+    return [o for o in alone if o is not None] if all(alone) else []
+
+
+def _redundant(group: Sequence[Tested]) -> str:
+    """A set that is needed together while each member alone can be missing: what stands in for what."""
+    together, *alone = group
+    s = together.finding.statement
+    where, strip = _shared_anchor(s.members)
+    other, both = ("other", "both") if len(s.members) == 2 else ("others", "all")
+    one = _bound(alone, max, "at most", several=True)
+    every = _bound([together], min, "at least", several=len(s.interventions) > 1)
+    said = f"Redundant {_for(s)} are{f',{where},' if where else ''} {_words(s.members, strip)}, each standing in for the {other}"
+    return (
+        f"{said}: one at a time{_under(s)}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {one}; {both} at once{_under(s)}, "
+        f"{FALLS.get(s.objective, f'{s.objective} gets worse')} by {every}."
+    )
 
 
 def _not_needed(group: Sequence[Tested]) -> str:

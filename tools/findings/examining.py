@@ -20,6 +20,7 @@ from tools.methods.tool import Context, ToolInputError
 from tools.statistics import Groups
 from tools.tasks import Example, TaskError
 
+WHOLE = "whole statement, by its largest p value (intersection-union test): p = "
 CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
 
 
@@ -234,7 +235,7 @@ def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measuremen
         lines.append(f"  {c.words}: {shown}, has to be {must} {c.bound:.3g}: p = {p:.2g}")
     named = {m.name: m.value for m in rows if m.component is None and m.variant is None}
     holds = max(c.p() for c in contrasts)
-    lines.append(f"all of it holds: p = {holds:.2g}")
+    lines.append(f"{WHOLE}{holds:.2g}")
     if "power" in named:
         lines.append(
             f"power on as many unseen examples {named['power']:.2f}, calibrated probability to be confirmed "

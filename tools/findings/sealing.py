@@ -6,9 +6,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from experiments_db.findings import Finding, Statement
+from experiments_db.places import plain_message
 from experiments_db.records import Measurement
 from tools.findings.kind import kind_of
-from tools.methods.layout import select_set
+from tools.methods.layout import select_path, select_set
 from tools.methods.tool import Context, ToolInputError
 
 EXAMINE = "examine"
@@ -22,14 +23,16 @@ def statement_of(ctx: Context, args: Mapping[str, Any]) -> Statement:
     components = select_set(ctx.subject, args.get("components") or ())
     universe = select_set(ctx.subject, args.get("universe") or (), "universe")
     given = {k: v for k, v in args.items() if k in Statement.model_fields}
+    path = str(select_path(ctx.subject, args["path"])) if args.get("path") else ""
     resolved = {
-        "components": str(components or ""), "universe": str(universe or ""), "task": ctx.tasks.get(str(args["task"])).name,
+        "components": str(components or ""), "universe": str(universe or ""), "path": path,
+        "task": ctx.tasks.get(str(args["task"])).name,
         "interventions": tuple("resample(donor)" if how == "resample" else how for how in args.get("interventions") or ()),
     }  # fmt: skip
     try:
         made = Statement.model_validate({**given, **resolved})
     except ValidationError as error:
-        raise ToolInputError("; ".join(str(e["msg"]) for e in error.errors())) from None
+        raise ToolInputError("; ".join(plain_message(str(e["msg"])) for e in error.errors())) from None
     return kind_of(made.kind).complete(made)
 
 

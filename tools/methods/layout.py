@@ -1,5 +1,6 @@
 """What a subject has, in the language of places, so that selectors in arguments resolve to the components that there are."""
 
+import re
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from experiments_db.places import (
     Component,
     ComponentSet,
     Layout,
+    Path,
     PlaceError,
     Selector,
     StackLayout,
@@ -78,6 +80,25 @@ def chosen_components(
         shortest = min(length_in(subject, e, c.stack) for e in encoded) if c.anchor == "each" else 1
         out += expand_anchors([c], [str(-1 - i) for i in range(min(depth, shortest))])
     return list(dict.fromkeys(out))
+
+
+def select_path(subject: Subject, text: str, what: str = "path") -> Path:
+    """The path that a text means: `*` is the one stack there is, `logits` what the model's answers are read from.
+
+    ToolInputError says what would be valid.
+    """
+    body, frozen, held = text.partition("(")
+    nodes = [" ".join(node.split()) for node in body.split("->")]
+    stack = next(iter(subject.stacks)) if len(subject.stacks) == 1 else "*"
+    named = [re.sub(r"^(\*\.)?(?=logits\b)", f"{subject.readout}.", node) for node in nodes]
+    try:
+        return Path.parse(" -> ".join(re.sub(r"^\*\.", f"{stack}.", node) for node in named) + frozen + held)
+    except PlaceError as error:
+        raise ToolInputError(
+            f"{what}: {error}. A path is written sender -> receiver, each one component, such as "
+            f"{subject.spec().name}.0.attn.z[1]@answer -> {subject.spec().name}.2.mlp.out@answer; the last may be logits: what "
+            "goes straight there, through no block in between"
+        ) from None
 
 
 def depth_component(subject: Subject, depth: int, anchor: str = "") -> Component:

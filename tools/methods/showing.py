@@ -10,6 +10,7 @@ from tools.subjects import Subject
 from tools.tasks import Example, Task, chance_level, label_families
 
 LOOKED_AT = 256
+SHOWN_OF_SPAN = 6  # tokens of a span; of a longer one the first and the last
 MOST_VALUES = 6  # of a label that is written out
 
 
@@ -45,18 +46,11 @@ def own_examples(subject: Subject, tasks: TaskBook, seed: int) -> str:
 
 
 def example_lines(subject: Subject, e: Example) -> list[str]:
-    """One example: its tokens with the spans above them, right answer, foil and twin, labels."""
+    """One example: its tokens, the roles that spans of them have, right answer, foil and twin, labels."""
     tokens = port_of(subject).labels(subject, e)
-    named: dict[int, list[str]] = {}
-    for role in e.spans:
-        try:
-            for at in span_positions(subject, e, role):
-                named.setdefault(at, []).append(role)
-        except ToolInputError:
-            continue
-    roles = [f" <{'/'.join(named[i])}>" if i in named else "" for i in range(len(tokens))]
-    shown = [f"{t!r}{role}" for t, role in zip(tokens, roles, strict=True)]
-    lines = [f"{' '.join(shown)} -> {e.answer!r}"]
+    lines = [f"{' '.join(map(repr, tokens))} -> {e.answer!r}"]
+    if roles := _roles(subject, e, tokens):
+        lines.append(f"  roles (anchors, not tokens): {'; '.join(roles)}")
     if e.twin is not None:
         lines.append(f"  twin {e.twin!r} -> {e.foil!r}")
     elif e.foil is not None:
@@ -69,6 +63,22 @@ def example_lines(subject: Subject, e: Example) -> list[str]:
     if e.values:
         lines.append("  " + ", ".join(_value(e, name, members) for name, members in label_families(e.values).items()))
     return lines
+
+
+def _roles(subject: Subject, e: Example, tokens: Sequence[str]) -> list[str]:
+    """Each span's name, its tokens, and where they lie, counted from the end: `operand1: '7' at -4`; none that is not there."""
+    told: list[str] = []
+    for role in e.spans:
+        try:
+            at = sorted(span_positions(subject, e, role))
+        except ToolInputError:
+            continue
+        if at:
+            first, last = at[0] - len(tokens), at[-1] - len(tokens)
+            where = f"{first}" if first == last else f"{first} to {last}"
+            said = " ".join(repr(tokens[i]) for i in (at if len(at) <= SHOWN_OF_SPAN else [*at[:1], *at[-1:]]))
+            told.append(f"{role}: {said.replace(' ', ' ... ', 1) if len(at) > SHOWN_OF_SPAN else said} at {where}")
+    return told
 
 
 def _value(e: Example, name: str, members: Sequence[str]) -> str:

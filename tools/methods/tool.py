@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from experiments_db.findings import Claim, Finding, Question
+from experiments_db.places import plain_message
 from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Outcome, TaskData
 
 if TYPE_CHECKING:
@@ -285,4 +286,5 @@ def _plain(error: Any) -> str:
         return "missing"
     if error["type"] == "extra_forbidden":
         return "unknown argument"
-    return f"{error['msg']}, got {given!r}" if not isinstance(given, dict) else str(error["msg"])
+    said = plain_message(str(error["msg"]))
+    return said if isinstance(given, dict) else f"{said}, got {given!r}"

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from experiments_db.places import plain_message
 from experiments_db.records import tagged_hash
 from tools.tasks.example import Example, TaskError, Value
 
@@ -251,7 +252,7 @@ class Family:
             e = error.errors()[0]
             valid = "; ".join(f"{n}: {_values(f.annotation)}" for n, f in self.options.model_fields.items())
             raise TaskError(
-                f"task {self.name}: option {'.'.join(map(str, e['loc']))!r} is not usable ({e['msg']}). "
+                f"task {self.name}: option {'.'.join(map(str, e['loc']))!r} is not usable ({plain_message(e['msg'])}). "
                 f"Options are {valid or 'none'}"
             ) from None
         set_ = [f"{n}={v}" for n, v in options.model_dump(exclude_defaults=True).items()]

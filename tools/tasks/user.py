@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from experiments_db.places import plain_message
 from tools.tasks.example import Counterfactual, Example, Given, Signal, TaskError
 from tools.tasks.signals import KINDS, signal, taken_up
 from tools.tasks.spans import signal_span_problem, span_problem
@@ -105,7 +106,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             e = error.errors()[0]
             where = ".".join(map(str, e["loc"])) or "the line"
             raise TaskError(
-                f"{path}, line {number}: {where}: {e['msg']}. Fields are {FIELDS}; {NEEDED} must be given"
+                f"{path}, line {number}: {where}: {plain_message(e['msg'])}. Fields are {FIELDS}; {NEEDED} must be given"
             ) from None
         except TaskError as error:
             raise TaskError(f"{path}, line {number}: {error}") from None
@@ -121,7 +122,9 @@ def to_records(examples: Sequence[Any], origin: str) -> list[dict[str, Any]]:
             records.append(_checked(example, Path()))
         except ValidationError as error:
             e = error.errors()[0]
-            raise TaskError(f"{origin}, example {number}: {'.'.join(map(str, e['loc']))}: {e['msg']}") from None
+            raise TaskError(
+                f"{origin}, example {number}: {'.'.join(map(str, e['loc']))}: {plain_message(e['msg'])}"
+            ) from None
         except TaskError as error:
             raise TaskError(f"{origin}, example {number}: {error}") from None
     check_splits(records, origin)
