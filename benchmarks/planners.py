@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 done, 2 bad input."""
     p = argparse.ArgumentParser(prog="python -m benchmarks.planners", description=(__doc__ or "").split("\n")[0])
     p.add_argument("--planner", action="append", help="as agent.run takes it; systematic and random_valid stand beside it")
-    p.add_argument("--case", action="append", metavar="CASE", help="cases of benchmarks.planted, PROGRAM-SEED, or a case's sign (default: seven)")
+    p.add_argument("--case", action="append", metavar="CASE", help="a case, PROGRAM-SEED, or its sign (default: seven cases)")
     p.add_argument("--seed", type=int, default=0, help="of the runs")
     p.add_argument("--max-experiments", type=int, default=60, help="a run's budget (default 60)")
     p.add_argument("--sample", action="store_true", help="two cases with twelve experiments each")

@@ -1,6 +1,9 @@
 """What was said to each example is kept beside a result: it agrees with the numbers, and changes none of them."""
 
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import benches
 import pytest
@@ -8,10 +11,13 @@ from findings_made import Investigation
 
 from agent.lab import Lab
 from agent.loop.executor import ToolRunner
-from agent.loop.record import RunRecord, RunTasks
+from agent.loop.record import Reading, RunRecord, RunTasks
 from agent.replay import array_values, compare
-from agent.review import examples as review
-from agent.review.examples import condition_of, examples
+from agent.report import examples as review
+from agent.report.conclusion import conclude
+from agent.report.evidence import evidence_section
+from agent.report.headline import Sentence
+from agent.report.examples import condition_of, examples
 from experiments_db.records import ANSWERS, ANSWERS_KEPT, SAID, Experiment, Result, kept_answers
 from experiments_db.store import Store
 from tools.methods import answers
@@ -20,6 +26,8 @@ from tools.methods.effects import Condition, score_under
 from tools.methods.tool import discover
 from tools.tasks import get_task
 
+CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
+ADDITION = "20261122-023421-find-where-addition-happens"
 ABLATED = {"task": "addition", "components": ["mlp.out@answer"], "intervention": "resample(donor)", "examples": 72}
 
 
@@ -150,3 +158,46 @@ def test_they_are_no_part_of_what_is_asked_or_measured(lab, tmp_path):
     assert i.store.verify() == []
     assert kept_answers(i.store.result(number)) == kept_answers(done)
     assert isinstance(done, Result)
+
+
+def shown_in_report(status="finished", arrays=True, kept=None):
+    """The evidence section of the curated run about addition: of the findings named, with its arrays or without."""
+    store = Store(CURATED, create=False)
+    record = Reading(store, ADDITION)
+    rows, c = record.experiments(), conclude(record)
+    if kept is not None:
+        c = replace(c, headline=(Sentence("", kept),))
+    results = {r.handle: store.result(r.result_id, arrays=arrays) for r in rows}
+    text = "\n".join(evidence_section(rows, results, {}, c, status))
+    _, found, rest = text.partition("Unseen examples that were answered right and no longer are")
+    return rest.partition("</details>")[0] if found else ""
+
+
+def test_a_report_shows_examples_that_broke_under_its_main_findings_and_no_others():
+    shown = shown_in_report()
+    lines = [line.split(" | ") for line in shown.splitlines() if line.startswith("| ") and "what was done" not in line]
+    assert len(lines) == 12
+    store = Store(CURATED, create=False)
+    for i, (what, *_) in enumerate(lines[::3]):
+        finding, broke, n, handle = re.match(r"\| \[(F\d+)\].*: (\d+) of (\d+) broke, \[(E\d+)\]", what).groups()
+        f = next(f for f in store.findings(ADDITION) if f.handle == finding)
+        row = store.experiment(ADDITION, handle)
+        assert f.experiment == handle
+        assert row.experiment.args["split"] == "confirm"
+        result = store.result(row.result_id)
+        kept = kept_answers(result)
+        said, texts = next(p for p in zip(kept[::2], kept[1::2], strict=True) if any(f"`{c}`" in what for c in p[0].axes[0].labels))
+        under = next(i for i, c in enumerate(said.axes[0].labels) if f"`{c}`" in what)
+        table, labels = array_values(said), texts.axes[0].labels
+        right = table[:, 1].astype(bool)
+        assert (int(broke), int(n)) == ((right[1] & ~right[under]).sum(), table.shape[2])
+        for _, prompt, before, after in lines[3 * i : 3 * i + 3]:
+            at = [p.replace("\n", "↵") for p in said.axes[2].labels].index(prompt.strip("`"))
+            assert right[1, at]
+            assert not right[under, at]
+            assert (before, after.removesuffix(" |")) == tuple(f"`{labels[table[r, 0, at]]}`" for r in (1, under))
+    assert [store.findings(ADDITION)[i].statement.kind for i in (4, 0)] == ["not_needed", "capability"]
+    assert shown_in_report(kept=("F5", "F2")).count("broke") == 1
+    assert shown_in_report(kept=("F5", "F1")) == ""
+    assert shown_in_report("running") == ""
+    assert shown_in_report(arrays=False) == ""

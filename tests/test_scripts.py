@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from agent.report import __main__ as report
-from agent.report.script import QUESTIONS, TEMPLATE, filled
+from agent.report.script import QUESTIONS, TEMPLATE, WITHOUT, filled
 from experiments_db.store import Store
+from tools.findings.kind import kinds
 
 CURATED = Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db"
 ADDITION = "20261122-023421-find-where-addition-happens"
+OWN = "20261122-024426-can-the-model-do-addition-without-what-t"
 AGREEMENT = "20261122-023645-how-does-the-demo-model-choose-between-i"
 WRITTEN = [  # necessary, jointly, carries, sends, attends, readable, and on twins of a task's own
-    (ADDITION, "F2"), (ADDITION, "F6"), (ADDITION, "F8"), (ADDITION, "F10"), (ADDITION, "F12"), (AGREEMENT, "F1"),
+    (ADDITION, "F2"), (ADDITION, "F6"), (ADDITION, "F8"), (ADDITION, "F10"), (ADDITION, "F12"), (ADDITION, "F13"), (AGREEMENT, "F1"),
     (AGREEMENT, "F2"),
 ]  # fmt: skip
 ALONE = """
@@ -128,7 +130,7 @@ def test_a_script_reaches_the_places_of_every_family(name, subject_named, tmp_pa
 @pytest.mark.parametrize(
     ("run", "finding", "says"),
     [
-        (ADDITION, "F99", "there is no finding 'F99'; there are F1"), (ADDITION, "F13", "of kind disagree; scripts are written for"),
+        (ADDITION, "F99", "there is no finding 'F99'; there are F1"), (OWN, "F2", "of kind own; scripts are written for"),
         (AGREEMENT, "F6", "F6 is absent"), (AGREEMENT, "F7", "F7 is inconclusive"),
     ],
 )  # fmt: skip
@@ -153,3 +155,82 @@ def test_the_template_is_filled_with_data_alone():
     imports = re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)
     assert not {"agent", "tools", "experiments_db"} & set(imports)
     assert {"capability", "necessary", "jointly_necessary", "not_needed", "sufficient", "carries", "attends", "readable"} <= set(QUESTIONS)
+
+
+OTHERS = [  # kinds that the curated runs have not confirmed: (statement, what its effects are about)
+    ({"kind": "carries_nothing", "components": ["decoder.5.mlp.out@answer"]}, 1),
+    ({"kind": "suppresses", "components": ["decoder.5.mlp.out@answer"], "objective": "margin", "interventions": ["zero"]}, 1),
+    ({"kind": "differs", "components": ["decoder.0.attn.z[0]@answer"], "other_task": "subtraction", "interventions": ["resample(donor)", "zero"]}, 2),
+    ({"kind": "differs", "components": ["decoder.0.mlp.out@answer"], "among": "carry=1", "other_among": "carry=0", "interventions": ["mean"]}, 1),
+    ({"kind": "disagree", "components": ["decoder.0.mlp.out@answer"], "interventions": ["resample(donor)", "zero"], "label": "resample(donor)"}, 1),
+    ({"kind": "tolerates", "program": "skip 5", "objective": "nll"}, 1), ({"kind": "breaks", "program": "swap 0 1"}, 1),
+    ({"kind": "tolerates", "program": "repeat 4"}, 1),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """(store, run, folder) of findings of those kinds, each measured on confirm examples and put down as confirmed, true or not."""
+    from agent.loop.executor import ToolRunner
+    from agent.loop.record import RunRecord, RunTasks
+    from experiments_db.findings import Finding
+    from experiments_db.records import Run
+    from tools.findings.sealing import arguments_of, statement_of
+    from tools.methods.offline import Nothing, OfflineTasks
+    from tools.methods.tool import Context, discover
+    from tools.subjects import load_subject
+
+    folder = tmp_path_factory.mktemp("others")
+    store, demo = Store(folder / "e.db"), load_subject("demo")
+    settings = {"seed": 0, "dtype": "float32", "fingerprint": demo.fingerprint, "device": "cpu"}
+    store.put_run(Run(name="r", goal="g", subject="demo", planner="p", settings=settings))
+    runner = ToolRunner(demo, RunRecord(store, "r"), RunTasks(store, "r"), 0)
+    for i, (asked, _) in enumerate(OTHERS, 1):
+        statement = statement_of(Context(demo, OfflineTasks([]), Nothing()), {"task": "addition", "examples": 24, **asked})
+        tool = discover()["examine"]
+        args = tool.parse(arguments_of(statement))
+        made = runner.execute(tool, args, split="confirm")
+        assert made.status == "ok", made.text
+        x = runner.experiment(tool, args, "confirm")
+        handle = store.link_experiment("r", x.id, store.put_result(x, made), cached=False, seq=1)
+        f = Finding(handle=f"F{i}", statement=statement, seen=handle, experiment=handle, smallest=0.1, probability=0.5, power=0.5, fate="confirmed")
+        store.put_entry("r", 1, f)
+    own = Finding(handle="F99", statement=statement.model_copy(update={"kind": "decodable"}), seen=handle, experiment=handle, smallest=0.1,
+                  probability=0.5, power=0.5, fate="confirmed")  # fmt: skip
+    store.put_entry("r", 1, own)
+    return store, folder
+
+
+def test_other_kinds_measure_what_is_on_record_too(others):
+    store, folder = others
+    files = []
+    for i in range(1, 1 + len(OTHERS)):
+        assert report.main(["r", "--db", str(store.path), "--out", str(folder), "--script", f"F{i}"]) == 0
+        files.append(folder / "r" / f"F{i}.py")
+    program = files[5].read_text()
+    assert '"order":[0,1,2,3,4]' in program
+    wrong = folder / "wrong.py"
+    wrong.write_text(program.replace('"order":[0,1,2,3,4]', '"order":[5,4,3,2]'))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ALONE, *map(str, [*files, wrong])], capture_output=True, text=True, check=True, cwd="/",
+        env={"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    *said, tampered = [json.loads(line)["said"] for line in done.stdout.splitlines() if line.startswith('{"file"')]
+    for i, ((asked, effects), text) in enumerate(zip(OTHERS, said, strict=True), 1):
+        f = next(f for f in store.findings("r") if f.handle == f"F{i}")
+        rows = [m for m in store.measurements(store.experiment("r", f.experiment).result_id) if m.name == "effect"]
+        numbers = re.findall(r": (-?[\d.]+) here, (-?[\d.]+) on record, n=\d+: agrees", text)
+        assert len(numbers) == len(rows) == effects, (asked, text)
+        for (here, _), m in zip(numbers, rows, strict=True):
+            assert abs(float(here) - m.value) <= (1 / m.n + 1e-6 if m.unit == "share of examples" else 1e-3 * max(1, abs(m.value)))
+    assert "DIFFERS" in tampered
+
+
+def test_a_kind_without_a_script_is_refused_with_the_reason_and_those_that_have_one(others, tmp_path, capsys):
+    store, _ = others
+    assert report.main(["r", "--db", str(store.path), "--out", str(tmp_path), "--script", "F99"]) == 2
+    said = capsys.readouterr().err
+    assert "scripts are written for capability, cannot, necessary" in said
+    assert "none for decodable: what it measures is fitted on other examples first" in said
+    assert not set(WITHOUT) & set(QUESTIONS)
+    assert set(WITHOUT) | set(QUESTIONS) == set(kinds())

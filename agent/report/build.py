@@ -63,7 +63,7 @@ def render(store: Store, name: str, figures: Path | None) -> str:
         _literature(run),
         _integrity(record),
         _null_twins(concluded),
-        evidence_section(rows, results, draw_all(record, rows, results, figures), concluded),
+        evidence_section(rows, results, draw_all(record, rows, results, figures), concluded, run.status),
         own_code_section(rows),
         tried_section(rows, results, _refused(record)),
         _limits(record, run),

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded, would_answer
-from agent.report.marked import folded
+from agent.report.examples import condition_of, examples
+from agent.report.marked import folded, links, table
 from agent.report.own_code import shown_args
 from agent.report.text import code, inert, markdown
 from experiments_db.findings import Question
 from experiments_db.records import Result
 from experiments_db.store import ExperimentRow
+from tools.findings.kind import kinds
 
 Drawn = Mapping[str, tuple[str, str]]
+MAIN, BROKEN = 4, 3  # findings of which examples are shown, and how many of each
 LOOKED = " images"  # of an experiment: its picture stands under this name beside its figure
 
 
@@ -54,12 +57,20 @@ def _pictures(results: Mapping[str, Result], figures: Path | None) -> dict[str, 
 
 
 def evidence_section(
-    rows: Sequence[ExperimentRow], results: Mapping[str, Result], drawn: Drawn, c: Concluded
+    rows: Sequence[ExperimentRow], results: Mapping[str, Result], drawn: Drawn, c: Concluded, status: str
 ) -> list[str]:
-    """The section's lines; what the planner said of an experiment stands under the first for which it said so."""
+    """The section's lines; what the planner said of an experiment stands under the first for which it said so.
+
+    status: of the run, which decides whether its unseen examples may be shown.
+    """
     if not rows:
         return ["## Evidence", "", "No experiment was made."]
     lines, known, left = ["## Evidence"], {r.handle: r for r in rows}, dict.fromkeys(r.handle for r in rows)
+    if broke := _that_broke(c, known, results, status):
+        lines += [
+            "",
+            *folded("Unseen examples that were answered right and no longer are, for the main findings", broke),
+        ]
     said_before = {""}
     for q in (a.question for a in c.questions):
         mine = [h for h in _rests_on(q, c) if h in left]
@@ -75,6 +86,33 @@ def evidence_section(
             *folded(f"{what} ({len(left)})", _experiments([known[h] for h in left], results, drawn, said_before)),
         ]
     return lines
+
+
+def _that_broke(
+    c: Concluded, rows: Mapping[str, ExperimentRow], results: Mapping[str, Result], status: str
+) -> list[str]:
+    """A table of up to BROKEN examples for each of the first MAIN findings of the headline under which answers turned wrong."""
+    found, known = list[Sequence[str]](), {t.finding.handle: t for t in c.findings}
+    named = list(dict.fromkeys(h for s in c.headline for h in s.findings))
+    shown = 0
+    for t in (known[h] for h in named):
+        f, kind = t.finding, kinds().get(t.finding.statement.kind)
+        if kind is None or kind.stays or not t.effects or f.experiment not in rows or shown == MAIN:
+            continue
+        x, result, done = rows[f.experiment].experiment, results[f.experiment], condition_of(t.effects[0])
+        told = examples(x, result, status)
+        under = next((k for k in (told or {"conditions": []})["conditions"] if k["name"] == done), None)
+        if under is None or not under["broken"]:
+            continue
+        shown += 1
+        what = f"{links([f.handle])}, {code(done)}: {under['broken']} of {under['n']} broke, {links([f.experiment])}"
+        made = examples(x, result, status, under["number"], BROKEN)
+        for row in (r for r in (made or {"rows": []})["rows"] if r["came"] == "broke"):
+            found.append((what, *(code(str(row[k])) for k in ("prompt", "before", "after"))))
+            what = ""
+    return (
+        table(("finding, what was done", "example", "right, as the model said", "then it said"), found) if found else []
+    )
 
 
 def _rests_on(question: Question, c: Concluded) -> list[str]:

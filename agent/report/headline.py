@@ -184,11 +184,10 @@ def _redundant(group: Sequence[Tested]) -> str:
     other, both = ("other", "both") if len(s.members) == 2 else ("others", "all")
     one = _bound(alone, max, "at most", several=True)
     every = _bound([together], min, "at least", several=len(s.interventions) > 1)
-    said = f"Redundant {_for(s)} are{f',{where},' if where else ''} {_words(s.members, strip)}, each standing in for the {other}"
-    return (
-        f"{said}: one at a time{_under(s)}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {one}; {both} at once{_under(s)}, "
-        f"{FALLS.get(s.objective, f'{s.objective} gets worse')} by {every}."
-    )
+    what = f"Redundant {_for(s)} are{f',{where},' if where else ''} {_words(s.members, strip)}, each standing in for the {other}"
+    change = f"one at a time{_under(s)}, {CHANGES.get(s.objective, f'{s.objective} changes')} by {one}"
+    fall = f"{both} at once{_under(s)}, {FALLS.get(s.objective, f'{s.objective} gets worse')} by {every}"
+    return f"{what}: {change}; {fall}."
 
 
 def _not_needed(group: Sequence[Tested]) -> str:

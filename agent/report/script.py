@@ -15,8 +15,10 @@ from experiments_db.findings import Finding, Statement
 from experiments_db.places import Component, ComponentSet
 from experiments_db.records import Measurement
 from experiments_db.store import Store
+from tools.engine.programs import parse
 from tools.findings.examining import bench_for
 from tools.findings.kind import Bench
+from tools.findings.kinds.differs import compared
 from tools.methods.anchors import positions
 from tools.methods.effects import SUBLAYERS, donors_for
 from tools.methods.paths import TWIN
@@ -41,9 +43,11 @@ def write_script(store: Store, run: str, handle: str, folder: Path, subject: str
     """Write FOLDER/HANDLE.py. subject: where the model is, if it has moved. ScriptError where that cannot be done."""
     record = RunRecord(store, run)
     finding = _confirmed(record, handle)
-    if finding.statement.kind not in QUESTIONS:
+    kind = finding.statement.kind
+    if kind not in QUESTIONS:
         raise ScriptError(
-            f"{handle} is of kind {finding.statement.kind}; scripts are written for {', '.join(QUESTIONS)}"
+            f"{handle} is of kind {kind}; scripts are written for {', '.join(QUESTIONS)}. There is none for {kind}: "
+            f"{WITHOUT.get(kind, 'its measurement takes more than forward passes with hooks')}"
         )
     settings, named = store.run(run).settings, subject or store.run(run).subject
     try:
@@ -102,13 +106,14 @@ def _data(f: Finding, record: RunRecord, subject: Subject, seed: int) -> dict[st
             "attention_out": paths.o_proj, "mlp_out": paths.down_proj,
         },
         "questions": questions, "examples": _examples(bench, questions),
+        "second": _examples(compared(s, bench), questions) if s.kind == "differs" else [],
     }  # fmt: skip
 
 
 def _examples(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any]]:
     """Every example's tokens, positions, targets and, where they are needed, its donor and its twin."""
     ctx, examples = bench.ctx, bench.examples
-    edits = [d for q in questions for d in q.get("edits", [])]
+    edits = [d for q in questions for d in (*q.get("edits", []), *q.get("less", []))]
     nodes = [*(d["place"] for d in edits), *(p for q in questions for p in q.get("path", []))]
     anchors = sorted({*(p["anchor"] for p in nodes), *(q[k] for q in questions for k in ("query", "key") if k in q)})
     named = {d["how"] for d in edits}
@@ -119,7 +124,8 @@ def _examples(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any
         others = {"donor": examples[chosen[i]], "twin": e.as_twin(e.target) if "twin" in named else e}
         encoded = batch_of(ctx.subject, [e]).encoded[0]
         made = {
-            **_row(ctx.subject, e, anchors), "scored": list(encoded.scored), "targets": list(encoded.targets), "foil": encoded.foil,
+            **_row(ctx.subject, e, anchors), "group": e.group, "scored": list(encoded.scored), "targets": list(encoded.targets),
+            "foil": encoded.foil,
             "choices": None if closed is None else closed[i].tolist(),
             "others": {k: _row(ctx.subject, o, anchors) for k, o in others.items() if k in named},
         }  # fmt: skip
@@ -194,6 +200,35 @@ def _reads(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[
     return out
 
 
+def _rises(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    del s
+    return [
+        _question(m, measure="rise", edits=_edits(subject, ComponentSet.parse(str(m.component)).singles(), m))
+        for m in rows
+    ]
+
+
+def _differs(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    """The fall on the first examples less that on the second."""
+    return [_question(m, measure="fall", minus="second", edits=_edits(subject, s.members, m)) for m in rows]
+
+
+def _disagree(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    """How much lower the objective is under the intervention that the label names than under the other."""
+    (other,) = (str(h) for h in s.done if str(h) != s.label)
+    less = [m.model_copy(update={"intervention": other}) for m in rows]
+    return [
+        _question(m, measure="between", edits=_edits(subject, s.members, m), less=_edits(subject, s.members, o))
+        for m, o in zip(rows, less, strict=True)
+    ]
+
+
+def _program(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    stack, text = subject.program_of(s.program)
+    _, program = parse(text, len(subject.spec(stack).blocks))
+    return [_question(m, measure="program", order=list(program.blocks)) for m in rows]
+
+
 def _question(m: Measurement, **asks: Any) -> Question:
     """What is asked, beside what is on record."""
     words = " ".join(filter(None, (m.component, m.intervention))) or "the effect"
@@ -222,4 +257,15 @@ def _place(subject: Subject, c: Component) -> dict[str, Any]:
 QUESTIONS: Mapping[str, Asks] = {
     "capability": _above_chance, "cannot": _above_chance, "necessary": _falls, "jointly_necessary": _falls, "not_needed": _falls,
     "sufficient": _falls, "carries": _flips, "sends": _sends, "attends": _attends, "readable": _reads,
+    "carries_nothing": _flips, "suppresses": _rises, "differs": _differs, "disagree": _disagree,
+    "tolerates": _program, "breaks": _program,
 }  # fmt: skip
+FITTED = "what it measures is fitted on other examples first, which a script of forward passes does not do"
+WITHOUT = {
+    **dict.fromkeys(("computes", "decodable", "elicits", "encodes_tree", "reads_better", "steers", "used"), FITTED),
+    **dict.fromkeys(("aligns", "similar"), "it compares every example with all others"),
+    "moves": "it changes what heads read (attn.v), which is no module's own output in every family",
+    "own": "it is the planner's own code, which stands in the report and runs in a sandbox alone",
+    "matches": "it is measured on sequences of its own, and not on examples of a task",
+    "decides": "it is about images, and scripts are written for text",
+}

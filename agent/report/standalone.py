@@ -85,6 +85,26 @@ class Model:
         return touch
 
     @torch.no_grad()
+    def program(self, ids: list[int], order: list[int]) -> torch.Tensor:
+        """Logits with the blocks run in this order, each with the arguments that the model itself gave it."""
+        given: dict[int, Any] = {}
+        with ExitStack() as hooks:
+            for i, block in enumerate(self.blocks):
+                hook = block.register_forward_pre_hook(
+                    lambda _m, a, k, i=i: given.update({i: (a, k)}), with_kwargs=True
+                )
+                hooks.callback(hook.remove)
+            self.net(torch.tensor([ids]), use_cache=False)
+        first, named = given[0]
+        state = first[0] if first else named["hidden_states"]
+        for i in order:
+            block: Any = self.blocks[i]
+            more = {k: v for k, v in given[i][1].items() if k != "hidden_states"}
+            out = block(state, *given[i][0][1:], **more)
+            state = out[0] if isinstance(out, tuple) else out
+        return self.read_out(state[0])
+
+    @torch.no_grad()
     def read_out(self, state: torch.Tensor) -> torch.Tensor:
         """Logits of a state as if it were the last."""
         for module in self.after:
@@ -122,15 +142,15 @@ def objective(logits: torch.Tensor, e: Any, name: str) -> float:
     return total if name == "nll" else float(torch.tensor(total).exp())
 
 
-def means(model: Model, places: list[Place]) -> dict[int, torch.Tensor]:
+def means(model: Model, places: list[Place], examples: list[Any]) -> dict[int, torch.Tensor]:
     """The mean of each place over the examples' positions, every example counting once."""
     total: dict[int, torch.Tensor] = {}
-    for e in DATA["examples"]:
+    for e in examples if places else []:
         _, found, _ = model.run(e["ids"], read=places)
         for p, rows in zip(places, found, strict=True):
             here = rows[e["at"][p["anchor"]]].double().mean(0)
             total[id(p)] = total.get(id(p), torch.zeros_like(here)) + here
-    return {k: v / len(DATA["examples"]) for k, v in total.items()}
+    return {k: v / len(examples) for k, v in total.items()}
 
 
 def changed(model: Model, e: Any, edits: Any, mean: dict[int, torch.Tensor]) -> list[Change]:
@@ -183,11 +203,12 @@ def between(a: Place, p: Place, b: Place) -> bool:
     )
 
 
-def effects(model: Model, q: Any) -> list[float]:
+def effects(model: Model, q: Any, examples: list[Any]) -> list[float]:
     """One value an example."""
-    mean = means(model, [d["place"] for d in q.get("edits", []) if d["how"] == "mean"])
+    edits = [*q.get("edits", []), *q.get("less", [])]
+    mean = means(model, [d["place"] for d in edits if d["how"] == "mean"], examples)
     out: list[float] = []
-    for e in DATA["examples"]:
+    for e in examples:
         intact, _, raw = model.run(
             e["ids"], output_attentions=q["measure"] == "attention", output_hidden_states=q["measure"] == "read"
         )
@@ -202,14 +223,42 @@ def effects(model: Model, q: Any) -> list[float]:
             logits = intact if q["after"] == len(model.blocks) else model.read_out(raw.hidden_states[q["after"]][0])
             low, high = -0.5 - DATA["chance"] / 2, 1 - DATA["chance"] / 2
             out.append(q["sign"] * min(max(correct(logits, e) - half, low), high))
+        elif q["measure"] == "program":
+            name = DATA["objective"]
+            out.append(objective(intact, e, name) - objective(model.program(e["ids"], q["order"]), e, name))
         else:
             changes = changed(model, e, q["edits"], mean)
             edited = model.run(e["ids"], along(model, e, q["path"], changes) if q.get("path") else changes)[0]
             if q["measure"] == "flips":
                 out.append(float(margin(edited, e) < 0) - float(margin(intact, e) < 0))
             else:
-                out.append(objective(intact, e, DATA["objective"]) - objective(edited, e, DATA["objective"]))
+                base = (
+                    model.run(e["ids"], changed(model, e, q["less"], mean))[0] if q["measure"] == "between" else intact
+                )
+                lost = objective(base, e, DATA["objective"]) - objective(edited, e, DATA["objective"])
+                out.append(-lost if q["measure"] == "rise" else lost)
     return out
+
+
+def measured(model: Model, q: Any) -> tuple[float, int]:
+    """The effect and the number behind it: of a difference between two sets, problem by problem where they share problems."""
+    one = effects(model, q, DATA["examples"])
+    if not q.get("minus"):
+        return sum(one) / len(one), len(one)
+    other = effects(model, q, DATA[q["minus"]])
+    mine, theirs = (by_group(v, DATA[k]) for v, k in ((one, "examples"), (other, q["minus"])))
+    shared = sorted(set(mine) & set(theirs))
+    if shared:
+        return sum(mine[g] - theirs[g] for g in shared) / len(shared), len(shared)
+    return sum(one) / len(one) - sum(other) / len(other), len(one)
+
+
+def by_group(values: list[float], examples: list[Any]) -> dict[str, float]:
+    """The mean over each independent problem's examples."""
+    found: dict[str, list[float]] = {}
+    for value, e in zip(values, examples, strict=True):
+        found.setdefault(e["group"], []).append(value)
+    return {g: sum(v) / len(v) for g, v in found.items()}
 
 
 def same_weights(folder: str) -> str:
@@ -236,8 +285,7 @@ def main() -> int:
     )
     apart = 0
     for q in DATA["questions"]:
-        values = effects(model, q)
-        value, n = sum(values) / len(values), len(values)
+        value, n = measured(model, q)
         allowed = 1 / n + 1e-9 if q["share"] else 1e-3 * max(1.0, abs(q["recorded"]))
         agrees = abs(value - q["recorded"]) <= allowed
         apart += not agrees

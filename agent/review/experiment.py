@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from agent.loop.record import Reading
+from agent.report.examples import condition_of, examples
 from agent.report.figures import NEVER, beside, chance_of, draw, figures_of
 from agent.report.numbers import value_text
 from agent.report.pictures import picture_of, words_of
 from agent.report.plots import Plot, Point, plots, shown
-from agent.review.examples import condition_of, examples
 from agent.review.points import points_of
 from agent.review.texts import PAGE, Texts, first_line, offset, page_numbers
 from experiments_db.records import COORDINATES, Experiment, Measurement, Result

@@ -24,8 +24,8 @@ def _check(s: Statement) -> None:
         raise ToolInputError("differs within a task is between two classes of its examples: give among and other_among")
 
 
-def _other(s: Statement, bench: Bench) -> Bench:
-    """The bench of what the first is compared with."""
+def compared(s: Statement, bench: Bench) -> Bench:
+    """The bench of what the first is compared with. ToolInputError where there is no such task or class."""
     try:
         task = bench.ctx.tasks.get(s.other_task or s.task)
         chosen = task.among(s.other_among) if s.other_among else task
@@ -37,7 +37,7 @@ def _other(s: Statement, bench: Bench) -> Bench:
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     assert s.set is not None
-    other = _other(s, bench)
+    other = compared(s, bench)
     if other.gap <= 0:
         raise ToolInputError(
             f"the intact model does not do {_second(s)} better than chance: there is nothing to compare with"

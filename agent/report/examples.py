@@ -1,4 +1,4 @@
-"""What a model answered to each example of an experiment, before and under one condition, for its page."""
+"""What a model answered to each example of an experiment, before and under one condition, for its page and the report."""
 
 from collections.abc import Sequence
 from typing import Any
