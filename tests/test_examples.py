@@ -16,8 +16,8 @@ from agent.replay import array_values, compare
 from agent.report import examples as review
 from agent.report.conclusion import conclude
 from agent.report.evidence import evidence_section
-from agent.report.headline import Sentence
 from agent.report.examples import condition_of, examples
+from agent.report.headline import Sentence
 from experiments_db.records import ANSWERS, ANSWERS_KEPT, SAID, Experiment, Result, kept_answers
 from experiments_db.store import Store
 from tools.methods import answers

@@ -173,6 +173,20 @@ def read(store, run):
     return [*shown, store.task_data(run), results, same]
 
 
+def test_the_curated_runs_are_of_every_kind_of_planner():
+    store = Store(CURATED, create=False)
+    runs = [store.run(name) for name in store.runs()]
+    kinds = {r.planner.partition(":")[0] for r in runs}
+    assert kinds >= {"systematic", "openai", "person", "scripted"}
+    code = [e.experiment.tool for r in runs if r.settings.get("allow_code") for e in store.experiments(r.name)]
+    assert "experiment" in code
+    repeated = [r.name for r in runs if r.settings.get("repeat")]
+    assert len(repeated) == 3
+    assert all((CURATED.parent / name / "report.md").is_file() for name in (*store.runs(), repeated[0].rpartition("-")[0]))
+    readme = (CURATED.parent / "README.md").read_text()
+    assert all(f"({r.name}/report.md)" in readme for r in runs if not r.settings.get("repeat"))
+
+
 # -- there and back ---------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from tools.findings.sealing import statement_of
 from tools.methods.anchors import span_positions
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.tool import Context, ToolInputError, discover
+from tools.methods.twins import load_pairs
 from tools.subjects import load_subject
 from tools.tasks import Example, Task
 from tools.tasks.user import read_jsonl
@@ -143,3 +144,9 @@ def test_of_several_tasks_the_one_that_cannot_be_measured_is_named(ctx):
     with pytest.raises(ToolInputError) as alone:
         tool.run(tool.parse({"tasks": ["agreement"], "among": "carry=1", "examples": 8}), ctx)
     assert "nothing was measured" not in str(alone.value)
+
+
+def test_too_few_twins_are_counted_and_the_tool_that_derives_some_is_named(ctx):
+    alone = Task("t", "each of another length", lambda _, rng: iter(Example.of_text("a " * i + "b =", f"{i}") for i in range(1, 20)))
+    with pytest.raises(ToolInputError, match=r"needs examples with a twin: .*t has 0 among \d+ on this subject; make_task derives some"):
+        load_pairs(benches.context(ctx.subject, alone, split="explore"), "t", 12)
