@@ -207,6 +207,24 @@ def test_what_settles_a_sealed_finding_is_reserved_and_the_rest_is_free(stage, w
     assert "reserved" not in played.answers[3][1].text or "spent" in played.answers[3][1].text
 
 
+def test_a_refusal_beside_finish_is_read_before_the_run_ends_and_ends_it_where_no_other_turn_comes(stage, world):
+    refused, finish = ("claim", {"finding": "F9"}), ("finish", {"answer": "unclear"})
+    note = ("note", {"text": "There is no such finding."})
+    for script, status, statuses in (
+        (([refused, finish], [note], [finish]), "finished", ["rejected", "rejected", "ok", "ok"]),
+        (([refused, finish],), "finished", ["rejected", "rejected"]),  # as recorded scripts end
+        (([refused, finish], [note]), "stopped", ["rejected", "rejected", "ok"]),
+        (([("loss", {"tasks": ["no such task"]}), finish],), "finished", ["rejected", "ok"]),  # nothing that is concluded depends on it
+    ):
+        played = stage.play(world, script)
+        assert [a.status for _, a in played.answers] == statuses
+        assert played.ending.status == status
+        assert ((c := played.record.store.conclusion(played.record.run)) is not None) == (status == "finished")
+        assert c is None or c.answer == "unclear"
+        if statuses[:2] == ["rejected", "rejected"]:
+            assert "claim (call 1) was refused in this turn" in played.answers[1][1].text
+
+
 def test_more_budget_goes_on_where_less_had_stopped(stage, world):
     loss = ("loss", {"tasks": [world.task], "examples": 16})
     other = ("loss", {"tasks": [world.task], "examples": 17})

@@ -6,11 +6,13 @@ is one transaction; so a run that is killed at any instant continues from where 
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
 from agent.loop.budget import Limits, Spent
 from agent.loop.delegating import TOOL, begin_child, child_limits, children, limits_of, parent_of, rounds_used
+from agent.loop.ending import Ending, finished, held, held_back, refused_with, stop, verdict
 from agent.loop.executor import Executed, ToolRunner, tool_arguments
 from agent.loop.goal import questions
 from agent.loop.history import experiments_made, history, inherited_turns, reserved, spending
@@ -30,10 +32,6 @@ from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolArgs, ToolI
 from tools.ports import port_of
 from tools.statistics import share
 
-USELESS_TURNS = 5
-DECIDING = ("hypothesis", "predict", "confirm", "claim", "retract")  # what the conclusion is made of
-CLOSING_TURNS = 5  # turns without an experiment, a finding or a claim, once no experiment is left
-
 
 @runtime_checkable
 class Viewer(Protocol):
@@ -50,14 +48,6 @@ class Viewer(Protocol):
     def answered(self, call: ToolCall, answer: Answer, seconds: float) -> None:
         """A call has been answered."""
         ...
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a run ended: finished | stopped, and why."""
-
-    status: str
-    reason: str
 
 
 async def investigate(
@@ -86,7 +76,7 @@ async def investigate(
     ending: Ending | None = None
     while ending is None:
         if pending is None:
-            ending = _stop(record, exchanges, spent, limits, patient=bool(getattr(planner, "patient", False)))
+            ending = stop(record, exchanges, spent, limits, patient=bool(getattr(planner, "patient", False)))
             if ending:
                 break
             view = View(
@@ -125,17 +115,24 @@ async def investigate(
             pending = (turn, [])
         turn, answers = pending
         for call in turn.calls[len(answers) :]:
-            if _finished(turn.calls, answers):
+            if finished(turn.calls, answers):
                 answers.append(Answer(call.id, "not run: the investigation is over", "rejected"))
                 _put_answer(record, run, answers[-1])
                 continue
-            refused = _refused(turn.calls, answers)
+            refused = refused_with(turn.calls, answers)
             asked = call, run, record, runner, tools, spent, limits, viewer, turn.text, planner
             answers.append(await _answer(*asked, refused))
-        if _finished(turn.calls, answers):
-            ending = Ending("finished", _verdict(record))
+        if finished(turn.calls, answers):
+            ending = Ending("finished", verdict(record))
         exchanges.append(Exchange(turn, tuple(answers)))
         pending = None
+    if ending.status == "stopped" and exchanges and (call := held_back(exchanges[-1])):
+        with suppress(ToolInputError), record.store.transaction():
+            for entry in runner.run(
+                tools[call.name], tools[call.name].parse(tool_arguments(call.arguments))
+            ).outcome.entries:
+                record.store.put_entry(run.name, record.store.last_seq(run.name), entry)
+            ending = Ending("finished", verdict(record))
     with record.store.transaction():
         record.store.put_event(run.name, "end", {"status": ending.status, "reason": ending.reason})
         record.store.update_run(run.name, ending.status, ending.reason)
@@ -177,9 +174,7 @@ async def _answer(
             left = None if limits.minutes is None else 60 * (limits.minutes - spent.minutes)
             done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m), left)
             if done.outcome.finished and refused:
-                raise ToolInputError(
-                    f"not yet: {refused} was refused in this turn; mend it or leave it, then finish again"
-                )
+                raise ToolInputError(held(refused))
             if tool.kind == "delegating":
                 answer = await _delegate(call, args, run, record, runner, spent, limits, viewer, planner)
             elif tool.kind == "settling":
@@ -202,17 +197,6 @@ async def _answer(
             _put_answer(record, run, answer)
     viewer.answered(call, answer, clock() - started)
     return answer
-
-
-def _finished(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> bool:
-    """Whether one of the calls answered so far has ended the investigation; nothing is run or written after it."""
-    return any(c.name == "finish" and a.status == "ok" for c, a in zip(calls, answers, strict=False))
-
-
-def _refused(calls: Sequence[ToolCall], answers: Sequence[Answer]) -> str:
-    """What was refused of a turn so far that findings and what is claimed of them depend on: 'claim (call 2)'; '' for nothing."""
-    named = enumerate(zip(calls, answers, strict=False), 1)
-    return ", ".join(f"{c.name} (call {i})" for i, (c, a) in named if c.name in DECIDING and a.status == "rejected")
 
 
 def _is_open(entry: object) -> bool:
@@ -355,38 +339,3 @@ def _put_answer(record: RunRecord, run: Run, answer: Answer, traceback: str = ""
     if traceback:
         payload["traceback"] = traceback
     record.store.put_event(run.name, "answer", payload)
-
-
-def _stop(
-    record: RunRecord, exchanges: Sequence[Exchange], spent: Spent, limits: Limits, *, patient: bool = False
-) -> Ending | None:
-    """Whether the run has to end before another turn. patient: not for calls in vain, which a person may make."""
-    if exchanges and _finished(exchanges[-1].turn.calls, exchanges[-1].answers):
-        return Ending("finished", _verdict(record))
-    over = spent.stopped(limits)
-    if over:
-        return Ending("stopped", over)
-    over = spent.used_up(limits)
-    if over and exchanges and (_asks_in_vain(exchanges[-1]) or _brought_nothing(exchanges[-CLOSING_TURNS:])):
-        return Ending("stopped", over)
-    recent = exchanges[-USELESS_TURNS:]
-    if not patient and len(recent) == USELESS_TURNS and not any(a.status == "ok" for e in recent for a in e.answers):
-        return Ending("stopped", f"{USELESS_TURNS} turns in a row brought no result")
-    return None
-
-
-def _asks_in_vain(exchange: Exchange) -> bool:
-    """Whether a turn asked for nothing but what the budget refuses."""
-    return bool(exchange.answers) and all(a.status == "budget" for a in exchange.answers)
-
-
-def _brought_nothing(exchanges: Sequence[Exchange]) -> bool:
-    """Whether turns enough have passed without an experiment, a finding or a claim: what is free can be written for ever."""
-    brought = any(a.status == "ok" and (a.handle or " ")[0] in "EFC" for e in exchanges for a in e.answers)
-    return len(exchanges) == CLOSING_TURNS and not brought
-
-
-def _verdict(record: RunRecord) -> str:
-    """The word of the conclusion on record."""
-    conclusion = record.store.conclusion(record.run)
-    return conclusion.answer if conclusion else ""

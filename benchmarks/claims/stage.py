@@ -15,8 +15,9 @@ from typing import Any
 from agent.loop import goal as goals
 from agent.loop.branch import Branch
 from agent.loop.budget import Limits
+from agent.loop.ending import Ending
 from agent.loop.executor import ToolRunner
-from agent.loop.investigate import Ending, investigate
+from agent.loop.investigate import investigate
 from agent.loop.record import RunRecord, RunTasks
 from agent.planners.base import Answer, PlannerError, ToolCall, Turn, View
 from agent.report.conclusion import Concluded, conclude

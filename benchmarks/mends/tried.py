@@ -107,7 +107,7 @@ MENDS: tuple[Mend, ...] = (
         "a note after the end becomes the conclusion",
         "test_claims.py::test_nothing_is_run_or_written_after_the_end",
         (
-            "agent/loop/investigate.py", "            if _finished(turn.calls, answers):\n                answers.append",
+            "agent/loop/investigate.py", "            if finished(turn.calls, answers):\n                answers.append",
             "            if False:\n                answers.append",
         ),
     ),
