@@ -96,16 +96,16 @@ def _that_broke(
     named = list(dict.fromkeys(h for s in c.headline for h in s.findings))
     shown = 0
     for t in (known[h] for h in named):
-        f, kind = t.finding, kinds().get(t.finding.statement.kind)
-        if kind is None or kind.stays or not t.effects or f.experiment not in rows or shown == MAIN:
+        f, kind, handle = t.finding, kinds().get(t.finding.statement.kind), t.finding.experiment or ""
+        if kind is None or kind.stays or not t.effects or handle not in rows or shown == MAIN:
             continue
-        x, result, done = rows[f.experiment].experiment, results[f.experiment], condition_of(t.effects[0])
+        x, result, done = rows[handle].experiment, results[handle], condition_of(t.effects[0])
         told = examples(x, result, status)
         under = next((k for k in (told or {"conditions": []})["conditions"] if k["name"] == done), None)
         if under is None or not under["broken"]:
             continue
         shown += 1
-        what = f"{links([f.handle])}, {code(done)}: {under['broken']} of {under['n']} broke, {links([f.experiment])}"
+        what = f"{links([f.handle])}, {code(done)}: {under['broken']} of {under['n']} broke, {links([handle])}"
         made = examples(x, result, status, under["number"], BROKEN)
         for row in (r for r in (made or {"rows": []})["rows"] if r["came"] == "broke"):
             found.append((what, *(code(str(row[k])) for k in ("prompt", "before", "after"))))
