@@ -135,7 +135,7 @@ def test_no_text_of_a_planner_holds_a_typed_number(stage, world):
     def said(word):
         return [(tool, {k: v.replace("{}", word) for k, v in args.items()}) for tool, args in calls]
 
-    played = stage.play(world, ([*said("97 percent"), *said("most of them")],))
+    played = stage.play(world, (said("97 percent"), said("most of them")))
     assert [a.status for _, a in played.answers] == ["rejected"] * 3 + ["ok"] * 3
 
 
