@@ -72,6 +72,8 @@ ALLOWED = {  # file -> (words that it may use all the same, why)
     "tools/findings/null_report.py": ("(weights,|to which) prompts?", "the words of reports on record"),
     "tools/findings/null_twins.py": (r"example\.prompt", "a text's own property"),
     "tools/findings/wording.py": (r"e\.prompt", "a text's own property"),
+    "agent/report/examples.py": (r"(self\.)?prompts?\b", "the key under which answers to each example are told"),
+    "agent/report/evidence.py": ('"prompt"', "the same key"),
     "agent/report/opening.py": ("from the last token of the prompt on", "for runs on record that do not say where they answer"),
 }
 GENERAL = sorted(

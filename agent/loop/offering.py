@@ -80,10 +80,15 @@ def _tokenizer(name: str) -> str:
     return fingerprint(built_in()[name])[1]["tokenizer"]
 
 
+BY_HAND = frozenset({"lens_of"})  # arguments that name another model, of which a run knows none
+
+
 def offered(tool: Tool, subject: Subject) -> ToolInfo:
     """A tool as a planner sees it in a run on this subject; which stack is meant is no question where there is one."""
     schema = tool.schema()
     if len(subject.stacks) == 1 and "stack" in schema["properties"]:
         del schema["properties"]["stack"]
-        schema["required"] = [name for name in schema["required"] if name != "stack"]
+    for name in BY_HAND & set(schema["properties"]):
+        del schema["properties"][name]
+    schema["required"] = [name for name in schema["required"] if name in schema["properties"]]
     return ToolInfo(tool.name, tool.description, schema)
