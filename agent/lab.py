@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from tools.subjects import Subject
 
 ToolName = Literal[
-    "ablate", "attention", "attribute", "attribute_regions", "causal_basis", "claim", "confirm", "converse", "describe_subject",
-    "examine", "experiment", "finish", "generate", "help", "hypothesis", "illustrate", "inference_time_intervention",
-    "investigate", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task", "minimal_set", "mistakes", "note",
-    "patch", "path_patch", "predict", "probe", "qk_map", "query", "recall", "relation_probe", "rep_similarity", "retract",
-    "rewrite", "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens", "user_model",
+    "ablate", "attention", "attribute", "attribute_regions", "causal_basis", "claim", "confirm", "converse", "cross_dataset",
+    "describe_subject", "examine", "experiment", "finish", "generate", "help", "hypothesis", "illustrate",
+    "inference_time_intervention", "investigate", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task",
+    "minimal_set", "mistakes", "note", "patch", "path_patch", "predict", "probe", "qk_map", "query", "recall", "relation_probe",
+    "rep_similarity", "retract", "rewrite", "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens",
+    "user_model",
 ]  # fmt: skip
 EXPERIMENTS = 100_000
 

@@ -201,8 +201,10 @@ def test_an_untrained_model_cannot():
 
 def test_every_kind_is_tried_here():
     # These need trees, a sandbox, counterfactuals, images, questions with statements: see test_row_trees.py, test_own.py,
-    # test_row_othello.py, test_row_regions.py, test_row_truth.py, test_row_maps.py.
-    elsewhere = {"encodes_tree", "own", "used", "reads_better", "decides", "elicits", "aligns"}
+    # test_row_othello.py, test_row_regions.py, test_row_truth.py, test_row_maps.py,
+    # test_row_illusion.py.
+    elsewhere = {"encodes_tree", "own", "used", "reads_better", "decides", "elicits", "aligns", "mixed", "one_concept",
+        "quiet"}
     assert {c[1] for c in CASES} == set(kinds()) - elsewhere
 
 

@@ -71,7 +71,7 @@ async def investigate(
     port = port_of(runner.subject)
     judged = port.objectives[port.first]
     by_hand = bool(getattr(planner, "patient", False))
-    tools = usable(tools, runner.subject, runner.tasks, by_hand=by_hand, code=runner.sandbox is not None)
+    tools = usable(tools, runner.subject, runner.tasks, goal=run.goal, by_hand=by_hand, code=runner.sandbox is not None)
     if not getattr(planner, "delegates", False) or limits.experiments is None or parent_of(run):
         tools.pop(TOOL, None)
     infos = [offered(t, runner.subject) for t in tools.values()]

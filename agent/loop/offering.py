@@ -1,5 +1,6 @@
 """Which tools a run offers its planner, and how each is described there."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -11,23 +12,41 @@ from tools.subjects import Subject, built_in, fingerprint
 from tools.tasks import families
 from tools.tasks.task import SPEAKERS
 
+UNITS = re.compile(
+    r"\b(?:units?|neurons?|channels?|directions?|features?|polysemantic\w*|monosemantic\w*|autoencoders?|saes?|concepts?)\b",
+    re.IGNORECASE,
+)
+
 
 def usable(
-    tools: Mapping[str, Tool], subject: Subject, tasks: TaskBook, *, by_hand: bool = False, code: bool = False
+    tools: Mapping[str, Tool],
+    subject: Subject,
+    tasks: TaskBook,
+    *,
+    goal: str = "",
+    by_hand: bool = False,
+    code: bool = False,
 ) -> dict[str, Tool]:
     """The tools that a run on this subject can use, with examples that fit it.
 
-    by_hand: a person looks at single examples. code: experiments of the planner's own are allowed.
+    goal: what the run is to find out; of units and directions only a goal that names some asks. by_hand: a person looks at
+    single examples. code: experiments of the planner's own are allowed.
     """
     able = {
         *subject.capabilities,
         *has_trees(subject, tasks),
         *has_labels(subject, tasks),
         *port_of(subject).reads,
+        *(("units",) if has_units(subject, goal, by_hand=by_hand) else ()),
         *(("person",) if by_hand else ()),
         *(("code",) if code else ()),
     }
     return {name: fitted(t, port_of(subject).reads, subject.name) for name, t in tools.items() if t.fits(able)}
+
+
+def has_units(subject: Subject, goal: str, *, by_hand: bool) -> bool:
+    """Whether somebody may ask what single units mean: a person, or a goal that names some, of a model that reads tokens."""
+    return not {"image", "audio"} & set(port_of(subject).reads) and (by_hand or UNITS.search(goal) is not None)
 
 
 def has_trees(subject: Subject, tasks: TaskBook) -> set[str]:

@@ -37,7 +37,8 @@ LACKS = {
     "trees": "needs a task whose sentences have trees", "foils": "needs a task of yours whose examples have foils",
     "counterfactuals": "needs a task whose examples say what would be right if a label were other than it is",
     "attributes": "needs a task whose labels say something of who speaks, such as user age",
-    "image": "needs a model that reads images", "code": "needs --allow-code when the workbench is started, and a run",
+    "units": "needs a model that reads tokens", "image": "needs a model that reads images",
+    "code": "needs --allow-code when the workbench is started, and a run",
 }  # fmt: skip
 Data = dict[str, Any]
 

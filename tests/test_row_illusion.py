@@ -1,0 +1,198 @@
+"""The interpretability illusion: a unit that is one thing on one corpus and another elsewhere is flagged, one that is the same is
+not, and of a model of random weights nothing is said.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from experiments_db.findings import Statement
+from tools.findings.examining import examine
+from tools.methods.concepts import Corpus, compare, inside
+from tools.methods.features import random_twin
+from tools.methods.offline import Nothing, OfflineTasks
+from tools.methods.point_labels import kind_of
+from tools.methods.scoring import microbatches
+from tools.methods.tool import Context, ToolInputError, discover
+from tools.ports import port_of
+from tools.subjects import load_subject
+from tools.tasks import get_task
+
+TOOL = discover()["cross_dataset"]
+CORPORA = ["addition", "copying"]
+MIXED, PURE = 7, 8  # neurons of block 0 that are written over
+HEIGHT = 6.0
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load_subject("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def planted(demo):
+    """The demo with a neuron for `=` of additions and three letters of copying, and one for marks in both."""
+    subject = random_twin(demo, 0)
+    subject.model.load_state_dict(copy.deepcopy(demo.model.state_dict()))
+    states, tokens = [], []
+    mlp = subject.model.transformer.h[0].mlp
+    for task in CORPORA:
+        examples = get_task(task).examples("explore", 256, 0)
+        for batch in microbatches(subject, examples, 4096):
+            kept = []
+            handle = mlp.register_forward_pre_hook(lambda _, given, kept=kept: kept.append(given[0].detach()))
+            subject.run(batch.inputs)
+            handle.remove()
+            for row, index in enumerate(batch.indices):
+                said = port_of(subject).labels(subject, examples[index])
+                states.append(kept[0][row, : len(said)])
+                tokens += said
+    x = torch.cat(states).double()
+    x1 = torch.cat([x, torch.ones(len(x), 1)], 1)
+    gram = x1.T @ x1 + 1e-3 * torch.eye(x1.shape[1])
+    for neuron, fires in ((MIXED, lambda t: t in ("=", "m", "r", "t")), (PURE, lambda t: kind_of(t) == "mark")):
+        y = torch.tensor([2.0 * HEIGHT * fires(t) - HEIGHT for t in tokens]).double()
+        weights = torch.linalg.solve(gram, x1.T @ y).float()
+        with torch.no_grad():
+            mlp.c_fc.weight[:, neuron] = weights[:-1]
+            mlp.c_fc.bias[neuron] = weights[-1]
+    return subject
+
+
+@pytest.fixture(scope="module")
+def told(planted):
+    return use(planted, tasks=CORPORA, components=[f"*.0.mlp.act[{MIXED},{PURE}]"], examples=96)
+
+
+def context(subject, **more):
+    return Context(subject, OfflineTasks([]), Nothing(), **more)
+
+
+def use(subject, **arguments):
+    return TOOL.run(TOOL.parse(arguments), context(subject))
+
+
+def of(outcome, name, component):
+    (found,) = [m for m in outcome.measurements if m.name == name and m.component == component]
+    return found
+
+
+def corpus(name, words, seed, examples=64, length=10):
+    rng = np.random.default_rng(seed)
+    said = [str(w) for w in rng.choice(words, examples * length)]
+    return Corpus(
+        name, (length,) * examples, (length,) * examples, tuple((f"token {w}", f"kind {kind_of(w)}") for w in said), tuple(said),
+        tuple(map(str, range(examples))), np.arange(examples) % 2,
+    )
+
+
+def fires(corpus, *words):
+    return np.array([[float(t in words)] for t in corpus.tokens])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "own", "carried"),
+    [
+        (["a"], ["a"], 1.0, 1.0),  # the same token in both
+        (["1", "2"], ["3"], 1.0, 1.0),  # numbers: what only one has is told by what both have
+        (["a"], ["b"], 1.0, 0.0),  # another token in each, of those that both have
+    ],
+)
+def test_a_concept_is_carried_over_exactly_where_it_is_the_same(first, second, own, carried):
+    shared = ["a", "b", "c"]
+    a, b = corpus("a", [*shared, "1", "2"], 0), corpus("b", [*shared, "3"], 1)
+    found = compare((a, b), (fires(a, *first), fires(b, *second)))
+    for side in (found.first, found.second):
+        assert side.own.mean() / side.spread.mean() == pytest.approx(own, abs=0.02)
+        assert side.carried.mean() / side.spread.mean() == pytest.approx(carried, abs=0.05)
+        assert side.lost.mean() == pytest.approx(side.own.mean() - side.carried.mean())
+
+
+def test_scale_and_offset_of_a_corpus_are_no_other_concept_and_what_is_shuffled_is_none():
+    a, b = corpus("a", ["a", "b"], 0), corpus("b", ["a", "b"], 1)
+    found = compare((a, b), (fires(a, "a"), 0.7 * fires(b, "a") - 3))
+    assert found.both("carried").mean() == pytest.approx((1 + 0.49) / 2, rel=0.02)  # of the variance where it varies more
+    assert found.second.spread.mean() == pytest.approx(0.49, rel=0.05)
+    turned = compare((a, b), (fires(a, "a"), -fires(b, "a")))
+    assert abs(turned.both("carried").mean()) < 0.02  # active where the other is not
+    shuffled = np.random.default_rng(0).permutation(fires(a, "a"))
+    assert abs(compare((a, b), (shuffled, fires(b, "a"))).first.own.mean()) < 0.03
+
+
+def test_values_at_every_position_are_cut_to_those_that_a_corpus_reads():
+    made = Corpus("a", (2, 0, 1), (2, 1), ((),) * 3, ("x",) * 3, ("1", "3"), np.array([0, 1]))
+    found = inside(made, [np.arange(4.0)[:, None], np.zeros((1, 1)), np.arange(10.0, 12.0)[:, None]])
+    assert found[:, 0].tolist() == [1, 2, 11]
+
+
+def test_a_planted_mixed_unit_is_flagged_and_a_pure_one_is_not(told):
+    mixed, pure = (f"decoder.0.mlp.act[{n}]" for n in (MIXED, PURE))
+    assert of(told, "lost", mixed).low > 0.4
+    assert of(told, "lost.beyond_random_init", mixed).low > 0.2
+    assert of(told, "lost", mixed).control.difference_low > 0.2
+    assert of(told, "carried", mixed).value < 0.1
+    assert of(told, "carried", pure).low > 0.6
+    assert of(told, "lost", pure).value < 0.1
+    first, second = told.text.split("decoder.0.mlp.act[8]")
+    assert "addition and copying: CHANGES" in first
+    assert "addition: goes with token '='" in first
+    assert "copying: goes with token '" in first
+    assert "addition and copying: one concept" in second
+    assert "CHANGES" not in second
+    for m in told.measurements:
+        if m.name == "explained":
+            assert abs(m.control.value) < 0.1  # the activations in another order
+
+
+@pytest.mark.parametrize(("kind", "neuron", "holds"), [("mixed", MIXED, True), ("mixed", PURE, False), ("one_concept", PURE, True)])
+def test_what_is_planted_is_a_finding_on_unseen_examples_and_its_opposite_is_none(planted, kind, neuron, holds):
+    made = Statement(kind=kind, task="addition", other_task="copying", components=f"decoder.0.mlp.act[{neuron}]", examples=96)
+    rows = examine(made, context(planted, split="confirm")).measurements
+    assert (max(m.value for m in rows if m.name == "p") < 0.025) == holds
+
+
+def test_a_unit_of_the_demo_is_active_at_differences_and_quiet_at_sums(demo):
+    made = Statement(kind="quiet", task="subtraction", other_task="addition", components="decoder.2.mlp.act[37]", examples=96)
+    rows = examine(made, context(demo, split="confirm")).measurements
+    assert max(m.value for m in rows if m.name == "p") < 0.025
+    turned = made.model_copy(update={"task": "addition", "other_task": "subtraction"})
+    assert max(m.value for m in examine(turned, context(demo)).measurements if m.name == "p") > 0.5
+
+
+@pytest.mark.parametrize("kind", ["mixed", "one_concept", "quiet"])
+def test_of_a_model_of_random_weights_nothing_is_said(demo, kind):
+    blind = random_twin(demo, 11)
+    made = Statement(kind=kind, task="addition", other_task="copying", components="decoder.2.mlp.act[37]", examples=96)
+    assert max(m.value for m in examine(made, context(blind)).measurements if m.name == "p") > 0.025
+
+
+def test_heads_are_read_along_their_first_component_or_a_label(demo):
+    seen = use(demo, tasks=["agreement", "copying"], components=["*.3.attn.z[2]"], label="subject_number=plural", examples=64)
+    assert "decoder.3.attn.z[2], the direction of subject_number=plural" in seen.text
+    seen = use(demo, tasks=CORPORA, components=["*.3.resid_post"], examples=32)
+    assert "decoder.3.resid_post, its first principal component" in seen.text
+
+
+@pytest.mark.parametrize(("given", "why"), [
+    ({"components": ["*.2.mlp.act[512]"]}, "0 to 511"),
+    ({"components": ["*.9.mlp.act[3]"]}, "blocks? 0 to 5"),
+    ({"components": ["*.2.mlp.act[3]@answer"]}, "name no anchor"),
+    ({"components": ["*.2.attn.pattern[1]"]}, "is no activation of its own"),
+    ({"components": ["*.2.mlp.act[*]"]}, "512 units are too many"),
+    ({"tasks": ["addition", "addition"]}, "at least two different corpora"),
+    ({"components": ["*.2.resid_post"], "label": "carry"}, "write label=value"),
+    ({"components": ["*.2.resid_post"], "label": "carry=7"}, "values are 0, 1"),
+])  # fmt: skip
+def test_wrong_arguments_are_answered_with_what_would_be_valid(demo, given, why):
+    with pytest.raises(ToolInputError, match=why):
+        use(demo, **{"tasks": CORPORA, "components": ["*.2.mlp.act[3]"], "examples": 16, **given})
+
+
+def test_a_finding_is_about_one_unit_and_two_corpora(demo):
+    base = {"kind": "mixed", "task": "addition", "other_task": "copying", "examples": 16}
+    with pytest.raises(ToolInputError, match="about one unit wherever it stands"):
+        examine(Statement(**base, components="decoder.2.mlp.act[3,4]"), context(demo))
+    with pytest.raises(ToolInputError, match="name another task as other_task"):
+        examine(Statement(**{**base, "other_task": "addition"}, components="decoder.2.mlp.act[3]"), context(demo))
