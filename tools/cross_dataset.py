@@ -25,7 +25,7 @@ from tools.methods.measuring import average, control_of, differences, load_examp
 from tools.methods.shading import Shown, shaded
 from tools.methods.tables import text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
-from tools.methods.unit_values import DRAWN, Read, Unit, random_directions, unit_of, untrained, values
+from tools.methods.unit_values import DRAWN, Read, Unit, beside, random_directions, unit_of, untrained, values
 from tools.statistics import Groups
 from tools.subjects import Subject
 from tools.tasks import Example
@@ -88,16 +88,14 @@ def _unit(
     ctx: Context, unit: Unit, examples: Mapping[str, Sequence[Example]], count: int
 ) -> tuple[list[Measurement], list[Shown], str]:
     subject = ctx.subject
-    own = {name: _values(ctx, subject, unit, unit.read, e) for name, e in examples.items()}
+    how = beside(unit.read, random_directions(unit, ctx.seed))
+    own = {name: _values(ctx, subject, unit, how, e) for name, e in examples.items()}
     stack = unit.component.stack
     corpora = {
         name: corpus_of(subject, name, stack, [len(v) for v in own[name]], [], e) for name, e in examples.items()
     }
-    wide = {n: inside(corpora[n], own[n]) for n in examples}
-    drawn = {
-        n: inside(corpora[n], _values(ctx, subject, unit, random_directions(unit, ctx.seed), e))
-        for n, e in examples.items()
-    }
+    both = {n: inside(corpora[n], own[n]) for n in examples}
+    wide = {n: v[:, :1] for n, v in both.items()}
     twin, read = untrained(subject, unit, ctx.seed)
     blind = {n: inside(corpora[n], _values(ctx, twin, unit, read, e)) for n, e in examples.items()}
     rng = np.random.default_rng(ctx.seed)
@@ -106,22 +104,24 @@ def _unit(
     out: list[Measurement] = []
     said: list[str] = [f"{unit.component}{f', {unit.words}' if unit.words else ''}"]
     for name, corpus in corpora.items():
-        both = np.hstack([wide[name], shuffled[name]])
-        mine = compare((corpus, corpus), (both, both)).first
-        out += _corpus(corpus, wide[name], drawn[name], mine, {**where, "task": name})
+        beside_it = np.hstack([wide[name], shuffled[name]])
+        mine = compare((corpus, corpus), (beside_it, beside_it)).first
+        out += _corpus(corpus, wide[name], both[name][:, 1:], mine, {**where, "task": name})
         (concept,) = concepts(corpus, wide[name], fold=-2)
         told = ", ".join(f"{n} ({w:+.2g})" for n, w in zip(concept.names, concept.weights, strict=True)) or "nothing"
         said.append(f"  {name}: goes with {told}")
+    alive = {
+        m.task for m in out if m.name == "variance" and m.control is not None and m.value > LEAST * m.control.value
+    }
     rows: list[list[float]] = []
     pairs: list[str] = []
     for a, b in combinations(corpora, 2):
-        both = (corpora[a], corpora[b])
-        found = compare(both, (np.hstack([wide[a], drawn[a]]), np.hstack([wide[b], drawn[b]])))
-        other = compare(both, (blind[a], blind[b]))
+        pair = (corpora[a], corpora[b])
+        found, other = compare(pair, (both[a], both[b])), compare(pair, (blind[a], blind[b]))
         made = _pair(found, other, {**where, "task": a, "variant": f"and {b}"})
         out += made
         of = {m.name: m for m in made}
-        pairs.append(f"{a} and {b}: {verdict(of)}")
+        pairs.append(f"{a} and {b}: {verdict(of, alive=bool({a, b} & alive))}")
         rows.append([of[n].value for n in ("ratio", "own", "carried", "lost")])
     table = text_table(pairs, ["ratio", "own", "carried", "lost"], np.array(rows))
     shown = [
@@ -179,8 +179,13 @@ def _pair(found: Compared, other: Compared, where: dict[str, Any]) -> list[Measu
 QUIET, LEAST = 0.1, 0.1
 
 
-def verdict(of: Mapping[str, Measurement]) -> str:
-    """What the intervals of a pair say: the concept changes, it is one, it is quiet on one of them, or none of these."""
+def verdict(of: Mapping[str, Measurement], *, alive: bool) -> str:
+    """What the intervals of a pair say: the concept changes, it is one, it is quiet on one of them, or none of these.
+
+    alive: on one of the two it varies at least a tenth as much as random directions do.
+    """
+    if not alive:
+        return "hardly varies on either"
     ratio, own, carried, lost = (of[n] for n in ("ratio", "own", "carried", "lost"))
 
     def clear(m: Measurement) -> bool:

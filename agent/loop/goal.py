@@ -56,6 +56,21 @@ KNOWS = re.compile(
 BELIEVES = re.compile(
     r"\bbelieves? (?:of|about)\b|\babout (?:its|the) users?\b|\buser models?\b|\bwho speaks\b", re.IGNORECASE
 )
+MEANS = re.compile(
+    r"\b(?:unit|neuron|channel|head|feature)s?\b.*\b(?:means?|meaning|one (?:thing|concept)|(?:poly|mono)semantic\w*)\b"
+    r"|\[\w+\].*\b(?:means?|one (?:thing|concept)|(?:poly|mono)semantic\w*)\b",
+    re.IGNORECASE,
+)
+NAMED_UNITS = (  # words of a goal, and where they say that the unit is
+    (r"\b(?:[a-z_]+|\*)\.\d+\.[a-z_.]+\[[^\]]+\]", "{0}"),
+    (
+        r"\b(?:unit|neuron)\s+(\d+)\s+(?:of|in)\s+(?:the\s+)?(?:mlp\s+of\s+)?(?:block|layer)\s+(\d+)",
+        "*.{2}.mlp.act[{1}]",
+    ),
+    (r"\bchannel\s+(\d+)\s+(?:of|in|after)\s+(?:the\s+)?(?:block|layer)\s+(\d+)", "*.{2}.resid_post[{1}]"),
+    (r"\bhead\s+(\d+)\s+(?:of|in)\s+(?:the\s+)?(?:block|layer)\s+(\d+)", "*.{2}.attn.z[{1}]"),
+)
+CORPORA = ("addition", "subtraction", "copying", "brackets", "agreement")  # with problems enough to test on
 HOW_MANY = re.compile(r"\bhow many\b[^?]*\b(?:blocks?|layers?)\b")
 
 
@@ -80,6 +95,22 @@ def model_named_in(goal: str) -> str | None:
             return "gpt2" + name[5:] if name.lower().startswith("gpt-2") else name
     last = goal.split()[-1].strip("'\"`.,?!") if goal.split() else ""
     return last if "/" in last and Path(last).is_dir() else None
+
+
+def unit_named_in(goal: str) -> str:
+    """The unit whose meaning a goal asks for, as a place: `*.2.mlp.act[37]` for unit 37 of block 2; '' where it asks for none.
+
+    GoalError where it asks for one and does not say which.
+    """
+    if not MEANS.search(goal):
+        return ""
+    for words, place in NAMED_UNITS:
+        if found := re.search(words, goal, re.IGNORECASE):
+            return place.format(found[0], *found.groups())
+    raise GoalError(
+        f"the goal {goal!r} does not say which unit it is about: write neuron 37 of block 2, head 1 of block 3, channel 5 after "
+        "block 2, or a place such as decoder.2.mlp.act[37]"
+    )
 
 
 TEXT = ("text",)
@@ -142,6 +173,8 @@ def understand(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = 
         digits = re.search(r"(\d)\s*-?\s*digit", text)
         if digits and digits[1] in "123":
             specs[specs.index("addition")] = f"addition:digits={digits[1]}x{digits[1]}"
+    if unit_named_in(text):
+        return Goal(goal, _corpora(specs, reads))
     if not specs and MATCH.search(text) and "copying" in _readable(reads):
         specs = ["copying"]
     if not specs:
@@ -151,6 +184,17 @@ def understand(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = 
             "--task FILE.jsonl; or an LLM planner with --planner openai:MODEL"
         )
     return Goal(goal, tuple(dict.fromkeys(specs)))
+
+
+def _corpora(specs: Sequence[str], reads: Sequence[str]) -> tuple[str, ...]:
+    """The corpora on which a unit is looked at: the tasks that a goal names, where these are two or more, else those there are."""
+    fit = [t for t in CORPORA if t in _readable(reads)] if tuple(reads) == TEXT else _readable(reads)
+    found = tuple(dict.fromkeys(specs if len(set(specs)) > 1 else [*specs, *fit]))
+    if len(found) < 2:
+        raise GoalError(
+            "what a unit means is asked on two corpora or more: give tasks of your own with --task FILE.jsonl"
+        )
+    return found
 
 
 def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = TEXT) -> list[Question]:
@@ -165,6 +209,9 @@ def questions(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = T
     def ask(asks: Asks, words: str, about: tuple[str, ...]) -> None:
         out.append(Question(handle=f"Q{len(out) + 1}", asks=asks, text=words, tasks=about))
 
+    if unit_named_in(goal):
+        ask("open", goal.strip(), tasks)
+        return out
     only_whether = re.match(r"\s*(can|does|is|could)\b", text) and not re.search(r"\b(where|which|how)\b", text)
     for task in tasks:
         if TREES.search(text) and task.partition(":")[0] in _with_trees():

@@ -33,13 +33,14 @@ from experiments_db.records import Run, TaskData
 from experiments_db.store import Store, StoreError
 from tools.findings import integrity
 from tools.findings.integrity_report import IntegrityReport
-from tools.methods.tool import Cancelled, discover
+from tools.methods.layout import select_components
+from tools.methods.tool import Cancelled, ToolInputError, discover
 from tools.ports import port_of
 from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError, load_subject
 from tools.tasks import TaskError, families, from_records, read_jsonl
 
-PROBLEMS = (TaskError, PlannerChoiceError, goals.GoalError, SubjectError, SandboxError, StoreError)
+PROBLEMS = (TaskError, PlannerChoiceError, goals.GoalError, ToolInputError, SubjectError, SandboxError, StoreError)
 SETTINGS = (
     "device", "dtype", "seed", "out", "planner", "fingerprint", "code", "provenance", "max_experiments", "max_minutes",
     "max_tokens", "max_cost",
@@ -115,6 +116,8 @@ class Session:
             reads = port_of(subject).reads
             if planner.name == "systematic" and branch is None:
                 goals.understand(args.goal, tuple(own), reads)
+                if unit := goals.unit_named_in(args.goal):
+                    select_components(subject, [unit], "goal")
             checked = ready.run.settings["integrity"] if ready else integrity.check(subject).as_json()
             report = IntegrityReport.from_json(checked)
             if report.broken:

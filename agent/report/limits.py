@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from agent.loop.record import RunRecord
 from agent.report.tested import tested
 from experiments_db.findings import Finding
-from experiments_db.places import ComponentSet, Intervention, PlaceError
+from experiments_db.places import PARTS, ComponentSet, Intervention, PlaceError
 from experiments_db.records import Run
 from tools.findings.phrases import listed
 from tools.methods.one_example import ILLUSTRATIONS
 from tools.statistics.multiplicity import ALPHA
 
+MEANS = ("mixed", "one_concept", "quiet")  # what is said of units on two corpora
 ABLATIONS = ("mean", "resample", "zero")
 
 
@@ -20,6 +21,7 @@ def limits(record: RunRecord, run: Run) -> list[str]:
     standing = [f for f in findings if f.stands]
     lines = [
         *_tasks(record, run, standing),
+        *_units(standing),
         *_interventions(standing),
         *_failed_interventions(record, standing),
         *_sample(record, standing),
@@ -76,6 +78,21 @@ def _tasks(record: RunRecord, run: Run, standing: Sequence[Finding]) -> list[str
     if own := [t for t in tasks if t in made]:
         lines.append(f"The examples of {listed(own)} were written by the planner.")
     return lines
+
+
+def _units(standing: Sequence[Finding]) -> list[str]:
+    """On which corpora single units and directions were seen, each of them."""
+    seen: dict[str, list[str]] = {}
+    for f in standing:
+        s = f.statement
+        if any(
+            c.feature or (c.units and PARTS[c.part].unit in ("neuron", "channel")) or s.kind in MEANS for c in s.members
+        ):
+            seen.setdefault(s.components, []).extend(t for t in (s.task, s.other_task) if t)
+    return [
+        f"{unit} was seen on {listed(_distinct(tasks))} alone: on others than these a unit may mean something else."
+        for unit, tasks in seen.items()
+    ]
 
 
 def _interventions(standing: Sequence[Finding]) -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from agent.report.scatter import scatter_of, scatter_words
+from agent.report.shaded import shaded_of, shaded_words
 from experiments_db.records import Array, Result
 
 IMAGES, MAPS = "shown:images", "shown:maps"
@@ -22,8 +23,8 @@ Pixels = NDArray[np.uint8]
 
 
 def picture_of(result: Result) -> bytes | None:
-    """The picture as PNG, of images or of points in the plane; None where the result keeps none, or none that can be read."""
-    if (points := scatter_of(result)) is not None:
+    """The picture as PNG, of images, points in the plane or shaded tokens; None where the result keeps none that can be read."""
+    if (points := scatter_of(result) or shaded_of(result)) is not None:
         return points
     arrays = {a.name: a for a in result.arrays}
     if IMAGES not in arrays or MAPS not in arrays or not _sound(arrays[IMAGES], arrays[MAPS]):
@@ -51,7 +52,7 @@ def words_of(result: Result) -> str:
     """What the picture shows, for those who do not see it."""
     maps = next((a for a in result.arrays if a.name == MAPS), None)
     if maps is None:
-        return scatter_words(result)
+        return shaded_words(result) or scatter_words(result)
     return f"{len(maps.axes[1].labels)} images, each beside {', '.join(maps.axes[0].labels)}"
 
 

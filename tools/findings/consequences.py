@@ -8,7 +8,7 @@ from experiments_db.records import Hypothesis
 from tools.findings.kind import kinds
 
 NEEDED = frozenset({"necessary", "jointly_necessary"})
-NOTHING = frozenset({"not_needed", "tolerates"})  # that something takes no part is no answer by itself
+NOTHING = frozenset({"not_needed", "tolerates", "quiet"})  # that something takes no part is no answer by itself
 
 
 def contradictions(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:

@@ -21,6 +21,8 @@ MOST = 3  # features of a concept: more is no concept that somebody would name
 LEAST_SEEN = 5  # positions at which a feature stands, for it to be chosen
 BEFORE = 2  # tokens before a position that its features tell of
 LEFT_OUT = ("role", "position before")  # what only one corpus' examples have, and what is said of queries
+BACK = " before "  # stands in the names of features of the tokens before
+LEAST_GAIN = 0.02  # of the variance: a feature that tells less is no part of a concept
 RIDGE = 1e-3  # positions
 TINY = 1e-12
 FIRST = 1
@@ -141,7 +143,7 @@ def corpus_of(
     at = 0
     for n in lengths:
         rows = {k: [str(x) for x in v[at : at + n]] for k, v in kinds.items()}
-        # an answer's tokens, which come after the prompt's, have no name
+        # tokens of an answer, which come last, have no name
         last = n if said is None else max((i + 1 for i in range(n) if rows["token"][i]), default=0)
         features += [_features(rows, i) for i in range(FIRST, last)]
         tokens += [rows["token"][i] if said is not None else rows["position"][i] for i in range(FIRST, last)]
@@ -186,11 +188,11 @@ def concepts(
     """
     known, y = corpus.moments(fold), values[corpus.inside(corpus.fold != fold)]
     mean = y.mean(0)
-    cross = known.centred.T @ (y - mean)
+    cross, whole = known.centred.T @ (y - mean), ((y - mean) ** 2).sum(0)
     scale = np.maximum(np.diag(known.gram), TINY)
     open_ = known.often & np.array([among is None or n in among for n in corpus.names], dtype=bool)
     return [
-        _concept(known.gram, cross[:, u], scale, open_, known.middle, float(mean[u]), corpus.names)
+        _concept(known.gram, cross[:, u], scale, open_, known.middle, float(mean[u]), float(whole[u]), corpus.names)
         for u in range(y.shape[1])
     ]
 
@@ -202,6 +204,7 @@ def _concept(
     open_: np.ndarray,
     middle: np.ndarray,
     mean: float,
+    whole: float,
     names: Sequence[str],
 ) -> Concept:
     chosen: list[int] = []
@@ -211,7 +214,7 @@ def _concept(
         gain[~open_] = -1.0
         gain[chosen] = -1.0
         best = int(gain.argmax())
-        if gain[best] <= TINY:
+        if gain[best] <= max(TINY, LEAST_GAIN * whole):
             break
         chosen.append(best)
         weights = np.linalg.solve(gram[np.ix_(chosen, chosen)] + RIDGE * np.eye(len(chosen)), cross[chosen])
@@ -255,6 +258,14 @@ class Compared:
         """The independent problems of both."""
         return (*(f"1 {g}" for g in self.first.groups), *(f"2 {g}" for g in self.second.groups))
 
+    def of(self, units: slice) -> "Compared":
+        """The same of some of the units."""
+
+        def some(side: Side) -> Side:
+            return Side(side.corpus, side.spread[units], side.own[units], side.carried[units])
+
+        return Compared(some(self.first), some(self.second), self.most[units])
+
     def both(self, what: str) -> Float[np.ndarray, "units scored"]:
         """A quantity of the sides on both, so that its mean is the mean of the two corpora."""
         a, b = (getattr(side, what) for side in (self.first, self.second))
@@ -265,8 +276,12 @@ class Compared:
 def compare(
     corpora: tuple[Corpus, Corpus],
     values: tuple[Float[np.ndarray, "positions units"], Float[np.ndarray, "others units"]],
+    *,
+    fit: bool = True,
 ) -> Compared:
-    """Concepts of units on two corpora, each scored on both. values: of each corpus the numbers at its positions."""
+    """Concepts of units on two corpora, each scored on both. values: of each corpus the numbers at its positions. fit: without it
+    variances alone are told.
+    """
     spread = [
         np.stack([c.mean((v - v.mean(0)) ** 2)[u].mean() for u in range(v.shape[1])])
         for c, v in zip(corpora, values, strict=True)
@@ -275,15 +290,21 @@ def compare(
     sides: list[Side] = []
     for here, there in ((0, 1), (1, 0)):
         corpus, other, v, w = corpora[here], corpora[there], values[here], values[there]
+        itself = {f for f in corpus.where if BACK not in f}
         rows = {what: np.zeros((v.shape[1], len(corpus.lengths))) for what in ("spread", "own", "carried")}
         for k in sorted({int(f) for f in corpus.fold if f >= 0}):
             outside, scored = corpus.inside(corpus.fold != k), corpus.fold == k
             flat = corpus.mean((v - v[outside].mean(0)) ** 2)
-            own = _said(corpus, concepts(corpus, v, k))
-            # what only the other corpus has cannot be carried: features that both have may tell the same more coarsely
-            foreign = [concepts(other, w, min(k, int(other.fold.max())), among) for among in (None, corpus.where)]
-            carried = _closer([_rescaled(_said(corpus, f), v, outside) for f in foreign], v, outside)
             rows["spread"][:, scored] = flat[:, scored]
+            if not fit:
+                continue
+            own = _said(corpus, concepts(corpus, v, k))
+            # What only the other corpus has cannot be carried: features that both have may tell the same more coarsely. Where
+            # tokens alternate, one's kind is as good as that of the one before: that of the token itself may be what is carried.
+            foreign = [
+                concepts(other, w, min(k, int(other.fold.max())), among) for among in (None, corpus.where, itself)
+            ]
+            carried = _closer([_rescaled(_said(corpus, f), v, outside) for f in foreign], v, outside)
             low, high = v[outside].min(0), v[outside].max(0)
             for what, said in (("own", own), ("carried", carried)):
                 left = corpus.mean((v - said.clip(low, high)) ** 2)

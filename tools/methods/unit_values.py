@@ -118,6 +118,11 @@ def random_directions(unit: Unit, seed: int) -> Read:
     return read
 
 
+def beside(first: Read, second: Read) -> Read:
+    """What two read, side by side."""
+    return lambda h: torch.cat([first(h), second(h)], dim=-1)
+
+
 def untrained(subject: Subject, unit: Unit, seed: int) -> tuple[Subject, Read]:
     """A model of random weights, and what is read there: as many of its neurons or channels, drawn, or of its directions."""
     twin = random_twin(subject, seed)

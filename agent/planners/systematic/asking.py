@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.loop.goal import BELIEVES, DECIDES, HOLDS, KNOWS, MATCH, TREES
+from agent.loop.goal import BELIEVES, DECIDES, HOLDS, KNOWS, MATCH, TREES, unit_named_in
 from agent.planners.base import Answer
 from agent.planners.systematic.believing import believing
 from agent.planners.systematic.candidates import Candidate, Desk
@@ -13,6 +13,7 @@ from agent.planners.systematic.exploring import Seen
 from agent.planners.systematic.holding import holding
 from agent.planners.systematic.knowing import knowing
 from agent.planners.systematic.locating import locate
+from agent.planners.systematic.meaning import meaning
 from agent.planners.systematic.pictures import regions
 from agent.planners.systematic.plan import Part, Plan, ask
 from agent.planners.systematic.reading import Ability, component, reference
@@ -47,6 +48,10 @@ def investigate(
     """What the goal asks, from the first look to the end. own: the user's own tasks among them."""
     (made,) = yield from ask("What is the model made of?", [("describe_subject", {})])
     desk.stacks = tuple(m.variant or "" for m in made.measurements if m.name == "blocks")
+    if unit := unit_named_in(goal):
+        yield from meaning(desk, unit, tasks)
+        yield from conclude(desk, questions, otherwise="not_found")
+        return
     every = MATCH.search(goal) is not None
     if every:
         yield from _mapped(desk, tasks[0])

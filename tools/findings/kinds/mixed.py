@@ -18,7 +18,7 @@ from tools.findings.kind import Bench, Kind, Nulls, tenth_of_examples
 from tools.findings.phrases import is_or_are, place
 from tools.methods.concepts import Compared, best_of, compare, corpus_of, inside
 from tools.methods.tool import ToolInputError
-from tools.methods.unit_values import DRAWN, Read, random_directions, unit_of, untrained, values
+from tools.methods.unit_values import DRAWN, Read, beside, random_directions, unit_of, untrained, values
 from tools.subjects import Subject
 from tools.tasks import TaskError
 
@@ -48,8 +48,11 @@ def one_unit(s: Statement) -> None:
         raise ToolInputError(f"{s.kind} is between two corpora: name another task as other_task")
 
 
-def meanings(s: Statement, bench: Bench) -> Meanings:
-    """Concepts fitted on explore examples, in halves where these are what they are scored on, and scored on the bench's."""
+def meanings(s: Statement, bench: Bench, *, fit: bool = True) -> Meanings:
+    """Concepts fitted on explore examples, in halves where these are what they are scored on, and scored on the bench's.
+
+    fit: without it variances alone are told.
+    """
     ctx, (c,) = bench.ctx, s.members
     try:
         other = ctx.tasks.get(s.other_task)
@@ -63,21 +66,18 @@ def meanings(s: Statement, bench: Bench) -> Meanings:
     def read(subject: Subject, how: Read) -> list[list[np.ndarray]]:
         return [values(subject, [*a, *b], unit.within, how, ctx.max_tokens) for a, b in zip(seen, tried, strict=True)]
 
-    own = read(ctx.subject, unit.read)
+    own = read(ctx.subject, beside(unit.read, random_directions(unit, ctx.seed)))
     first, second = (
         corpus_of(ctx.subject, name, c.stack, [len(x) for x in found], a, b)
         for name, found, a, b in zip((s.task, s.other_task), own, seen, tried, strict=True)
     )
 
     def compared(found: list[list[np.ndarray]]) -> Compared:
-        return compare((first, second), (inside(first, found[0]), inside(second, found[1])))
+        return compare((first, second), (inside(first, found[0]), inside(second, found[1])), fit=fit)
 
     twin, how = untrained(ctx.subject, unit, ctx.seed)
-    return Meanings(
-        compared(own),
-        compared(read(ctx.subject, random_directions(unit, ctx.seed))),
-        compared(read(twin, how)),
-    )
+    mine = compared(own)
+    return Meanings(mine.of(slice(0, 1)), mine.of(slice(1, None)), compared(read(twin, how)))
 
 
 def must_exceed(s: Statement, bench: Bench, what: str) -> list[Contrast]:

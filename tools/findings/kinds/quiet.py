@@ -13,11 +13,11 @@ from tools.findings.kinds.mixed import along, meanings, one_unit
 from tools.findings.phrases import is_or_are, place
 from tools.methods.unit_values import DRAWN
 
-UNIT = "of its variance where it varies more"
+UNIT = "share of its variance where it varies more"
 
 
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
-    found = meanings(s, bench)
+    found = meanings(s, bench, fit=False)
     side, where = found.own.second, {"component": s.components}
     mine = side.spread[0]
     out = [
@@ -45,7 +45,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
 def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     return (
         f"{place(s, roles)}{along(s)} {is_or_are(s)} active in {s.task} and quiet in {s.other_task}, which cannot show what it "
-        "means: its variance there is {effect} of that here{control}."
+        "means: its variance in the latter is {effect} of that in the former{control}."
     )
 
 
