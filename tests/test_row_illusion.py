@@ -332,8 +332,8 @@ def test_a_dictionary_that_is_trained_finds_the_directions_that_data_are_made_of
     x = codes @ true
     made, again = (train(x, 16, k=2, seed=3, steps=500) for _ in range(2))
     assert torch.equal(made.encoder, again.encoder)
-    found = (made.decoder @ true.T).max(0).values
-    none = (random_dictionary(made, 7).decoder @ true.T).max(0).values
+    found = (made.directions @ true.T).max(0).values
+    none = (random_dictionary(made, 7).directions @ true.T).max(0).values
     assert found.mean() > none.mean() + 0.15
 
     def explained(d):

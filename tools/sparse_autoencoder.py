@@ -4,7 +4,7 @@ thing on several corpora, beside random directions and the part's own channels o
 Trained here from a seed on explore examples, or read from SAELens' files. Scored on other examples: the share of variance that it
 explains, how many features are active at a position, and of the features that vary most how much of what their concepts explain
 is lost from the first corpus to the second (see cross_dataset). Random dictionaries have as many directions, and these and the
-channels themselves keep as many at a position. Its features are places: decoder.2.resid_post[sae:NAME/17].
+channels themselves keep as many at a position. Its features are places: *.2.resid_post[sae:NAME/17].
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Sparse autoencoders: read from SAELens' files (cfg.json and sae_weights.safetensors) or trained here from a seed.
 
-A feature is named in a place as `decoder.2.resid_post[sae:NAME/17]`. NAME says all that decides it: of one that is trained here
+A feature is named in a place as `*.2.resid_post[sae:NAME/17]`. NAME says all that decides it: of one that is trained here
 its kind, latents, sparsity and seed, and the tasks whose explore examples it is trained on, as `topk.256.8.0/addition/copying`
 (the 8 largest latents of 256, seed 0) or `relu.256.5.0/addition/copying` (an L1 penalty of 0.005); of one that is read the folder
 and the first eight digits of the SHA-256 of its weights, as `saes/block2.1f0c9a7e`. Sources: Bricken et al. 2023 (L1), Gao et al.
@@ -40,14 +40,14 @@ Kind = Literal["standard", "topk", "jumprelu"]
 
 @dataclass(frozen=True)
 class Dictionary:
-    """An encoder and a decoder. threshold: of jumprelu; k: of topk. centred: the decoder's bias is taken off the input first.
+    """An encoder and a decoder; threshold: of jumprelu; k: of topk. centred: the decoder's bias is taken off the input first.
 
     scaled: the input's norm is made the root of its width, or it is standardised over channels, as the files may ask; by_norm: topk
     looks at latents times the length of their directions.
     """
 
     encoder: Float[Tensor, "channels latents"]
-    decoder: Float[Tensor, "latents channels"]
+    directions: Float[Tensor, "latents channels"]
     encoder_bias: Float[Tensor, " latents"]
     decoder_bias: Float[Tensor, " channels"]
     kind: Kind = "standard"
@@ -66,7 +66,7 @@ class Dictionary:
             assert self.threshold is not None
             return before.relu() * (before > self.threshold)
         if self.kind == "topk":
-            before = before * self.decoder.norm(dim=-1) if self.by_norm else before
+            before = before * self.directions.norm(dim=-1) if self.by_norm else before
             top, at = before.topk(min(self.k, before.shape[-1]), dim=-1)
             return torch.zeros_like(before).scatter(-1, at, top.relu())
         return before.relu()
@@ -74,9 +74,9 @@ class Dictionary:
     def reconstruct(self, h: Float[Tensor, "n channels"]) -> Float[Tensor, "n channels"]:
         """The input as its features give it back."""
         features = self.encode(h)
-        decoder = self.decoder / self.decoder.norm(dim=-1, keepdim=True) if self.by_norm else self.decoder
+        directions = self.directions / self.directions.norm(dim=-1, keepdim=True) if self.by_norm else self.directions
         _, middle, scale = self._scale(h)
-        return (features @ decoder + self.decoder_bias) * scale + middle
+        return (features @ directions + self.decoder_bias) * scale + middle
 
     def _scale(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         none = torch.zeros_like(h[:, :1])
@@ -142,33 +142,33 @@ def train(
     middle = states.mean(0)
     scale = float((states - middle).norm(dim=-1).mean()) or 1.0
     x = (states - middle) / scale
-    decoder = torch.randn(latents, x.shape[1], generator=generator)
-    decoder = (decoder / decoder.norm(dim=-1, keepdim=True)).requires_grad_()
-    encoder = decoder.detach().T.clone().requires_grad_()
+    directions = torch.randn(latents, x.shape[1], generator=generator)
+    directions = (directions / directions.norm(dim=-1, keepdim=True)).requires_grad_()
+    encoder = directions.detach().T.clone().requires_grad_()
     bias, offset = torch.zeros(latents, requires_grad=True), torch.zeros(x.shape[1], requires_grad=True)
-    adam = torch.optim.Adam([encoder, decoder, bias, offset], lr=RATE)
+    adam = torch.optim.Adam([encoder, directions, bias, offset], lr=RATE)
     kind: Kind = "topk" if k else "standard"
-    made = Dictionary(encoder, decoder, bias, offset, kind, None, k)
+    made = Dictionary(encoder, directions, bias, offset, kind, None, k)
     for _ in range(steps):
         batch = x[torch.randint(len(x), (min(BATCH, len(x)),), generator=generator)]
         features = made.encode(batch)
-        loss = ((features @ decoder + offset - batch) ** 2).sum(-1).mean() + l1 * features.sum(-1).mean()
+        loss = ((features @ directions + offset - batch) ** 2).sum(-1).mean() + l1 * features.sum(-1).mean()
         adam.zero_grad()
         loss.backward()
         adam.step()
         with torch.no_grad():
-            decoder /= decoder.norm(dim=-1, keepdim=True).clamp(min=1e-8)
+            directions /= directions.norm(dim=-1, keepdim=True).clamp(min=1e-8)
     return Dictionary(
-        encoder.detach(), decoder.detach(), bias.detach() * scale, offset.detach() * scale + middle, kind, None, k
+        encoder.detach(), directions.detach(), bias.detach() * scale, offset.detach() * scale + middle, kind, None, k
     )
 
 
 def random_dictionary(like: Dictionary, seed: int) -> Dictionary:
     """As many random directions of length 1, read and written alike, of which the k largest are kept."""
     generator = torch.Generator().manual_seed(seed)
-    decoder = torch.randn(like.decoder.shape, generator=generator)
-    decoder = decoder / decoder.norm(dim=-1, keepdim=True)
-    return Dictionary(decoder.T, decoder, torch.zeros(len(decoder)), like.decoder_bias, "topk", None, like.k)
+    directions = torch.randn(like.directions.shape, generator=generator)
+    directions = directions / directions.norm(dim=-1, keepdim=True)
+    return Dictionary(directions.T, directions, torch.zeros(len(directions)), like.decoder_bias, "topk", None, like.k)
 
 
 def dictionary_named(ctx: Context, name: str, within: Component) -> Dictionary:
