@@ -32,8 +32,8 @@ ToolName = Literal[
     "cross_dataset", "describe_subject", "examine", "experiment", "finish", "generate", "help", "hypothesis", "illustrate",
     "inference_time_intervention", "investigate", "layer_program", "lens", "list_kinds", "list_tasks", "loss", "make_task",
     "minimal_set", "mistakes", "note", "patch", "path_patch", "predict", "probe", "qk_map", "query", "recall", "relation_probe",
-    "rep_similarity", "retract", "rewrite", "show_examples", "steer", "structural_probe", "trajectory_anomaly", "tuned_lens",
-    "user_model",
+    "rep_similarity", "retract", "rewrite", "show_examples", "sparse_autoencoder", "steer", "structural_probe",
+    "trajectory_anomaly", "tuned_lens", "user_model",
 ]  # fmt: skip
 EXPERIMENTS = 100_000
 

@@ -4,11 +4,14 @@ not, and of a model of random weights nothing is said.
 
 import copy
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from agent.loop.goal import GoalError, unit_named_in
 from agent.loop.offering import usable
@@ -19,6 +22,7 @@ from experiments_db.records import Axis, Result
 from experiments_db.store import Store
 from tools.findings.examining import examine
 from tools.methods.concepts import Corpus, compare, inside
+from tools.methods.dictionaries import name_of, random_dictionary, read_dictionary, train
 from tools.methods.features import random_twin
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.point_labels import kind_of
@@ -269,3 +273,102 @@ def test_a_goal_about_a_unit_that_does_not_exist_is_refused_with_what_would_be_v
     code = main(["--goal", "does unit 999 of block 2 mean one thing?", "--db", str(tmp_path / "e.db"), "--out", str(tmp_path)])
     assert code == 2
     assert "neurons 0 to 511" in capsys.readouterr().err
+
+
+def written(folder, arch="standard", width=4, latents=3, **config):
+    """A dictionary in SAELens' layout: what it is made of, and the folder."""
+    generator = torch.Generator().manual_seed(1)
+    made = {"W_enc": torch.randn(width, latents, generator=generator), "W_dec": torch.randn(latents, width, generator=generator),
+            "b_enc": torch.randn(latents, generator=generator), "b_dec": torch.randn(width, generator=generator)}  # fmt: skip
+    if arch == "jumprelu":
+        made["threshold"] = torch.tensor([0.5, 2.0, 0.0])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cfg.json").write_text(json.dumps({"architecture": arch, "d_in": width, "d_sae": latents, **config}))
+    save_file(made, str(folder / "sae_weights.safetensors"))
+    return made
+
+
+@pytest.mark.parametrize(("arch", "config"), [
+    ("standard", {"normalize_activations": "none"}), ("topk", {"k": 1}), ("topk", {"k": 2, "rescale_acts_by_decoder_norm": True}),
+    ("jumprelu", {"apply_b_dec_to_input": False}), ("standard", {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 1}}),
+])  # fmt: skip
+def test_a_dictionary_in_the_layout_of_saelens_does_what_its_formula_says(tmp_path, arch, config):
+    w = written(tmp_path, arch, **config)
+    made = read_dictionary(tmp_path)
+    h = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
+    x = h - w["b_dec"] if config.get("apply_b_dec_to_input", True) else h
+    z = x @ w["W_enc"] + w["b_enc"]
+    norms = w["W_dec"].norm(dim=-1) if config.get("rescale_acts_by_decoder_norm") else torch.ones(3)
+    k = config.get("k") or config.get("activation_fn_kwargs", {}).get("k") or 3
+    z = (z * norms).relu()
+    kept = z >= z.sort(-1, descending=True).values[:, k - 1 : k]
+    wanted = z * kept
+    if arch == "jumprelu":
+        wanted = z * (z > w["threshold"])
+    assert torch.allclose(made.encode(h), wanted, atol=1e-6)
+    assert torch.allclose(made.reconstruct(h), (wanted / norms) @ w["W_dec"] + w["b_dec"], atol=1e-5)
+
+
+def test_dictionaries_that_cannot_be_read_are_refused_with_what_can(tmp_path):
+    for name, arch, config, why in (
+        ("a", "gated", {}, "standard, topk and jumprelu can be read"), ("b", "topk", {"k": 9}, "k is 9, not 1 to 3"),
+        ("c", "standard", {"normalize_activations": "expected_average_only_in"}, "folded into its weights"),
+    ):  # fmt: skip
+        written(tmp_path / name, arch, **config)
+        with pytest.raises(ToolInputError, match=why):
+            read_dictionary(tmp_path / name)
+    with pytest.raises(ToolInputError, match="has no cfg.json and no sae_weights.safetensors"):
+        read_dictionary(tmp_path)
+    (tmp_path / "a" / "sae_weights.safetensors").write_bytes(b"\x80\x04nonsense")
+    with pytest.raises(ToolInputError, match="cannot be read"):
+        read_dictionary(tmp_path / "a")
+
+
+def test_a_dictionary_that_is_trained_finds_the_directions_that_data_are_made_of():
+    generator = torch.Generator().manual_seed(0)
+    true = torch.randn(12, 8, generator=generator)
+    true = true / true.norm(dim=-1, keepdim=True)
+    codes = torch.rand(4000, 12, generator=generator) * (torch.rand(4000, 12, generator=generator) < 0.1)
+    x = codes @ true
+    made, again = (train(x, 16, k=2, seed=3, steps=500) for _ in range(2))
+    assert torch.equal(made.encoder, again.encoder)
+    found = (made.directions @ true.T).max(0).values
+    none = (random_dictionary(made, 7).directions @ true.T).max(0).values
+    assert found.mean() > none.mean() + 0.15
+
+    def explained(d):
+        return 1 - float(((d.reconstruct(x) - x) ** 2).sum() / ((x - x.mean(0)) ** 2).sum())
+
+    assert explained(made) > 0.8 > 0.4 > explained(random_dictionary(made, 7))
+    assert (made.encode(x) > 0).sum(-1).max() == 2
+
+
+def test_a_dictionary_of_the_demo_beats_random_ones_and_the_neurons_and_its_features_are_places(demo):
+    tool = discover()["sparse_autoencoder"]
+    seen = tool.run(tool.parse({"tasks": CORPORA, "components": ["*.2.mlp.act"], "dictionary": "topk.64.8.0", "examples": 64}),
+                    context(demo))  # fmt: skip
+    explained = [m for m in seen.measurements if m.name == "explained"]
+    assert len(explained) == 2
+    assert all(m.control.difference_low > 0 for m in explained)
+    (sparse,) = [m for m in seen.measurements if m.name == "l0"]
+    assert sparse.value <= 8
+    assert {m.name for m in seen.measurements} == {"explained", "l0", "own", "carried", "lost"}
+    place = "decoder.2.mlp.act[sae:topk.64.8.0/addition/copying/3]"
+    assert place in use(demo, tasks=CORPORA, components=[place], examples=16).text
+    made = Statement(kind="quiet", task="addition", other_task="copying", components=place, examples=64)
+    assert any(m.name == "effect" for m in examine(made, context(demo)).measurements)
+    with pytest.raises(ToolInputError, match="features 0 to 63"):
+        use(demo, tasks=CORPORA, components=[place.replace("/3]", "/64]")], examples=16)
+
+
+def test_a_feature_of_a_folder_is_named_by_the_weights_that_lie_there(demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "saes", width=128, latents=8)
+    name = name_of(Path("saes"))
+    assert "own" in use(demo, tasks=CORPORA, components=[f"decoder.2.resid_post[sae:{name}/5]"], examples=16).text
+    with pytest.raises(ToolInputError, match=f"write {name}"):
+        use(demo, tasks=CORPORA, components=["decoder.2.resid_post[sae:saes.00000000/5]"], examples=16)
+    with pytest.raises(ToolInputError, match="reads 128 channels, and decoder.2.mlp.act has 512"):
+        use(demo, tasks=CORPORA, components=[f"decoder.2.mlp.act[sae:{name}/5]"], examples=16)
+    with pytest.raises(ToolInputError, match="write topk.LATENTS.K.SEED"):
+        use(demo, tasks=CORPORA, components=["decoder.2.resid_post[sae:nowhere/5]"], examples=16)

@@ -51,7 +51,11 @@ def unit_of(ctx: Context, component: Component, examples: Sequence[Example], lab
     within = component.but(units=component.units if PARTS[component.part].unit == "head" else (), feature="")
     sites_of(ctx.subject, within)
     if component.feature:
-        raise ToolInputError(f"components: {component}: no dictionary of that name is known here")
+        from tools.methods.dictionaries import feature_of  # which reads values as is done here
+
+        if label:
+            raise ToolInputError(f"label: {component} is a direction already; leave the label out")
+        return Unit(component, within, feature_of(ctx, component, within))
     if single and not label:
         (at,) = component.units
         return Unit(component, within, lambda h: h[:, at : at + 1])
