@@ -18,7 +18,7 @@ EXPLAINED = frozenset({
     "handle", "reason", "name", "description", "prompts", "other_task", "other_among", "status", "times", "written", "keys",
     "source", "answers", "foils", "twins", "groups", "classes", "swap", "sort_by", "tool", "evidence_for", "evidence_against",
     "experiments", "words", "dimensions", "directions", "norm", "weights", "transfer", "members", "length", "page",
-    "receiver", "question",
+    "receiver", "question", "label", "program", "statement", "check", "share",
 })  # fmt: skip
 SENTENCE, CLAUSE = 88, 46  # characters of a tool's and of an argument's description
 
