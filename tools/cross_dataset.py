@@ -6,7 +6,7 @@ each the examples on which the unit is most active are shown, and a concept is f
 position (its token, the tokens before, their kinds, the position) that best predict the activation there. It is fitted on one half
 of the examples and scored on the other half, and on the other corpora up to a scale and an offset. The concept changes between
 two corpora where each has one of its own that the other's does not predict. Controls: the activations in another order, the best of
-19 random directions, and the best of as many units of a model of random weights. Where a unit hardly varies on a corpus, that
+39 random directions, and the best of as many units of a model of random weights. Where a unit hardly varies on a corpus, that
 corpus says nothing of what it means.
 """
 

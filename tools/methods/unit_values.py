@@ -18,7 +18,7 @@ from tools.subjects import Subject
 from tools.tasks import Example
 from tools.tasks.task import unit_hash
 
-DRAWN = 19  # random directions and units: what beats them all would do so by chance once in twenty times
+DRAWN = 39  # random directions and units: what beats them all would do so by chance once in forty times
 LEAST_LABELLED = 4
 Read = Callable[[Tensor], Tensor]
 

@@ -2,7 +2,7 @@
 
 On each corpus the few features of what stands at a position that best predict the unit are fitted on explore examples. What they
 predict of the corpus' other examples, and the other corpus' features, scaled anew, do not, is lost: more than half of it, on each
-corpus, and more than for the best of 19 random directions and of as many units of a model of random weights. What only one corpus
+corpus, and more than for the best of 39 random directions and of as many units of a model of random weights. What only one corpus
 has cannot be carried over, so that features which both have may take its place. See `cross_dataset`.
 """
 

@@ -1,7 +1,7 @@
 """A unit goes with the same in two corpora: what predicts it on the one predicts it on the other.
 
 The opposite of `mixed`, on the same measure: the features fitted on each corpus explain, with a scale and an offset of the other,
-a tenth of the unit's variance there, more than half of what that one's own explain, and more than for the best of 19 random
+a tenth of the unit's variance there, more than half of what that one's own explain, and more than for the best of 39 random
 directions and of as many units of a model of random weights. It says nothing of corpora on which it was not tried.
 """
 

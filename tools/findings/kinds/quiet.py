@@ -1,6 +1,6 @@
 """A unit that is active on one corpus hardly varies on another, which therefore cannot show what it means.
 
-Its variance on other_task is less than a tenth of that on task, and less than for the quietest there of 19 random directions and of
+Its variance on other_task is less than a tenth of that on task, and less than for the quietest there of 39 random directions and of
 as many units of a model of random weights; on task it varies at least a tenth as much as random directions do.
 """
 
