@@ -66,6 +66,34 @@ def test_a_needed_head_is_not_grey_because_a_set_with_it_was_spared(store):
     assert [(n.role, n.lines[0]) for n in drawn(store, "both").nodes] == [("needed", "head 1")]
 
 
+def test_cross_attention_is_drawn_by_its_name_in_the_stack_that_looks_and_what_is_read_beside_it(store):
+    i = Investigation(store, "two stacks")
+    i.confirmed("necessary", "decoder.1.cross.z[2]@answer + decoder.0.attn.z[1]@answer + encoder.1.mlp.out@verb")
+    i.end()
+    nodes = {str(n.place): n for n in drawn(store, "two stacks").nodes}
+    assert set(nodes) == {"decoder.1.cross.z[2]@answer", "decoder.0.attn.z[1]@answer", "encoder.1.mlp.out@verb"}
+    look, own, read = (nodes[p] for p in ("decoder.1.cross.z[2]@answer", "decoder.0.attn.z[1]@answer", "encoder.1.mlp.out@verb"))
+    assert look.role == own.role == read.role == "needed"
+    assert "cross-attention" in " ".join(look.lines)
+    assert "cross" not in " ".join(own.lines)
+    assert read.y > own.y > look.y
+    assert [name for name, _ in drawn(store, "two stacks").rows] == ["encoder block 1", "decoder block 0", "decoder block 1"]
+
+
+def test_an_arrow_of_cross_attention_leads_to_its_own_head_from_what_it_reads(store):
+    i = Investigation(store, "looks across")
+    i.confirmed("attends", "decoder.1.cross.pattern[2]@answer<-encoder:verb", 0.6, interventions=())
+    i.confirmed("necessary", "decoder.1.attn.z[2]@answer")
+    i.end()
+    found = drawn(store, "looks across")
+    heads = {n.place.part: n for n in found.nodes}
+    assert set(heads) == {"cross.z", "attn.z"}
+    (arrow,) = (e for e in found.edges if e.looks)
+    assert (heads["cross.z"].x, heads["cross.z"].y) in vars(arrow).values()
+    assert heads["cross.z"].x != heads["attn.z"].x
+    assert "verb" in [c.anchor for c in found.columns]
+
+
 def test_blocks_go_upward_and_the_answer_is_the_last_column(store):
     wide(store)
     found = drawn(store, "wide")

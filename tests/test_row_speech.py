@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+import torch
+from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from tools.methods.features import random_twin
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.tool import Context, ToolInputError, discover
-from tools.subjects import Subject, load_subject
+from tools.subjects import Subject, load_subject, wrap
 
 TASK = "transcription"
 
@@ -119,3 +121,23 @@ def test_an_untrained_model_of_the_class_transcribes_nothing_and_misses_no_block
     rates = dropped(untrained, "encoder")
     assert all(m.low > 0.8 for m in rates["wer"])
     assert all(m.value < 0.05 for m in rates["accuracy"])
+
+
+def test_a_random_model_of_the_shape_that_others_publish_is_studied_by_the_same_calls(speech: Subject) -> None:
+    """A Whisper of the usual window, bands and width: half a minute of sound in 1500 positions, and nothing that it knows."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        vocab_size=len(speech.tokenizer), d_model=384, encoder_layers=1, decoder_layers=1, pad_token_id=0, eos_token_id=0,
+        bos_token_id=1, decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    heard = {"feature_size": 80, "sampling_rate": 16000, "hop_length": 160, "chunk_length": 30, "n_fft": 400}
+    usual = wrap(WhisperForConditionalGeneration(config).eval(), speech.tokenizer, "usual", heard)
+    swept = run(usual, "layer_program", tasks=[TASK], sweep="drop_last", stack="encoder", written=True, examples=8)
+    rates = [m for m in swept.measurements if m.name == "cer"]
+    assert len(rates) == 2
+    assert all(m.value > 0.5 for m in rates)
+    assert all(m.value == 0 for m in swept.measurements if m.name == "accuracy.delta")
+    lens = run(usual, "lens", task=TASK, examples=8)
+    assert max(m.value for m in lens.measurements if m.name == "accuracy") == 0
+    looks = run(usual, "attention", task=TASK, components=["decoder.*.cross.pattern[*]"], at="answer.first", keys=["word1"], examples=8)
+    assert max(m.value for m in looks.measurements if m.name == "attention") < 0.1  # of fifteen hundred positions

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.report.plots import main_plots, plots
 from experiments_db.findings import Statement
+from experiments_db.records import Result
 from tools.findings.examining import examine
 from tools.methods.features import random_twin
 from tools.methods.offline import Nothing, OfflineTasks
@@ -219,6 +221,37 @@ def test_mixing_does_nothing_to_a_random_model(bench):
         examples=16,
     )
     assert value(out, "writes.own").value == value(out, "writes.twin").value == 0.0
+
+
+def test_cross_attention_is_patched_ablated_and_drawn_like_self_attention(bench):
+    """The meaning of a sentence reaches the decoder through cross-attention alone, most of it in the last block."""
+    out = call(bench["translator"], "patch", task="translation:twin=meaning", components=["decoder.*.cross.out@answer"], examples=24)
+    by_block = [value(out, "recovered", component=f"decoder.{b}.cross.out@answer") for b in range(3)]
+    all_at_once = call(
+        bench["translator"], "patch", task="translation:twin=meaning", components=["decoder.*.cross.out@answer"], mode="together",
+        examples=24,
+    )  # fmt: skip
+    (whole,) = (m for m in all_at_once.measurements if m.name == "recovered")
+    assert whole.value > 0.99
+    assert by_block[2].value > 0.7 > 0.3 > max(m.value for m in by_block[:2])
+    own = recovered(bench["translator"], "meaning", ["decoder.*.attn.out@answer"])
+    assert max(m.value for m in own.values()) < 0.3  # what its own words decide is decided by the meaning that they were made of
+    places = ["decoder.*.cross.out@answer", "decoder.*.cross.z[*]@answer"]
+    gone = call(bench["translator"], "ablate", task="translation", components=places, intervention="zero", examples=24)
+    assert value(gone, "accuracy", component="decoder.2.cross.out@answer").value < 0.5
+    assert value(gone, "accuracy", component="decoder.2.cross.z[0]@answer").value > 0.9
+    looks = call(
+        bench["translator"], "attention", task="translation:source=kel,target=sor", components=["decoder.*.cross.pattern[*]"],
+        at="answer.first", keys=["verb"], examples=24,
+    )  # fmt: skip
+    late = [m.value for m in looks.measurements if m.name == "attention" and m.component.startswith("decoder.2.")]
+    assert min(late) > 0.3  # a sentence of sor begins with its verb
+    for tool, found, wanted in (("patch", out, ("",)), ("ablate", gone, ("", "0", "1", "2", "3")), ("attention", looks, ("0", "1", "2", "3"))):
+        result = Result(status="ok", text="", measurements=found.measurements, wall_seconds=0.0, peak_memory_bytes=0, provenance=None)
+        drawn = main_plots(tool, plots(tool, result))
+        assert drawn
+        assert all(p.rows == ("0", "1", "2") or p.columns == ("0.cross.out", "1.cross.out", "2.cross.out") for p in drawn)
+        assert any(p.columns == wanted or wanted == ("",) for p in drawn)
 
 
 # -- the pair that was never trained ----------------------------------------------------------------------------------

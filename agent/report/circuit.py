@@ -140,7 +140,7 @@ def _nodes(findings: Iterable[Tested]) -> list[Node]:
             if place.part in ("logits", "final") or (place.key and role != "looks"):
                 continue
             if role == "looks":  # a pattern's head stands where it looks from
-                place = place.but(part="attn.z", key="")
+                place = _head(place)
             if place in found or (role in ("spared", "looks") and _known(found, place)):
                 continue
             joint = t.finding.statement.kind == "jointly_necessary" and len(t.finding.statement.members) > 1
@@ -154,6 +154,11 @@ def _nodes(findings: Iterable[Tested]) -> list[Node]:
     return list(found.values())
 
 
+def _head(pattern: Component) -> Component:
+    """The head whose pattern it is."""
+    return pattern.but(part=f"{pattern.part.partition('.')[0]}.z", key="", key_stack="")
+
+
 def _known(found: Iterable[Component], place: Component) -> bool:
     """Whether all units of a place stand in the picture already."""
     units = {u for c in found if c.but(units=()) == place.but(units=()) for u in c.units}
@@ -165,23 +170,42 @@ def _name(c: Component) -> str:
     if c.feature:
         return "a direction"
     if c.units and unit:
-        return f"{unit if len(c.units) == 1 else PARTS[c.part].units} {','.join(map(str, c.units))}"
+        of = "cross-attention " if c.part.startswith("cross.") else ""
+        return f"{of}{unit if len(c.units) == 1 else PARTS[c.part].units} {','.join(map(str, c.units))}"
     sublayer = c.part.partition(".")[0]
     return {"mlp": "MLP", "attn": "attention", "block": "whole block", "cross": "cross-attention"}.get(
         sublayer, "stream"
     )
 
 
-def _block(c: Component, parted: Collection[int] = ()) -> float:
-    """The row: blocks as they are counted, the stream before a block between it and the one below.
-
-    parted: blocks whose MLP stands above their attention, because a path leads from one to the other.
+@dataclass(frozen=True)
+class _Rows:
+    """Which row a place stands in. parted: blocks whose MLP stands above their attention, because a path leads from one to the
+    other. stacks: from below, the one that answers on top.
     """
-    if c.block is None:
-        return -1.0
-    if c.block in parted and c.part.startswith("mlp"):
-        return c.block + 0.25
-    return c.block - 0.5 if c.part == "resid_pre" else c.block + 0.5 if c.part == "resid_post" else float(c.block)
+
+    parted: Collection[int]
+    stacks: Sequence[str]
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node], findings: Sequence[Tested]) -> "_Rows":
+        answering = {n.place.stack for n in nodes if parse_anchor(n.place.anchor).name == "answer"}
+        stacks = dict.fromkeys(n.place.stack for n in nodes)
+        return cls(_parted(findings), sorted(stacks, key=lambda s: (s in answering, s)))
+
+    def row(self, c: Component) -> tuple[int, float]:
+        """The stack, and blocks as they are counted, the stream before a block between it and the one below."""
+        stack = self.stacks.index(c.stack) if c.stack in self.stacks else 0
+        if c.block is None:
+            return stack, -1.0
+        if c.block in self.parted and c.part.startswith("mlp"):
+            return stack, c.block + 0.25
+        return stack, c.block + {"resid_pre": -0.5, "resid_post": 0.5}.get(c.part, 0.0)
+
+    def name(self, rows: Sequence[tuple[int, float]]) -> str:
+        """What stands beside a row, or several that are one."""
+        said = _row_name([r for _, r in rows])
+        return f"{self.stacks[rows[0][0]]} {said}" if said and len(self.stacks) > 1 else said
 
 
 def _row_name(rows: Sequence[float]) -> str:
@@ -200,18 +224,18 @@ def _parted(findings: Iterable[Tested]) -> frozenset[int]:
     return frozenset(a.block for a, b in steps if a.block is not None and a.block == b.block)
 
 
-def _levels(nodes: Sequence[Node], parted: Collection[int]) -> list[list[float]]:
+def _levels(nodes: Sequence[Node], rows: _Rows) -> list[list[tuple[int, float]]]:
     """Rows from below upward; neighbouring blocks in which the same places, and no others, were spared are one row."""
-    inside: dict[float, list[Node]] = {}
+    inside: dict[tuple[int, float], list[Node]] = {}
     for n in nodes:
-        inside.setdefault(_block(n.place, parted), []).append(n)
-    levels: list[list[float]] = []
+        inside.setdefault(rows.row(n.place), []).append(n)
+    levels: list[list[tuple[int, float]]] = []
     for level in sorted(inside):
         here = inside[level]
         alike = {_kind_of(n) for n in here}
         below = inside[levels[-1][-1]] if levels else []
         if (
-            below and level - levels[-1][-1] == 1 and all(n.role == "spared" for n in [*here, *below])
+            below and level == (levels[-1][-1][0], levels[-1][-1][1] + 1) and all(n.role == "spared" for n in [*here, *below])
             and alike == {_kind_of(n) for n in below}
         ):  # fmt: skip
             levels[-1].append(level)
@@ -229,11 +253,11 @@ def _laid_out(
 ) -> Circuit:
     keys = {c.key for t in findings if _role(t) == "looks" for c in _places(t) if c.key}
     anchors = sorted({n.place.anchor for n in nodes} | keys, key=lambda a: _anchor_order(a, example))
-    parted = _parted(findings)
-    levels = _levels(nodes, parted)
+    which = _Rows.of(nodes, findings)
+    levels = _levels(nodes, which)
     drawn = {level[0] for level in levels}
     cells = {
-        (a, level[0]): [n for n in nodes if n.place.anchor == a and _block(n.place, parted) == level[0]]
+        (a, level[0]): [n for n in nodes if n.place.anchor == a and which.row(n.place) == level[0]]
         for a in anchors
         for level in levels
     }
@@ -251,8 +275,8 @@ def _laid_out(
     for a in anchors:
         middles[a] = left + widths[a] / 2
         left += widths[a] + 2 * GAP
-    looking = {_block(c, parted) for t in findings if _role(t) == "looks" for c in _places(t)}
-    heights, y = dict[float, float](), 0.0
+    looking = {which.row(c) for t in findings if _role(t) == "looks" for c in _places(t)}
+    heights, y = dict[tuple[int, float], float](), 0.0
     for level in levels:  # measured upward first
         y += ROW + (RISE if looking & set(level) else 0)
         heights[level[0]] = y
@@ -266,7 +290,7 @@ def _laid_out(
             x += n.width + GAP
     goal = (middles[anchors[-1]], ABOVE / 2 - 4)
     columns = tuple(Column(a, *names[a], middles[a]) for a in anchors)
-    rows = tuple((_row_name(level), heights[level[0]]) for level in levels if level[0] in drawn)
+    rows = tuple((which.name(level), heights[level[0]]) for level in levels if level[0] in drawn)
     edges = (*_edges(findings, placed, goal), *_looks(findings, placed, middles))
     answer = example.answer.strip() if example else ""
     return Circuit(task, tuple(placed), edges, columns, rows, max(left + 10, 480), height, goal, answer, left_out)
@@ -299,7 +323,7 @@ def _looks(findings: Sequence[Tested], nodes: Sequence[Node], middles: Mapping[s
             continue
         text = _attention(t.effects[0]) if t.effects else ""
         for c in (c for c in _places(t) if c.key in middles):
-            head = c.but(part="attn.z", key="")
+            head = _head(c)
             for n in nodes:
                 if n.place.but(units=()) == head.but(units=()) and set(head.units) <= set(n.place.units):
                     yield Edge((middles[c.key], n.y + HEIGHT / 2 + RISE), (n.x, n.y), text, looks=True)
