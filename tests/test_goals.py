@@ -3,6 +3,7 @@ model was made.
 """
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from agent.run import main
 from experiments_db.findings import Finding
 from experiments_db.store import Store
+from tools.methods.features import random_twin
+from tools.subjects import built_in, load_subject
 
 SPEECH = "how many encoder and decoder blocks does the speech model need, and what does it do when they are missing?"
 
@@ -151,3 +154,25 @@ def test_which_encoder_blocks_carry_the_language(tmp_path: Path, name: str, carr
     encoder = [k for k in found if k.startswith("carries encoder.")]
     nothing = [k for k in found if k.startswith("carries_nothing encoder.")]
     assert (bool(encoder), bool(nothing)) == (carries, not carries)
+
+
+LACKING = [
+    ("candid", "does the candid model know more than it says, and where?", "**The model cannot do it.**"),
+    ("othello", "what does the Othello model know about the board?", "**The model cannot do it.**"),
+    ("shapes", "what in the image decides the shape?", "**The model cannot do it.**"),
+    ("host", "what does the host model believe about its user?", "**Not found.**"),
+    ("demo", "what do the heads of the demo match?", "**Not found.**"),
+    ("demo", "does unit 37 of block 2 mean one thing?", "**Not found.**"),
+]
+
+
+@pytest.mark.parametrize(("name", "goal", "verdict"), LACKING)
+def test_asked_of_random_weights_it_says_that_the_model_cannot_or_that_nothing_was_found(tmp_path, name, goal, verdict):
+    folder = tmp_path / name
+    folder.mkdir()
+    for file in Path(built_in()[name]).glob("*.json"):
+        shutil.copy(file, folder)
+    random_twin(load_subject(name, device="cpu"), 5).model.save_pretrained(folder)
+    found, report = asked(tmp_path, goal, "--subject", str(folder))
+    assert verdict in report
+    assert {k.split()[0] for k in found} <= {"cannot"}
