@@ -12,6 +12,7 @@ from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import circuit_svg
 from agent.report.conclusion import conclude
 from agent.report.worked import worked
+from experiments_db.records import Measurement
 from experiments_db.store import Store
 
 
@@ -56,6 +57,20 @@ def test_only_standing_findings_are_drawn_each_place_in_its_strongest_role(store
         "decoder.0.mlp.out@answer": "needed", "decoder.0.attn.z[0,3]@answer": "needed", "decoder.1.resid_pre@answer": "carries",
         "decoder.4.mlp.out@answer": "spared",
     }  # fmt: skip
+
+
+def test_each_part_has_what_is_lost_without_it_and_not_without_another(store):
+    i = Investigation(store, "two")
+    f = i.predicted("necessary", "decoder.0.attn.z[0,3]@answer", interventions=("zero",))
+    where = {"task": "addition", "split": "confirm", "n": 128, "groups": 81, "intervention": "zero", "unit": "share of examples"}
+    each = {"decoder.0.attn.z[0]@answer": 0.69, "decoder.0.attn.z[3]@answer": 0.95}
+    made = [Measurement(name="effect", value=v, low=v - 0.05, high=v + 0.04, component=c, **where) for c, v in each.items()]
+    made += [Measurement(name="p", value=1e-6, component=c, **{**where, "unit": "p value"}) for c in each]
+    i._keep(f, i.experiment(tuple(made), split="confirm"), tuple(made), 1)
+    i.end()
+    said = {str(n.place): " ".join(n.lines) for n in drawn(store, "two").nodes}
+    assert "69%" in said["decoder.0.attn.z[0]@answer"]
+    assert "95%" in said["decoder.0.attn.z[3]@answer"]
 
 
 def test_a_needed_head_is_not_grey_because_a_set_with_it_was_spared(store):

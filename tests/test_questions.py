@@ -64,6 +64,7 @@ def test_a_difference_between_two_tasks_answers_whether_they_share_parts():
 def test_a_goal_about_one_task_asks_whether_its_examples_share_parts():
     (asked,) = [q for q in questions("do sums with a carry use the same heads in addition?") if q.asks == "shared"]
     assert asked.tasks == ("addition",) and asked.text == "Do all examples of addition rest on the same parts of the model?"
+    assert [q.asks for q in questions("which heads do addition, and do all examples need the same ones?")].count("shared") == 1
     assert not [q for q in questions("find where addition happens in the same model") if q.asks == "shared"]
 
 

@@ -259,6 +259,37 @@ def test_limits_are_about_this_run(store):
     assert "earlier round" not in other
 
 
+def test_limits_name_what_was_tried_under_another_ablation_and_on_other_corpora(store):
+    i = Investigation(store, "picked")
+    both = i.predicted("jointly_necessary", MLP0 + " + " + MLP4)
+    i.settled(both, {"resample(donor)": 0.6, "zero": 0.02}, p=0.4)
+    i.confirmed("jointly_necessary", MLP0 + " + " + MLP4, interventions=("resample(donor)",))
+    named = [c.replace("decoder.", "*.") for c in (MLP0, MLP4)]
+    zero = [Measurement(name="p", unit="p value", value=0.9, component=MLP0, intervention="zero", n=64)]
+    i.experiment(tuple(zero), kind="jointly_necessary", task="addition", among="", components=named)
+    i.confirmed("one_concept", "decoder.2.mlp.act[37]", 0.5, task="copying", other_task="brackets", interventions=())
+    i.experiment((), tool="cross_dataset", tasks=["copying", "addition"], components=["*.2.mlp.act[37]"])
+    i.end()
+    said = "\n".join(limits(of(store, "picked"), store.run("picked")))
+    assert "What F2 says was also predicted under resample and zero together (F1), and was not confirmed." in said
+    assert "Under zero ablation F2 was examined too (E5), and did not show." in said
+    assert "holds on copying and brackets alone; it was looked at on addition too, and nothing of that is confirmed" in said
+
+
+def test_what_a_planner_makes_of_a_finding_that_it_took_back_is_not_printed(store):
+    i = Investigation(store, "back")
+    f = i.confirmed("necessary", MLP0)
+    store.put_entry("back", 2, Claim(finding=f.handle, interpretation="It adds, they say."))
+    i.end()
+    assert "It adds, they say." in render(store, "back", None)
+    j = Investigation(store, "taken")
+    f = j.confirmed("necessary", MLP0)
+    store.put_entry("taken", 2, Claim(finding=f.handle, interpretation="It adds, they say."))
+    store.put_entry("taken", 3, f.model_copy(update={"retracted": "I erred"}))
+    j.end()
+    assert "It adds, they say." not in render(store, "taken", None)
+
+
 def test_the_report_is_derived_again_equal_and_a_changed_file_is_told_apart(store, tmp_path, capsys):
     typical(store)
     written = write_report(store, "typical", tmp_path / "t" / "typical")

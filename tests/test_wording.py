@@ -76,7 +76,7 @@ def test_only_a_quotation_of_the_examples_may_hold_figures(ctx):
     "text",
     [
         "a dozen heads", "dozens of heads", "a handful of examples", "half the heads", "half of the heads", "a couple of sums",
-        "two thirds of heads", "it doubled", "accuracy is halved", "quadrupled", "fifteen percentage points", "the tenth percentile",
+        "two thirds of heads", "it doubled", "it doubles and triples", "accuracy is halved", "quadrupled", "fifteen percentage points", "the tenth percentile",
         "vierzig Prozent", "siebenundneunzig Prozent", "in fünf von sechs", "die Hälfte", "doppelt so viel", "ein Dutzend",
         "douze sur vingt", "quarante pour cent", "la moitié", "une douzaine", "cuarenta por ciento", "la mitad", "noventa y siete",
         "veintitrés", "quaranta per cento", "novantasette", "una dozzina", "noventa por cento", "três quartos", "metade", "veertig procent",

@@ -119,7 +119,9 @@ def run(args: Args, ctx: Context) -> Outcome:
         out += losses
         both = [a.component for a, b in zip(losses, losses[len(sets) :], strict=False) if min(a.value, b.value) >= 0.5]
         said = ", ".join(map(str, both)) or "none of them by itself"
-        text.append(f"{name}: {percent(out[-len(losses) - 1])} of examples, need {said}")
+        text.append(
+            f"{name}: {percent(out[-len(losses) - 1])} of examples, lose half or more under both removals without {said}"
+        )
         told, words = _rule(examples, mine, half, name, where)
         out += told
         text.append(words)
@@ -156,7 +158,7 @@ def _rule(
         variant=rule,
         **where,
     )
-    return (
-        [m],
-        f"  told by among={rule!r}: right on {percent(m)} of {len(rest)} held-out examples, a guess on {100 * base.value:.0f}%",
-    )
+    right = f"right on {percent(m)} of {len(rest)} held-out examples, a guess on {100 * base.value:.0f}%"
+    if apart.low <= 0:
+        return [m], f"  no rule tells it from the others; the nearest, {rule!r}, is {right}"
+    return [m], f"  told by among={rule!r}: {right}"

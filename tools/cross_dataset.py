@@ -21,7 +21,7 @@ from experiments_db.records import Measurement, Outcome
 from tools.methods.arguments import components
 from tools.methods.concepts import Compared, Corpus, best_of, compare, concepts, corpus_of, inside
 from tools.methods.layout import select_components
-from tools.methods.measuring import average, control_of, differences, load_examples, measured
+from tools.methods.measuring import average, control_of, differences, load_examples, measured, percent
 from tools.methods.shading import Shown, shaded
 from tools.methods.tables import text_table
 from tools.methods.tool import Context, ToolArgs, ToolInputError
@@ -109,7 +109,12 @@ def _unit(
         out += _corpus(corpus, wide[name], both[name][:, 1:], mine, {**where, "task": name})
         (concept,) = concepts(corpus, wide[name], fold=-2)
         told = ", ".join(f"{n} ({w:+.2g})" for n, w in zip(concept.names, concept.weights, strict=True)) or "nothing"
-        said.append(f"  {name}: goes with {told}")
+        explained = next(m for m in reversed(out) if m.name == "explained")
+        if explained.low is None or explained.low <= 0:
+            told = f"nothing that was tried explains it on held-out text (nearest: {told})"
+        else:
+            told = f"goes with {told}, {percent(explained)} of the variance on held-out text"
+        said.append(f"  {name}: {told}")
     alive = {
         m.task for m in out if m.name == "variance" and m.control is not None and m.value > LEAST * m.control.value
     }
@@ -129,7 +134,11 @@ def _unit(
         for name, corpus in corpora.items()
         for top in _top(corpus, wide[name][:, 0], count)
     ]
-    return out, shown, "\n".join([*said, table])
+    legend = (
+        "own: what its own concepts explain; carried: what those of the other corpus do; lost: what these miss; ratio: the lesser "
+        "variance over the larger. The first position of a sequence is left out."
+    )
+    return out, shown, "\n".join([*said, table, legend])
 
 
 def _values(ctx: Context, subject: Subject, unit: Unit, read: Read, examples: Sequence[Example]) -> list[Rows]:

@@ -44,6 +44,7 @@ SHARED = re.compile(
 )
 SAME_PARTS = re.compile(
     r"\b(?:same|shared?)(?: \w+)? (?:heads?|mlps?|blocks?|layers?|parts?|components?|places?|neurons?|circuits?|mechanisms?)\b"
+    r"|\bsame ones\b"
 )
 APART = re.compile(r"\b(compar(?:e|es|ed|ing|ison)|differ(?:s|ent|ently|ence|ences)?|versus|vs|distinct|unlike)\b")
 

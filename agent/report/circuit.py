@@ -144,9 +144,8 @@ def _nodes(findings: Iterable[Tested]) -> list[Node]:
             if place in found or (role in ("spared", "looks") and _known(found, place)):
                 continue
             joint = t.finding.statement.kind == "jointly_necessary" and len(t.finding.statement.members) > 1
-            effect = (
-                min(t.effects, key=lambda m: abs(m.value)) if t.effects and role in ("needed", "suppresses") else None
-            )
+            own = [m for m in t.rows if m.name == "effect" and m.component == str(place)] or t.effects
+            effect = min(own, key=lambda m: abs(m.value)) if own and role in ("needed", "suppresses") else None
             value = compact_text(effect) if effect is not None else ""
             said = "answer readable" if role == "readable" else f"together {value}" if joint and value else value
             lines = (_name(place), *filter(None, (said,)))

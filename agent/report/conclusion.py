@@ -196,4 +196,6 @@ def _came_to(f: Finding) -> str:
 def _interpretations(record: RunRecord) -> tuple[Interpretation, ...]:
     conclusion = record.store.conclusion(record.run)
     whole = [Interpretation("", conclusion.words)] if conclusion and conclusion.words else []
-    return (*whole, *(Interpretation(c.finding, c.interpretation) for c in record.claims() if c.interpretation))
+    standing = {f.handle for f in record.findings() if f.stands}
+    claimed = (c for c in record.claims() if c.interpretation and c.finding in standing)
+    return (*whole, *(Interpretation(c.finding, c.interpretation) for c in claimed))

@@ -1,10 +1,11 @@
 """What a reader should bear in mind about one run's findings, from what it did and did not do."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from agent.loop.record import RunRecord
 from agent.report.tested import tested
-from experiments_db.findings import Finding
+from experiments_db.findings import Finding, Statement
 from experiments_db.places import PARTS, ComponentSet, Intervention, PlaceError
 from experiments_db.records import Run
 from tools.findings.phrases import listed
@@ -21,7 +22,7 @@ def limits(record: RunRecord, run: Run) -> list[str]:
     standing = [f for f in findings if f.stands]
     lines = [
         *_tasks(record, run, standing),
-        *_units(standing),
+        *_units(record, standing),
         *_interventions(standing),
         *_failed_interventions(record, standing),
         *_sample(record, standing),
@@ -80,19 +81,34 @@ def _tasks(record: RunRecord, run: Run, standing: Sequence[Finding]) -> list[str
     return lines
 
 
-def _units(standing: Sequence[Finding]) -> list[str]:
-    """On which corpora single units and directions were seen, each of them."""
+def _units(record: RunRecord, standing: Sequence[Finding]) -> list[str]:
+    """On which corpora findings about single units and directions hold, and on which else they were looked at."""
     seen: dict[str, list[str]] = {}
+    looked: dict[str, list[str]] = {}
     for f in standing:
         s = f.statement
         if any(
             c.feature or (c.units and PARTS[c.part].unit in ("neuron", "channel")) or s.kind in MEANS for c in s.members
         ):
             seen.setdefault(s.components, []).extend(t for t in (s.task, s.other_task) if t)
-    return [
-        f"{unit} was seen on {listed(_distinct(tasks))} alone: on others than these a unit may mean something else."
-        for unit, tasks in seen.items()
-    ]
+    for row in record.experiments() if seen else ():
+        asked = row.experiment.args
+        about = [*asked.get("tasks", ()), asked.get("task"), asked.get("other_task")]
+        for unit in seen if row.experiment.tool in ("cross_dataset", "examine") else ():
+            if any(_same_place(c, unit) for c in asked.get("components") or ()):
+                looked.setdefault(unit, []).extend(t for t in about if t)
+    lines: list[str] = []
+    for unit, tasks in seen.items():
+        more = [t for t in _distinct(looked.get(unit, ())) if t not in tasks]
+        also = f"; it was looked at on {listed(more)} too, and nothing of that is confirmed" if more else ""
+        lines.append(
+            f"What was found of {unit} holds on {listed(_distinct(tasks))} alone{also}: elsewhere a unit may mean something else."
+        )
+    return lines
+
+
+def _same_place(one: str, other: str) -> bool:
+    return re.sub(r"^\*\.", "", one) in (other, other.partition(".")[2])
 
 
 def _interventions(standing: Sequence[Finding]) -> list[str]:
@@ -121,7 +137,7 @@ def _failed_interventions(record: RunRecord, standing: Sequence[Finding]) -> lis
         alike = [
             f for f in standing if f.statement.components
             and (f.statement.kind, f.statement.task, f.statement.among) == about
-            and _same_set(places, f.statement.components)
+            and _same_set(places, f.statement)
         ]  # fmt: skip
         if not alike:
             continue
@@ -134,13 +150,25 @@ def _failed_interventions(record: RunRecord, standing: Sequence[Finding]) -> lis
             if failed:
                 words = listed([Intervention.parse(how).op for how in sorted(failed)])
                 lines.append(f"Under {words} ablation {f.handle} was examined too ({row.handle}), and did not show.")
+    for f in standing:
+        s = f.statement
+        for g in record.findings():
+            t = g.statement
+            same = (s.kind, s.task, s.among, s.components) == (t.kind, t.task, t.among, t.components)
+            if same and g.settled and g.fate != "confirmed" and set(s.interventions) < set(t.interventions):
+                words = listed([_op(how) for how in t.interventions])
+                lines.append(
+                    f"What {f.handle} says was also predicted under {words} together ({g.handle}), and was not confirmed."
+                )
     return list(dict.fromkeys(lines))
 
 
-def _same_set(one: str, other: str) -> bool:
+def _same_set(places: str, s: Statement) -> bool:
+    """Whether places as a planner wrote them, perhaps with * for the stack, are a statement's."""
     try:
-        return ComponentSet.parse(one) == ComponentSet.parse(other)
-    except PlaceError:
+        named = re.sub(r"(^|\+ )\*\.", rf"\g<1>{s.members[0].stack}.", places)
+        return ComponentSet.parse(named) == ComponentSet.parse(s.components)
+    except (PlaceError, IndexError):
         return False
 
 

@@ -68,7 +68,8 @@ def shaded_of(result: Result) -> bytes | None:
         sheet.write(
             LEFT,
             y,
-            f"{unit}: activation on each token, darkest {top:.3g}{', blue below 0' if (known < -BELOW * top).any() else ''}",
+            f"{unit}: activation on each token but a text's first, darkest {top:.3g}"
+            + (", blue below 0" if (known < -BELOW * top).any() else ""),
         )
         y += LINE + 4
         for first in range(0, len(corpora), ACROSS):

@@ -27,8 +27,8 @@ COUNTING = [*(w for w in CARDINALS if w != "dozen"), *_FRACTIONS]
 # These are quantities whatever follows.
 NEVER = [
     "half", "halves", "halved", "halving", *(f"{w}s" for w in _FRACTIONS), "dozens?", "handfuls?", "couple of", "percents?",
-    "percentages?", "percentiles?", "pct", "per ?mille", "basis points?", "twice", "thrice", "double", "doubled", "doubling",
-    "triple", "tripled", "tripling", "trebled?", "quadrupl\\w+", "quintupl\\w+", "nought", "zero-point",
+    "percentages?", "percentiles?", "pct", "per ?mille", "basis points?", "twice", "thrice", "doubles?", "doubled", "doubling",
+    "triples?", "tripled", "tripling", "trebled?", "quadrupl\\w+", "quintupl\\w+", "nought", "zero-point",
     "(?:ten|hundred|thousand|million)s",
 ]  # fmt: skip
 # By language, without accents; what is an English word too is left out (due, elf, once, seize, cent, doze, meta, Otto).

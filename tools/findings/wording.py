@@ -21,6 +21,9 @@ def check_handles(ctx: Context, handles: list[str], letter: str) -> None:
     """Raise ToolInputError for a handle that does not exist."""
     known = ctx.history.handles(letter)
     bad = [h for h in handles if h not in known]
+    if bad and not bad[0].startswith(letter):
+        raise ToolInputError(f"{bad[0]!r} stands for something else: here handles begin with {letter}; there are "
+                             f"{', '.join(known[-20:]) or 'none yet'}")  # fmt: skip
     if bad:
         raise ToolInputError(f"there is no {bad[0]!r}; there are {', '.join(known[-20:]) or 'none yet'}")
 

@@ -93,7 +93,9 @@ def must_exceed(s: Statement, bench: Bench, what: str) -> list[Contrast]:
     for side in (found.own.first, found.own.second):
         here = Quantity(f"{what} there", UNIT, getattr(side, what)[0])
         alone = f"none on {side.corpus.name} by itself"
-        out.append(bench.beyond((here,), alone, bench.smallest, side.groups, component=s.components))
+        out.append(
+            bench.beyond((here,), alone, 0.0, side.groups, component=s.components)
+        )  # of no concept nothing is said
     most = Quantity(f"{what} of its own", UNIT, mine - HALF * found.own.both("own")[0])
     out.append(bench.beyond((most,), "half of what its own concepts explain", 0.0, groups, component=s.components))
     return out
