@@ -113,8 +113,8 @@ def _whisper() -> Any:
     return hf.WhisperForConditionalGeneration(config)
 
 
-def _m2m100() -> Any:
-    config = hf.M2M100Config(
+def _translator(kind: Any) -> Any:
+    return kind(
         d_model=WIDTH,
         encoder_layers=N_BLOCKS,
         decoder_layers=N_BLOCKS,
@@ -128,8 +128,14 @@ def _m2m100() -> Any:
         bos_token_id=1,
         eos_token_id=2,
         decoder_start_token_id=2,
+        forced_eos_token_id=None,
     )
-    return hf.M2M100ForConditionalGeneration(config)
+
+
+def _marian() -> Any:
+    model = hf.MarianMTModel(_translator(hf.MarianConfig))
+    model.final_logits_bias.normal_()  # trained ones have it, and no parameter says so
+    return model
 
 
 # The kinds that differ in what an adapter could get wrong: windows of attention that depend on the block, a head width
@@ -145,7 +151,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "llama_eager": lambda: hf.LlamaForCausalLM._from_config(
         hf.LlamaConfig(**COMMON, num_key_value_heads=1, attention_bias=True, mlp_bias=True), attn_implementation="eager"
     ),
-    "m2m100": _m2m100,
+    "m2m100": lambda: hf.M2M100ForConditionalGeneration(_translator(hf.M2M100Config)),
+    "marian": _marian,
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**COMMON, num_key_value_heads=2, sliding_window=3)),
     "opt": lambda: _opt(word_embed_proj_dim=WIDTH),
     "opt_350m_kind": lambda: _opt(word_embed_proj_dim=16, do_layer_norm_before=False),
@@ -169,7 +176,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "whisper": _whisper,
 }
-NOT_NEXT = {"bert", "bert_classifier", "gpt2_classifier", "m2m100", "vit", "whisper"}
+NOT_NEXT = {"bert", "bert_classifier", "gpt2_classifier", "m2m100", "marian", "vit", "whisper"}
 TEXT_MODELS = [name for name in MODELS if name not in NOT_NEXT]  # those that predict the next token
 
 
@@ -220,8 +227,9 @@ def random_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
     torch.manual_seed(sorted(MODELS).index(name))
     model = MODELS[name]().eval()
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
+        for key, parameter in model.named_parameters():
+            if key not in (model._keys_to_ignore_on_save or ()):  # sinusoids, which are computed again at loading
+                parameter.add_(0.2 * torch.randn_like(parameter))
     return model.to(dtype)
 
 
@@ -283,7 +291,7 @@ def batch() -> Callable[[Subject, Sequence[Sequence[int]]], Inputs]:
             return subject.inputs(rows)
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-        if subject.family.name == "m2m100":
+        if subject.family.port == "translation":
             source = [torch.randint(3, 61, (8,), generator=torch.Generator().manual_seed(row[0])) for row in rows]
             mask = [[int(i < 8 - row[0] % 4) for i in range(8)] for row in rows]  # up to three are padding
             given = {"input_ids": torch.stack(source), "attention_mask": torch.tensor(mask)}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.testing import assert_close
 
-from tools.subjects import Subject, SubjectError, fingerprint, load_subject, wrap
+from tools.subjects import Inputs, Subject, SubjectError, fingerprint, load_subject, wrap
 
 WORDS = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(3, 61))]
 
@@ -255,3 +255,19 @@ def test_a_folder_without_a_tokenizer_is_refused_with_the_files_that_would_do(
     folder = Path(shutil.copytree(folder_of(name), tmp_path / name))
     (folder / "tokenizer.json").unlink()
     assert "has no tokenizer: add one of tokenizer.json" in refusal(folder)
+
+
+def test_a_marian_folder_is_the_model_with_its_final_bias_and_with_what_it_never_writes(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(folder_of("marian"), tmp_path / "marian"))
+    subject = load_subject(str(folder))
+    plain = hf.MarianMTModel.from_pretrained(folder)
+    assert plain.final_logits_bias.abs().min() > 0
+    ids, said = torch.tensor([[5, 6, 7, 2]]), torch.tensor([[2, 9, 10]])
+    fields = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": said}
+    with torch.inference_mode():
+        assert_close(subject.run(Inputs(fields, (3,))).logits, plain(**fields).logits, atol=1e-5, rtol=0)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"bad_words_ids": [[0]]}))
+    assert load_subject(str(folder)).fingerprint != subject.fingerprint

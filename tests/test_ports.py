@@ -26,7 +26,7 @@ from tools.ports.text import said_in
 from tools.subjects import Subject
 from tools.tasks import Example, Signal, Task
 
-TWO_STACKS = ("m2m100", "m2m100_front", "whisper", "translator", "speech")
+TWO_STACKS = ("m2m100", "m2m100_front", "marian", "whisper", "translator", "speech")
 
 
 @pytest.fixture(autouse=True)
@@ -210,6 +210,7 @@ def test_a_sweep_over_both_stacks_is_separate_runs_and_runs_each_encoder_output_
         ("bert", "encoder", {"second": [2], "middle": [2, 3]}),
         ("m2m100", "encoder", {"second": [1], "middle": [1, 2]}),
         ("m2m100_front", "encoder", {"second": [2], "middle": [2, 3]}),  # after __a__ and the first word
+        ("marian", "encoder", {"second": [2], "middle": [2, 3]}),
         ("whisper", "encoder", {"second": [2]}),  # positions of 111 ms
         ("vit", "encoder", {"second": [2]}),  # after [CLS] and the first patch of two rows of three
         ("bert_classifier", "encoder", {"second": [2], "middle": [2, 3]}),
@@ -331,6 +332,7 @@ def test_examples_of_another_modality_are_refused_with_what_is_read(case: Case) 
         ("m2m100_front", Example({"source": "w10", "into": "__c__"}, "w40"), "__c__"),
         ("m2m100", Example({"source": "w10 lost", "into": "__a__"}, "w40"), "lost"),
         ("m2m100_front", Example({"source": "w10 lost", "into": "__a__"}, "w40"), "lost"),
+        ("marian", Example({"source": "w10", "into": "__c__"}, "w40"), "__c__"),
         ("whisper", Example({"audio": sound(1)}, "w40 lost"), "lost"),
         ("bert", Example({"masked": "lost <mask>"}, "w40"), "lost"),
         ("gpt2", Example({"text": "w10 lost"}, " w40"), "lost"),

@@ -16,7 +16,7 @@ from tools.subjects import CapabilityError, Inputs, Subject, SubjectError, famil
 
 Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]
 BERT = {"bert", "bert_classifier"}
-POST_NORM = {*BERT, "opt_350m_kind"}
+POST_NORM = {*BERT, "marian", "opt_350m_kind"}
 BLOCKS = (0, 2, 3)
 LAST = 3
 
@@ -183,7 +183,7 @@ def test_captured_sites_have_the_promised_shapes(subject: Subject, batch: Batch,
     captured = subject.run(inputs, capture=sites(subject)).captured
     assert set(captured) == set(sites(subject))
     for site, value in captured.items():
-        lengths = {("whisper", "encoder"): 9, ("m2m100", "encoder"): 8}
+        lengths = {("whisper", "encoder"): 9, ("m2m100", "encoder"): 8, ("marian", "encoder"): 8}
         length = lengths.get((subject.name, subject.spec(site.stack).lies_in(site.kind)), 7)
         keys = lengths.get((subject.name, subject.spec(site.stack).keys_in(site.kind)), 7)
         width = 4 * keys if site.kind.endswith("pattern") else channels.get(site.kind, 32)
@@ -216,6 +216,8 @@ def test_the_residual_stream_is_what_attention_and_mlp_add_to_it(
             elif subject.name in POST_NORM:
                 block = spec.blocks[b]
                 middle = block.self_attn_layer_norm(read["resid_pre"] + read["attn.out"])
+                if "cross.out" in read:
+                    middle = block.encoder_attn_layer_norm(middle + read["cross.out"])
                 expected = block.final_layer_norm(middle + read["mlp.out"])
             else:
                 expected = sum(read[k] for k in ("resid_pre", "attn.out", "cross.out", "mlp.out") if k in read)

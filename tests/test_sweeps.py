@@ -100,11 +100,11 @@ def test_a_sweep_gives_what_separate_runs_give_under_any_memory(
 ) -> None:
     inputs = batch(subject, [rows[0], rows[1][:5]])
     for stack, spec in subject.stacks.items():
-        seq = {("whisper", "encoder"): 9, ("m2m100", "encoder"): 8}.get((subject.name, stack), 7)
+        seq = {("whisper", "encoder"): 9, ("m2m100", "encoder"): 8, ("marian", "encoder"): 8}.get((subject.name, stack), 7)
         inner = {kind: 48 if subject.name == "qwen3" else 32 for kind in spec.kinds if kind in HEADED}
         inner["attn.pattern"] = 4 * seq
         if "cross.pattern" in spec.kinds:  # its keys are the encoder's positions
-            inner["cross.pattern"] = 4 * {"whisper": 9, "m2m100": 8}[subject.name]
+            inner["cross.pattern"] = 4 * {"whisper": 9, "m2m100": 8, "marian": 8}[subject.name]
         widths = dict.fromkeys(spec.kinds, 32) | inner | {"mlp.act": 56}
         variants = variants_of(data, stack, widths, 2, seq)
         options = data.draw(

@@ -134,7 +134,7 @@ class SequenceToSequence(Port):
         limit = max(limits)
         read, lengths = [e.fields["read"] for e in encoded], [e.lengths for e in encoded]
         rows = [list(e.fields["prefix"]) for e in encoded]
-        start, end = len(rows[0]), end_token(subject)
+        start, end, banned = len(rows[0]), end_token(subject), never_written(subject)
         most = getattr(subject.model.config, "max_target_positions", None) or subject.max_positions or limit + start
         with subject.evaluating():
             inputs = self._inputs(subject, read, rows, lengths)
@@ -144,7 +144,9 @@ class SequenceToSequence(Port):
                     {**inputs.fields, "decoder_input_ids": torch.tensor(rows, device=subject.device)},
                     tuple(map(len, rows)), inputs.elsewhere,
                 )  # fmt: skip
-                chosen = subject.read(inputs, before, program.get(subject.readout), edits)[:, -1].argmax(-1).tolist()
+                logits = subject.read(inputs, before, program.get(subject.readout), edits)[:, -1]
+                logits[:, banned] = -torch.inf
+                chosen = logits.argmax(-1).tolist()
                 for row, token in zip(rows, chosen, strict=True):
                     row.append(end if end in row[start:] else token)
                 if all(end in row[start:] for row in rows):
@@ -191,6 +193,12 @@ def start_token(subject: Subject) -> int:
     if found is None:
         raise PortError(f"{subject.name}: its configuration has no decoder_start_token_id")
     return int(found)
+
+
+def never_written(subject: Subject) -> list[int]:
+    """Tokens that the model's own generation leaves out (Marian's padding); of `bad_words_ids` those of one token."""
+    found: list[list[int]] = getattr(subject.model.generation_config, "bad_words_ids", None) or []
+    return [word[0] for word in found if len(word) == 1]
 
 
 def end_token(subject: Subject) -> int:

@@ -73,8 +73,8 @@ class TextToText(SequenceToSequence):
 
 
 def _in_front(subject: Subject) -> bool:
-    """Whether the token that says what to write stands before the source; as the model's configuration says."""
-    return getattr(subject.model.config, "language_token", "decoder") == "source"
+    """Whether the token that says what to write stands before the source; as the model's configuration or family says."""
+    return getattr(subject.model.config, "language_token", subject.family.told) == "source"
 
 
 def _ids(subject: Subject, text: str) -> list[int]:

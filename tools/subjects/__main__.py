@@ -32,7 +32,7 @@ class Shipped:
 
 READS = {
     "GPT2LMHeadModel": "text", "BertForMaskedLM": "masked text", "M2M100ForConditionalGeneration": "a source text",
-    "WhisperForConditionalGeneration": "recordings", "ViTForImageClassification": "images",
+    "MarianMTModel": "a source text", "WhisperForConditionalGeneration": "recordings", "ViTForImageClassification": "images",
 }  # fmt: skip
 
 

@@ -164,12 +164,12 @@ def fingerprint(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 def _told(folder: Path) -> dict[str, Any]:
-    """Of the generation settings those that say what a decoder is given first."""
+    """Of the generation settings those that say what a decoder is given first, and what it never writes."""
     file = folder / "generation_config.json"
     settings: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     return {
         k: settings[k]
-        for k in ("lang_to_id", "task_to_id", "language", "task", "no_timestamps_token_id")
+        for k in ("lang_to_id", "task_to_id", "language", "task", "no_timestamps_token_id", "bad_words_ids")
         if settings.get(k)
     }
 
