@@ -148,6 +148,9 @@ RUNS = {  # every general tool that experiments, with a call for the tower
 }
 NOT_FOR_IT = {  # and those that mean nothing for what gives a number: how they are called, and what is said
     "attribute_regions": ({"task": "marked"}, "image"),
+    "cluster": ({"task": "marked", "components": ["attn.out@-1"]}, "probability"),
+    "cross_dataset": ({"tasks": ["marked", "starred"], "components": ["*.1.mlp.act[3]"]}, "tokens"),
+    "sparse_autoencoder": ({"tasks": ["marked"], "components": ["*.1.mlp.act"]}, "tokens"),
     "causal_basis": ({"tasks": ["marked"], "components": ["*.0.resid_pre"]}, "it gives a number"),
     "converse": ({"says": "hello"}, "marked|conversation|attributes"),
     "experiment": ({}, ""),

@@ -69,6 +69,8 @@ def run(args: Args, ctx: Context) -> Outcome:
     hows = [Intervention.parse(h) for h in HOWS]
     kept, left_out = with_donors(ctx, loaded, found, hows[0])
     intact, *scores = score_under(ctx, task, kept, [Condition.of(s, how) for how in hows for s in sets])
+    if "nll" in intact.lacks:
+        raise ToolInputError(f"{ctx.subject.name} gives no probability of the right answer that an example could lose")
     right = np.flatnonzero(intact.correct) if "accuracy" not in intact.lacks else np.arange(len(kept))
     if len(right) < 2 * LEAST:
         raise ToolInputError(
