@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.loop.executor import asked_of
 from agent.loop.record import RunRecord, RunTasks
+from agent.report.script_data import BESIDE, row
 from agent.report.text import inert
 from experiments_db.findings import Finding, Statement
 from experiments_db.places import Component, ComponentSet
@@ -19,13 +20,11 @@ from tools.engine.programs import parse
 from tools.findings.examining import bench_for
 from tools.findings.kind import Bench
 from tools.findings.kinds.differs import compared
-from tools.methods.anchors import positions
 from tools.methods.effects import SUBLAYERS, donors_for
 from tools.methods.paths import TWIN
 from tools.methods.scoring import batch_of, closed_tokens
 from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Subject, SubjectError, built_in, load_subject, locate
-from tools.tasks import Example
 
 TEMPLATE = Path(__file__).with_name("standalone.py")
 FAMILIES = ("gpt2", "llama", "gpt_neox", "opt")
@@ -98,15 +97,17 @@ def _data(f: Finding, record: RunRecord, subject: Subject, seed: int) -> dict[st
     rows = [m for m in record.measurements_of(f.experiment) if m.name == "effect"]
     questions = QUESTIONS[s.kind](s, subject, rows)
     spec, paths = subject.spec(), subject.family.stacks[0]
+    beside = BESIDE[s.kind](bench) if s.kind in BESIDE else {}
     return {
         "finding": f.handle, "kind": s.kind, "sentence": inert(f"measured: {s.as_json()}"), "dtype": str(subject.dtype)[6:],
-        "weights": subject.parts.get("weights", ""), "heads": spec.n_heads, "objective": s.objective, "chance": bench.chance,
+        "weights": subject.parts.get("weights", ""), "heads": spec.n_heads, "objective": s.objective,
+        "chance": bench.chance if bench.examples else 0.0,
         "modules": {
             "blocks": f"{paths.body}.{paths.blocks}", "after": [f"{paths.body}.{n}" for n in paths.after_blocks],
             "attention_out": paths.o_proj, "mlp_out": paths.down_proj,
         },
         "questions": questions, "examples": _examples(bench, questions),
-        "second": _examples(compared(s, bench), questions) if s.kind == "differs" else [],
+        "second": _examples(compared(s, bench), questions) if s.kind == "differs" else [], **beside,
     }  # fmt: skip
 
 
@@ -124,22 +125,13 @@ def _examples(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any
         others = {"donor": examples[chosen[i]], "twin": e.as_twin(e.target) if "twin" in named else e}
         encoded = batch_of(ctx.subject, [e]).encoded[0]
         made = {
-            **_row(ctx.subject, e, anchors), "group": e.group, "scored": list(encoded.scored), "targets": list(encoded.targets),
+            **row(ctx.subject, e, anchors), "group": e.group, "scored": list(encoded.scored), "targets": list(encoded.targets),
             "foil": encoded.foil,
             "choices": None if closed is None else closed[i].tolist(),
-            "others": {k: _row(ctx.subject, o, anchors) for k, o in others.items() if k in named},
+            "others": {k: row(ctx.subject, o, anchors) for k, o in others.items() if k in named},
         }  # fmt: skip
         out.append(made)
     return out
-
-
-def _row(subject: Subject, e: Example, anchors: Sequence[str]) -> dict[str, Any]:
-    batch = batch_of(subject, [e])
-    (encoded,) = batch.encoded
-    ids = [*encoded.tokens, *map(int, encoded.targets[:-1])]
-    found = {a: positions(subject, batch, a) for a in anchors}
-    at = {a: list(range(len(ids))) if p is None else sorted(set(p[0].tolist())) for a, p in found.items()}
-    return {"ids": ids, "at": at}
 
 
 # -- what a kind asks --------------------------------------------------------------------------------------------------
@@ -186,6 +178,11 @@ def _attends(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> lis
         where = {"block": c.block, "head": head, "query": c.anchor or "all", "key": c.key}
         out.append(_question(m, measure="attention", **where))
     return out
+
+
+def _matches(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    """Each query at its own key."""
+    return [q | {"query": "query", "key": "key", "paired": True} for q in _attends(s, subject, rows)]
 
 
 def _reads(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
@@ -258,14 +255,16 @@ QUESTIONS: Mapping[str, Asks] = {
     "capability": _above_chance, "cannot": _above_chance, "necessary": _falls, "jointly_necessary": _falls, "not_needed": _falls,
     "sufficient": _falls, "carries": _flips, "sends": _sends, "attends": _attends, "readable": _reads,
     "carries_nothing": _flips, "suppresses": _rises, "differs": _differs, "disagree": _disagree,
-    "tolerates": _program, "breaks": _program,
+    "tolerates": _program, "breaks": _program, "matches": _matches,
 }  # fmt: skip
 FITTED = "what it measures is fitted on other examples first, which a script of forward passes does not do"
 WITHOUT = {
     **dict.fromkeys(("computes", "decodable", "elicits", "encodes_tree", "reads_better", "steers", "used"), FITTED),
     **dict.fromkeys(("aligns", "similar"), "it compares every example with all others"),
     "moves": "it changes what heads read (attn.v), which is no module's own output in every family",
+    **dict.fromkeys(
+        ("mixed", "one_concept", "quiet"), "it is about what stands in corpora, and not about examples of a task"
+    ),
     "own": "it is the planner's own code, which stands in the report and runs in a sandbox alone",
-    "matches": "it is measured on sequences of its own, and not on examples of a task",
     "decides": "it is about images, and scripts are written for text",
 }
