@@ -7,7 +7,7 @@ plain forward hooks. Controls are not repeated. It prints each effect beside the
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -117,7 +117,7 @@ class Model:
 
 
 @contextmanager
-def inside(block: Any, part: str, touch: Callable[[Any], Any]) -> Iterator[None]:
+def inside(block: Any, part: str, touch: Callable[[Any], Any]) -> Generator[None]:
     """Queries or keys (as they are compared) or values of a block's heads, one for each query head, pass through `touch`."""
     file: Any = sys.modules[type(block).__module__]
     own, mine = file.eager_attention_forward, {id(m) for m in block.modules()}

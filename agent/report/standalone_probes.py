@@ -1,0 +1,94 @@
+"""What `standalone.py` is given where a finding is about probes, directions or states that are compared: appended to the script."""
+
+from typing import Any
+
+import torch
+
+from agent.report.standalone import DATA, MORE, Change, Model, Place, margin
+
+# -- from here on the text is part of the script -----------------------------------------------------------------------
+
+
+PENALTIES = [10.0**k for k in range(6)]
+FEWEST = 4  # examples that a class has to have, for its mean
+KNOWN: dict[str, torch.Tensor] = {}  # states by place and by which examples they are of
+
+
+def states(model: Model, place: Place, of: str) -> torch.Tensor:
+    """A place's activations in the examples of that name, the mean over each one's positions: (examples, channels)."""
+    if f"{place} {of}" in KNOWN:
+        return KNOWN[f"{place} {of}"]
+    parts = [place]
+    if place["part"] == "resid_mid":  # what entered the block and what attention has added
+        parts = [{**place, "part": part} for part in ("resid_pre", "attn.out")]
+    out: list[torch.Tensor] = []
+    for e in DATA[of]:
+        here = torch.stack(model.run(e["ids"], read=parts)[1]).float().sum(0)
+        out.append(here[e["at"][place["anchor"]]].mean(0)[model.channels(place, here.shape[-1])])
+    return KNOWN.setdefault(f"{place} {of}", torch.stack(out))
+
+
+def ridge(x: torch.Tensor, own: list[str], new: torch.Tensor) -> list[str]:
+    """What a ridge regression on 1 for an example's own class and -1 for the others, fitted on x, reads from new states.
+
+    Channels are scaled to unit variance; the penalty is the one with the least mean squared error left out, r / (1 - h).
+    """
+    classes = sorted(set(own))
+    x, new = x.double(), new.double()
+    mean, scale = x.mean(0), x.std(0, unbiased=False)
+    scale = scale.masked_fill(scale <= 1e-6 * scale.max().clamp(min=1e-30), torch.inf)  # a channel that says nothing
+    x, new = (x - mean) / scale, (new - mean) / scale
+    y = torch.tensor([[1.0 if c == v else -1.0 for c in classes] for v in own], dtype=torch.float64)
+    bias = y.mean(0)
+    best, weights = float("inf"), torch.zeros(x.shape[1], len(classes), dtype=torch.float64)
+    for penalty in PENALTIES:
+        solved = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1], dtype=torch.float64), x.T)
+        found = solved @ (y - bias)
+        leverage = (x * solved.T).sum(1, keepdim=True) + 1 / len(x)
+        missed = float(((y - bias - x @ found) / (1 - leverage).clamp(min=1e-9)).square().mean())
+        if missed < best:
+            best, weights = missed, found
+    return [classes[i] for i in (new @ weights + bias).argmax(1).tolist()]
+
+
+def probed(model: Model, q: Any) -> list[float]:
+    """For each example the share of the question's labels that are read right; less that at another place, if there is one."""
+    seen, tried = DATA["seen"], DATA["examples"]
+    out, shuffled = torch.zeros(len(tried)), 0.0
+    order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(0)).tolist()
+    for sign, place in ((1, q["place"]), (-1, q.get("before"))):
+        if place is None:
+            continue
+        x, new = states(model, place, "seen"), states(model, place, "examples")
+        for label in q["labels"]:
+            own, truth = ([e["labels"][label] for e in rows] for rows in (seen, tried))
+            right = torch.tensor([a == b for a, b in zip(ridge(x, own, new), truth, strict=True)]).float()
+            out += sign * right / len(q["labels"])
+            other = ridge(x, [own[i] for i in order], new)
+            shuffled += sign * sum(a == b for a, b in zip(other, truth, strict=True)) / len(truth) / len(q["labels"])
+    print(f"  beside it, the same with the labels to fit on shuffled: {shuffled:.6f} (not on record)")
+    return out.tolist()
+
+
+def steered(model: Model, q: Any) -> list[float]:
+    """Whether an example goes over to the foil, pushed along the difference of its class's and the other's mean."""
+    place, seen = q["place"], DATA["seen"]
+    x, own = states(model, place, "seen"), [e["labels"][0] for e in seen]
+    values = sorted(set(own))
+    chosen = {v: torch.tensor([o == v for o in own]) for v in values}
+    means = {v: x[rows].mean(0) for v, rows in chosen.items() if rows.sum() >= FEWEST}
+    out: list[float] = []
+    for e in DATA["examples"]:
+        mine, wrong = e["labels"]
+        other = wrong if q["answer"] else next(v for v in values if v != mine)
+        if mine not in means or other not in means:
+            continue
+        intact, (here,), _ = model.run(e["ids"], read=[place])
+        at, channels = e["at"][place["anchor"]], model.channels(place, here.shape[-1])
+        pushed = here[at][:, channels].float() + q["dose"] * (means[other] - means[mine])
+        change: Change = (place, at, pushed)
+        out.append(float(margin(model.run(e["ids"], [change])[0], e) < 0) - float(margin(intact, e) < 0))
+    return out
+
+
+MORE.update({"probe": probed, "steer": steered})
