@@ -171,6 +171,9 @@ OTHERS = [  # kinds that the curated runs have not confirmed: (statement, what i
     ({"kind": "steers", "task": "agreement", "components": ["decoder.4.resid_post@answer"], "label": "answer"}, 1),
     ({"kind": "steers", "components": ["decoder.2.mlp.out@answer"], "label": "carry", "interventions": ["add(label, 4)"]}, 1),
     ({"kind": "moves", "components": ["decoder.0.attn.pattern[0]@answer<-operand1"]}, 5),
+    ({"kind": "similar", "task": "addition:shots=1", "other_task": "addition:shots=3", "components": ["decoder.5.resid_post@answer"], "examples": 32}, 1),
+    ({"kind": "aligns", "components": ["decoder.0.attn.pattern[0]"], "label": "token"}, 1),
+    ({"kind": "aligns", "task": "agreement", "components": ["decoder.2.attn.pattern[1]"], "label": "position before"}, 1),
     ({"kind": "computes", "components": ["decoder.0.mlp.out@answer"], "label": "operand1, operand2"}, 5),
 ]  # fmt: skip
 NUMBERS = 9  # from here on the first of each kind is also written with another number on record

@@ -29,7 +29,7 @@ from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Subject, SubjectError, built_in, load_subject, locate
 
 TEMPLATE = Path(__file__).with_name("standalone.py")
-PROBES = Path(__file__).with_name("standalone_probes.py")
+STATES = Path(__file__).with_name("standalone_states.py")
 FAMILIES = ("gpt2", "llama", "gpt_neox", "opt")
 PARTS = ("resid_pre", "resid_post", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out", "block")
 SOURCES = {"zero": "zero", "mean": "mean", "resample(donor)": "donor", "resample(twin)": "twin"}
@@ -265,6 +265,17 @@ def _steers(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list
     return [_question(m, measure="steer", **asked) for m in rows]
 
 
+def _similar(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    assert s.set is not None
+    return [_question(m, measure="near", place=_place(subject, s.set.one)) for m in rows]
+
+
+def _aligns(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    del subject
+    (c,) = s.members
+    return [_question(m, measure="align", block=c.block, head=c.units[0]) for m in rows]
+
+
 def _moves(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
     """Where the heads look, then what is lost without what they read there, and without what they write."""
     looks = [m for m in rows if "attn.pattern" in str(m.component)]
@@ -288,7 +299,7 @@ def _computes(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> li
 def _question(m: Measurement, **asks: Any) -> Question:
     """What is asked, beside what is on record."""
     words = " ".join(filter(None, (m.component, m.intervention))) or "the effect"
-    share = m.unit.startswith("share of examples")
+    share = m.unit.startswith(("share of examples", "share of queries"))
     return {"what": words, "recorded": m.value, "share": share, **asks}
 
 
@@ -315,13 +326,12 @@ QUESTIONS: Mapping[str, Asks] = {
     "sufficient": _falls, "carries": _flips, "sends": _sends, "attends": _attends, "readable": _reads,
     "carries_nothing": _flips, "suppresses": _rises, "differs": _differs, "disagree": _disagree,
     "tolerates": _program, "breaks": _program, "matches": _matches, "decodable": _decodable, "steers": _steers, "moves": _moves,
-    "computes": _computes,
+    "computes": _computes, "similar": _similar, "aligns": _aligns,
 }  # fmt: skip
-APPENDED = dict.fromkeys(("decodable", "steers", "computes"), PROBES)
+APPENDED = dict.fromkeys(("decodable", "steers", "computes", "similar", "aligns"), STATES)
 FITTED = "what it measures is fitted on other examples first, which a script of forward passes does not do"
 WITHOUT = {
     **dict.fromkeys(("elicits", "encodes_tree", "reads_better", "used"), FITTED),
-    **dict.fromkeys(("aligns", "similar"), "it compares every example with all others"),
     **dict.fromkeys(
         ("mixed", "one_concept", "quiet"), "it is about what stands in corpora, and not about examples of a task"
     ),

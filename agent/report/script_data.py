@@ -7,8 +7,11 @@ from tools.findings.kind import Bench
 from tools.findings.kinds.computes import inputs_of
 from tools.findings.kinds.decodable import fitted_and_tried
 from tools.findings.kinds.matches import sequences
+from tools.findings.kinds.similar import other_of
 from tools.methods.anchors import positions
 from tools.methods.features import labels_named, labels_of
+from tools.methods.parallel import parallel
+from tools.methods.point_labels import point_labels
 from tools.methods.scoring import batch_of
 from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
@@ -56,6 +59,30 @@ def steered(bench: Bench) -> dict[str, Any]:
     return made | {"labels": [[*v, foil] for v, foil in zip(made["labels"], foils, strict=True)]}
 
 
+def in_both(bench: Bench) -> dict[str, Any]:
+    """The problems that two tasks have in common, in the wording of each, and who may stand in for whom."""
+    s, subject = bench.statement, bench.ctx.subject
+    assert s.set is not None
+    found = parallel(subject, [(bench.task, bench.examples), other_of(s, bench.ctx)])
+    anchors = [s.set.one.anchor or "all"]
+    first, second = ([row(subject, e, anchors) | {"group": e.group} for e in rows] for rows in found.examples)
+    cells = found.cells((0, 1), s.set.one.stack)
+    return {"examples": [r | {"cell": list(c)} for r, c in zip(first, cells, strict=True)], "second": second}
+
+
+def by_position(bench: Bench) -> dict[str, Any]:
+    """Every position's label, as a query's and as a key's."""
+    s, subject = bench.statement, bench.ctx.subject
+    rows = [row(subject, e, []) | {"group": e.group} for e in bench.examples]
+    found = point_labels(subject, bench.examples, s.members[0].stack, [len(r["ids"]) for r in rows])[s.label].tolist()
+    start = 0
+    for r in rows:
+        here = [v if isinstance(v, list) else [v, v] for v in found[start : start + len(r["ids"])]]
+        r["mine"], r["theirs"] = ([v[side] for v in here] for side in (0, 1))
+        start += len(here)
+    return {"examples": rows}
+
+
 def _labelled(bench: Bench, seen: Sequence[Example], names: Sequence[str]) -> dict[str, Any]:
     if {e.group for e in seen} & set(bench.groups):
         raise ToolInputError("a script fits probes on other problems than those that it tries them on")
@@ -69,5 +96,6 @@ def _labelled(bench: Bench, seen: Sequence[Example], names: Sequence[str]) -> di
 
 
 BESIDE: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
-    "matches": said_twice, "decodable": probed, "computes": probed, "steers": steered,
+    "matches": said_twice, "decodable": probed, "computes": probed, "steers": steered, "similar": in_both,
+    "aligns": by_position,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What `standalone.py` is given where a finding is about probes, directions or states that are compared: appended to the script."""
+"""What is put into `standalone.py` for findings about probes, class means and nearest neighbours among states."""
 
 from typing import Any
 
@@ -91,4 +91,77 @@ def steered(model: Model, q: Any) -> list[float]:
     return out
 
 
-MORE.update({"probe": probed, "steer": steered})
+def nearest_partner(model: Model, q: Any) -> list[float]:
+    """How often a problem's state in the other task is the nearest of those of its lengths, beyond chance; both ways."""
+    cells = [e["cell"] for e in DATA["examples"]]
+    same = torch.tensor([[a == b for b in cells] for a in cells])
+    x, y = (centred(states(model, q["place"], of).double()) for of in ("examples", "second"))
+    cosine = x @ y.T
+    found = torch.zeros(len(cells), dtype=torch.float64)
+    for c in (cosine, cosine.T):
+        own = c.diag()[:, None]
+        nearer, level = ((c > own + 1e-6) & same).sum(1), (((c - own).abs() <= 1e-6) & same).sum(1)
+        found += torch.where(nearer == 0, 1 / level.clamp(min=1), 0.0) / 2
+    beyond = found - 1 / same.sum(1)
+    return beyond[same.sum(1) > 1].tolist()
+
+
+def centred(x: torch.Tensor) -> torch.Tensor:
+    """Rows less their mean, of length 1; 0 where nothing is left."""
+    made = x - x.mean(0)
+    size = made.norm(dim=1, keepdim=True)
+    return torch.where(size > 1e-6 * (1 + x.abs().max()), made / size.clamp(min=1e-12), 0.0)
+
+
+def aligned(model: Model, q: Any) -> list[float]:
+    """Of each sequence the mean share of a query's five nearest keys, of other sequences, that have its label.
+
+    Keys are moved so that their mean is the queries', queries multiplied and keys divided by what makes both equally long, and
+    by the first of a few more factors with which the order of distances follows that of dot products.
+    """
+    places: list[Place] = [
+        {"block": q["block"], "part": p, "units": [q["head"]], "anchor": "all"} for p in ("attn.q", "attn.k")
+    ]
+    pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for e in DATA["examples"]:
+        rows = model.run(e["ids"], read=places)[1]
+        a, b = (r[:, model.channels(p, r.shape[-1])].double() for r, p in zip(rows, places, strict=True))
+        pairs.append((a, b))
+    queries, keys = (torch.cat(side) for side in zip(*pairs, strict=True))
+    shift = queries.mean(0) - keys.mean(0)
+    long, wide = queries.square().sum(1).mean(), (keys + shift).square().sum(1).mean()
+    scale = even = float((wide / long) ** 0.25) if long > 0 and wide > 0 else 1.0
+    for factor in (1.0, 1.2, 1.4, 1.7, 2.0):
+        scale = even * factor
+        found = [follows(a * scale, (b + shift) / scale) for a, b in pairs[::2]]
+        if sum(found) / len(found) >= 0.95:
+            break
+    queries, keys = queries * scale, (keys + shift) / scale
+    whose = torch.tensor([i for i, e in enumerate(DATA["examples"]) for _ in e["ids"]])
+    mine, theirs = ([v for e in DATA["examples"] for v in e[side]] for side in ("mine", "theirs"))
+    far = queries.square().sum(1)[:, None] + keys.square().sum(1)[None] - 2 * queries @ keys.T
+    near = far.masked_fill(whose[:, None] == whose[None], torch.inf).sort(dim=1, stable=True).indices[:, :5].tolist()
+    same = torch.tensor([sum(theirs[j] == v for j in row) / len(row) for v, row in zip(mine, near, strict=True)])
+    return [float(same[whose == i].mean()) for i in range(len(pairs))]
+
+
+def follows(q: torch.Tensor, k: torch.Tensor) -> float:
+    """Rank correlation of nearness and dot product over the keys that each query sees, both less each query's mean; -1 if none."""
+    seen = torch.ones(len(q), len(k)).tril().bool()
+    dot = q @ k.T
+    a, b = (
+        (v - (v * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True))[seen]
+        for v in (2 * dot - k.square().sum(1)[None], dot)
+    )
+    if len(a) < 10 or min(float(v.std(unbiased=False)) for v in (a, b)) < 1e-9:
+        return -1.0
+    return float(torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1])
+
+
+def ranks(x: torch.Tensor) -> torch.Tensor:
+    """From 1; of equal values the mean of theirs."""
+    _, where, count = x.unique(return_inverse=True, return_counts=True)
+    return (count.cumsum(0) - (count - 1) / 2)[where].double()
+
+
+MORE.update({"probe": probed, "steer": steered, "near": nearest_partner, "align": aligned})
