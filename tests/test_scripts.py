@@ -114,8 +114,8 @@ def test_a_script_reaches_the_places_of_every_family(name, subject_named, tmp_pa
     monkeypatch.setattr(standalone, "DATA", data)
     model, ids = standalone.Model(str(tmp_path)), [5, 7, 9, 11]
     inputs = subject.inputs([ids])
-    for part in model.where:
-        place = {"block": 1, "part": part, "units": [1] if part == "attn.z" else [], "anchor": "all"}
+    for part in (*model.where, "attn.v"):
+        place = {"block": 1, "part": part, "units": [1] if part in ("attn.v", "attn.z") else [], "anchor": "all"}
         width = model.run(ids, read=[place])[1][0].shape[-1]
         gone = torch.zeros(2, len(model.channels(place, width)))
         mine = model.run(ids, [(place, [1, 3], gone)])[0]
@@ -165,7 +165,18 @@ OTHERS = [  # kinds that the curated runs have not confirmed: (statement, what i
     ({"kind": "disagree", "components": ["decoder.0.mlp.out@answer"], "interventions": ["resample(donor)", "zero"], "label": "resample(donor)"}, 1),
     ({"kind": "tolerates", "program": "skip 5", "objective": "nll"}, 1), ({"kind": "breaks", "program": "swap 0 1"}, 1),
     ({"kind": "tolerates", "program": "repeat 4"}, 1),
+    ({"kind": "matches", "components": ["decoder.1.attn.pattern[0]", "decoder.3.attn.pattern[2]"], "label": "previous"}, 2),
+    ({"kind": "matches", "components": ["decoder.2.attn.pattern[1]"], "label": "after same token"}, 1),
+    ({"kind": "decodable", "task": "agreement", "components": ["decoder.1.resid_post@answer"], "label": "answer"}, 1),
+    ({"kind": "steers", "task": "agreement", "components": ["decoder.4.resid_post@answer"], "label": "answer"}, 1),
+    ({"kind": "steers", "components": ["decoder.2.mlp.out@answer"], "label": "carry", "interventions": ["add(label, 4)"]}, 1),
+    ({"kind": "moves", "components": ["decoder.0.attn.pattern[0]@answer<-operand1"]}, 5),
+    ({"kind": "similar", "task": "addition:shots=1", "other_task": "addition:shots=3", "components": ["decoder.5.resid_post@answer"], "examples": 32}, 1),
+    ({"kind": "aligns", "components": ["decoder.0.attn.pattern[0]"], "label": "token"}, 1),
+    ({"kind": "aligns", "task": "agreement", "components": ["decoder.2.attn.pattern[1]"], "label": "position before"}, 1),
+    ({"kind": "computes", "components": ["decoder.0.mlp.out@answer"], "label": "operand1, operand2"}, 5),
 ]  # fmt: skip
+NUMBERS = 9  # from here on the first of each kind is also written with another number on record
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +206,13 @@ def others(tmp_path_factory):
         handle = store.link_experiment("r", x.id, store.put_result(x, made), cached=False, seq=1)
         f = Finding(handle=f"F{i}", statement=statement, seen=handle, experiment=handle, smallest=0.1, probability=0.5, power=0.5, fate="confirmed")
         store.put_entry("r", 1, f)
-    own = Finding(handle="F99", statement=statement.model_copy(update={"kind": "decodable"}), seen=handle, experiment=handle, smallest=0.1,
+    own = Finding(handle="F99", statement=statement.model_copy(update={"kind": "elicits"}), seen=handle, experiment=handle, smallest=0.1,
                   probability=0.5, power=0.5, fate="confirmed")  # fmt: skip
     store.put_entry("r", 1, own)
     return store, folder
 
 
-def test_other_kinds_measure_what_is_on_record_too(others):
+def test_other_kinds_measure_what_is_on_record_too_and_another_number_is_told(others):
     store, folder = others
     files = []
     for i in range(1, 1 + len(OTHERS)):
@@ -211,19 +222,33 @@ def test_other_kinds_measure_what_is_on_record_too(others):
     assert '"order":[0,1,2,3,4]' in program
     wrong = folder / "wrong.py"
     wrong.write_text(program.replace('"order":[0,1,2,3,4]', '"order":[5,4,3,2]'))
+    first = {asked["kind"]: i for i, (asked, _) in reversed([*enumerate(OTHERS, 1)]) if i >= NUMBERS}
+    others = [folder / f"number{i}.py" for i in first.values()]
+    for i, other in zip(first.values(), others, strict=True):
+        text, changed = re.subn(r'"recorded":(-?[\d.e-]+)', lambda m: f'"recorded":{float(m[1]) + 0.3}', files[i - 1].read_text())
+        assert changed
+        other.write_text(text)
     done = subprocess.run(
-        [sys.executable, "-I", "-c", ALONE, *map(str, [*files, wrong])], capture_output=True, text=True, check=True, cwd="/",
+        [sys.executable, "-I", "-c", ALONE, *map(str, [*files, wrong, *others])], capture_output=True, text=True, check=True, cwd="/",
         env={"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    *said, tampered = [json.loads(line)["said"] for line in done.stdout.splitlines() if line.startswith('{"file"')]
+    every = [json.loads(line)["said"] for line in done.stdout.splitlines() if line.startswith('{"file"')]
+    said, tampered = every[: len(OTHERS)], every[len(OTHERS) :]
+    assert len(tampered) == 1 + len(others)
     for i, ((asked, effects), text) in enumerate(zip(OTHERS, said, strict=True), 1):
         f = next(f for f in store.findings("r") if f.handle == f"F{i}")
         rows = [m for m in store.measurements(store.experiment("r", f.experiment).result_id) if m.name == "effect"]
         numbers = re.findall(r": (-?[\d.]+) here, (-?[\d.]+) on record, n=\d+: agrees", text)
-        assert len(numbers) == len(rows) == effects, (asked, text)
-        for (here, _), m in zip(numbers, rows, strict=True):
+        assert len(numbers) == effects >= len(rows), (asked, text)
+        assert len(rows) == effects or asked["kind"] == "computes"  # whose other numbers are no effects
+        for (here, _), m in zip(numbers, rows, strict=asked["kind"] != "computes"):
             assert abs(float(here) - m.value) <= (1 / m.n + 1e-6 if m.unit == "share of examples" else 1e-3 * max(1, abs(m.value)))
-    assert "DIFFERS" in tampered
+    probed = said[[asked["kind"] for asked, _ in OTHERS].index("decodable")]
+    assert float(re.findall(r"shuffled: ([\d.]+) \(not on record", probed)[0]) < 0.7 < float(re.findall(r": ([\d.]+) here", probed)[0])
+    for text in tampered:
+        assert "DIFFERS" in text
+        assert ": agrees" not in text
+        assert text.rstrip().endswith("rc 1")
 
 
 def test_a_kind_without_a_script_is_refused_with_the_reason_and_those_that_have_one(others, tmp_path, capsys):
@@ -231,6 +256,6 @@ def test_a_kind_without_a_script_is_refused_with_the_reason_and_those_that_have_
     assert report.main(["r", "--db", str(store.path), "--out", str(tmp_path), "--script", "F99"]) == 2
     said = capsys.readouterr().err
     assert "scripts are written for capability, cannot, necessary" in said
-    assert "none for decodable: what it measures is fitted on other examples first" in said
+    assert "none for elicits: what it measures is fitted on other examples first" in said
     assert not set(WITHOUT) & set(QUESTIONS)
     assert set(WITHOUT) | set(QUESTIONS) == set(kinds())

@@ -4,12 +4,14 @@ The file is `standalone.py` with data in it: rows of tokens, positions, donors a
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.loop.executor import asked_of
 from agent.loop.record import RunRecord, RunTasks
+from agent.report.script_data import BESIDE, row
 from agent.report.text import inert
 from experiments_db.findings import Finding, Statement
 from experiments_db.places import Component, ComponentSet
@@ -18,19 +20,20 @@ from experiments_db.store import Store
 from tools.engine.programs import parse
 from tools.findings.examining import bench_for
 from tools.findings.kind import Bench
+from tools.findings.kinds.computes import inputs_of, stream
 from tools.findings.kinds.differs import compared
-from tools.methods.anchors import positions
 from tools.methods.effects import SUBLAYERS, donors_for
 from tools.methods.paths import TWIN
 from tools.methods.scoring import batch_of, closed_tokens
 from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Subject, SubjectError, built_in, load_subject, locate
-from tools.tasks import Example
 
 TEMPLATE = Path(__file__).with_name("standalone.py")
+STATES = Path(__file__).with_name("standalone_states.py")
 FAMILIES = ("gpt2", "llama", "gpt_neox", "opt")
-PARTS = ("resid_pre", "resid_post", "attn.z", "attn.out", "mlp.act", "mlp.out", "block")
+PARTS = ("resid_pre", "resid_post", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out", "block")
 SOURCES = {"zero": "zero", "mean": "mean", "resample(donor)": "donor", "resample(twin)": "twin"}
+PART = re.compile(r"(?:never right, of the probe for (.+)|the probe for (the answer)) before it$")
 Question = dict[str, Any]
 Asks = Callable[[Statement, Subject, Sequence[Measurement]], list[Question]]
 
@@ -65,8 +68,19 @@ def write_script(store: Store, run: str, handle: str, folder: Path, subject: str
     data |= {"run": run, "model": str(place.resolve()) if named in built_in() or Path(named).is_dir() else named}
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{handle}.py"
-    file.write_text(filled(TEMPLATE.read_text(encoding="utf-8"), data), encoding="utf-8")
+    file.write_text(filled(template_for(kind), data), encoding="utf-8")
     return file
+
+
+def template_for(kind: str) -> str:
+    """The script without data: of some kinds with what measures them put in before it runs."""
+    text, start = TEMPLATE.read_text(encoding="utf-8"), "def main() -> int:"
+    if kind not in APPENDED:
+        return text
+    _, _, more = APPENDED[kind].read_text(encoding="utf-8").partition("# -- from here on")
+    assert text.count(start) == 1
+    assert more
+    return text.replace(start, f"{more.partition(chr(10))[2].strip()}\n\n\n{start}")
 
 
 def filled(template: str, data: Mapping[str, Any]) -> str:
@@ -95,19 +109,31 @@ def _data(f: Finding, record: RunRecord, subject: Subject, seed: int) -> dict[st
     _, split, draw = asked_of(record.experiment(f.experiment))
     ctx = Context(subject, RunTasks(record.store, record.run), record, seed, split=split, draw=draw)
     bench = bench_for(s, ctx)
-    rows = [m for m in record.measurements_of(f.experiment) if m.name == "effect"]
+    rows = [m for m in record.measurements_of(f.experiment) if m.name == "effect" or _is_part(m)]
     questions = QUESTIONS[s.kind](s, subject, rows)
     spec, paths = subject.spec(), subject.family.stacks[0]
+    beside = BESIDE[s.kind](bench) if s.kind in BESIDE else {}
+    examples, labels = _examples(bench, questions), beside.pop("labels", None)
+    for i, v in enumerate(labels or []):
+        examples[i]["labels"] = v
+    for q in (q for q in questions if q["measure"] == "probe" and q["labels"] is None):
+        q["labels"] = list(range(len(beside["seen"][0]["labels"])))
     return {
         "finding": f.handle, "kind": s.kind, "sentence": inert(f"measured: {s.as_json()}"), "dtype": str(subject.dtype)[6:],
-        "weights": subject.parts.get("weights", ""), "heads": spec.n_heads, "objective": s.objective, "chance": bench.chance,
+        "weights": subject.parts.get("weights", ""), "heads": spec.n_heads, "objective": s.objective,
+        "chance": bench.chance if bench.examples else 0.0,
         "modules": {
             "blocks": f"{paths.body}.{paths.blocks}", "after": [f"{paths.body}.{n}" for n in paths.after_blocks],
             "attention_out": paths.o_proj, "mlp_out": paths.down_proj,
         },
-        "questions": questions, "examples": _examples(bench, questions),
-        "second": _examples(compared(s, bench), questions) if s.kind == "differs" else [],
+        "questions": questions, "examples": examples,
+        "second": _examples(compared(s, bench), questions) if s.kind == "differs" else [], **beside,
     }  # fmt: skip
+
+
+def _is_part(m: Measurement) -> bool:
+    """Whether it is a part of a composite that is no effect of its own."""
+    return m.name == "beyond_control.accuracy" and PART.search(str(m.variant)) is not None
 
 
 def _examples(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any]]:
@@ -115,6 +141,7 @@ def _examples(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any
     ctx, examples = bench.ctx, bench.examples
     edits = [d for q in questions for d in (*q.get("edits", []), *q.get("less", []))]
     nodes = [*(d["place"] for d in edits), *(p for q in questions for p in q.get("path", []))]
+    nodes += [q["place"] for q in questions if "place" in q]
     anchors = sorted({*(p["anchor"] for p in nodes), *(q[k] for q in questions for k in ("query", "key") if k in q)})
     named = {d["how"] for d in edits}
     chosen = donors_for(ctx, examples, sorted({d["place"]["anchor"] for d in edits if d["how"] == "donor"}))
@@ -124,22 +151,13 @@ def _examples(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any
         others = {"donor": examples[chosen[i]], "twin": e.as_twin(e.target) if "twin" in named else e}
         encoded = batch_of(ctx.subject, [e]).encoded[0]
         made = {
-            **_row(ctx.subject, e, anchors), "group": e.group, "scored": list(encoded.scored), "targets": list(encoded.targets),
+            **row(ctx.subject, e, anchors), "group": e.group, "scored": list(encoded.scored), "targets": list(encoded.targets),
             "foil": encoded.foil,
             "choices": None if closed is None else closed[i].tolist(),
-            "others": {k: _row(ctx.subject, o, anchors) for k, o in others.items() if k in named},
+            "others": {k: row(ctx.subject, o, anchors) for k, o in others.items() if k in named},
         }  # fmt: skip
         out.append(made)
     return out
-
-
-def _row(subject: Subject, e: Example, anchors: Sequence[str]) -> dict[str, Any]:
-    batch = batch_of(subject, [e])
-    (encoded,) = batch.encoded
-    ids = [*encoded.tokens, *map(int, encoded.targets[:-1])]
-    found = {a: positions(subject, batch, a) for a in anchors}
-    at = {a: list(range(len(ids))) if p is None else sorted(set(p[0].tolist())) for a, p in found.items()}
-    return {"ids": ids, "at": at}
 
 
 # -- what a kind asks --------------------------------------------------------------------------------------------------
@@ -170,6 +188,8 @@ def _flips(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[
 
 def _sends(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
     assert s.route is not None
+    if any(c.part == "attn.v" for c in s.route.nodes):
+        raise ScriptError("a path through attn.v cannot be written as a script")
     out: list[Question] = []
     for m in rows:
         path = [_place(subject, c) for c in s.route.nodes]
@@ -186,6 +206,11 @@ def _attends(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> lis
         where = {"block": c.block, "head": head, "query": c.anchor or "all", "key": c.key}
         out.append(_question(m, measure="attention", **where))
     return out
+
+
+def _matches(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    """Each query at its own key."""
+    return [q | {"query": "query", "key": "key", "paired": True} for q in _attends(s, subject, rows)]
 
 
 def _reads(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
@@ -229,10 +254,52 @@ def _program(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> lis
     return [_question(m, measure="program", order=list(program.blocks)) for m in rows]
 
 
+def _decodable(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    assert s.set is not None
+    return [_question(m, measure="probe", place=_place(subject, s.set.one), labels=None) for m in rows]
+
+
+def _steers(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    assert s.set is not None
+    asked = {"place": _place(subject, s.set.one), "dose": s.done[0].dose, "answer": s.label == "answer"}
+    return [_question(m, measure="steer", **asked) for m in rows]
+
+
+def _similar(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    assert s.set is not None
+    return [_question(m, measure="near", place=_place(subject, s.set.one)) for m in rows]
+
+
+def _aligns(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    del subject
+    (c,) = s.members
+    return [_question(m, measure="align", block=c.block, head=c.units[0]) for m in rows]
+
+
+def _moves(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    """Where the heads look, then what is lost without what they read there, and without what they write."""
+    looks = [m for m in rows if "attn.pattern" in str(m.component)]
+    return [*_attends(s, subject, looks), *_falls(s, subject, [m for m in rows if m not in looks])]
+
+
+def _computes(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    """What is lost without it, how well each input is read before it, how much better the answer after it."""
+    before, after = (_place(subject, c, read=True) for c in stream(subject, s.members[0]))
+    inputs = inputs_of(s)
+    out = _falls(s, subject, [m for m in rows if m.name == "effect"])
+    for m in rows:
+        if m.name != "effect" and (found := PART.search(str(m.variant))) is not None:
+            answer = found[2] is not None
+            asked = {"place": after, "before": before} if answer else {"place": before}
+            which = len(inputs) if answer else inputs.index(found[1])
+            out.append(_question(m, measure="probe", labels=[which], **asked) | {"what": f"{m.component} {m.variant}"})
+    return out
+
+
 def _question(m: Measurement, **asks: Any) -> Question:
     """What is asked, beside what is on record."""
     words = " ".join(filter(None, (m.component, m.intervention))) or "the effect"
-    share = m.unit.startswith("share of examples")
+    share = m.unit.startswith(("share of examples", "share of queries"))
     return {"what": words, "recorded": m.value, "share": share, **asks}
 
 
@@ -245,11 +312,11 @@ def _edits(subject: Subject, components: Sequence[Component], m: Measurement) ->
     return [{"place": _place(subject, c), "how": how} for c in (*(c for c in components if c.part != "block"), *whole)]
 
 
-def _place(subject: Subject, c: Component) -> dict[str, Any]:
+def _place(subject: Subject, c: Component, *, read: bool = False) -> dict[str, Any]:
     if c.part == "logits":
         last = len(subject.spec().blocks) - 1
         return {"block": last, "part": "resid_post", "units": [], "anchor": c.anchor or "all"}
-    if c.part not in PARTS or c.block is None or c.feature:
+    if c.part not in (*PARTS, *(["resid_mid"] if read else [])) or c.block is None or c.feature:
         raise ScriptError(f"{c} cannot be written as a script: parts of it are {', '.join(PARTS)}")
     return {"block": c.block, "part": c.part, "units": list(c.units), "anchor": c.anchor or "all"}
 
@@ -258,14 +325,16 @@ QUESTIONS: Mapping[str, Asks] = {
     "capability": _above_chance, "cannot": _above_chance, "necessary": _falls, "jointly_necessary": _falls, "not_needed": _falls,
     "sufficient": _falls, "carries": _flips, "sends": _sends, "attends": _attends, "readable": _reads,
     "carries_nothing": _flips, "suppresses": _rises, "differs": _differs, "disagree": _disagree,
-    "tolerates": _program, "breaks": _program,
+    "tolerates": _program, "breaks": _program, "matches": _matches, "decodable": _decodable, "steers": _steers, "moves": _moves,
+    "computes": _computes, "similar": _similar, "aligns": _aligns,
 }  # fmt: skip
+APPENDED = dict.fromkeys(("decodable", "steers", "computes", "similar", "aligns"), STATES)
 FITTED = "what it measures is fitted on other examples first, which a script of forward passes does not do"
 WITHOUT = {
-    **dict.fromkeys(("computes", "decodable", "elicits", "encodes_tree", "reads_better", "steers", "used"), FITTED),
-    **dict.fromkeys(("aligns", "similar"), "it compares every example with all others"),
-    "moves": "it changes what heads read (attn.v), which is no module's own output in every family",
+    **dict.fromkeys(("elicits", "encodes_tree", "reads_better", "used"), FITTED),
+    **dict.fromkeys(
+        ("mixed", "one_concept", "quiet"), "it is about what stands in corpora, and not about examples of a task"
+    ),
     "own": "it is the planner's own code, which stands in the report and runs in a sandbox alone",
-    "matches": "it is measured on sequences of its own, and not on examples of a task",
     "decides": "it is about images, and scripts are written for text",
 }

@@ -7,8 +7,8 @@ plain forward hooks. Controls are not repeated. It prints each effect beside the
 import hashlib
 import json
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 DATA: Any = json.loads(r"""{}""")  # filled in by `python -m agent.report RUN --script F1`
 
 Place = dict[str, Any]
+INNER = ("attn.q", "attn.k", "attn.v")
 Change = tuple[Place, list[int], torch.Tensor]  # where, at which positions, what is put there: (positions, channels)
 
 
@@ -47,7 +48,7 @@ class Model:
         """The channels of a place: those of its heads in attn.z, else its own."""
         if not place["units"]:
             return list(range(width))
-        size = width // DATA["heads"] if place["part"] == "attn.z" else 1
+        size = width // DATA["heads"] if place["part"] in ("attn.z", *INNER) else 1
         return [u * size + i for u in place["units"] for i in range(size)]
 
     @torch.no_grad()
@@ -58,10 +59,13 @@ class Model:
         found: dict[int, torch.Tensor] = {}
         with ExitStack() as hooks:
             for place in [c[0] for c in changes or []] + (read or []):
-                module, before = self.where[place["part"]]
                 block: Any = self.blocks[place["block"]]
-                target = block.get_submodule(module) if module else block
                 touch = self._touch(place, changes or [], found)
+                if place["part"] in INNER:
+                    hooks.enter_context(inside(block, place["part"], touch))
+                    continue
+                module, before = self.where[place["part"]]
+                target = block.get_submodule(module) if module else block
                 if before:
                     handle = target.register_forward_pre_hook(lambda _m, a, t=touch: (t(a[0]), *a[1:]))
                 else:
@@ -110,6 +114,31 @@ class Model:
         for module in self.after:
             state = module(state)
         return self.head(state).float()
+
+
+@contextmanager
+def inside(block: Any, part: str, touch: Callable[[Any], Any]) -> Generator[None]:
+    """Queries or keys (as they are compared) or values of a block's heads, one for each query head, pass through `touch`."""
+    file: Any = sys.modules[type(block).__module__]
+    own, mine = file.eager_attention_forward, {id(m) for m in block.modules()}
+
+    def attend(
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **named: Any
+    ) -> Any:
+        out, weights = own(module, query, key, value, *more, **named)
+        if id(module) in mine:
+            given = {"attn.q": query, "attn.k": key, "attn.v": value}[part]
+            flat = given.repeat_interleave(query.shape[1] // given.shape[1], 1).transpose(1, 2).flatten(2)
+            added = (touch(flat) - flat).unflatten(2, (query.shape[1], -1)).transpose(1, 2)
+            if part == "attn.v":  # values do not change where a head looks: what they add is weighed as before
+                out = out + (weights @ added).transpose(1, 2)
+        return out, weights
+
+    file.eager_attention_forward = attend
+    try:
+        yield
+    finally:
+        file.eager_attention_forward = own
 
 
 def correct(logits: torch.Tensor, e: Any) -> float:
@@ -217,7 +246,8 @@ def effects(model: Model, q: Any, examples: list[Any]) -> list[float]:
         elif q["measure"] == "attention":
             weights = raw.attentions[q["block"]][0, q["head"]].float()
             at = e["at"][q["query"]], e["at"][q["key"]]
-            out.append(float(weights[at[0]][:, at[1]].sum(-1).mean()))
+            seen = weights[at] if q.get("paired") else weights[at[0]][:, at[1]].sum(-1)
+            out.append(float(seen.mean()))
         elif q["measure"] == "read":
             half = DATA["chance"] + (correct(intact, e) - DATA["chance"]) / 2
             logits = intact if q["after"] == len(model.blocks) else model.read_out(raw.hidden_states[q["after"]][0])
@@ -240,9 +270,13 @@ def effects(model: Model, q: Any, examples: list[Any]) -> list[float]:
     return out
 
 
+MORE: dict[str, Callable[[Model, Any], list[float]]] = {}  # measures that not every script has
+
+
 def measured(model: Model, q: Any) -> tuple[float, int]:
     """The effect and the number behind it: of a difference between two sets, problem by problem where they share problems."""
-    one = effects(model, q, DATA["examples"])
+    more = MORE.get(q["measure"])
+    one = more(model, q) if more else effects(model, q, DATA["examples"])
     if not q.get("minus"):
         return sum(one) / len(one), len(one)
     other = effects(model, q, DATA[q["minus"]])

@@ -26,13 +26,14 @@ from tools.tasks.spans import has_words, role_words
 PARTS = ("attn.out", "attn.z", "mlp.out", "block")
 
 
-def _inputs(s: Statement) -> list[str]:
+def inputs_of(s: Statement) -> list[str]:
+    """The inputs that a statement names."""
     return [x.strip() for x in s.label.split(",") if x.strip()]
 
 
 def _named(s: Statement) -> list[str]:
     """The inputs in words: roles that have some, everything else as it is named."""
-    return [role_words(x) if has_words(x) else x for x in _inputs(s)]
+    return [role_words(x) if has_words(x) else x for x in inputs_of(s)]
 
 
 def _check(s: Statement) -> None:
@@ -46,7 +47,7 @@ def _check(s: Statement) -> None:
             f"computes is about one component where it stands, {', '.join(PARTS)} (heads of one block may be named together), as "
             f"in {c.stack}.3.mlp.out@answer"
         )
-    if not _inputs(s) or "answer" in _inputs(s):
+    if not inputs_of(s) or "answer" in inputs_of(s):
         raise ToolInputError(
             "label: computes names the inputs, labels or spans of the input separated by commas: operand1, operand2"
         )
@@ -69,7 +70,7 @@ def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     probes = Bench(bench.ctx, s.model_copy(update={"kind": "decodable", "smallest": None}), bench.task, bench.examples)
     out = list(part(bench, "necessary" if len(s.members) == 1 else "jointly_necessary", components=s.components,
                     interventions=s.interventions, smallest=s.smallest))  # fmt: skip
-    for name in _inputs(s):
+    for name in inputs_of(s):
         found = read_off(probes, before, name, twins=0)
         out += [condition(k, f"{k.control or 'being never right'}, of the probe for {name} before it") for k in found]
     entering, leaving = (is_read(bench, x, "answer") for x in (before, after))
@@ -82,7 +83,7 @@ def _sentence(s: Statement, roles: Mapping[str, str] | None) -> str:
     compute = "compute" if is_or_are(s) == "are" else "computes"
     return (
         f"{place(s, roles)} {compute} the answer {on_task(s)} from {listed(_named(s))}: a linear probe reads "
-        f"{'each of them' if len(_inputs(s)) > 1 else 'it'} from the stream before, and the answer from the stream after better "
+        f"{'each of them' if len(inputs_of(s)) > 1 else 'it'} from the stream before, and the answer from the stream after better "
         f"than before; without {'it' if len(s.members) == 1 else 'all of them at once'} {{falls}} by {{effect}}{{control}}."
     )
 

@@ -32,8 +32,8 @@ def _check(s: Statement) -> None:
         raise ToolInputError("similar is between two tasks that pose the same problems: name another one as other_task")
 
 
-def _other(s: Statement, ctx: Context) -> tuple[Task, Sequence[Example]]:
-    """The other task, and the examples that stand where the statement's own do."""
+def other_of(s: Statement, ctx: Context) -> tuple[Task, Sequence[Example]]:
+    """The other task, and the examples that stand where the statement's own do. ToolInputError where there is none."""
     try:
         task = ctx.tasks.get(s.other_task).among(s.among)
         return task, task.examples(ctx.split, s.examples, ctx.seed, ctx.draw)
@@ -44,7 +44,7 @@ def _other(s: Statement, ctx: Context) -> tuple[Task, Sequence[Example]]:
 def _measure(s: Statement, bench: Bench) -> Sequence[Contrast]:
     assert s.set is not None
     ctx, component = bench.ctx, s.set.one
-    found = parallel(ctx.subject, [(bench.task, bench.examples), _other(s, ctx)])
+    found = parallel(ctx.subject, [(bench.task, bench.examples), other_of(s, ctx)])
     own = _retrieved(ctx, ctx.subject, found, component)
     if not len(own.pairs):
         raise ToolInputError(
