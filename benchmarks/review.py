@@ -1,4 +1,5 @@
-"""Every page of the review with 10,000 experiments and a million measurements in the store: `python -m benchmarks.review`.
+"""Every page of the review with 10,000 experiments and a million measurements in the store, and a person's looks on the
+workbench: `python -m benchmarks.review`.
 
 The worst case: one run did 9,000 of the experiments, and fifty others the rest. Each page is asked for over HTTP from a
 server of its own process, as a browser does.
@@ -18,7 +19,7 @@ from experiments_db.findings import Claim, Conclusion, Finding, Question, Statem
 from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Result, Run
 from experiments_db.store import Store
 
-LARGE, SMALL, EACH, ROUNDS, LIMIT_MS = 9000, 50, 20, 9, 200
+LARGE, SMALL, EACH, ROUNDS, LIMIT_MS, LOOK_MS = 9000, 50, 20, 9, 200, 300
 USAGE = {"prompt_tokens": 900, "completion_tokens": 90, "cost": 0.0}
 
 
@@ -43,6 +44,8 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
+        print(f"\n| on the workbench (demo) | median, ms (of {ROUNDS}) | worst, ms |\n|---|---|---|")
+        slow += looks(Path(folder) / "hand.db")
         print(f"\n{'Over' if slow else 'None over'} {LIMIT_MS} ms{': ' + ', '.join(slow) if slow else ''}.")
 
 
@@ -67,6 +70,34 @@ def pages() -> dict[str, str]:
         "compare two experiments": "/compare?a=large/E77&b=large/E78",
         "report of a small run": "/runs/small7/report",
     }
+
+
+def looks(database: Path) -> list[str]:
+    """How long an answer on the workbench takes to change when a person switches something; the names of what is slow."""
+    from agent.review.workbench.bench import Bench
+    from agent.workbench import parser, run_options
+
+    bench = Bench(run_options(parser().parse_args(["--subject", "demo", "--db", str(database)])))
+    operations = {
+        "an example as it is": {},
+        "an MLP zeroed": {"zero": ["decoder.0.mlp.out@answer"]},
+        "a head patched from the twin": {"patch": ["decoder.1.attn.z[2]@answer"]},
+        "an MLP resampled": {"resample": ["decoder.0.mlp.out@answer"]},
+        "a block skipped": {"programs": ["skip 2"]},
+        "steered": {"steer_label": "carry", "steer_value": "1", "steer_at": "decoder.2.resid_post", "dose": 2},
+    }
+    slow: list[str] = []
+    for name, given in operations.items():
+        taken: list[float] = []
+        for i in range(ROUNDS + 1):  # the first of each kind reads examples
+            start = time.perf_counter()
+            bench.look({"task": "addition", "example": i, **given})
+            taken.append(1000 * (time.perf_counter() - start))
+        middle = statistics.median(taken[1:])
+        print(f"| {name} | {middle:.0f} | {max(taken[1:]):.0f} |", flush=True)
+        slow += [name] if middle > LOOK_MS else []
+    bench.end()
+    return slow
 
 
 def fill(store: Store) -> None:
