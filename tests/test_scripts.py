@@ -174,9 +174,18 @@ OTHERS = [  # kinds that the curated runs have not confirmed: (statement, what i
     ({"kind": "similar", "task": "addition:shots=1", "other_task": "addition:shots=3", "components": ["decoder.5.resid_post@answer"], "examples": 32}, 1),
     ({"kind": "aligns", "components": ["decoder.0.attn.pattern[0]"], "label": "token"}, 1),
     ({"kind": "aligns", "task": "agreement", "components": ["decoder.2.attn.pattern[1]"], "label": "position before"}, 1),
+    ({"kind": "used", "task": "othello", "components": ["decoder.4.resid_post@-1"], "label": "side.*"}, 1),
+    ({"kind": "decodable", "task": "othello", "components": ["decoder.3.resid_post@-1"], "label": "side.*"}, 1),
     ({"kind": "computes", "components": ["decoder.0.mlp.out@answer"], "label": "operand1, operand2"}, 5),
 ]  # fmt: skip
 NUMBERS = 9  # from here on the first of each kind is also written with another number on record
+
+
+RUNS = {"r": "demo", "o": "othello"}
+
+
+def run_of(asked):
+    return "o" if asked.get("task") == "othello" else "r"
 
 
 @pytest.fixture(scope="module")
@@ -192,20 +201,24 @@ def others(tmp_path_factory):
     from tools.subjects import load_subject
 
     folder = tmp_path_factory.mktemp("others")
-    store, demo = Store(folder / "e.db"), load_subject("demo")
-    settings = {"seed": 0, "dtype": "float32", "fingerprint": demo.fingerprint, "device": "cpu"}
-    store.put_run(Run(name="r", goal="g", subject="demo", planner="p", settings=settings))
-    runner = ToolRunner(demo, RunRecord(store, "r"), RunTasks(store, "r"), 0)
+    store, runners = Store(folder / "e.db"), {}
+    for run, name in RUNS.items():
+        subject = load_subject(name)
+        settings = {"seed": 0, "dtype": "float32", "fingerprint": subject.fingerprint, "device": "cpu"}
+        store.put_run(Run(name=run, goal="g", subject=name, planner="p", settings=settings))
+        runners[run] = ToolRunner(subject, RunRecord(store, run), RunTasks(store, run), 0)
     for i, (asked, _) in enumerate(OTHERS, 1):
-        statement = statement_of(Context(demo, OfflineTasks([]), Nothing()), {"task": "addition", "examples": 24, **asked})
+        runner = runners[run_of(asked)]
+        about = Context(runner.subject, OfflineTasks([]), Nothing())
+        statement = statement_of(about, {"task": "addition", "examples": 24, **asked})
         tool = discover()["examine"]
         args = tool.parse(arguments_of(statement))
         made = runner.execute(tool, args, split="confirm")
         assert made.status == "ok", made.text
         x = runner.experiment(tool, args, "confirm")
-        handle = store.link_experiment("r", x.id, store.put_result(x, made), cached=False, seq=1)
+        handle = store.link_experiment(run_of(asked), x.id, store.put_result(x, made), cached=False, seq=1)
         f = Finding(handle=f"F{i}", statement=statement, seen=handle, experiment=handle, smallest=0.1, probability=0.5, power=0.5, fate="confirmed")
-        store.put_entry("r", 1, f)
+        store.put_entry(run_of(asked), 1, f)
     own = Finding(handle="F99", statement=statement.model_copy(update={"kind": "elicits"}), seen=handle, experiment=handle, smallest=0.1,
                   probability=0.5, power=0.5, fate="confirmed")  # fmt: skip
     store.put_entry("r", 1, own)
@@ -215,9 +228,10 @@ def others(tmp_path_factory):
 def test_other_kinds_measure_what_is_on_record_too_and_another_number_is_told(others):
     store, folder = others
     files = []
-    for i in range(1, 1 + len(OTHERS)):
-        assert report.main(["r", "--db", str(store.path), "--out", str(folder), "--script", f"F{i}"]) == 0
-        files.append(folder / "r" / f"F{i}.py")
+    for i, (asked, _) in enumerate(OTHERS, 1):
+        run = run_of(asked)
+        assert report.main([run, "--db", str(store.path), "--out", str(folder), "--script", f"F{i}"]) == 0
+        files.append(folder / run / f"F{i}.py")
     program = files[5].read_text()
     assert '"order":[0,1,2,3,4]' in program
     wrong = folder / "wrong.py"
@@ -236,8 +250,9 @@ def test_other_kinds_measure_what_is_on_record_too_and_another_number_is_told(ot
     said, tampered = every[: len(OTHERS)], every[len(OTHERS) :]
     assert len(tampered) == 1 + len(others)
     for i, ((asked, effects), text) in enumerate(zip(OTHERS, said, strict=True), 1):
-        f = next(f for f in store.findings("r") if f.handle == f"F{i}")
-        rows = [m for m in store.measurements(store.experiment("r", f.experiment).result_id) if m.name == "effect"]
+        run = run_of(asked)
+        f = next(f for f in store.findings(run) if f.handle == f"F{i}")
+        rows = [m for m in store.measurements(store.experiment(run, f.experiment).result_id) if m.name == "effect"]
         numbers = re.findall(r": (-?[\d.]+) here, (-?[\d.]+) on record, n=\d+: agrees", text)
         assert len(numbers) == effects >= len(rows), (asked, text)
         assert len(rows) == effects or asked["kind"] == "computes"  # whose other numbers are no effects

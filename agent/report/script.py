@@ -24,6 +24,7 @@ from tools.findings.kinds.computes import inputs_of, stream
 from tools.findings.kinds.differs import compared
 from tools.methods.effects import SUBLAYERS, donors_for
 from tools.methods.paths import TWIN
+from tools.methods.rewriting import onward
 from tools.methods.scoring import batch_of, closed_tokens
 from tools.methods.tool import Context, ToolInputError
 from tools.subjects import Subject, SubjectError, built_in, load_subject, locate
@@ -276,6 +277,12 @@ def _aligns(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list
     return [_question(m, measure="align", block=c.block, head=c.units[0]) for m in rows]
 
 
+def _used(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
+    """The state and each later one, in turn."""
+    places = [_place(subject, c) for c in onward(len(subject.spec().blocks), s.members[0])]
+    return [_question(m, measure="turn", places=places) for m in rows]
+
+
 def _moves(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
     """Where the heads look, then what is lost without what they read there, and without what they write."""
     looks = [m for m in rows if "attn.pattern" in str(m.component)]
@@ -326,12 +333,12 @@ QUESTIONS: Mapping[str, Asks] = {
     "sufficient": _falls, "carries": _flips, "sends": _sends, "attends": _attends, "readable": _reads,
     "carries_nothing": _flips, "suppresses": _rises, "differs": _differs, "disagree": _disagree,
     "tolerates": _program, "breaks": _program, "matches": _matches, "decodable": _decodable, "steers": _steers, "moves": _moves,
-    "computes": _computes, "similar": _similar, "aligns": _aligns,
+    "computes": _computes, "similar": _similar, "aligns": _aligns, "used": _used,
 }  # fmt: skip
-APPENDED = dict.fromkeys(("decodable", "steers", "computes", "similar", "aligns"), STATES)
+APPENDED = dict.fromkeys(("decodable", "steers", "computes", "similar", "aligns", "used"), STATES)
 FITTED = "what it measures is fitted on other examples first, which a script of forward passes does not do"
 WITHOUT = {
-    **dict.fromkeys(("elicits", "encodes_tree", "reads_better", "used"), FITTED),
+    **dict.fromkeys(("elicits", "encodes_tree", "reads_better"), FITTED),
     **dict.fromkeys(
         ("mixed", "one_concept", "quiet"), "it is about what stands in corpora, and not about examples of a task"
     ),

@@ -14,6 +14,7 @@ from tools.methods.parallel import parallel
 from tools.methods.point_labels import point_labels
 from tools.methods.scoring import batch_of
 from tools.methods.tool import ToolInputError
+from tools.ports import port_of
 from tools.subjects import Subject
 from tools.tasks import Example
 
@@ -59,6 +60,27 @@ def steered(bench: Bench) -> dict[str, Any]:
     return made | {"labels": [[*v, foil] for v, foil in zip(made["labels"], foils, strict=True)]}
 
 
+def supposed(bench: Bench) -> dict[str, Any]:
+    """For probes along which states are moved: examples to fit on, and others asked as if a label were other."""
+    subject, anchors = bench.ctx.subject, [bench.statement.members[0].anchor or "-1"]
+    both, n = fitted_and_tried(bench)
+    names = labels_named(both[:n], bench.statement.label)
+    rows: list[Row] = []
+    for e in bench.examples:
+        asked = e.supposing(e.counterfactuals[0])
+        (encoded,) = batch_of(subject, [asked]).encoded
+        if len(encoded.targets) != 1:
+            raise ToolInputError("a script of kind used is written for answers of one token")
+        label, value = next((k, v) for k, v in e.counterfactuals[0].labels.items() if k in names)
+        rows.append(
+            row(subject, asked, anchors) | {
+                "group": e.group, "scored": list(encoded.scored), "supposed": [names.index(label), str(value)],
+                "accepted": list(port_of(subject).accepted(subject, asked)),
+            }
+        )  # fmt: skip
+    return {"examples": rows, "seen": _fitted(bench, both[:n], names, anchors)}
+
+
 def in_both(bench: Bench) -> dict[str, Any]:
     """The problems that two tasks have in common, in the wording of each, and who may stand in for whom."""
     s, subject = bench.statement, bench.ctx.subject
@@ -86,16 +108,20 @@ def by_position(bench: Bench) -> dict[str, Any]:
 def _labelled(bench: Bench, seen: Sequence[Example], names: Sequence[str]) -> dict[str, Any]:
     if {e.group for e in seen} & set(bench.groups):
         raise ToolInputError("a script fits probes on other problems than those that it tries them on")
-    fitted, tried = (
-        [[str(v) for v in row] for row in zip(*(labels_of(rows, n) for n in names), strict=True)]
-        for rows in (seen, bench.examples)
-    )
     anchors = sorted({c.anchor or "all" for c in bench.statement.members})
-    rows = [row(bench.ctx.subject, e, anchors) | {"labels": v} for e, v in zip(seen, fitted, strict=True)]
-    return {"seen": rows, "labels": tried}
+    return {"seen": _fitted(bench, seen, names, anchors), "labels": _values(bench.examples, names)}
+
+
+def _fitted(bench: Bench, seen: Sequence[Example], names: Sequence[str], anchors: Sequence[str]) -> list[Row]:
+    values = _values(seen, names)
+    return [row(bench.ctx.subject, e, anchors) | {"labels": v} for e, v in zip(seen, values, strict=True)]
+
+
+def _values(examples: Sequence[Example], names: Sequence[str]) -> list[list[str]]:
+    return [[str(v) for v in values] for values in zip(*(labels_of(examples, n) for n in names), strict=True)]
 
 
 BESIDE: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "matches": said_twice, "decodable": probed, "computes": probed, "steers": steered, "similar": in_both,
-    "aligns": by_position,
+    "aligns": by_position, "used": supposed,
 }  # fmt: skip

@@ -28,27 +28,42 @@ def states(model: Model, place: Place, of: str) -> torch.Tensor:
     return KNOWN.setdefault(f"{place} {of}", torch.stack(out))
 
 
-def ridge(x: torch.Tensor, own: list[str], new: torch.Tensor) -> list[str]:
-    """What a ridge regression on 1 for an example's own class and -1 for the others, fitted on x, reads from new states.
+class Ridge:
+    """A ridge regression on 1 for an example's own class and -1 for the others.
 
     Channels are scaled to unit variance; the penalty is the one with the least mean squared error left out, r / (1 - h).
     """
-    classes = sorted(set(own))
-    x, new = x.double(), new.double()
-    mean, scale = x.mean(0), x.std(0, unbiased=False)
-    scale = scale.masked_fill(scale <= 1e-6 * scale.max().clamp(min=1e-30), torch.inf)  # a channel that says nothing
-    x, new = (x - mean) / scale, (new - mean) / scale
-    y = torch.tensor([[1.0 if c == v else -1.0 for c in classes] for v in own], dtype=torch.float64)
-    bias = y.mean(0)
-    best, weights = float("inf"), torch.zeros(x.shape[1], len(classes), dtype=torch.float64)
-    for penalty in PENALTIES:
-        solved = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1], dtype=torch.float64), x.T)
-        found = solved @ (y - bias)
-        leverage = (x * solved.T).sum(1, keepdim=True) + 1 / len(x)
-        missed = float(((y - bias - x @ found) / (1 - leverage).clamp(min=1e-9)).square().mean())
-        if missed < best:
-            best, weights = missed, found
-    return [classes[i] for i in (new @ weights + bias).argmax(1).tolist()]
+
+    def __init__(self, x: torch.Tensor, own: list[str]) -> None:
+        self.classes, x = sorted(set(own)), x.double()
+        self.mean, scale = x.mean(0), x.std(0, unbiased=False)
+        self.scale = scale.masked_fill(scale <= 1e-6 * scale.max().clamp(min=1e-30), torch.inf)  # it says nothing
+        x = (x - self.mean) / self.scale
+        y = torch.tensor([[1.0 if c == v else -1.0 for c in self.classes] for v in own], dtype=torch.float64)
+        self.bias, best = y.mean(0), float("inf")
+        for penalty in PENALTIES:
+            solved = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1], dtype=torch.float64), x.T)
+            found = solved @ (y - self.bias)
+            leverage = (x * solved.T).sum(1, keepdim=True) + 1 / len(x)
+            missed = float(((y - self.bias - x @ found) / (1 - leverage).clamp(min=1e-9)).square().mean())
+            if missed < best:
+                best, self.weights = missed, found
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """Of each class, (examples, classes)."""
+        return (x.double() - self.mean) / self.scale @ self.weights + self.bias
+
+    def read(self, x: torch.Tensor) -> list[str]:
+        """The class with the highest score."""
+        return [self.classes[i] for i in self.scores(x).argmax(1).tolist()]
+
+    def moved(self, x: torch.Tensor, value: str) -> torch.Tensor:
+        """A state moved until a class scores 2 more than the one that is read, as in a perfect reading; as it is if it does."""
+        (scores,), new = self.scores(x[None]), self.classes.index(value)
+        old = int(scores.index_fill(0, torch.tensor([new]), -torch.inf).argmax())
+        way = (self.weights[:, new] - self.weights[:, old]) / self.scale
+        short = (2 - (scores[new] - scores[old])).clamp(min=0)
+        return (x.double() + short / way.square().sum().clamp(min=1e-12) * way).float()
 
 
 def probed(model: Model, q: Any) -> list[float]:
@@ -62,9 +77,9 @@ def probed(model: Model, q: Any) -> list[float]:
         x, new = states(model, place, "seen"), states(model, place, "examples")
         for label in q["labels"]:
             own, truth = ([e["labels"][label] for e in rows] for rows in (seen, tried))
-            right = torch.tensor([a == b for a, b in zip(ridge(x, own, new), truth, strict=True)]).float()
+            right = torch.tensor([a == b for a, b in zip(Ridge(x, own).read(new), truth, strict=True)]).float()
             out += sign * right / len(q["labels"])
-            other = ridge(x, [own[i] for i in order], new)
+            other = Ridge(x, [own[i] for i in order]).read(new)
             shuffled += sign * sum(a == b for a, b in zip(other, truth, strict=True)) / len(truth) / len(q["labels"])
     print(f"  beside it, the same with the labels to fit on shuffled: {shuffled:.6f} (not on record)")
     return out.tolist()
@@ -89,6 +104,31 @@ def steered(model: Model, q: Any) -> list[float]:
         change: Change = (place, at, pushed)
         out.append(float(margin(model.run(e["ids"], [change])[0], e) < 0) - float(margin(intact, e) < 0))
     return out
+
+
+def turned(model: Model, q: Any) -> list[float]:
+    """How many answers fewer are wrongly in or out of the likeliest, of those that would be right if a label were other, with what
+    probes read of it changed at one place after another, each on the state that the earlier changes have left.
+    """
+    probes: dict[tuple[int, int], Ridge] = {}
+    out: list[float] = []
+    for e in DATA["examples"]:
+        (label, value), changes = e["supposed"], list[Change]()
+        for i, place in enumerate(q["places"]):
+            if (i, label) not in probes:
+                own = [s["labels"][label] for s in DATA["seen"]]
+                probes[i, label] = Ridge(states(model, place, "seen"), own)
+            (at,) = e["at"][place["anchor"]]
+            here = model.run(e["ids"], changes, [place])[1][0][at].float()
+            changes.append((place, [at], probes[i, label].moved(here, value)[None]))
+        before, after = (wrong(model.run(e["ids"], c)[0][e["scored"][0]], e["accepted"]) for c in ([], changes))
+        out.append(before - after)
+    return out
+
+
+def wrong(row: torch.Tensor, right: list[int]) -> float:
+    """How many answers are wrongly in or out of the likeliest ones, as many as are right."""
+    return 2.0 * int((row[right] < row.sort(descending=True).values[len(right) - 1]).sum())
 
 
 def nearest_partner(model: Model, q: Any) -> list[float]:
@@ -164,4 +204,4 @@ def ranks(x: torch.Tensor) -> torch.Tensor:
     return (count.cumsum(0) - (count - 1) / 2)[where].double()
 
 
-MORE.update({"probe": probed, "steer": steered, "near": nearest_partner, "align": aligned})
+MORE.update({"probe": probed, "steer": steered, "near": nearest_partner, "align": aligned, "turn": turned})
