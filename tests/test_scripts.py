@@ -219,6 +219,9 @@ def others(tmp_path_factory):
         handle = store.link_experiment(run_of(asked), x.id, store.put_result(x, made), cached=False, seq=1)
         f = Finding(handle=f"F{i}", statement=statement, seen=handle, experiment=handle, smallest=0.1, probability=0.5, power=0.5, fate="confirmed")
         store.put_entry(run_of(asked), 1, f)
+        if run_of(asked) == "o":
+            several = f.model_copy(update={"handle": "F98", "statement": statement.model_copy(update={"kind": "capability"})})
+    store.put_entry("o", 1, several)
     own = Finding(handle="F99", statement=statement.model_copy(update={"kind": "elicits"}), seen=handle, experiment=handle, smallest=0.1,
                   probability=0.5, power=0.5, fate="confirmed")  # fmt: skip
     store.put_entry("r", 1, own)
@@ -272,5 +275,7 @@ def test_a_kind_without_a_script_is_refused_with_the_reason_and_those_that_have_
     said = capsys.readouterr().err
     assert "scripts are written for capability, cannot, necessary" in said
     assert "none for elicits: what it measures is fitted on other examples first" in said
+    assert report.main(["o", "--db", str(store.path), "--out", str(tmp_path), "--script", "F98"]) == 2
+    assert "othello accept several answers each; scripts of kind capability score one" in capsys.readouterr().err
     assert not set(WITHOUT) & set(QUESTIONS)
     assert set(WITHOUT) | set(QUESTIONS) == set(kinds())

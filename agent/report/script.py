@@ -35,6 +35,7 @@ FAMILIES = ("gpt2", "llama", "gpt_neox", "opt")
 PARTS = ("resid_pre", "resid_post", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out", "block")
 SOURCES = {"zero": "zero", "mean": "mean", "resample(donor)": "donor", "resample(twin)": "twin"}
 PART = re.compile(r"(?:never right, of the probe for (.+)|the probe for (the answer)) before it$")
+SCORED = ("above chance", "fall", "rise", "between", "read", "program")  # measures of what is answered, beside the foil
 Question = dict[str, Any]
 Asks = Callable[[Statement, Subject, Sequence[Measurement]], list[Question]]
 
@@ -112,6 +113,8 @@ def _data(f: Finding, record: RunRecord, subject: Subject, seed: int) -> dict[st
     bench = bench_for(s, ctx)
     rows = [m for m in record.measurements_of(f.experiment) if m.name == "effect" or _is_part(m)]
     questions = QUESTIONS[s.kind](s, subject, rows)
+    if any(q["measure"] in SCORED for q in questions) and any(e.accepted for e in bench.examples):
+        raise ScriptError(f"the examples of {s.task} accept several answers each; scripts of kind {s.kind} score one")
     spec, paths = subject.spec(), subject.family.stacks[0]
     beside = BESIDE[s.kind](bench) if s.kind in BESIDE else {}
     examples, labels = _examples(bench, questions), beside.pop("labels", None)
