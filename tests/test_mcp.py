@@ -117,8 +117,8 @@ def test_a_client_sees_every_tool_with_its_strict_schema_and_rejections_as_error
     names = {t.name for t in listed}
     assert {"loss", "examine", "predict", "confirm", "finish", "help"} <= names
     assert not names & {"experiment", "illustrate", "investigate", "structural_probe"}  # none of them in this run
-    for t in listed:  # this model has one stack: which one is no question
-        assert t.input_schema["properties"].keys() == tools[t.name].schema()["properties"].keys() - {"stack"}
+    for t in listed:  # this model has one stack, and a run knows of no other model: which one is no question
+        assert t.input_schema["properties"].keys() == tools[t.name].schema()["properties"].keys() - {"stack", "lens_of"}
         assert t.input_schema["additionalProperties"] is False
     assert [r.is_error for r in results] == [False, True, True, False]
     assert "tools are" in results[1].content[0].text
