@@ -6,6 +6,8 @@ import copy
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,7 +22,10 @@ from agent.run import main
 from experiments_db.findings import Statement
 from experiments_db.records import Axis, Result
 from experiments_db.store import Store
+from tools.findings.contrast import Contrast, p_absent
 from tools.findings.examining import examine
+from tools.findings.kind import Bench
+from tools.findings.kinds import mixed
 from tools.methods.concepts import Corpus, compare, inside
 from tools.methods.dictionaries import name_of, random_dictionary, read_dictionary, train
 from tools.methods.features import random_twin
@@ -372,3 +377,25 @@ def test_a_feature_of_a_folder_is_named_by_the_weights_that_lie_there(demo, tmp_
         use(demo, tasks=CORPORA, components=[f"decoder.2.mlp.act[sae:{name}/5]"], examples=16)
     with pytest.raises(ToolInputError, match="write topk.LATENTS.K.SEED"):
         use(demo, tasks=CORPORA, components=["decoder.2.resid_post[sae:nowhere/5]"], examples=16)
+
+
+@pytest.mark.parametrize(("second", "holds"), [(0.3, True), (0.05, False)])
+def test_a_unit_that_means_almost_nothing_on_one_corpus_is_neither_mixed_there_nor_shown_not_to_be(monkeypatch, second, holds):
+    rng, groups = np.random.default_rng(0), [str(i) for i in range(96)]
+    first, other = (v + 0.01 * rng.normal(size=96) for v in (0.6, second))
+
+    def compared(a, b):
+        corpora = [SimpleNamespace(corpus=SimpleNamespace(name=n), lost=[v], groups=groups) for n, v in (("one", a), ("two", b))]
+        return SimpleNamespace(first=corpora[0], second=corpora[1], groups=groups, both=lambda _: [(a + b) / 2])
+
+    nothing = compared(np.zeros(96), np.zeros(96))
+    found = SimpleNamespace(own=compared(first, other), random=nothing, blind=nothing)
+    monkeypatch.setattr(mixed, "meanings", lambda s, bench: found)
+    monkeypatch.setattr(mixed, "best_of", lambda other, what: 0)
+    bench = Mock(spec=Bench, smallest=0.1, groups=groups)
+    bench.effect = lambda q, least, g, component: Contrast("effect", "exceed", least, (q,), g, component=component)
+    bench.beyond = lambda q, control, least, g, component: Contrast("control", "exceed", least, q, g, "", component, control)
+    said = Statement(kind="mixed", task="one", other_task="two", components="decoder.2.mlp.act[37]")
+    made = mixed.must_exceed(said, bench, "lost")
+    assert (max(c.p() for c in made) < 0.025) == holds
+    assert p_absent(made) > 0.5

@@ -54,9 +54,11 @@ def _clusters(desk: Desk, seen: Seen) -> Part[None]:
 
 def told(answer: Answer) -> list[str]:
     """The rules by which held-out examples are told into clusters: at least half of what there is beyond a guess, for sure."""
-    found = [m for m in answer.measurements if m.name == "told" and m.variant and m.control is not None]
-    sure = [m for m in found if (m.control.difference_low or 0.0) >= 0.5 * (1 - m.control.value)]  # type: ignore[union-attr]
-    return list(dict.fromkeys(m.variant or "" for m in sure))
+    sure = [
+        m.variant for m in answer.measurements
+        if m.name == "told" and m.variant and m.control and (m.control.difference_low or 0.0) >= 0.5 * (1 - m.control.value)
+    ]  # fmt: skip
+    return list(dict.fromkeys(sure))
 
 
 def _partial(seen: Seen, place: str) -> bool:

@@ -91,11 +91,10 @@ def must_exceed(s: Statement, bench: Bench, what: str) -> list[Contrast]:
         beyond = Quantity(what, UNIT, mine - other.both(what)[best_of(other, what)])
         out.append(bench.beyond((beyond,), control, 0.0, groups, component=s.components))
     for side in (found.own.first, found.own.second):
-        here = Quantity(f"{what} there", UNIT, getattr(side, what)[0])
-        alone = f"none on {side.corpus.name} by itself"
-        out.append(
-            bench.beyond((here,), alone, 0.0, side.groups, component=s.components)
-        )  # of no concept nothing is said
+        # Less what has to be there, so that where a unit means nothing, this is not shown, and is no proof that it is not so.
+        here = Quantity(f"{what} there", UNIT, getattr(side, what)[0] - bench.smallest)
+        alone = f"the smallest effect that counts, on {side.corpus.name} by itself"
+        out.append(bench.beyond((here,), alone, 0.0, side.groups, component=s.components))
     most = Quantity(f"{what} of its own", UNIT, mine - HALF * found.own.both("own")[0])
     out.append(bench.beyond((most,), "half of what its own concepts explain", 0.0, groups, component=s.components))
     return out
