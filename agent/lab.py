@@ -185,7 +185,7 @@ class Lab:
 
 def _result(subject: "Subject", outcome: "Outcome") -> "Result":
     """What nobody timed, as a result."""
-    from agent.loop.executor import provenance
+    from agent.loop.provenance import provenance
     from experiments_db.records import Result
 
     return Result(

@@ -122,8 +122,9 @@ def _words(text: str) -> str:
 
 def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools: dict[str, "Tool"]) -> Comparison:
     """Run one experiment again, past the cache, and compare."""
-    from agent.loop.executor import asked_of, code_version, provenance
+    from agent.loop.executor import asked_of
     from agent.loop.own_code import ALLOW, runs_code
+    from agent.loop.provenance import code_version, provenance
     from tools.methods.tool import ToolInputError
 
     x = row.experiment
@@ -196,7 +197,7 @@ def compare_provenance(run: "Run", subject: "Subject", seeds: set[int]) -> list[
 
     seeds: those of the run's experiments, which must all be the run's own.
     """
-    from agent.loop.executor import code_version, provenance
+    from agent.loop.provenance import code_version, provenance
     from experiments_db.records import Provenance
 
     s = run.settings
@@ -262,6 +263,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem:
         print(f"agent.replay: {problem}", file=sys.stderr)
         return 2
+    from experiments_db.store import Store, StoreError
+
+    try:
+        Store(args.db, create=False).resolve_run(args.run)
+    except StoreError as error:  # said before torch is loaded
+        print(f"agent.replay: {inert(str(error))}", file=sys.stderr)
+        return 2
     from tools.engine.threads import share_the_machine
 
     share_the_machine()
@@ -271,7 +279,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from agent.loop.own_code import sandbox_for
     from agent.loop.record import RunRecord, RunTasks
     from agent.loop.session import InputError, check_settings, guarded, writable
-    from experiments_db.store import Store, StoreError
     from tools.methods.tool import discover
     from tools.sandbox import SandboxError
     from tools.subjects import SubjectError, load_subject
@@ -287,8 +294,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [store.experiment(run.name, args.experiment)] if args.experiment else store.experiments(run.name)
         settings = run.settings
         subject = load_subject(
-            args.subject or run.subject, device=args.device or settings["device"], dtype=settings["dtype"]
-        )
+            args.subject or run.subject, device=args.device or settings["device"], dtype=settings["dtype"],
+            device_map=None if args.device else settings.get("device_map"),
+        )  # fmt: skip
         sandbox = sandbox_for(args)
     except SubjectError as error:
         moved = "" if args.subject else "; if the model has moved, say where it is now with --subject"
@@ -346,7 +354,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _nulls(run: "Run", subject: "Subject", record: "RunRecord") -> list[Comparison]:
     """The tests on null twins again, each in a line."""
-    from agent.loop.executor import provenance
+    from agent.loop.provenance import provenance
     from experiments_db.records import Provenance
 
     s, made = run.settings, list[Comparison]()

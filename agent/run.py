@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import importlib.util
 import os
+import re
 import shlex
 import signal
 import sys
@@ -54,7 +56,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--max-minutes", type=float, metavar="M", help="stop after M minutes")
     p.add_argument("--max-tokens", type=int, metavar="N", help="stop after N planner tokens")
     p.add_argument("--max-cost", type=float, metavar="DOLLARS", help="stop after this much; needs a known price")
+    p.add_argument(
+        "--memory-limit",
+        type=bytes_in,
+        metavar="SIZE",
+        help="how much of what unchanged runs gave is kept for the next experiment, for example 2GB; 0 keeps nothing (default an "
+        "eighth of what is free); no result depends on it",
+    )
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
+    p.add_argument("--device-map", metavar="MAP", help="in place of --device, for a model too large for one: auto, or a "
+                   "JSON file of modules and their devices (docs/scale.md)")  # fmt: skip
     p.add_argument("--dtype", help="float32 (default), bfloat16 or float16")
     p.add_argument("--seed", type=int, help="decides which examples are drawn (default 0)")
     p.add_argument(
@@ -87,16 +98,38 @@ def parser() -> argparse.ArgumentParser:
         help="let the planner write experiments of its own in Python; they run without files, network or other processes "
         "(docs/own-experiments.md)",
     )
+    p.add_argument("--executor", choices=["local", "ray"], default="local",
+                   help="where experiments are computed: in this process (default), or by Ray workers (docs/scale.md)")  # fmt: skip
+    p.add_argument("--workers", type=int, metavar="N",
+                   help="with --executor ray: how many (default: as many as GPUs, or processors, allow)")  # fmt: skip
     p.add_argument("--quiet", action="store_true", help="print only the conclusion and where to look")
     return p
 
 
+def bytes_in(text: str) -> int:
+    """The bytes of a size such as 2GB, 500MB or 0."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]b)|0", text.strip().lower())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 500MB or 2GB, or 0 to keep nothing")
+    return int(float(found[1]) * 1000 ** (1 + "kmgt".index(found[2][0]))) if found[1] else 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 a report was written, 2 bad input (one line says what would be valid), 130 interrupted."""
+    """Exit status: 0 a report was written, 2 bad input (one line says what would be valid), 130 interrupted.
+
+    1 where the machine does not let it go on (a full disk, a locked or damaged database): one line says why, and how to go on.
+    """
     args = parser().parse_args(argv)
     problem = plain_problem(args)
     if problem:
         print(f"agent.run: {problem}", file=sys.stderr)
+        return 2
+    from agent.loop.asked import InputError, before_loading
+
+    try:
+        before_loading(args, os.environ)
+    except InputError as error:
+        print(f"agent.run: {error}", file=sys.stderr)
         return 2
     if not args.quiet:
         print("loading …", flush=True)
@@ -104,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     share_the_machine()
     from agent.loop import repeating
-    from agent.loop.session import InputError, Session
+    from agent.loop.session import Session
+    from experiments_db.store import FaultError
 
     session = None
     try:
@@ -120,15 +154,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"agent.run: {error}", file=sys.stderr)
         return 2
+    except (FaultError, OSError) as error:
+        said = go_on(args, session.run.name if session else None, "; nothing was begun")
+        print(f"agent.run: {error}{said}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:  # before or after the investigation, which minds its own
         print(f"\nagent.run: interrupted{go_on(args, session.run.name if session else None)}", file=sys.stderr)
         return 130
 
 
-def go_on(args: argparse.Namespace, run: str | None) -> str:
-    """What is on record after an interrupt, and the command that goes on from there."""
+def go_on(args: argparse.Namespace, run: str | None, nothing: str = " before the run began") -> str:
+    """What is on record after an interrupt or a fault, and the command that goes on from there."""
     if run is None and args.repeat is None and args.resume is None:
-        return " before the run began"
+        return nothing
     name = run or args.resume or "latest"
     where = "" if str(args.db) == "experiments.db" else f" --db {shlex.quote(str(args.db))}"
     return f"; what was done is on record. Go on: python -m agent.run --resume {name}{where}"
@@ -176,6 +214,14 @@ def plain_problem(args: argparse.Namespace) -> str | None:
             return f"--{name.replace('_', '-')} must be more than 0, not {value:g}"
     if args.null_twins is not None and args.null_twins < 0:
         return f"--null-twins must be 0 or more, not {args.null_twins}"
+    if args.workers is not None and (args.executor != "ray" or args.workers < 1):
+        return "--workers N says how many workers --executor ray has, at least 1"
+    if args.executor == "ray" and importlib.util.find_spec("ray") is None:
+        return "--executor ray needs Ray: pip install 'locus-agent[ray]'"
+    if args.device_map and (args.device != "auto" or args.executor == "ray"):
+        return "--device-map says where the model lies: leave out --device and --executor ray, whose workers have one device each"
+    if args.device_map and args.device_map != "auto" and not Path(args.device_map).is_file():
+        return f"--device-map {args.device_map}: there is no such file; give auto, or a JSON file of modules and their devices"
     for file in args.task:
         if not file.is_file():
             return f"--task {file}: there is no such file"

@@ -32,7 +32,7 @@ from experiments_db.formats import (
 from experiments_db.run_tables import Column, Table, count, difference, merge, rows, tables, transaction
 from experiments_db.store import Store
 
-__all__ = ["FORMATS", "VERSION", "ExchangeError", "Imported", "export_run", "import_run"]
+__all__ = ["FORMATS", "VERSION", "ExchangeError", "Imported", "check_header", "export_run", "import_run"]
 
 VERSION = 2
 
@@ -89,7 +89,7 @@ def import_run(path: Path, database: Path) -> Imported:
         staged = Store(Path(folder) / "staged.db")
         try:
             every = {t.name: t for t in tables(staged)}
-            run, counts = _check_header(path, header, every)
+            run, counts = check_header(path, header, every)
             staged.db.execute("PRAGMA foreign_keys = OFF")  # a missing reference is found below, and named
             with transaction(staged, "BEGIN"):
                 _stage(path, staged, every, found, counts)
@@ -126,8 +126,8 @@ def _check_name(name: Any) -> str:
     return name
 
 
-def _check_header(path: Path, header: Header, every: Mapping[str, Table]) -> tuple[str, dict[str, int]]:
-    """The run's name, and how many rows the file says it has in each table."""
+def check_header(path: Path, header: Header, every: Mapping[str, Table]) -> tuple[str, dict[str, int]]:
+    """The run's name, and how many rows a header says it has in each table; ExchangeError for one that is not sound."""
     if header.get("format") != FORMAT:
         raise ExchangeError(f"{path} is no exported run: it does not begin with the format {FORMAT!r}")
     if header.get("version") != VERSION:

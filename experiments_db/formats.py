@@ -102,18 +102,53 @@ def _arrow() -> tuple[Any, Any]:
 
 
 def _write_parquet(path: Path, header: Header, content: Content) -> None:
-    pa, pq = _arrow()
-    types = {"TEXT": pa.large_string(), "INTEGER": pa.int64(), "REAL": pa.float64(), "BLOB": pa.large_binary()}
+    _arrow()
     path.mkdir()
     for table, kinds, rows in content:
-        fields = [pa.field(c, types[kind]) for c, kind in kinds.items()]
-        schema = pa.schema(fields, metadata={FORMAT: _line(header)})
-        left = iter(rows)
-        with pq.ParquetWriter(path / f"{table}.parquet", schema, compression="zstd") as writer:
-            while some := list(islice(left, _rows_at_once(kinds))):
-                columns = zip(*some, strict=True)
-                arrays = [pa.array(list(c), f.type) for c, f in zip(columns, fields, strict=True)]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
+        write_table(path / f"{table}.parquet", header, kinds, rows)
+
+
+def write_table(path: Path, header: Header, kinds: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write the rows of one table as a Parquet file; ValueError or TypeError for a value that has no place in it."""
+    pa, pq = _arrow()
+    types = {"TEXT": pa.large_string(), "INTEGER": pa.int64(), "REAL": pa.float64(), "BLOB": pa.large_binary()}
+    fields = [pa.field(c, types[kind]) for c, kind in kinds.items()]
+    schema = pa.schema(fields, metadata={FORMAT: _line(header)})
+    left = iter(rows)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while some := list(islice(left, _rows_at_once(kinds))):
+            columns = zip(*some, strict=True)
+            arrays = [pa.array(list(c), f.type) for c, f in zip(columns, fields, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def read_parquet_row(path: Path, wanted: Sequence[str]) -> tuple[Header, list[dict[str, Any]]]:
+    """The header of one file of an export, and its first two rows; ExchangeError where it has not the wanted columns."""
+    pa, pq = _arrow()
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(path, wanted, file.schema_arrow.names)
+            header = json.loads((file.schema_arrow.metadata or {}).get(FORMAT.encode(), b"{}"), parse_constant=_refuse)
+            found = next(file.iter_batches(2, columns=list(wanted)), None)
+            return header if isinstance(header, dict) else {}, [] if found is None else found.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
+        if isinstance(error, ExchangeError):
+            raise
+        raise ExchangeError(f"{path} cannot be read: {error}") from None
+
+
+def check_columns(path: Path, wanted: Sequence[str]) -> None:
+    """ExchangeError unless a Parquet file has these columns."""
+    pa, pq = _arrow()
+    try:
+        _check_columns(path, wanted, pq.read_schema(path).names)
+    except (pa.ArrowException, OSError) as error:
+        raise ExchangeError(f"{path} cannot be read: {error}") from None
+
+
+def _check_columns(path: Path, wanted: Sequence[str], names: Sequence[str]) -> None:
+    if absent := [c for c in wanted if c not in names]:
+        raise ExchangeError(f"{path} has no column {', '.join(absent)}: import the run and export it again")
 
 
 def _rows_at_once(kinds: Mapping[str, str]) -> int:

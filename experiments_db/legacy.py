@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import sqlite_utils
-
+from experiments_db._sqlite import sqlite_utils
 from experiments_db.places import Component, ComponentSet, Path, PlaceError, join_coordinates
 from experiments_db.records import Result
 from experiments_db.rows import (

@@ -1,8 +1,8 @@
 """Tables, indices and readable views, as migrations: each is applied together with its record in one transaction."""
 
-import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
+from experiments_db._sqlite import sqlite_utils
 from experiments_db.legacy import OLD, take_over
 
 migrations = Migrations("locus")

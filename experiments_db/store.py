@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from experiments_db import select
+from experiments_db.faults import FaultError, StoreError, explained
 from experiments_db.findings import Claim, Conclusion, Finding, Question
-from experiments_db.opening import NewerVersionError, connect, writing
+from experiments_db.opening import OtherVersionError, connect, writing
 from experiments_db.records import (
     Array,
     Axis,
@@ -41,11 +42,8 @@ from experiments_db.rows import (
     result_sha,
 )
 
+__all__ = ["FaultError", "Store", "StoreError", "now"]
 _Asserted = TypeVar("_Asserted", Finding, Claim, Question, Conclusion)
-
-
-class StoreError(ValueError):
-    """The store cannot be opened, or does not hold what was asked for; the message says what there is."""
 
 
 def now() -> str:
@@ -56,23 +54,26 @@ def now() -> str:
 class Store:
     """An experiments database. Safe to use from several threads; other processes may read at the same time."""
 
-    def __init__(self, path: Path | str, *, create: bool = True) -> None:
-        """Open (or create) the file and bring it up to date. StoreError in one line if that cannot be done."""
+    def __init__(self, path: Path | str, *, create: bool = True, read_only: bool = False) -> None:
+        """Open (or create) the file and bring it up to date, or leave it as it is. StoreError in one line if that cannot be."""
         self.path = Path(path)
         if not create and not self.path.is_file():
             raise StoreError(f"there is no experiments database {self.path}; agent.run makes one, --db names another")
         self._lock = threading.RLock()
         try:
-            self.db = connect(self.path)
+            with explained(self.path):
+                self.db = connect(self.path, read_only=read_only)
+        except FaultError:
+            raise
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"experiments database {self.path} cannot be used: {error}") from None
-        except NewerVersionError as error:
+        except OtherVersionError as error:
             raise StoreError(str(error)) from None
 
     @contextmanager
     def transaction(self) -> Generator[None]:
-        """All or nothing; may be nested. Other threads and processes wait."""
-        with self._lock, writing(self.db):
+        """All or nothing; may be nested. Other threads and processes wait. FaultError where the machine does not let it."""
+        with self._lock, explained(self.path), writing(self.db):
             yield
 
     # -- runs and events ----------------------------------------------------------------------------------------------
@@ -105,11 +106,12 @@ class Store:
         return [r["name"] for r in self.rows("SELECT name FROM runs ORDER BY created, rowid")]
 
     def resolve_run(self, word: str) -> str:
-        """The name of the run that `word` means: a name, an unambiguous prefix, or `latest`; of a child run its whole name."""
+        """The name of the run that `word` means: a name, an unambiguous prefix, or `latest`; of a child run its whole name.
+
+        The latest is the one that came here last: a clock may go backwards.
+        """
         names = self.runs()
-        own = self.rows(
-            "SELECT name FROM runs WHERE json_extract(settings, '$.parent') IS NULL ORDER BY created, rowid"
-        )
+        own = self.rows("SELECT name FROM runs WHERE json_extract(settings, '$.parent') IS NULL ORDER BY rowid")
         mine = [r["name"] for r in own]
         if word == "latest" and mine:
             return mine[-1]
@@ -187,13 +189,13 @@ class Store:
             self._write("INSERT INTO run_experiments VALUES (?, ?, ?, ?, ?, ?, ?)", *values)
             return f"E{number}"
 
-    def experiments(self, run: str, number: int | None = None) -> list[ExperimentRow]:
-        """A run's experiments in order, or the one with this number."""
-        wanted = [] if number is None else [number]
+    def experiments(self, run: str, number: int | None = None, *, since: int = 1) -> list[ExperimentRow]:
+        """A run's experiments in order, those from number `since` on, or the one with this number."""
+        wanted = [since] if number is None else [number]
         rows = self.rows(
             "SELECT r.number, r.result, r.cached, r.seq, r.why, x.tool, x.args, x.subject, x.tasks, x.seed, x.dtype, x.code "
             "FROM run_experiments r JOIN experiments x ON x.id = r.experiment WHERE r.run = ?"
-            f"{' AND r.number = ?' if wanted else ''} ORDER BY r.number",
+            f" AND r.number {'>=' if number is None else '='} ? ORDER BY r.number",
             run,
             *wanted,
         )
@@ -232,7 +234,7 @@ class Store:
     def measurements(self, result_id: int) -> list[Measurement]:
         """The measurements of a result, in the order in which they were taken."""
         sql = f"SELECT {MEASUREMENT_FIELDS} FROM measurements WHERE result = ? ORDER BY id"
-        with self._lock:
+        with self._lock, explained(self.path):
             return [measurement_from(r) for r in self.db.execute(sql, [result_id]).fetchall()]
 
     def select(
@@ -386,7 +388,7 @@ class Store:
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """Rows of a query as dictionaries; for reading only."""
-        with self._lock:
+        with self._lock, explained(self.path):
             cursor = self.db.execute(sql, values)
             names = [d[0] for d in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -33,6 +33,10 @@ def problems(store: "Store") -> list[str]:
 
 
 def _problems(store: "Store") -> Iterator[str]:
+    damage = [str(r["integrity_check"]) for r in store.rows("PRAGMA integrity_check(20)")]
+    if damage != ["ok"]:
+        yield from (f"the file is damaged: {' '.join(line.split())}" for line in damage)
+        return  # what can still be read of it says nothing
     for r in _each(store, "SELECT * FROM experiments"):
         if not _holds(lambda r=r: experiment_of(r).id == r["id"]):
             yield f"experiment {r['id']!s:.12}: its content does not fit its id"

@@ -146,12 +146,13 @@ def by_hand(subject: Subject, e: Example) -> tuple[dict[str, Tensor], list[int]]
         case "translation":
             front = "front" in subject.name or subject.name == "marian"
             source = rows(tok(f"{e.inputs['into']} {given}" if front else given)["input_ids"])
-            prefix = [] if front else [tok.convert_tokens_to_ids(e.inputs["into"])]
-            return {**source, **said(subject, prefix, e)}, places(subject, prefix, e)
+            start, into = subject.model.config.decoder_start_token_id, tok.convert_tokens_to_ids(e.inputs["into"])
+            first = [start] if front else [into] if subject.name == "translator" else [start, into]
+            return {**source, **said(subject, first, e)}, places(subject, first, e)
         case "speech":
             settings = {k: v for k, v in subject.processor.items() if k != "feature_extractor_type"}
             heard = WhisperFeatureExtractor(**settings)(given.data, sampling_rate=RATE, return_tensors="pt")
-            return {"input_features": heard["input_features"], **said(subject, [], e)}, places(subject, [], e)
+            return {"input_features": heard["input_features"], **said(subject, [start := subject.model.config.decoder_start_token_id], e)}, places(subject, [start], e)
         case "image":
             mean, spread = (np.array(subject.processor[k]) for k in ("image_mean", "image_std"))
             pixels = (given.data / 255 - mean) / spread
@@ -164,11 +165,11 @@ def rows(ids: Sequence[int]) -> dict[str, Tensor]:
     return {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
 
 
-def said(subject: Subject, prefix: Sequence[int], e: Example) -> dict[str, Tensor]:
+def said(subject: Subject, first: Sequence[int], e: Example) -> dict[str, Tensor]:
     answer = subject.tokenizer(e.target, add_special_tokens=False)["input_ids"]
-    return {"decoder_input_ids": torch.tensor([[subject.model.config.decoder_start_token_id, *prefix, *answer]])}
+    return {"decoder_input_ids": torch.tensor([[*first, *answer]])}
 
 
-def places(subject: Subject, prefix: Sequence[int], e: Example) -> list[int]:
+def places(subject: Subject, first: Sequence[int], e: Example) -> list[int]:
     answer = subject.tokenizer(e.target, add_special_tokens=False)["input_ids"]
-    return list(range(len(prefix), len(prefix) + len(answer) + 1))
+    return list(range(len(first) - 1, len(first) + len(answer)))

@@ -1,6 +1,10 @@
 """Bad input gets one clear line that says what would be valid, exit status 2, and leaves nothing behind."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +12,7 @@ import torch
 from agent import run
 from experiments_db.store import Store
 
+ROOT = Path(__file__).parent.parent
 GOOD = "find where addition happens"
 
 
@@ -104,3 +109,23 @@ def test_a_users_own_task_file_is_investigated(tmp_path):
     assert store.run(name).status == "finished"
     assert {m.task for m in store.measurements(store.experiments(name)[1].result_id)} == {"doubling"}
     assert store.task_data(name)[0].name == "doubling"
+
+
+def test_what_can_be_seen_to_be_wrong_without_torch_is_said_without_it(tmp_path):
+    (tmp_path / "bad.jsonl").write_text("no json\n")
+    cases = [
+        ("run", ["--resume", "latest"]), ("run", ["--goal", "make me a sandwich"]), ("run", ["--goal", GOOD, "--planner", "nobody"]),
+        ("run", ["--goal", GOOD, "--task", "bad.jsonl"]), ("run", ["--goal", GOOD, "--memory-limit", "much"]),
+        ("replay", ["latest"]), ("report.__main__", ["latest"]),
+    ]  # fmt: skip
+    code = (
+        "import sys, json, importlib\nsaid = []\nfor name, argv in json.loads(sys.argv[1]):\n"
+        "    try: said.append(importlib.import_module('agent.' + name).main(argv))\n    except SystemExit as e: said.append(e.code)\n"
+        "print(said, sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+    )
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(cases)], capture_output=True, text=True, check=True, cwd=tmp_path, env=environ
+    )
+    assert done.stdout == f"{[2] * len(cases)} []\n"
+    assert not (tmp_path / "experiments.db").exists()

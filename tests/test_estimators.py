@@ -618,11 +618,12 @@ def test_the_benchmark_goes_on_where_it_was_stopped_and_reports_a_broken_promise
     monkeypatch.setattr(
         "sys.argv", ["statistics", "--repeats", "20", "--results", str(tmp_path / "r.jsonl"), "--seed", "3"]
     )
-    from benchmarks.statistics import coverage, errors, streams
+    from benchmarks.statistics import coverage, errors, stops, streams
 
     monkeypatch.setattr(coverage, "CASES", {"mean": {"normal": coverage.CASES["mean"]["normal"]}})
     monkeypatch.setattr(errors, "CASES", {})
     monkeypatch.setattr(streams, "streams", lambda: iter(()))
+    monkeypatch.setattr(stops, "sequences", lambda: iter(()))
     assert benchmark.main() == 0
     first = capsys.readouterr().out
     lines = (tmp_path / "r.jsonl").read_text().splitlines()

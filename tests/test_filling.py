@@ -89,7 +89,7 @@ def test_a_stack_that_only_reads_is_filled_too():
     ctx = Context(load_subject("translator"), OfflineTasks([]), Nothing())
     found = call(ctx, tasks=["translation"], operation="skip", blocks=[2], stack="encoder")  # its last block
     guess, mean = (accuracy(found, "encoder: skip 2", v) for v in (GUESS, MEANS))
-    assert guess.value > 0.9 > 0.1 > mean.value
+    assert guess.value > 0.85 > 0.1 > mean.value
     assert guess.control.value < 0.1
 
 

@@ -61,8 +61,10 @@ TEXT_ONLY = {  # tools and methods that mean nothing but for models which contin
     "tools/causal_basis.py", "tools/generate.py", "tools/make_task.py", "tools/trajectory_anomaly.py", "tools/tuned_lens.py",
     "tools/methods/completing.py", "tools/methods/translators.py", "tools/experiment.py", "tools/methods/own.py", "agent/report/own_code.py",
     "tools/inference_time_intervention.py", "tools/methods/truth.py", "tools/methods/telling.py",  # statements, completions
+    "agent/review/workbench/conversing.py",
     "tools/user_model.py", "tools/converse.py", "tools/methods/attributes.py", "tools/methods/conversing.py",  # conversations
 }  # fmt: skip
+PLANNERS = r"prompts/prices|prompt_tokens|loop\.prompts|prompts_version|\"prompts\""  # of what planners read
 ALLOWED = {  # file -> (words that it may use all the same, why)
     "tools/lens.py": ("prompt", "the name of an argument, for a text in place of a task"),
     "tools/mistakes.py": (r"from_prompt|e\.prompt", "a measurement on record; a text's own property"),
@@ -75,14 +77,27 @@ ALLOWED = {  # file -> (words that it may use all the same, why)
     "agent/report/examples.py": (r"(self\.)?prompts?\b", "the key under which answers to each example are told"),
     "agent/report/evidence.py": ('"prompt"', "the same key"),
     "agent/report/opening.py": ("from the last token of the prompt on", "for runs on record that do not say where they answer"),
+    "agent/doctor.py": (PLANNERS + "|tasks of prompt and answer|long prompt", "what planners read; a warning about models of text"),
+    "agent/lab.py": (r"decoder\.0\.mlp", "an example of the demo"),
+    "agent/run.py": (PLANNERS + '|{"prompt"', "what planners read; an example of the help"),
+    "agent/workbench.py": ('{"prompt"', "an example of the help"),
+    "agent/loop/goal.py": (r"decoder\.2\.mlp\.act\[37\]", "an example"),
+    "agent/loop/history.py": (PLANNERS, "what planners read"),
+    "agent/loop/investigate.py": (PLANNERS, "what planners read"),
+    "agent/loop/literature.py": (PLANNERS, "what planners read"),
+    "agent/loop/progress.py": (PLANNERS, "what planners read"),
+    "agent/loop/repeating.py": (PLANNERS, "what planners read"),
+    "agent/loop/session.py": (PLANNERS, "what planners read"),
+    "agent/loop/task_check.py": (r"e\.prompt", "a text's own property"),
+    "agent/review/workbench/views.py": (r'"prompt"|e\.prompt', "a text's own property"),
 }
 GENERAL = sorted(
     p for pattern in (
         "tools/*.py", "tools/methods/*.py", "tools/findings/**/*.py", "tools/statistics/*.py", "agent/report/*.py",
-        "agent/planners/systematic/*.py", "agent/loop/known.py", "agent/loop/strongest.py", "prompts/*.md",
+        "agent/planners/systematic/*.py", "agent/*.py", "agent/loop/*.py", "agent/review/**/*.py", "prompts/*.md",
     )
     for p in ROOT.glob(pattern)
-    if str(p.relative_to(ROOT)) not in TEXT_ONLY
+    if str(p.relative_to(ROOT)) not in {*TEXT_ONLY, "agent/loop/prompts.py"}  # which is about what planners read
 )  # fmt: skip
 
 

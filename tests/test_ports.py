@@ -20,7 +20,7 @@ from tools.engine.sites import Edit, Site
 from tools.findings.null_twins import null_twin
 from tools.methods.features import random_twin
 from tools.methods.scoring import score
-from tools.ports import PortError, batch_of, port_of, ports
+from tools.ports import PortError, batch_of, port, port_of, ports
 from tools.ports.seq2seq import edits, judged
 from tools.ports.text import said_in
 from tools.subjects import Subject
@@ -389,9 +389,11 @@ def test_what_it_writes_is_what_the_models_own_generate_gives(case: Case) -> Non
         if prefix == 2:
             settings["forced_bos_token_id"] = enc.fields["prefix"][1]
         fields.pop("decoder_input_ids")
-        start = torch.tensor([[enc.fields["prefix"][0]]])
+        first = enc.fields["prefix"][0]
+        start = torch.tensor([[first]])
         ids = GenerationMixin.generate(
-            subject.model, **fields, decoder_input_ids=start, max_new_tokens=limit + prefix - 1, **settings
+            subject.model, **fields, decoder_input_ids=start, decoder_start_token_id=first,
+            max_new_tokens=limit + prefix - 1, **settings
         )[0].tolist()[prefix:]  # fmt: skip
         end = subject.model.config.eos_token_id
         assert own == subject.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids).strip()
@@ -545,3 +547,14 @@ def test_what_is_written_to_an_example_does_not_depend_on_those_beside_it(case_o
     together = port.write(case.subject, case.examples)
     assert together == [port.write(case.subject, [e])[0] for e in case.examples]
     assert len({len(t.split()) for t in together}) > 1  # answers of different lengths, none of which comes to an end
+
+
+@pytest.mark.parametrize(("k", "vocab"), [(1, 9), (3, 9), (130, 2**15), (257, 2**14 + 3)])
+def test_what_is_read_over_a_vocabulary_has_the_same_bits_in_any_number_of_pieces(k, vocab):
+    logits = torch.randn(k, vocab, generator=torch.Generator().manual_seed(k))
+    own = logits[:, :1].clone()
+    whole, said, above = port.over_vocabulary(logits, own)
+    assert k * vocab < port.PIECE or k * vocab >= 2 * port.PIECE
+    assert torch.equal(whole, logits.logsumexp(-1))
+    assert torch.equal(said, logits.argmax(-1))
+    assert torch.equal(above, (logits > own).sum(-1))

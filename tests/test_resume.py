@@ -1,6 +1,5 @@
 """A run that is killed continues where it was, and its database is that of a run which was not."""
 
-import json
 import os
 import shutil
 import signal
@@ -15,10 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from agent import run
 from agent.loop import session
+from benchmarks.soak.equal import dump
 from experiments_db.store import Store
 from tools.subjects import DEMO
-
-TIMES = {"created", "ended", "time", "wall_seconds", "peak_memory_bytes", "provenance", "run", "name", "settings"}
 
 
 def arguments(folder, *more):
@@ -37,25 +35,6 @@ def arguments(folder, *more):
         "0",
     ]
     return [*base, "--quiet", *more]
-
-
-def dump(path):
-    """Every row of every table without what differs between any two runs: times, memory, the run's name."""
-    tables = {}
-    with sqlite3.connect(path) as db:
-        names = [n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in (n for n in names if not n.startswith("_")):
-            rows = db.execute(f"SELECT * FROM {table}")
-            columns = [d[0] for d in rows.description]
-            keep = [i for i, c in enumerate(columns) if c not in TIMES or (c == "name" and table == "measurements")]
-            tables[table] = [[_timeless(row[i]) for i in keep] for row in rows]
-    return tables
-
-
-def _timeless(value):
-    if isinstance(value, str) and '"minutes"' in value:
-        value = json.dumps({k: v for k, v in json.loads(value).items() if k != "minutes"})
-    return value
 
 
 @pytest.fixture(scope="module")

@@ -240,12 +240,13 @@ def test_cross_attention_is_patched_ablated_and_drawn_like_self_attention(bench)
     gone = call(bench["translator"], "ablate", task="translation", components=places, intervention="zero", examples=24)
     assert value(gone, "accuracy", component="decoder.2.cross.out@answer").value < 0.5
     assert value(gone, "accuracy", component="decoder.2.cross.z[0]@answer").value > 0.9
-    looks = call(
-        bench["translator"], "attention", task="translation:source=kel,target=sor", components=["decoder.*.cross.pattern[*]"],
-        at="answer.first", keys=["verb"], examples=24,
-    )  # fmt: skip
-    late = [m.value for m in looks.measurements if m.name == "attention" and m.component.startswith("decoder.2.")]
-    assert min(late) > 0.3  # a sentence of sor begins with its verb
+    asked = {"task": "translation:source=kel,target=sor", "components": ["decoder.*.cross.pattern[*]"], "at": "answer.first"}
+    elsewhere, looks = (call(bench["translator"], "attention", **asked, keys=[key], examples=24) for key in ("object", "verb"))
+    verb, other = (
+        sorted(m.value for m in seen.measurements if m.name == "attention" and m.component.startswith("decoder.2."))
+        for seen in (looks, elsewhere)
+    )
+    assert verb[-2] > 0.25 > 0.15 > other[-1]  # a sentence of sor begins with its verb: two heads look there, none at the object
     for tool, found, wanted in (("patch", out, ("",)), ("ablate", gone, ("", "0", "1", "2", "3")), ("attention", looks, ("0", "1", "2", "3"))):
         result = Result(status="ok", text="", measurements=found.measurements, wall_seconds=0.0, peak_memory_bytes=0, provenance=None)
         drawn = main_plots(tool, plots(tool, result))
@@ -271,7 +272,7 @@ def test_the_unseen_pair_is_translated_where_the_encoder_is_not_told_the_languag
     for name in NAMES:
         assert all(exact[name, t] > 0.97 and wer[name, t] < 0.01 for t in tasks if t not in unseen)
     told, front = (np.mean([exact[name, t] for t in unseen]) for name in NAMES)
-    assert told > 0.75 > 0.65 > front
+    assert told > 0.95 > 0.4 > front
     assert np.mean([wer["translator", t] for t in unseen]) < np.mean([wer["translator-front", t] for t in unseen])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -351,12 +352,14 @@ def test_wordings_of_one_problem_are_no_donors_of_each_other(demo):
 def test_what_takes_a_components_place_does_not_depend_on_the_batch(demo, how, control):
     task = get_task("addition")
     examples = task.examples("explore", 24)
-    parts = [
-        Component.parse(t)
-        for t in ("decoder.0.attn.z[0]@answer", "decoder.0.attn.pattern[1]@answer", "decoder.2.mlp.out")
-    ]
-    if how == "mean":
-        parts = [parts[0], parts[2]]
+    places = ["decoder.0.attn.z[0]@answer", "decoder.2.mlp.out"]
+    if how == "mean":  # of each example's positions, of which another may have more
+        ends = [e.spans["operand1"][1] if i % 2 else len(e.prompt) for i, e in enumerate(examples)]
+        examples = [replace(e, spans={"sum": (e.spans["operand1"][0], end)}) for e, end in zip(examples, ends, strict=True)]
+        places.append("decoder.0.resid_post@sum")
+    else:
+        places.append("decoder.0.attn.pattern[1]@answer")
+    parts = [Component.parse(t) for t in places]
     conditions = [Condition.of(p, how, control=control) for p in parts]
     runs = [
         score_under(Context(demo, OfflineTasks([]), Nothing(), max_tokens=n), task, examples, conditions)

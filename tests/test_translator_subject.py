@@ -1,11 +1,11 @@
-"""The shipped translators: both know the pairs they were taught; one carries that over to pairs it never saw better than the other."""
+"""The shipped translators: both know the pairs they were taught; one carries that over to pairs it never saw, the other mostly does not."""
 
 import random
 import re
 
 import pytest
 import torch
-from transformers import AutoTokenizer, M2M100ForConditionalGeneration
+from transformers import AutoTokenizer, MarianMTModel
 
 from tools.subjects import load_subject
 from tools.subjects.translator import data, train
@@ -33,26 +33,26 @@ def test_the_pair_that_was_never_trained_is_as_its_card_says(shipped):
     assert found
     measured = train.accuracy(model, tok, data.UNSEEN, "confirm", train.TESTED, front=front)
     assert float(found[1]) == pytest.approx(measured, abs=0.02)
-    assert measured < 0.65 if front else measured > 0.75
+    assert measured < 0.4 if front else measured > 0.97
 
 
 def test_each_is_an_ordinary_small_transformers_folder(shipped):
     folder, _, _, front = shipped
     assert (folder / "model.safetensors").stat().st_size < 3e6
-    model = M2M100ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model = MarianMTModel.from_pretrained(folder, dtype=torch.float32)
     tok = AutoTokenizer.from_pretrained(folder)
     item = data.items("confirm", "kel", "mun", 1)[0]
     given = tok(train.source_text(item, front=front), return_tensors="pt")
-    told = {} if front else {"forced_bos_token_id": tok.convert_tokens_to_ids("__mun__")}
+    told = {} if front else {"decoder_start_token_id": tok.convert_tokens_to_ids("__mun__")}
     ids = model.generate(
         input_ids=given.input_ids, attention_mask=given.attention_mask, do_sample=False, num_beams=1, **told
     )
     assert tok.decode(ids[0], skip_special_tokens=True) == item.target.text
 
 
-def test_the_program_loads_them_as_m2m100(shipped):
+def test_the_program_loads_them_as_marian(shipped):
     subject = load_subject(str(shipped[0]))
-    assert subject.family.name == "m2m100"
+    assert subject.family.name == "marian"
     assert {name: len(spec.blocks) for name, spec in subject.stacks.items()} == {"encoder": 3, "decoder": 3}
 
 
@@ -87,9 +87,9 @@ def test_the_four_grammars_are_as_the_table_says():
     assert list(said["kel"].roles) == ["article", *phrase, "verb", "tense", "article", "object"]
     phrase = ["subject_number", "subject", "subject_adjective"]
     assert list(said["mun"].roles) == ["article", *phrase, "article", "object", "tense", "verb"]
-    assert list(said["sor"].roles) == ["tense", "verb", "subject", "subject_adjective", "object"]
+    assert list(said["sor"].roles) == ["tense", "verb", "subject", "subject_number", "subject_adjective", "object"]
     assert list(said["tiv"].roles) == ["object", "verb", "tense", "subject_adjective", "subject_number", "subject"]
-    agreeing = {"kel": [], "mun": ["verb"], "sor": ["subject", "subject_adjective"], "tiv": ["verb"]}
+    agreeing = {"kel": [], "mun": ["verb"], "sor": [], "tiv": ["verb"]}
     for name, sentence in said.items():
         assert [r for w, r in zip(sentence.words, sentence.roles) if w.endswith("u")] == agreeing[name]
 

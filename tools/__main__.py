@@ -73,15 +73,18 @@ def headlines() -> dict[str, str]:
 
 def _run(tool: "Tool", args: argparse.Namespace) -> int:
     """Run a tool on a subject and print what it answers."""
+    from experiments_db.reading import read_json
     from tools.methods.offline import Nothing, OfflineTasks
     from tools.methods.tool import Context, ToolInputError
     from tools.sandbox import Sandbox
     from tools.subjects import load_subject
 
     try:
-        given: Any = json.loads(args.arguments)
+        given: Any = read_json(args.arguments)
     except json.JSONDecodeError as error:
         raise ToolInputError(f"the arguments are not JSON: {error.msg} at character {error.pos}") from None
+    except ValueError as error:
+        raise ToolInputError(f"the arguments are not JSON that can be read: {error}") from None
     if not isinstance(given, dict):
         raise ToolInputError("the arguments must be a JSON object")
     parsed = tool.parse(given)

@@ -9,10 +9,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from experiments_db.places import ComponentSet
 from experiments_db.records import Outcome
 from tools.findings.examining import examine
+from tools.findings.kind import kind_of
 from tools.findings.sealing import statement_of
 from tools.methods.arguments import EXAMPLES_TO_TEST
+from tools.methods.effects import Condition
+from tools.methods.forecasting import Work
+from tools.methods.measuring import load_examples
 from tools.methods.tool import Context, ToolArgs
 
 KIND: Literal["experiment"] = "experiment"
@@ -36,7 +41,7 @@ class Args(ToolArgs):
         description="what is done to them, all must hold: resample(donor), zero, mean; empty: as the kind asks",
     )
     objective: str = Field(default="accuracy", description="accuracy, probability, margin (to the foil) or nll")
-    other_task: str = Field(default="", description="for differs and similar: the task to compare with")
+    other_task: str = Field(default="", description="for differs, similar, mixed, one_concept, quiet: the other task")
     other_among: str = Field(default="", description="for differs: the class to compare with")
     label: str = Field(default="", description="for decodable: a label, or a family such as side.*")
     program: str = Field(default="", description="for tolerates: the program, for example skip 3")
@@ -44,6 +49,21 @@ class Args(ToolArgs):
         default=None, description="a stricter smallest effect than a tenth of what there is to lose"
     )
     examples: int = EXAMPLES_TO_TEST
+
+
+def work(args: Args, ctx: Context) -> list[Work]:
+    """What is done to the components, each by itself or all at once, and its controls."""
+    statement = statement_of(ctx, args.model_dump())
+    kind = kind_of(statement.kind)
+    if kind.own or not set(kind.needs) <= {"components"}:
+        return []
+    task, examples = load_examples(ctx, args.task, args.examples, args.among)
+    if not statement.components:
+        return [Work(task, examples)]
+    made = kind.complete(statement)
+    sets = [ComponentSet.of(c) for c in made.members] if kind.each else [ComponentSet.parse(made.components)]
+    conditions = [Condition.of(s, how, control=c) for c in (0, 1) for how in made.done for s in sets]
+    return [Work(task, examples, conditions)]
 
 
 def run(args: Args, ctx: Context) -> Outcome:

@@ -19,7 +19,9 @@ from tools.engine.executor import Variant
 from tools.engine.programs import SWEEPS, LayerProgram, identity
 from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
+from tools.methods.effects import Condition
 from tools.methods.filling import HOW, filled, fit, ranges
+from tools.methods.forecasting import Work
 from tools.methods.measuring import (
     effect_measurements,
     fit_and_score,
@@ -59,6 +61,17 @@ class Args(ProgramArgs):
     )
     among: str = AMONG
     examples: int = EXAMPLES
+
+
+def work(args: Args, ctx: Context) -> list[Work]:
+    """Each program on each task, four times over where blocks are filled in for; of writing nothing is known beforehand."""
+    if args.written:
+        return []
+    stack = args.stack_of(ctx)
+    programs = SWEEPS[args.sweep](len(ctx.subject.spec(stack).blocks)) if args.sweep else [args.program(ctx)]
+    conditions = [Condition(programs=((stack, p.blocks),)) for p in programs] * (5 if args.fill else 1)
+    tasks = dict.fromkeys(args.tasks)
+    return [Work(*load_examples(ctx, name, args.examples, args.among), conditions) for name in tasks]
 
 
 def run(args: Args, ctx: Context) -> Outcome:

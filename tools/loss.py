@@ -13,6 +13,8 @@ from pydantic import Field
 from experiments_db.records import Measurement, Outcome
 from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AMONG, EXAMPLES, ProgramArgs
+from tools.methods.effects import Condition
+from tools.methods.forecasting import Work
 from tools.methods.measuring import (
     effect_measurements,
     groups_of,
@@ -39,6 +41,12 @@ class Args(ProgramArgs):
     tasks: list[str] = Field(min_length=1, max_length=16, description="task specs; see list_tasks")
     among: str = AMONG
     examples: int = EXAMPLES
+
+
+def work(args: Args, ctx: Context) -> list[Work]:
+    """Each task, intact and under the program."""
+    program = Condition(programs=((args.stack_of(ctx), args.program(ctx).blocks),))
+    return [Work(*load_examples(ctx, name, args.examples, args.among), [program]) for name in dict.fromkeys(args.tasks)]
 
 
 def run(args: Args, ctx: Context) -> Outcome:

@@ -269,7 +269,7 @@ def _judged(
     gone = within if breaking else [everything - s for s in within]
     mine, *rest = search.without([removed, *drawn, *gone])
     if sets:
-        kind = f"{len(sets)} random sets of the same size, " + (
+        kind = f"{len(sets)} random {'set' if len(sets) == 1 else 'sets'} of the same size, " + (
             "outside the candidates" if breaking else "of other candidates"
         )
         beside = _beside_draws(search, mine, rest[: len(sets)], intact, groups, kind)

@@ -22,6 +22,7 @@ from experiments_db.places import ComponentSet, Intervention
 from experiments_db.records import Measurement, Outcome
 from tools.methods.arguments import AMONG, DEPTH, DIRECTION, EXAMPLES, Direction, Mode, check_size, components
 from tools.methods.effects import OTHER_WEIGHTS, RANDOM_VECTOR, Condition, score_under, sets_of
+from tools.methods.forecasting import Work
 from tools.methods.layout import chosen_components
 from tools.methods.measuring import (
     ACCURACY,
@@ -72,6 +73,16 @@ class Args(ToolArgs):
     depth: int = DEPTH
     among: str = AMONG
     examples: int = EXAMPLES
+
+
+def work(args: Args, ctx: Context) -> list[Work]:
+    """Each set under each weight, and its control; of writing nothing is known beforehand."""
+    if args.written:
+        return []
+    task, receivers = load_pairs(ctx, args.task, args.examples, args.direction, args.among)
+    sets = sets_of(chosen_components(ctx.subject, args.components, receivers, args.depth), args.mode)
+    changes = [(s, _resampled(w)) for s in sets for w in sorted(set(args.weights))]
+    return [Work(task, receivers, [Condition.of(s, how, control=c) for c in (0, 1) for s, how in changes])]
 
 
 def run(args: Args, ctx: Context) -> Outcome:

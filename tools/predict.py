@@ -42,9 +42,11 @@ def run(args: Args, ctx: Context) -> Outcome:
     s = entry.statement
     what = s.components or s.path or s.program or s.label
     how = " and ".join(str(i) for i in s.interventions)
+    other = s.other_task or (s.task if s.other_among else "")
+    against = f" against {other}{f' among {s.other_among}' if s.other_among else ''}" if other else ""
     text = (
         f"{entry.handle}: {s.kind}{f' of {what}' if what else ''}{f' under {how}' if how else ''} for {s.task}"
-        f"{f' among {s.among}' if s.among else ''}, smallest effect {entry.smallest:.3g}, probability "
+        f"{f' among {s.among}' if s.among else ''}{against}, smallest effect {entry.smallest:.3g}, probability "
         f"{entry.probability:.2f}, power {entry.power:.2f} (probability: how sure you are, or the calibrated evidence is, that it "
         "will be confirmed; power: the chance that unseen examples show it if the effects are as large as they look)"
     )

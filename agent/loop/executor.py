@@ -1,32 +1,32 @@
 """Run one tool call: from raw arguments to a result on record, with the cache and the measure of time and memory."""
 
-import hashlib
-import json
-import math
-import platform
+import asyncio
 import resource
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-import tools
+from agent.loop.arguments import tool_arguments as tool_arguments
+from agent.loop.jobs import Elsewhere, Job
+from agent.loop.provenance import code_version, provenance
 from agent.loop.record import RunRecord, RunTasks
 from agent.loop.unseen import stretch, tasks_of, used_groups
+from experiments_db.faults import FaultError
 from experiments_db.findings import Finding
-from experiments_db.records import Experiment, Outcome, Provenance, Result
+from experiments_db.records import Experiment, Outcome, Result
+from tools.engine.kept import Kept, share_of_free
 from tools.engine.sites import SiteError
 from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
 from tools.methods.answers import with_answers
+from tools.methods.forecasting import Forecast, Pace, forecast, measure
 from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.methods.worked import worked_example
 from tools.ports import port_of
@@ -34,7 +34,8 @@ from tools.sandbox import Sandbox, SandboxError
 from tools.subjects import Subject, SubjectError
 from tools.tasks import Split, TaskError
 
-LIBRARIES = ("torch", "transformers", "numpy", "pydantic", "tokenizers")
+FEWEST_TOKENS = 8  # of a batch, and states read out at once: with less nothing is won
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -66,37 +67,9 @@ class Executed:
     worked: tuple[dict[str, Any], ...] = ()
 
 
-@cache
-def code_version() -> str:
-    """Hash of the source of everything that computes: the tools package."""
-    digest = hashlib.sha256()
-    root = Path(tools.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        if "demo" not in path.relative_to(root).parts:
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def provenance(subject: Subject) -> Provenance:
-    """Where and with what this process computes."""
-    return Provenance(
-        device=str(subject.device),
-        threads=torch.get_num_threads(),
-        versions={"python": platform.python_version(), **{p: metadata.version(p) for p in LIBRARIES}},
-        platform=f"{platform.system()} {platform.machine()}",
-        cpu=f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}",
-    )
-
-
-@cache
-def _processor() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
+def kept_within(subject: Subject, limit: int | None = None) -> Kept:
+    """Room for what unchanged runs give: so many bytes, by default a share of what is free where the subject computes."""
+    return Kept(share_of_free(subject.device) if limit is None else limit)
 
 
 class ToolRunner:
@@ -104,7 +77,9 @@ class ToolRunner:
 
     fresh: nothing that an earlier process kept on disk is used, as in a replay. lifted: the capability gate is (`Context.lifted`),
     for nulls alone; what is measured so is never found under the key of what is not. sandbox: where the planner's own code runs.
-    check: called between two steps of a call; what it raises ends it.
+    check: called between two steps of a call; what it raises ends it. elsewhere: who computes experiments in this process' place,
+    null: on which null twin they do. What unchanged runs of the subject gave is kept for the next call, within the subject's own
+    budget or a share of what is free; no result depends on it.
     """
 
     def __init__(
@@ -119,10 +94,29 @@ class ToolRunner:
         lifted: bool = False,
         sandbox: Sandbox | None = None,
         check: Callable[[], None] = lambda: None,
+        elsewhere: Elsewhere | None = None,
+        null: tuple[str, int] | None = None,
     ) -> None:
-        self.sandbox, self.check = sandbox, check
+        self.elsewhere, self.null = elsewhere, null
+        self.sandbox, self.check, self._left = sandbox, check, threading.Event()
+        subject = subject.keeping(subject.kept or kept_within(subject))
         self.subject, self.record, self.tasks, self.seed = subject, record, tasks, seed
         self.max_tokens, self.fresh, self.lifted = max_tokens, fresh, lifted
+        self._pace: Pace | None = None
+        self._warned: set[str] = set()
+
+    async def apart(self, work: Callable[..., _Done], *given: Any) -> _Done:
+        """Do something of this runner in a thread; once nobody waits for it any more, it ends between two steps."""
+        try:
+            return await asyncio.to_thread(work, *given)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            self._left.set()
+            raise
+
+    def _check(self) -> None:
+        if self._left.is_set():
+            raise DeadlineReached("interrupted")
+        self.check()
 
     def experiment(self, tool: Tool, args: ToolArgs, split: Split = "explore", draw: int = 0) -> Experiment:
         """The identity of a call: everything that determines its answer.
@@ -161,7 +155,7 @@ class ToolRunner:
 
         seconds: how long it may take; DeadlineReached is raised soon after.
         """
-        check = _deadline(seconds, self.check)
+        check = _deadline(seconds, self._check)
         if tool.kind != "experiment":
             outcome, trace = self._measured(Work(tool, args, progress, check))
             return Executed(outcome, traceback=trace)
@@ -177,6 +171,42 @@ class ToolRunner:
         return Executed(
             Outcome(status=result.status, text=result.text), experiment, result, traceback=trace, worked=worked
         )
+
+    def forecast(self, tool: Tool, args: ToolArgs) -> Forecast | None:
+        """Time and memory of a call; None where nothing is known beforehand, or its answer is on record. Measures the pace once."""
+        if tool.work is None:
+            return None
+        with suppress(Exception):  # what is wrong with a call is for the call itself to say
+            if self.record.store.cached(self.experiment(tool, args).id) is not None:
+                return None
+            ctx = self._context(Work(tool, args, lambda _: None, lambda: None), self.max_tokens)
+            works = tool.work(args, ctx)
+            if works and self._pace is None:
+                self._pace = measure(self.subject, works[0].examples)
+            return forecast(ctx, works, self._pace) if works and self._pace else None
+        return None
+
+    def warn(self, tool: Tool, args: ToolArgs, told: Forecast, left: float, most: float) -> None:
+        """ToolInputError, once, for a call that would take more than a share of the seconds left; asked again it runs."""
+        key = f"{tool.name} {args.model_dump_json()}"
+        if told.seconds > most * left and key not in self._warned:
+            self._warned.add(key)
+            raise ToolInputError(
+                f"not run yet: it would take {told.text}, and {left / 60:.1f} min are left. Name fewer components or examples, or "
+                "ask for the same again to run it anyway"
+            )
+
+    def ahead(self, tool: Tool, args: ToolArgs, split: Split = "explore", draw: int = 0) -> None:
+        """Have an experiment computed elsewhere that will be asked for soon, unless its answer is on record and will do."""
+        if self.elsewhere is None or tool.kind != "experiment" or not self.elsewhere.takes(tool.name):
+            return
+        with suppress(ToolInputError):  # which is said when it is asked for
+            if self.fresh or self.record.store.cached(self.experiment(tool, args, split, draw).id) is None:
+                self.elsewhere.begin(self._job(tool, args, split, draw))
+
+    def _job(self, tool: Tool, args: ToolArgs, split: Split, draw: int) -> Job:
+        asked = tool.name, args.model_dump_json(), split, draw, self.seed, self.max_tokens, self.fresh, self.lifted
+        return Job(*asked, tuple(self.tasks.made()), self.null)
 
     def _worked(self, tool: Tool, args: ToolArgs) -> tuple[dict[str, Any], ...]:
         """An example of each task that this run meets for the first time; none of a task that cannot be shown."""
@@ -198,9 +228,22 @@ class ToolRunner:
         draw: int = 0,
     ) -> Result:
         """Compute an experiment, past the cache, with time, memory and provenance."""
-        return self._computed(Work(tool, args, progress, _deadline(None), split, draw))[0]
+        return self.computed(tool, args, progress, split, draw)[0]
+
+    def computed(
+        self,
+        tool: Tool,
+        args: ToolArgs,
+        progress: Callable[[str], None] = lambda _: None,
+        split: Split = "explore",
+        draw: int = 0,
+    ) -> tuple[Result, str]:
+        """As `execute`, and where an unexpected error came from."""
+        return self._computed(Work(tool, args, progress, _deadline(None, self._check), split, draw))
 
     def _computed(self, work: Work) -> tuple[Result, str]:
+        if self.elsewhere is not None and self.elsewhere.takes(work.tool.name):
+            return self.elsewhere.finish(self._job(work.tool, work.args, work.split, work.draw), work.check)
         started = time.perf_counter()
         outcome, trace = self._measured(work)
         about: dict[str, Any] = {
@@ -228,7 +271,11 @@ class ToolRunner:
         """
         tool, store = discover()[EXAMINE], self.record.store
         used = used_groups(store, self.subject.fingerprint, lambda run: RunTasks(store, run))
-        check, out = _deadline(seconds, self.check), list[Executed]()
+        check, out = _deadline(seconds, self._check), list[Executed]()
+        for f in findings if self.elsewhere else ():
+            with suppress(ToolInputError):
+                place = stretch(tasks_of(self.tasks, f.statement), f.statement.examples, used)
+                self.ahead(tool, tool.parse(arguments_of(f.statement)), "confirm", place.start)
         for f in findings:
             progress(f"{f.handle} on unseen examples")
             args = tool.parse(arguments_of(f.statement))
@@ -237,8 +284,7 @@ class ToolRunner:
                 draw = place.start
                 experiment = self.experiment(tool, args, "confirm", draw)
                 found = self.record.store.cached(experiment.id)
-                work = Work(tool, args, progress, check, "confirm", draw)
-                number, result = found or (None, self._computed(work)[0])
+                number, result = found or (None, self._computed(Work(tool, args, progress, check, "confirm", draw))[0])
             except ToolInputError as error:
                 out.append(Executed(Outcome(status="refused", text=str(error))))
                 continue
@@ -249,7 +295,8 @@ class ToolRunner:
     def _measured(self, work: Work) -> tuple[Outcome, str]:
         """(what the tool returned, the traceback of an unexpected error).
 
-        Out of memory halves the batch, and below one example's worth is a failed result; so is any error inside the tool.
+        Out of memory halves the batch, and with it the states that wait and those that are read out at once, until nothing is
+        left to halve: then it is a failed result; so is any error inside the tool.
         """
         max_tokens = self.max_tokens
         while True:
@@ -258,10 +305,10 @@ class ToolRunner:
                 return with_answers(work.tool, work.args, self._context(work, max_tokens)), ""
             except (SubjectError, SiteError, SandboxError) as error:
                 raise ToolInputError(str(error)) from None
-            except (ToolInputError, DeadlineReached):
+            except (ToolInputError, DeadlineReached, FaultError):
                 raise
             except (torch.OutOfMemoryError, MemoryError) as error:
-                if max_tokens <= 64:
+                if max_tokens <= FEWEST_TOKENS:
                     return Outcome(status="failed", text=f"out of memory at {max_tokens} tokens a batch: {error}"), ""
                 max_tokens //= 2
                 if self.subject.device.type == "cuda":
@@ -337,22 +384,3 @@ def _peak_memory(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
-
-
-def _finite(text: str) -> float:
-    """A number of the arguments; ToolInputError for infinities and NaN, which no record can hold."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ToolInputError(f"the arguments hold {text}: numbers must be finite")
-    return value
-
-
-def tool_arguments(raw: str) -> Any:
-    """Parsed JSON of a call's raw arguments; ToolInputError for text that is no JSON object."""
-    try:
-        value = json.loads(raw or "{}", parse_constant=_finite, parse_float=_finite)
-    except json.JSONDecodeError as error:
-        raise ToolInputError(f"the arguments are not JSON: {error.msg} at character {error.pos}") from None
-    if not isinstance(value, dict):
-        raise ToolInputError(f"the arguments must be a JSON object, not {type(value).__name__}")
-    return value

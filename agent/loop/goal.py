@@ -185,7 +185,7 @@ def understand(goal: str, own_tasks: Sequence[str] = (), reads: Sequence[str] = 
     if not specs:
         raise GoalError(
             f"the systematic planner does not understand the goal {goal!r}. It looks for one of: "
-            f"{', '.join(k.replace('_', ' ') for k in _readable(reads))}; or give your own prompts and answers with "
+            f"{', '.join(k.replace('_', ' ') for k in _readable(reads))}; or give examples of your own with "
             "--task FILE.jsonl; or an LLM planner with --planner openai:MODEL"
         )
     return Goal(goal, tuple(dict.fromkeys(specs)))

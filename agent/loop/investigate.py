@@ -5,9 +5,10 @@ is one transaction; so a run that is killed at any instant continues from where 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 from agent.loop.budget import Limits, Spent
@@ -21,7 +22,7 @@ from agent.loop.literature import given
 from agent.loop.notebook import child_text, earlier_text, fate_line, notebook_text, with_numbers
 from agent.loop.offering import offered, usable
 from agent.loop.record import RunRecord, RunTasks, branched_at
-from agent.planners.base import Answer, Exchange, Planner, PlannerError, ToolCall, Turn, View
+from agent.planners.base import Answer, Exchange, Known, Planner, PlannerError, ToolCall, Turn, View
 from agent.report.tested import tested
 from experiments_db.findings import Claim, Finding
 from experiments_db.records import Hypothesis, Measurement, Note, Run
@@ -31,6 +32,8 @@ from tools.methods.showing import own_examples
 from tools.methods.tool import Cancelled, DeadlineReached, Tool, ToolArgs, ToolInputError, discover
 from tools.ports import port_of
 from tools.statistics import share
+
+MOST_AT_ONCE = 0.5  # of the time left: whoever can weigh it is asked before a call that would take more
 
 
 @runtime_checkable
@@ -73,19 +76,21 @@ async def investigate(
     before = run.settings.get("continue_from")
     earlier = earlier_text(RunRecord(record.store, before)) if before else ""
     shown = own_examples(runner.subject, runner.tasks, runner.seed)
+    known = _known_by(runner)
     ending: Ending | None = None
     while ending is None:
         if pending is None:
             ending = stop(record, exchanges, spent, limits, patient=bool(getattr(planner, "patient", False)))
             if ending:
                 break
+            made = tuple(t.name for t in runner.tasks.made())
             view = View(
                 goal=run.goal,
                 subject=run.subject,
                 tools=infos,
                 exchanges=exchanges,
                 inherited=inherited,
-                tasks=[t.name for t in runner.tasks.made()],
+                tasks=list(made),
                 shown=shown,
                 questions="; ".join(f"{q.handle} ({q.asks}) {q.text}" for q in record.questions()),
                 notebook=notebook_text(record),
@@ -94,7 +99,7 @@ async def investigate(
                 budget=spent.text(limits),
                 left=spent.left(limits),
                 findings=record.findings(),
-                known=lambda spec: known_of(runner.tasks, spec, runner.seed),
+                known=lambda spec, made=made: known(spec, made),
                 reads=port.reads,
                 objective=judged.name,
                 better=judged.sign,
@@ -116,6 +121,7 @@ async def investigate(
             viewer.turn(turn)
             pending = (turn, [])
         turn, answers = pending
+        _hand_out(turn.calls[len(answers) :], runner, tools, spent.left(limits))
         for call in turn.calls[len(answers) :]:
             if finished(turn.calls, answers):
                 answers.append(Answer(call.id, "not run: the investigation is over", "rejected"))
@@ -139,6 +145,25 @@ async def investigate(
         record.store.put_event(run.name, "end", {"status": ending.status, "reason": ending.reason})
         record.store.update_run(run.name, ending.status, ending.reason)
     return ending
+
+
+def _known_by(runner: ToolRunner) -> Callable[[str, tuple[str, ...]], Known]:
+    """What a task's examples show, looked at once for the tasks that there are."""
+
+    @cache
+    def known(spec: str, made: tuple[str, ...]) -> Known:
+        del made
+        return known_of(runner.tasks, spec, runner.seed)
+
+    return known
+
+
+def _hand_out(calls: Sequence[ToolCall], runner: ToolRunner, tools: dict[str, Tool], left: int | None) -> None:
+    """Have the experiments of a turn computed elsewhere, all at once; what comes of each is read in its turn."""
+    asked = [c for c in calls if c.name in tools and tools[c.name].kind == "experiment"]
+    for call in asked[:left] if runner.elsewhere else ():
+        with suppress(ToolInputError):  # which is the answer to that call
+            runner.ahead(tools[call.name], tools[call.name].parse(tool_arguments(call.arguments)))
 
 
 async def _answer(
@@ -172,9 +197,12 @@ async def _answer(
             if tool is None:
                 raise ToolInputError(f"there is no tool {call.name!r}; tools are {', '.join(tools)}")
             args = tool.parse(tool_arguments(call.arguments))
-            viewer.working(call, "")
             left = None if limits.minutes is None else 60 * (limits.minutes - spent.minutes)
-            done = await asyncio.to_thread(runner.run, tool, args, lambda m: viewer.working(call, m), left)
+            told = await asyncio.to_thread(runner.forecast, tool, args)
+            viewer.working(call, told.text if told else "")
+            if told is not None and left is not None:
+                runner.warn(tool, args, told, left, MOST_AT_ONCE if getattr(planner, "delegates", False) else 1.0)
+            done = await runner.apart(runner.run, tool, args, lambda m: viewer.working(call, m), left)
             if done.outcome.finished and refused:
                 raise ToolInputError(held(refused))
             if tool.kind == "delegating":
@@ -218,7 +246,7 @@ async def _settle(
 ) -> Answer:
     """Measure findings on unseen examples, settle them in one round, and write all of it or nothing."""
     number = 1 + rounds_used(record)
-    done = await asyncio.to_thread(runner.confirm, findings, lambda m: viewer.working(call, m), seconds)
+    done = await runner.apart(runner.confirm, findings, lambda m: viewer.working(call, m), seconds)
     store = record.store
     with store.transaction():
         seq = store.last_seq(run.name) + 1
@@ -273,8 +301,9 @@ async def _delegate(
     store, own = record.store, RunRecord(record.store, child.name)
     if child.status == "running":
         its = ToolRunner(
-            runner.subject, own, RunTasks(store, child.name), runner.seed, runner.max_tokens, sandbox=runner.sandbox
-        )
+            runner.subject, own, RunTasks(store, child.name), runner.seed, runner.max_tokens, sandbox=runner.sandbox,
+            elsewhere=runner.elsewhere,
+        )  # fmt: skip
         mind = getattr(planner, "child", lambda _: planner)(at)
         await investigate(mind, child, own, its, discover(), limits_of(child.settings), _Within(viewer, call))
         child = store.run(child.name)
@@ -314,7 +343,7 @@ def _keep(call: ToolCall, done: Executed, run: Run, record: RunRecord, why: str)
         measurements = ()
         if done.experiment is not None and done.result is not None:
             measurements = done.result.measurements
-            before = next((e.handle for e in record.experiments() if e.experiment.id == done.experiment.id), None)
+            before = record.handle_of(done.experiment.id)
             if before is not None:
                 handle, text = before, f"{before} (asked before, the answer is the same): {text}"
             else:

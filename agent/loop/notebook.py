@@ -14,7 +14,7 @@ from tools.statistics import share
 
 def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
     """Questions, hypotheses, findings (open ones first) with their fates, rounds, notes and a line per experiment."""
-    hypotheses, notes, rows = record.hypotheses(), record.notes(), record.experiments()
+    hypotheses, notes, made = record.hypotheses(), record.notes(), record.count()
     lines = [*_questions(record)]
     if hypotheses:
         lines.append("Hypotheses:")
@@ -28,12 +28,14 @@ def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
         lines += [f"  N{i} {_short(n.text)}" for i, n in enumerate(notes, 1)][-20:]
     if delegated := children_lines(record):
         lines += ["Investigated by child runs:", *delegated]
-    if rows:
-        lines.append("Experiments" + (f" (the last {last_experiments})" if len(rows) > last_experiments else "") + ":")
-        for row in rows[-last_experiments:]:
-            result = record.store.result(row.result_id, arrays=False)
-            told = in_a_line(result.measurements, 1) if result.status == "ok" else ""
-            lines.append(f"  {row.handle} {row.experiment.tool}: {_short(told or result.text)}")
+    if made:
+        lines.append("Experiments" + (f" (the last {last_experiments})" if made > last_experiments else "") + ":")
+        for row in record.store.experiments(record.run, since=made - last_experiments + 1):
+            if row.result_id not in record.told:
+                result = record.store.result(row.result_id, arrays=False)
+                told = in_a_line(result.measurements, 1) if result.status == "ok" else ""
+                record.told[row.result_id] = _short(told or result.text)
+            lines.append(f"  {row.handle} {row.experiment.tool}: {record.told[row.result_id]}")
     return "\n".join(lines)
 
 

@@ -3,10 +3,12 @@ its tests are worth. What was concluded stands whatever comes out; each null's r
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
 from agent.loop.executor import ToolRunner, asked_of
+from agent.loop.jobs import Elsewhere
 from agent.loop.record import RunRecord, RunTasks
 from agent.report.null_twins import Payload, events
 from experiments_db.findings import Finding
@@ -15,8 +17,9 @@ from tools.findings.null_report import BEGUN, SKIPPED, TRIAL
 from tools.findings.null_tests import NullTest, apart, left_out, null_statement, null_subject, null_tasks, plan
 from tools.findings.sealing import EXAMINE, arguments_of
 from tools.findings.settling import whole
-from tools.methods.tool import ToolInputError, discover
+from tools.methods.tool import Tool, ToolArgs, ToolInputError, discover
 from tools.subjects import Subject
+from tools.tasks import Split
 
 TWINS = 3  # of each kind, where nothing is asked for
 SMALL = 10_000_000  # parameters up to which they are made unasked
@@ -57,35 +60,78 @@ def skip(record: RunRecord, why: str) -> None:
     record.store.put_event(record.run, SKIPPED, {"why": why})
 
 
-def make(record: RunRecord, subject: Subject, twins: int, seed: int, said: Callable[[str], None]) -> Iterator[Payload]:
+def make(
+    record: RunRecord,
+    subject: Subject,
+    twins: int,
+    seed: int,
+    said: Callable[[str], None],
+    elsewhere: Elsewhere | None = None,
+) -> Iterator[Payload]:
     """Make the tests that are still to be made; yields each null's results once they are on record."""
-    for (null, number), tests in groupby(pending(record, twins), key=lambda t: (t.null, t.seed)):
+    waiting = pending(record, twins)
+    findings = {f.handle: f for f in record.findings()}
+    for t in waiting if elsewhere else ():
+        runner = ToolRunner(
+            subject, record, RunTasks(record.store, record.run), seed, fresh=True, lifted=True, elsewhere=elsewhere,
+            null=(t.null, t.seed),
+        )  # fmt: skip
+        with suppress(ToolInputError):  # which is on record when it is the test's turn
+            runner.ahead(*_asked(record, findings[t.finding]))
+    for (null, number), tests in groupby(waiting, key=lambda t: (t.null, t.seed)):
         said(f"{null.replace('_', ' ')} {number + 1} of {twins}")
-        payload = trial(record, subject, seed, null, number, [t.finding for t in tests])
+        payload = trial(record, subject, seed, null, number, [t.finding for t in tests], elsewhere)
         record.store.put_event(record.run, TRIAL, payload)
         yield payload
 
 
-def trial(record: RunRecord, subject: Subject, seed: int, null: str, number: int, handles: Sequence[str]) -> Payload:
+def trial(
+    record: RunRecord,
+    subject: Subject,
+    seed: int,
+    null: str,
+    number: int,
+    handles: Sequence[str],
+    elsewhere: Elsewhere | None = None,
+) -> Payload:
     """Findings on one null: of each its p value there, and whether it would have been confirmed."""
     tasks = RunTasks(record.store, record.run)
     try:
-        other = null_subject(subject, null, number)
+        other = subject if elsewhere else null_subject(subject, null, number)  # which has the null made there
     except Exception as error:  # noqa: BLE001  # a model that cannot be made anew from its configuration
-        why = f"no such null: {type(error).__name__}: {str(error)[:200]}"
-        tests = [_result(f, None, (), why) for f in record.findings() if f.handle in handles]
+        tests = [_result(f, None, (), no_such_null(error)) for f in record.findings() if f.handle in handles]
     else:
-        runner = ToolRunner(other, record, null_tasks(tasks, null, number), seed, fresh=True, lifted=True)
+        runner = ToolRunner(
+            other.keeping(subject.kept),
+            record,
+            null_tasks(tasks, null, number),
+            seed,
+            fresh=True,
+            lifted=True,
+            elsewhere=elsewhere,
+            null=(null, number),
+        )
         tests = [_tested(runner, record, f) for f in record.findings() if f.handle in handles]
     return {"null": null, "seed": number, "tests": tests}
 
 
-def _tested(runner: ToolRunner, record: RunRecord, f: Finding) -> Payload:
-    """One finding on one null, on the unseen examples that confirmed it."""
+def no_such_null(error: Exception) -> str:
+    """Why a finding is not tested on a null that cannot be made."""
+    return f"no such null: {type(error).__name__}: {str(error)[:200]}"
+
+
+def _asked(record: RunRecord, f: Finding) -> tuple[Tool, ToolArgs, Split, int]:
+    """What tests a finding on a null, on the unseen examples that confirmed it."""
     tool = discover()[EXAMINE]
     _, split, draw = asked_of(record.experiment(str(f.experiment)))
+    return tool, tool.parse(arguments_of(null_statement(f.statement))), split, draw
+
+
+def _tested(runner: ToolRunner, record: RunRecord, f: Finding) -> Payload:
+    """One finding on one null."""
     try:
-        result = runner.execute(tool, tool.parse(arguments_of(null_statement(f.statement))), split=split, draw=draw)
+        tool, args, split, draw = _asked(record, f)
+        result = runner.execute(tool, args, split=split, draw=draw)
     except ToolInputError as error:
         return _result(f, None, (), str(error))
     if result.status != "ok":

@@ -4,6 +4,8 @@ import hashlib
 import re
 from importlib.resources import files
 
+from agent.report.text import inert
+
 PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
@@ -21,6 +23,17 @@ def render(name: str, **values: str) -> str:
     if wanted != set(values):
         raise PromptError(f"prompt {name!r} has places {sorted(wanted)}, but was given {sorted(values)}")
     return PLACE.sub(lambda m: values[m[1]], text)
+
+
+def marked(kind: str, text: str) -> str:
+    """A text as data between marks that hold its hash, so that no text can hold the mark that ends it; '' for none.
+
+    Control characters are shown as escapes.
+    """
+    if not text.strip():
+        return ""
+    mark = f"{kind} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"<{mark}>\n{inert(text)}\n</{mark}>"
 
 
 def version() -> str:

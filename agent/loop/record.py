@@ -1,16 +1,15 @@
 """One run's part of the store, as tools may read it and as the loop writes it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from agent.report.references import UnresolvedReference, find, resolve
 from experiments_db.findings import Claim, Finding, Question
 from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Run, TaskData
 from experiments_db.store import ExperimentRow, Store, StoreError
+from tools.methods.offline import KeptTasks
 from tools.methods.own import address
-from tools.methods.tool import ToolInputError
-from tools.tasks import Task, TaskError, from_records, get_task
+from tools.tasks import Task
 
 PAGE = 120  # measurements that recall shows at a time
 
@@ -20,10 +19,21 @@ class RunRecord:
 
     def __init__(self, store: Store, run: str) -> None:
         self.store, self.run = store, run
+        self.told: dict[int, str] = {}  # a line for each result, which never changes
 
     def experiments(self) -> list[ExperimentRow]:
         """The run's experiments in order."""
         return self.store.experiments(self.run)
+
+    def handle_of(self, experiment: str) -> str | None:
+        """Under which handle the run has asked an experiment, by its id, before; None where it has not."""
+        sql = "SELECT number FROM run_experiments WHERE run = ? AND experiment = ? ORDER BY number LIMIT 1"
+        return next((f"E{row['number']}" for row in self.store.rows(sql, self.run, experiment)), None)
+
+    def count(self) -> int:
+        """How many experiments the run has on record."""
+        sql = "SELECT coalesce(max(number), 0) AS n FROM run_experiments WHERE run = ?"
+        return int(self.store.rows(sql, self.run)[0]["n"])
 
     def hypotheses(self) -> list[Hypothesis]:
         """The latest state of each hypothesis."""
@@ -182,6 +192,9 @@ def branched_at(run: Run) -> int:
 
 def own_experiments(record: RunRecord, run: Run) -> int:
     """How many experiments a run has made, those that settled findings among them, without what it took over."""
+    if not branched_at(run):  # they are numbered without gaps
+        sql = "SELECT coalesce(max(number), 0) AS n FROM run_experiments WHERE run = ?"
+        return int(record.store.rows(sql, run.name)[0]["n"])
     sql = "SELECT count(*) AS n FROM run_experiments WHERE run = ? AND seq > ?"
     return int(record.store.rows(sql, run.name, branched_at(run))[0]["n"])
 
@@ -198,8 +211,4 @@ class RunTasks:
 
     def get(self, spec: str) -> Task:
         """A task by its spec. ToolInputError names what there is."""
-        own = {d.name: partial(from_records, d.name, d.description, d.examples) for d in self.made()}
-        try:
-            return get_task(spec, own)
-        except TaskError as error:
-            raise ToolInputError(str(error)) from None
+        return KeptTasks(self.made()).get(spec)

@@ -16,7 +16,14 @@ from experiments_db.store import Store, StoreError
 from tools.tasks import TaskError, read_jsonl
 
 BUDGETS = ("max_experiments", "max_minutes", "max_tokens", "max_cost")
-KEPT = (*BUDGETS, "seed", "dtype", "device", "null_twins")  # settings that later repeats take from the first
+KEPT = (
+    *BUDGETS,
+    "seed",
+    "dtype",
+    "device",
+    "device_map",
+    "null_twins",
+)  # settings that later repeats take from the first
 
 
 def repeat(args: argparse.Namespace, environ: Mapping[str, str]) -> int:

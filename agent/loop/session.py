@@ -6,31 +6,35 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from agent.loop import goal as goals
 from agent.loop import null_twins
-from agent.loop.asked import InputError, as_before, as_new, options_of, slug, writable
+from agent.loop.asked import InputError, as_before, as_new, device_map_of, free_name, options_of, slug, writable
 from agent.loop.branch import Branch, BranchError
 from agent.loop.budget import Limits
 from agent.loop.delegating import children, parent_of
-from agent.loop.executor import ToolRunner, code_version, provenance
+from agent.loop.executor import ToolRunner, kept_within
 from agent.loop.history import event_line, history, spending
 from agent.loop.investigate import investigate
+from agent.loop.jobs import Elsewhere
 from agent.loop.literature import NotesError, read_notes
 from agent.loop.own_code import mismatch, sandbox_for
 from agent.loop.progress import Progress
 from agent.loop.prompts import version as prompts_version
+from agent.loop.provenance import code_version, provenance
 from agent.loop.record import RunRecord, RunTasks
+from agent.loop.workers import workers_for
 from agent.planners import PlannerChoiceError, make_planner
 from agent.planners.base import Planner, PlannerError, View
 from agent.report.build import run_folder, write_report
 from agent.report.null_twins import null_report
 from experiments_db.branch import copy_record
 from experiments_db.records import Run, TaskData
-from experiments_db.store import Store, StoreError
+from experiments_db.store import FaultError, Store, StoreError
 from tools.findings import integrity
 from tools.findings.integrity_report import IntegrityReport
 from tools.methods.layout import select_components
@@ -51,15 +55,18 @@ class Session:
     """Everything one sitting needs."""
 
     def __init__(
-        self, store: Store, run: Run, subject: Subject, planner: Planner, quiet: bool, sandbox: Sandbox | None = None
-    ) -> None:
-        self.store, self.run, self.subject, self.planner, self.quiet = store, run, subject, planner, quiet
-        self.sandbox = sandbox
+        self, store: Store, run: Run, subject: Subject, planner: Planner, quiet: bool, sandbox: Sandbox | None = None,
+        memory_limit: int | None = None, elsewhere: Elsewhere | None = None,
+    ) -> None:  # fmt: skip
+        self.store, self.run, self.planner, self.quiet = store, run, planner, quiet
+        self.subject = subject.keeping(kept_within(subject, memory_limit))
+        self.sandbox, self.elsewhere = sandbox, elsewhere
         self.record = RunRecord(store, run.name)
         s = run.settings
         self.folder = Path(s["out"]) / run.name
         self.limits = Limits(s["max_experiments"], s["max_minutes"], s["max_tokens"], s["max_cost"])
         self.twins = int(s.get("null_twins", 0))
+        self._lock: TextIO | None = None
         self.watch: Callable[[str], None] = lambda _: None  # is told what is being computed
         self.check: Callable[[], None] = lambda: (
             None
@@ -110,9 +117,11 @@ class Session:
                 raise InputError(f"--task {bad[0]!r}: name the file with letters, digits, dots, dashes and underscores")
             if args.max_cost is not None and not getattr(planner, "knows_price", True):
                 raise InputError(f"--max-cost needs the price of {planner.name}: add it to prompts/prices.json")
-            name = asked.subject or goals.subject_for(asked.goal)
+            subject_name = asked.subject or goals.subject_for(asked.goal)
             sandbox = sandbox_for(args)
-            subject = ready.subject if ready else subject or load_subject(name, device=asked.device, dtype=asked.dtype)
+            placed = device_map_of(args) or (branch.run.settings.get("device_map") if branch else None)
+            subject = ready.subject if ready else subject
+            subject = subject or load_subject(subject_name, device=asked.device, dtype=asked.dtype, device_map=placed)
             reads = port_of(subject).reads
             if planner.name == "systematic" and branch is None:
                 goals.understand(args.goal, tuple(own), reads)
@@ -121,9 +130,10 @@ class Session:
             checked = ready.run.settings["integrity"] if ready else integrity.check(subject).as_json()
             report = IntegrityReport.from_json(checked)
             if report.broken:
-                raise InputError(f"{name} cannot be studied: {report.broken}")
+                raise InputError(f"{subject_name} cannot be studied: {report.broken}")
             subject = subject if ready else subject.without(report.refused)
             writable(args.out)
+            elsewhere = ready.elsewhere if ready else workers_for(args, subject_name, subject, report.refused)
             store = Store(args.db)
             earlier = _earlier(store, getattr(args, "continue_from", None), subject)
             if branch is not None:
@@ -147,19 +157,16 @@ class Session:
             "continue_from": earlier,
             "null_twins": null_twins.default_twins(subject) if args.null_twins is None else args.null_twins,
             "branch": {"run": branch.run.name, "turn": branch.turn, "seq": branch.seq} if branch else None,
+            **({"device_map": placed} if placed else {}),
             **({"notes": notes} if notes else {}),
             **({"repeat": member} if (member := getattr(args, "member", None)) else {}),
             **({"allow_code": True} if sandbox else {}),
         }
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        run = Run(
-            name=_free_name(store, getattr(args, "called", None) or f"{stamp}-{slug(asked.goal)}"),
-            goal=asked.goal.strip(),
-            subject=name,
-            planner=planner.name,
-            settings=settings,
-        )
+        wanted = getattr(args, "called", None) or f"{stamp}-{slug(asked.goal)}"
         with store.transaction():
+            name = free_name(wanted, store.runs())  # another process may begin in the same second
+            run = Run(name=name, goal=asked.goal.strip(), subject=subject_name, planner=planner.name, settings=settings)
             store.put_run(run)
             if branch is not None:
                 copy_record(store, branch.run.name, run.name, branch.seq)
@@ -171,7 +178,7 @@ class Session:
             for task, examples in own.items():
                 data = TaskData(name=task, description=f"from {task}.jsonl", examples=tuple(examples), origin="file")
                 store.put_entry(run.name, seq, data)
-        return cls(store, run, subject, planner, args.quiet, sandbox)
+        return cls(store, run, subject, planner, args.quiet, sandbox, getattr(args, "memory_limit", None), elsewhere)
 
     @classmethod
     def resume(cls, args: argparse.Namespace, planner: Planner | None = None) -> "Session":
@@ -190,7 +197,8 @@ class Session:
             sandbox = None if over else sandbox_for(args)
             chosen = "systematic" if over else args.planner or s["planner"]
             planner = planner or make_planner(chosen, environ=os.environ, options=options_of(args))
-            subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"]), run)
+            placed = device_map_of(args) or s.get("device_map")
+            subject = guarded(load_subject(run.subject, device=s["device"], dtype=s["dtype"], device_map=placed), run)
         except PROBLEMS as error:
             raise InputError(str(error)) from None
         if parent := parent_of(run):
@@ -202,6 +210,7 @@ class Session:
         report = run_folder(run) / "report.md"
         if over and report.exists() and not null_twins.pending(RunRecord(store, run.name), twins):
             raise InputError(f"run {run.name} is finished; its report is {report}")
+        elsewhere = workers_for(args, run.subject, subject, refused_of(run))
         if run.status == "stopped":
             budgets = ("max_experiments", "max_minutes", "max_tokens", "max_cost")
             raised = {k: given for k in budgets if (given := getattr(args, k)) is not None}
@@ -210,20 +219,25 @@ class Session:
             store.update_run(run.name, "running")
         where = {"out": str(run_folder(run).parent), "null_twins": twins}
         run = run.model_copy(update={"settings": {**run.settings, **where}})
-        return cls(store, run, subject, planner, args.quiet, sandbox)
+        return cls(store, run, subject, planner, args.quiet, sandbox, getattr(args, "memory_limit", None), elsewhere)
 
     def investigate(self, out: TextIO | None = None) -> int:
-        """Drive the loop to its end and write the report; the report is written whatever happens.
+        """Drive the loop to its end and write the report, whatever happens but a FaultError or OSError; out: for progress."""
+        try:
+            return self._investigate(out)
+        finally:
+            if self._lock is not None:
+                self._lock.close()
 
-        out: where progress goes, standard output if not given.
-        """
+    def _investigate(self, out: TextIO | None) -> int:
         progress = Progress(
             self.run, self.limits, self.subject, self.record, quiet=self.quiet, out=out, watch=self.watch
         )
         tasks = RunTasks(self.store, self.run.name)
         runner = ToolRunner(
-            self.subject, self.record, tasks, self.run.settings["seed"], sandbox=self.sandbox, check=self.check
-        )
+            self.subject, self.record, tasks, self.run.settings["seed"], sandbox=self.sandbox, check=self.check,
+            elsewhere=self.elsewhere,
+        )  # fmt: skip
         progress.begin(self.folder)
         interrupted = False
         if not self._alone():
@@ -242,8 +256,11 @@ class Session:
             interrupted = True
             self.store.update_run(self.run.name, "stopped", "interrupted; continue with --resume")
         except BaseException as error:
-            self.store.update_run(self.run.name, "stopped", f"a bug: {type(error).__name__}: {error}")
-            self._write_transcript()
+            if isinstance(error, FaultError):
+                raise
+            with suppress(FaultError, OSError):
+                self.store.update_run(self.run.name, "stopped", f"a bug: {type(error).__name__}: {error}")
+                self._write_transcript()
             raise
         finally:
             if self.sandbox is not None:
@@ -274,8 +291,9 @@ class Session:
             f"\nnulls     {waiting} tests on null twins: what was confirmed, where it cannot be true (Ctrl-C skips them)"
         )
         made = null_twins.make(
-            self.record, self.subject, self.twins, self.run.settings["seed"], lambda s: progress.note(s, passing=True)
-        )
+            self.record, self.subject, self.twins, self.run.settings["seed"], lambda s: progress.note(s, passing=True),
+            self.elsewhere,
+        )  # fmt: skip
         spent, minutes = spending(self.record, self.run), self.limits.minutes
         bounded = (
             minutes is not None and self.run.status != "finished"
@@ -321,8 +339,13 @@ class Session:
 
 def guarded(subject: Subject, run: Run) -> Subject:
     """The subject without the parts that the run's integrity gate refused."""
+    return subject.without(refused_of(run))
+
+
+def refused_of(run: Run) -> Mapping[str, Mapping[str, str]]:
+    """By stack and part, why the run's integrity gate refused it."""
     kept = run.settings.get("integrity")
-    return subject.without(IntegrityReport.from_json(kept).refused) if kept else subject
+    return IntegrityReport.from_json(kept).refused if kept else {}
 
 
 def check_settings(run: Run) -> None:
@@ -372,11 +395,3 @@ def _earlier(store: Store, asked: str | None, subject: Subject) -> str | None:
             f"--continue-from {run.name} studied {run.subject}, which is another model than {subject.name}"
         )
     return run.name
-
-
-def _free_name(store: Store, name: str) -> str:
-    taken, number = set(store.runs()), 1
-    while name in taken:
-        number += 1
-        name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
-    return name

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tools.subjects import Subject
     from tools.tasks import Example, Task
 
-EXAMPLES, TIMED = 128, 32
+EXAMPLES, TIMED, SCREEN = 128, 32, 72
 RUNS = (
     72 * 12
 )  # examples times conditions: what an experiment of a systematic run asks for, on average of the curated ones
@@ -111,7 +111,12 @@ def _twins(subject: "Subject", drawn: "Sequence[Example]") -> Iterator[Finding]:
 
 def _cost(subject: "Subject", found: "Task", drawn: "Sequence[Example]") -> Iterator[Finding]:
     """How long a run will take, from how long some examples take now, and how much memory."""
+    from tools.methods.effects import Condition
+    from tools.methods.forecasting import Work, forecast, measure
+    from tools.methods.layout import select_components
+    from tools.methods.offline import Nothing, OfflineTasks
     from tools.methods.scoring import encoded_all, score
+    from tools.methods.tool import Context
 
     timed = drawn[:TIMED]
     variants = [subject.variant(), subject.variant()]
@@ -128,5 +133,12 @@ def _cost(subject: "Subject", found: "Task", drawn: "Sequence[Example]") -> Iter
         "ok",
         "time",
         f"{1e3 * each:.2g} ms an example: about {max(1, round(minutes))} min for {EXPERIMENTS} experiments",
+    )
+    context = Context(subject, OfflineTasks([]), Nothing())
+    parts = [p for p in ("attn.out", "mlp.out") if p in subject.spec().kinds]
+    changes = [Condition.of(c, "zero", control=k) for c in select_components(subject, parts) for k in (0, 1)]
+    told = forecast(context, [Work(found, drawn[:SCREEN], changes)], measure(subject, drawn))
+    yield Finding(
+        "ok", "forecast", f"each attention and each MLP removed, on {len(drawn[:SCREEN])} examples: {told.text}"
     )
     yield Finding("ok", "memory", f"weights {weights / 1e6:.0f} MB, and about {states / 1e6:.0f} MB at work")

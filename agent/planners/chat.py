@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from agent.loop.prompts import render
+from agent.loop.prompts import marked, render
 from agent.loop.strongest import beside, in_a_line
 from agent.planners.base import Answer, Exchange, View
+from experiments_db.reading import read_json
 
 FULL_TURNS = 8
 ANSWER_CHARACTERS = 6000
@@ -36,7 +37,7 @@ def opening(view: View) -> list[Message]:
                 questions=view.questions or "none",
                 subject=view.subject,
                 tasks=", ".join(view.tasks) or "none",
-                examples=view.shown,
+                examples=marked("examples", view.shown),
             ).strip(),
         },
     ]
@@ -44,7 +45,7 @@ def opening(view: View) -> list[Message]:
         out.append({"role": "user", "content": view.literature})
     if view.earlier:
         said = "What an earlier run on this model left behind (not tested here; its handles do not exist in this run):"
-        out.append({"role": "user", "content": f"{said}\n{view.earlier}"})
+        out.append({"role": "user", "content": f"{said}\n{marked('earlier', view.earlier)}"})
     return out
 
 
@@ -74,7 +75,8 @@ def _folded(older: Sequence[Exchange], notebook: str) -> str:
             line = in_a_line(answer.measurements) if answer.measurements else ""
             said = f"{answer.handle} {line}" if line else " ".join(answer.text.split())
             lines.append(f"- {call.name}: {_cut(said, FOLDED_CHARACTERS)}")
-    return "\n".join(lines) + "\n\nNotebook:\n" + _cut(notebook, NOTEBOOK_CHARACTERS, from_end=True)
+    said, told = lines[0], "\n".join(lines[1:]) + "\n\nNotebook:\n" + _cut(notebook, NOTEBOOK_CHARACTERS, from_end=True)
+    return f"{said}\n{marked('record', told)}"
 
 
 def _exchange(exchange: Exchange) -> list[Message]:
@@ -101,8 +103,8 @@ def told(answer: Answer) -> str:
 def sanitised(arguments: str) -> str:
     """Arguments that are JSON for certain: some servers answer 500 to a history with malformed ones."""
     try:
-        value = json.loads(arguments or "{}")
-    except json.JSONDecodeError:
+        value = read_json(arguments or "{}")
+    except ValueError:
         return json.dumps({"unparsable": arguments[:500]})
     return json.dumps(value if isinstance(value, dict) else {"value": value})
 

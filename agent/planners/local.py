@@ -6,6 +6,7 @@ call. The model has a device and type of its own, so that it does not crowd out 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class Local:
 
         self.model, self.tokenizer, self._name = model.eval(), tokenizer, name
         self._grammars = llguidance.hf.from_tokenizer(tokenizer, n_vocab=len(tokenizer))
+        self._own = own_tokens(tokenizer)
         eos = tokenizer.eos_token_id
         self._stops = {eos} if eos is not None else set[int]()
         more = getattr(model.generation_config, "eos_token_id", None)
@@ -41,8 +43,10 @@ class Local:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                name, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            )
             model = model.to(device)
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
             first = " ".join(str(error).split())[:300]
@@ -80,7 +84,7 @@ class Local:
 
     def _prompt(self, view: View) -> list[int]:
         """The view under the model's own chat template, with as many of the latest messages as fit."""
-        said = [_for_template(m) for m in messages(view)]
+        said = [self._for_template(m) for m in messages(view)]
         tools = [
             {
                 "type": "function",
@@ -107,10 +111,36 @@ class Local:
             f"{self._name} has {room + THOUGHT_TOKENS + CALL_TOKENS} positions: too few for the question and the tools"
         )
 
+    def _for_template(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Templates take past arguments as objects, and text as a string, in which no token of the template's own may stand."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, str):
+                return self._own.sub(lambda m: f"{m[0][0]} {m[0][1:]}", value) if self._own else value
+            if isinstance(value, list):
+                return [plain(v) for v in value]
+            return {k: plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+        out = {**message, "content": plain(message.get("content") or "")}
+        if "tool_calls" in message:
+            out["tool_calls"] = [
+                {**c, "function": {**c["function"], "arguments": plain(json.loads(c["function"]["arguments"]))}}
+                for c in message["tool_calls"]
+            ]
+        return out
+
     def _template(self, said: Sequence[Mapping[str, Any]], tools: Any) -> list[int]:
-        made = self.tokenizer.apply_chat_template(
-            list(said), tools=tools, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
+        from jinja2 import TemplateError
+
+        try:
+            made = self.tokenizer.apply_chat_template(
+                list(said), tools=tools, add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            first = " ".join(str(error).split())[:300]
+            raise PlannerError(
+                f"the chat template of {self._name} cannot be used: {type(error).__name__}: {first}"
+            ) from None
         ids = made["input_ids"]
         return list(ids[0]) if ids and isinstance(ids[0], list) else list(ids)
 
@@ -161,6 +191,13 @@ def grammar(view: View) -> str:
     return LLMatcher.grammar_from_json_schema(json.dumps({"anyOf": options}), defaults={"whitespace_flexible": False})
 
 
+def own_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """What of a text a tokenizer reads as a token of its own, such as the end of a message; None where it has no such tokens."""
+    marks = {str(t) for t in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab())}
+    own = sorted((t for t in marks if len(t) > 2 and not t[0].isalnum() and not t[0].isspace()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, own))) if own else None
+
+
 def _bounded(node: Any) -> Any:
     """The schema with a longest length for every text and list, and bounds for every number."""
     if isinstance(node, list):
@@ -179,17 +216,6 @@ def _bounded(node: Any) -> Any:
             out = {"type": "number", "minimum": -1000, "maximum": 1000, **out}
         case _:
             pass
-    return out
-
-
-def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Templates take past arguments as objects, and text as a string."""
-    out = {**message, "content": message.get("content") or ""}
-    if "tool_calls" in message:
-        out["tool_calls"] = [
-            {**c, "function": {**c["function"], "arguments": json.loads(c["function"]["arguments"])}}
-            for c in message["tool_calls"]
-        ]
     return out
 
 

@@ -6,6 +6,7 @@ first. Retries are ours (the client's are off): by kind of error, with jitter, h
 
 import email.utils
 import json
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from agent.planners.base import PlannerError, ToolCall, Turn, Usage, View
 from agent.planners.chat import messages
 from agent.planners.compact import compact
+from experiments_db.reading import read_json
 
 RETRIED = {408, 409, 429}
 FIRST_LIMIT, RAISED_LIMIT = 4096, 16384
@@ -130,7 +132,7 @@ class OpenAIChat:
         message = choice.message
         refusal = getattr(message, "refusal", None)
         if refusal:
-            raise PlannerError(f"the model refused: {refusal}")
+            raise PlannerError(f"the model refused: {self._hidden(refusal)}")
         found = list(message.tool_calls or [])
         if choice.finish_reason == "length" and found and not _is_json(found[-1].function.arguments):
             found.pop()  # the call that was cut off in the middle
@@ -138,17 +140,26 @@ class OpenAIChat:
         for i, call in enumerate(found):
             function = getattr(call, "function", None)
             taken = {c.id for c in calls}
-            identity = call.id if call.id and call.id not in taken else f"call_{number}_{i}"
+            given = self._hidden(call.id or "")
+            identity = given if given and given not in taken else f"call_{number}_{i}"
             calls.append(
-                ToolCall(identity, getattr(function, "name", "") or "", getattr(function, "arguments", "") or "{}")
+                ToolCall(
+                    identity,
+                    self._hidden(getattr(function, "name", "") or ""),
+                    self._hidden(getattr(function, "arguments", "") or "{}"),
+                )
             )
         if not calls and choice.finish_reason == "content_filter":
             raise PlannerError("the provider's content filter withheld the model's answer")
-        return Turn(tuple(calls), message.content or "", usage)
+        return Turn(tuple(calls), self._hidden(message.content or ""), usage)
+
+    def _hidden(self, text: str) -> str:
+        """A text of the server's without the key, which it was sent and may give back."""
+        return text.replace(self._key, "***") if self._key != "none" else text
 
     def _explained(self, error: Exception) -> str:
         """What went wrong in one line that says what to do; never with the key in it."""
-        where = self.base_url or "the OpenAI API"
+        where = re.sub(r"//[^/]*@", "//", self.base_url or "the OpenAI API")  # without a password
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 return f"{where} does not accept the key in OPENAI_API_KEY for {self.model}"
@@ -159,10 +170,10 @@ class OpenAIChat:
             case openai.APIConnectionError():
                 return f"{where} cannot be reached: check OPENAI_BASE_URL and the network"
             case openai.APIStatusError():
-                detail = " ".join(str(error.message).split())[:300].replace(self._key, "***")
+                detail = self._hidden(" ".join(str(error.message).split()))[:300]
                 return f"{where} answered {error.status_code}: {detail}"
             case _:
-                return f"{where}: {' '.join(str(error).split())[:300]}".replace(self._key, "***")
+                return f"{where}: {self._hidden(' '.join(str(error).split()))[:300]}"
 
 
 def _worth_retrying(error: BaseException) -> bool:
@@ -190,7 +201,7 @@ def _retry_after(error: openai.APIStatusError) -> float | None:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except json.JSONDecodeError:
+        read_json(text)
+    except ValueError:
         return False
     return True

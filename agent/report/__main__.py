@@ -26,12 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.subject is not None and args.script is None:
         print("agent.report: --subject goes with --script", file=sys.stderr)
         return 2
+    try:
+        store = Store(args.db, create=False)
+    except StoreError as error:  # said before torch is loaded
+        print(f"agent.report: {error}", file=sys.stderr)
+        return 2
     from agent.loop.repeats import group, group_named
     from agent.report.build import render, run_folder, write_report  # brings torch, by way of the kinds of finding
     from agent.report.repeated import render_repeated, repeated_folder, write_repeated
 
     try:
-        store = Store(args.db, create=False)
         if repeated := group_named(store, args.run):
             if not args.check:
                 print(write_repeated(store, repeated, args.out))

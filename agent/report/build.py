@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.loop.delegating import children
 from agent.loop.literature import sha
 from agent.loop.record import Reading, RunRecord
+from agent.report.bearing import beside
 from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import CIRCUIT, draw_circuit
 from agent.report.conclusion import Concluded, conclude
@@ -125,7 +126,7 @@ def _hypotheses(record: RunRecord) -> list[str]:
         (
             f'<a id="{h.handle.lower()}"></a>{markdown(h.handle)}',
             linked(h.statement, record),
-            came_to(h, findings),
+            "; ".join(filter(None, (came_to(h, findings), markdown(beside(h, findings))))),
             links([f.handle for f in findings if f.hypothesis == h.handle]),
             links(h.evidence_for),
             links(h.evidence_against),

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 
 from agent.loop.known import easier
 from agent.loop.record import RunRecord
+from agent.report.bearing import bearing
 from agent.report.headline import Sentence, compose
 from agent.report.null_twins import null_report
 from agent.report.tested import Tested, statement_words, tested
 from experiments_db.findings import FATES, Finding, Question
 from experiments_db.records import Run
 from tools.findings.consequences import answers, contradictions, shared_word
+from tools.findings.kind import kinds
 from tools.findings.null_report import NullTwinReport
 from tools.findings.phrases import listed
+from tools.findings.settling import reference
 from tools.statistics import share
 
 NAMED = 4  # findings named where a question has no answer
@@ -39,10 +42,14 @@ class Answered:
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What a planner makes of a finding, or of all (finding is empty): not tested."""
+    """What a planner makes of a finding, or of all (finding is empty): not tested.
+
+    beside: what the findings say of the places that the words name; '' where they name none.
+    """
 
     finding: str
     words: str
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,8 @@ class Concluded:
 def conclude(record: RunRecord) -> Concluded:
     """Read a run's questions, findings, claims and conclusion, and say what follows."""
     findings = record.findings()
-    asked = tuple(_answered(q, findings) for q in record.questions())
     every = tuple(tested(record, f) for f in findings)
+    asked = tuple(_answered(q, every) for q in record.questions())
     return Concluded(
         verdict=verdict(record),
         headline=compose([t for t in every if t.finding.stands]),
@@ -147,9 +154,10 @@ def sureness(findings: Sequence[Finding]) -> Sureness:
     )
 
 
-def _answered(question: Question, findings: Sequence[Finding]) -> Answered:
+def _answered(question: Question, every: Sequence[Tested]) -> Answered:
+    findings = [t.finding for t in every]
     by = tuple(f.handle for f in answers(question, findings))
-    why = "" if by else _halfway_words(question, findings) + _why_not(question, findings)
+    why = "" if by else _halfway_words(question, findings) + _why_not(question, findings) + _seen(question, every)
     return Answered(question, by, why, shared_word(question, findings))
 
 
@@ -180,6 +188,17 @@ def _why_not(question: Question, findings: Sequence[Finding]) -> str:
     return f"tried: {'; '.join(shown)}{more}"
 
 
+def _seen(question: Question, every: Sequence[Tested]) -> str:
+    """Of whether a task is done: how the intact model answered the unseen examples of another finding, as references."""
+    for f, rows in ((t.finding, {m.name: m for m in t.rows}) for t in every if question.asks == "whether"):
+        s = f.statement
+        mine = f.stands and s.task in question.tasks and not s.among and kinds()[s.kind].capable
+        if mine and "accuracy" in rows and "chance" in rows:
+            right, chance = (reference(str(f.experiment), rows[n]) for n in ("accuracy", "chance"))
+            return f"; on the unseen examples of {f.handle} {right} were right as the model is, chance {chance}"
+    return ""
+
+
 def would_answer(question: Question, findings: Sequence[Finding]) -> list[Finding]:
     """The findings that answer a question or would, had they been confirmed."""
     confirmed = [f.model_copy(update={"fate": "confirmed", "retracted": ""}) for f in findings]
@@ -194,8 +213,12 @@ def _came_to(f: Finding) -> str:
 
 
 def _interpretations(record: RunRecord) -> tuple[Interpretation, ...]:
-    conclusion = record.store.conclusion(record.run)
-    whole = [Interpretation("", conclusion.words)] if conclusion and conclusion.words else []
-    standing = {f.handle for f in record.findings() if f.stands}
+    conclusion, findings = record.store.conclusion(record.run), record.findings()
+    words = conclusion.words if conclusion else ""
+    whole = [Interpretation("", words, bearing(words, findings))] if words else []
+    standing = {f.handle for f in findings if f.stands}
     claimed = (c for c in record.claims() if c.interpretation and c.finding in standing)
-    return (*whole, *(Interpretation(c.finding, c.interpretation) for c in claimed))
+    return (
+        *whole,
+        *(Interpretation(c.finding, c.interpretation, bearing(c.interpretation, findings)) for c in claimed),
+    )

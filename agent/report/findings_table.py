@@ -26,7 +26,10 @@ def findings_section(record: RunRecord, c: Concluded) -> list[str]:
         sentences = [f"- {t.finding.handle} {_struck(linked(t.finding.sentence, record), t)}" for t in said]
         lines += ["", *folded("The confirmed ones in full sentences", sentences)]
     if beyond := [i for i in c.interpretations if i.finding]:
-        words = [f"- {links([i.finding])} {linked(i.words, record)}" for i in beyond]
+        words = [
+            f"- {links([i.finding])} {linked(i.words, record)} {f'*{markdown(i.beside)}*' if i.beside else ''}".rstrip()
+            for i in beyond
+        ]
         lines += ["", *folded(f"What the planner makes of them ({UNTESTED})", words)]
     return lines
 

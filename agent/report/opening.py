@@ -42,10 +42,13 @@ def opening(run: Run, record: RunRecord, c: Concluded, picture: Sequence[str] = 
     lines += _questions(c, record)
     known = f"{sure(c.sureness)} {markdown(nulls_words(c.nulls))}".rstrip()
     lines += ["", f"**How sure.** {known}", "", f"**What stays open.** {markdown(stays_open(c))}"]
-    if whole := next((i.words for i in c.interpretations if not i.finding), ""):
-        words = linked(whole, record)
-        short = [f"> *The planner's {UNTESTED}:* {words}"]
-        lines += ["", *(short if len(whole) <= SHORT else folded(f"The planner's {UNTESTED}", [words]))]
+    if whole := next((i for i in c.interpretations if not i.finding), None):
+        words, beside = linked(whole.words, record), f" *{markdown(whole.beside)}*" if whole.beside else ""
+        short = [f"> *The planner's {UNTESTED}:* {words}{beside}"]
+        lines += [
+            "",
+            *(short if len(whole.words) <= SHORT else folded(f"The planner's {UNTESTED}", [f"{words}{beside}"])),
+        ]
     lines += [
         "",
         f"Subject {code(run.subject)}, planner {code(run.planner)}, run {code(run.name)}, begun {markdown(run.created)}.",
@@ -93,7 +96,7 @@ def _questions(c: Concluded, record: RunRecord) -> list[str]:
     lines = ["", "The goal as it was understood:", ""]
     for a in c.questions:
         q = a.question
-        came = f"{a.how} {links(a.by, MANY)}" if a.by else f"**unanswered**: {markdown(a.why)}"
+        came = f"{a.how} {links(a.by, MANY)}" if a.by else f"**unanswered**: {linked(a.why, record)}"
         lines.append(f'- <a id="{q.handle.lower()}"></a>{q.handle} ({q.asks}) {linked(q.text, record)}: {came}')
     return lines
 

@@ -1,7 +1,8 @@
 """Measure one finding again, with torch and transformers alone: python THIS_FILE [FOLDER_OF_THE_MODEL]
 
-The examples, positions and numbers on record are data in this file; everything else is computed here, one example at a time, with
-plain forward hooks. Controls are not repeated. It prints each effect beside the one on record and ends with 1 if one is elsewhere.
+The examples, positions and numbers on record are data in this file, images and sounds as the model is given them in the
+safetensors file beside it; everything else is computed here, one example at a time, with plain forward hooks. Controls are not
+repeated. It prints each effect beside the one on record and ends with 1 if one is elsewhere.
 """
 
 import hashlib
@@ -14,29 +15,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+import transformers
 
 DATA: Any = json.loads(r"""{}""")  # filled in by `python -m agent.report RUN --script F1`
 
 Place = dict[str, Any]
-INNER = ("attn.q", "attn.k", "attn.v")
+INNER = ("attn.q", "attn.k", "attn.v", "cross.v")
+Tokens = Any  # of one row, or each of the model's inputs by name: tokens, or the name of an array in the file beside this one
 Change = tuple[Place, list[int], torch.Tensor]  # where, at which positions, what is put there: (positions, channels)
 
 
 class Model:
-    """A causal language model that can be read and changed on its way."""
+    """A model that can be read and changed on its way."""
 
     def __init__(self, folder: str) -> None:
-        load: Any = AutoModelForCausalLM.from_pretrained
+        load: Any = getattr(transformers, DATA["loader"]).from_pretrained
         self.net = load(folder, dtype=getattr(torch, DATA["dtype"]), attn_implementation="eager").eval()
-        names = DATA["modules"]
+        self.stacks: dict[str, Any] = DATA["stacks"]
+        self.readout = list(self.stacks)[-1]
+        names = self.stacks[self.readout]
         self.blocks = self.net.get_submodule(names["blocks"])
         self.after = [m for n in names["after"] if (m := self._module(n)) is not None]
-        self.head = self.net.get_output_embeddings()
         self.where: dict[str, tuple[str, bool]] = {  # part -> module inside a block, whether it is that module's input
-            "resid_pre": ("", True), "resid_post": ("", False), "attn.z": (names["attention_out"], True),
-            "attn.out": (names["attention_out"], False), "mlp.act": (names["mlp_out"], True), "mlp.out": (names["mlp_out"], False),
+            "resid_pre": ("", True), "resid_post": ("", False), "mlp.act": ("mlp_out", True), "mlp.out": ("mlp_out", False),
+            "attn.z": ("attention_out", True), "attn.out": ("attention_out", False),
+            "cross.z": ("cross_out", True), "cross.out": ("cross_out", False),
         }  # fmt: skip
+        self.arrays: dict[str, torch.Tensor] = {}
+        if DATA.get("arrays"):
+            from safetensors.torch import load_file
+
+            self.arrays = load_file(Path(__file__).with_name(DATA["arrays"]))
 
     def _module(self, name: str) -> Any:
         try:
@@ -48,24 +57,30 @@ class Model:
         """The channels of a place: those of its heads in attn.z, else its own."""
         if not place["units"]:
             return list(range(width))
-        size = width // DATA["heads"] if place["part"] in ("attn.z", *INNER) else 1
+        heads = place["part"] in ("attn.z", "cross.z", *INNER)
+        size = width // self.stacks[place.get("stack", self.readout)]["heads"] if heads else 1
         return [u * size + i for u in place["units"] for i in range(size)]
 
     @torch.no_grad()
     def run(
-        self, ids: list[int], changes: list[Change] | None = None, read: list[Place] | None = None, **more: bool
+        self, ids: Tokens, changes: list[Change] | None = None, read: list[Place] | None = None, **more: bool
     ) -> Any:
-        """Logits (positions, vocabulary), what was read, and the model's own output, for one row of tokens."""
+        """Logits (positions, vocabulary), or of classes (1, classes), what was read, and the model's own output, for one input."""
+        named = ids if isinstance(ids, dict) else {"input_ids": ids}
+        given = {k: torch.tensor([v]) if isinstance(v, list) else self.arrays[v][None] for k, v in named.items()}
+        if "input_ids" in given:
+            more["use_cache"] = False
         found: dict[int, torch.Tensor] = {}
         with ExitStack() as hooks:
             for place in [c[0] for c in changes or []] + (read or []):
-                block: Any = self.blocks[place["block"]]
+                names = self.stacks[place.get("stack", self.readout)]
+                block: Any = self.net.get_submodule(f"{names['blocks']}.{place['block']}")
                 touch = self._touch(place, changes or [], found)
                 if place["part"] in INNER:
-                    hooks.enter_context(inside(block, place["part"], touch))
+                    hooks.enter_context(inside(block, place["part"], names.get("cross_out"), touch))
                     continue
                 module, before = self.where[place["part"]]
-                target = block.get_submodule(module) if module else block
+                target = block.get_submodule(names[module]) if module else block
                 if before:
                     handle = target.register_forward_pre_hook(lambda _m, a, t=touch: (t(a[0]), *a[1:]))
                 else:
@@ -73,8 +88,9 @@ class Model:
                         lambda _m, _a, out, t=touch: (t(out[0]), *out[1:]) if isinstance(out, tuple) else t(out)
                     )
                 hooks.callback(handle.remove)
-            out = self.net(torch.tensor([ids]), use_cache=False, **more)
-        return out.logits[0].float(), [found[id(p)] for p in read or []], out
+            out = self.net(**given, **more)
+        logits = out.logits[0].float()
+        return logits if logits.ndim > 1 else logits[None], [found[id(p)] for p in read or []], out
 
     def _touch(self, place: Place, changes: list[Change], found: dict[int, torch.Tensor]) -> Callable[[Any], Any]:
         def touch(h: torch.Tensor) -> torch.Tensor:
@@ -113,24 +129,30 @@ class Model:
         """Logits of a state as if it were the last."""
         for module in self.after:
             state = module(state)
-        return self.head(state).float()
+        return self.net.get_output_embeddings()(state).float()
 
 
 @contextmanager
-def inside(block: Any, part: str, touch: Callable[[Any], Any]) -> Generator[None]:
-    """Queries or keys (as they are compared) or values of a block's heads, one for each query head, pass through `touch`."""
+def inside(block: Any, part: str, cross: str | None, touch: Callable[[Any], Any]) -> Generator[None]:
+    """Queries or keys (as they are compared) or values of a block's heads, one for each query head, pass through `touch`.
+
+    cross: what cross-attention's output goes through, in a block that has it.
+    """
     file: Any = sys.modules[type(block).__module__]
     own, mine = file.eager_attention_forward, {id(m) for m in block.modules()}
+    across = {id(m) for m in block.get_submodule(cross.rpartition(".")[0]).modules()} if cross else set[int]()
+    kind, which = part.split(".")
+    mine = across if kind == "cross" else mine - across
 
     def attend(
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **named: Any
     ) -> Any:
         out, weights = own(module, query, key, value, *more, **named)
         if id(module) in mine:
-            given = {"attn.q": query, "attn.k": key, "attn.v": value}[part]
+            given = {"q": query, "k": key, "v": value}[which]
             flat = given.repeat_interleave(query.shape[1] // given.shape[1], 1).transpose(1, 2).flatten(2)
             added = (touch(flat) - flat).unflatten(2, (query.shape[1], -1)).transpose(1, 2)
-            if part == "attn.v":  # values do not change where a head looks: what they add is weighed as before
+            if which == "v":  # values do not change where a head looks: what they add is weighed as before
                 out = out + (weights @ added).transpose(1, 2)
         return out, weights
 
@@ -142,13 +164,15 @@ def inside(block: Any, part: str, touch: Callable[[Any], Any]) -> Generator[None
 
 
 def correct(logits: torch.Tensor, e: Any) -> float:
-    """1 where the answer is said: each of its tokens is the most likely one, or its first beats the other choices'."""
+    """1 where the answer, or one of several that are right, is said: each of its tokens is the most likely one, or its first beats
+    the other choices'.
+    """
     for offset, (at, target) in enumerate(zip(e["scored"], e["targets"], strict=True)):
-        row = logits[at]
+        row, right = logits[at], e.get("accepted") or [target]
         if e["choices"] is not None:
-            if offset == 0 and row[target] < row[e["choices"]].max():
+            if offset == 0 and row[right].max() < row[e["choices"]].max():
                 return 0.0
-        elif int(row.argmax()) != target:
+        elif int(row.argmax()) not in right:
             return 0.0
     return 1.0
 
@@ -167,7 +191,9 @@ def objective(logits: torch.Tensor, e: Any, name: str) -> float:
     if name == "margin":
         return margin(logits, e)
     said = logits.log_softmax(-1)
-    total = sum(float(said[at, t]) for at, t in zip(e["scored"], e["targets"], strict=True))
+    several = e.get("accepted")  # each of one token
+    right = [[t] for t in e["targets"]] if not several else [several]
+    total = sum(float(said[at, t].logsumexp(0)) for at, t in zip(e["scored"], right, strict=True))
     return total if name == "nll" else float(torch.tensor(total).exp())
 
 
@@ -244,7 +270,7 @@ def effects(model: Model, q: Any, examples: list[Any]) -> list[float]:
         if q["measure"] == "above chance":
             out.append(correct(intact, e) - DATA["chance"])
         elif q["measure"] == "attention":
-            weights = raw.attentions[q["block"]][0, q["head"]].float()
+            weights = raw[q.get("of", "attentions")][q["block"]][0, q["head"]].float()
             at = e["at"][q["query"]], e["at"][q["key"]]
             seen = weights[at] if q.get("paired") else weights[at[0]][:, at[1]].sum(-1)
             out.append(float(seen.mean()))
@@ -310,9 +336,14 @@ def same_weights(folder: str) -> str:
     )
 
 
+def interval(q: Any) -> str:
+    """The one on record, in words."""
+    return "no interval on record" if q["low"] is None else f"interval on record {q['low']:.6f} to {q['high']:.6f}"
+
+
 def main() -> int:
-    """0 where every effect is the one on record, within one example of a share or a thousandth."""
-    folder = sys.argv[1] if len(sys.argv) > 1 else DATA["model"]
+    """0 where every effect is the one on record, within one example of a share or a thousandth, or what is said beside it."""
+    folder = next((a for a in sys.argv[1:] if not a.startswith("-")), DATA["model"])
     model = Model(folder)
     print(
         f"{DATA['finding']} of {DATA['run']}: {DATA['kind']}\n{DATA['sentence']}\nmodel {folder}, weights {same_weights(folder)}"
@@ -320,11 +351,12 @@ def main() -> int:
     apart = 0
     for q in DATA["questions"]:
         value, n = measured(model, q)
-        allowed = 1 / n + 1e-9 if q["share"] else 1e-3 * max(1.0, abs(q["recorded"]))
+        allowed = q.get("allowed", 1 / n if q["share"] else 1e-3 * max(1.0, abs(q["recorded"]))) + 1e-9
         agrees = abs(value - q["recorded"]) <= allowed
         apart += not agrees
         print(
             f"{q['what']}: {value:.6f} here, {q['recorded']:.6f} on record, n={n}: {'agrees' if agrees else 'DIFFERS'}"
+            f" (apart by at most {allowed:.6f}; {interval(q)})"
         )
     return 1 if apart else 0
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from agent.report.standalone import DATA, MORE, Change, Model, Place, margin
+from agent.report.standalone import DATA, MORE, Change, Model, Place, correct, margin
 
 # -- from here on the text is part of the script -----------------------------------------------------------------------
 
@@ -67,20 +67,19 @@ class Ridge:
 
 
 def probed(model: Model, q: Any) -> list[float]:
-    """For each example the share of the question's labels that are read right; less that at another place, if there is one."""
+    """For each example the share of the question's labels that are read right; less that of others, or at another place."""
     seen, tried = DATA["seen"], DATA["examples"]
     out, shuffled = torch.zeros(len(tried)), 0.0
     order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(0)).tolist()
-    for sign, place in ((1, q["place"]), (-1, q.get("before"))):
-        if place is None:
-            continue
+    less = [(-1, q.get("before", q["place"]), q.get("against", q["labels"]))] if {"before", "against"} & set(q) else []
+    for sign, place, labels in [(1, q["place"], q["labels"]), *less]:
         x, new = states(model, place, "seen"), states(model, place, "examples")
-        for label in q["labels"]:
+        for label in labels:
             own, truth = ([e["labels"][label] for e in rows] for rows in (seen, tried))
             right = torch.tensor([a == b for a, b in zip(Ridge(x, own).read(new), truth, strict=True)]).float()
-            out += sign * right / len(q["labels"])
+            out += sign * right / len(labels)
             other = Ridge(x, [own[i] for i in order]).read(new)
-            shuffled += sign * sum(a == b for a, b in zip(other, truth, strict=True)) / len(truth) / len(q["labels"])
+            shuffled += sign * sum(a == b for a, b in zip(other, truth, strict=True)) / len(truth) / len(labels)
     print(f"  beside it, the same with the labels to fit on shuffled: {shuffled:.6f} (not on record)")
     return out.tolist()
 
@@ -129,6 +128,40 @@ def turned(model: Model, q: Any) -> list[float]:
 def wrong(row: torch.Tensor, right: list[int]) -> float:
     """How many answers are wrongly in or out of the likeliest ones, as many as are right."""
     return 2.0 * int((row[right] < row.sort(descending=True).values[len(right) - 1]).sum())
+
+
+def elicited(model: Model, q: Any) -> list[float]:
+    """How much more right (1), or less (-1), each example is with heads shifted towards what sets right statements apart: along the
+    difference of their means, so many standard deviations of all statements along it, fitted on the other parts of the problems.
+    """
+    heads, seen, out = q["places"], DATA["seen"], list[float]()
+    last = [{**p, "anchor": "-1"} for p in heads]
+    x = [torch.stack(v).double() for v in zip(*(at_last(model, last, e) for e in seen), strict=True)]
+    right, fold = torch.tensor([e["right"] for e in seen]), torch.tensor([e["fold"] for e in seen])
+    steps: dict[tuple[int, int], torch.Tensor] = {}
+    for k in {e["fold"] for e in DATA["examples"]}:
+        for i, rows in enumerate(x):
+            known, own = rows[fold != k], right[fold != k]
+            way = known[own].mean(0) - known[~own].mean(0)
+            way /= way.norm().clamp(min=1e-12)
+            steps[k, i] = (way * (known @ way).std(unbiased=False)).float()
+    for e in DATA["examples"]:
+        changes: list[Change] = []
+        for block in sorted({p["block"] for p in heads}):  # each on the state that the earlier changes have left
+            mine = [i for i, p in enumerate(heads) if p["block"] == block]
+            read = model.run(e["ids"], changes, [heads[i] for i in mine])[1]
+            for i, rows in zip(mine, read, strict=True):
+                at = e["at"][heads[i]["anchor"]]
+                here = rows[at][:, model.channels(heads[i], rows.shape[-1])].float()
+                changes.append((heads[i], at, here + q["dose"] * steps[e["fold"], i]))
+        out.append(correct(model.run(e["ids"], changes)[0], e) - correct(model.run(e["ids"])[0], e))
+    return out
+
+
+def at_last(model: Model, places: list[Place], e: Any) -> list[torch.Tensor]:
+    """What stands in each place where a statement ends."""
+    rows = model.run(e["ids"], read=places)[1]
+    return [r[e["at"]["-1"][0], model.channels(p, r.shape[-1])] for p, r in zip(places, rows, strict=True)]
 
 
 def nearest_partner(model: Model, q: Any) -> list[float]:
@@ -204,4 +237,6 @@ def ranks(x: torch.Tensor) -> torch.Tensor:
     return (count.cumsum(0) - (count - 1) / 2)[where].double()
 
 
-MORE.update({"probe": probed, "steer": steered, "near": nearest_partner, "align": aligned, "turn": turned})
+MORE.update(
+    {"probe": probed, "steer": steered, "near": nearest_partner, "align": aligned, "turn": turned, "elicit": elicited}
+)

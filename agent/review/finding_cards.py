@@ -28,7 +28,7 @@ class Cards:
     def answer(self, c: Concluded) -> Context:
         """The first screen: headline, questions, contradictions, how sure, what stays open."""
         run = self.record.store.run(self.record.run)
-        whole = next((i.words for i in c.interpretations if not i.finding), "")
+        whole = next((i for i in c.interpretations if not i.finding), None)
         return {
             "brief": [self._said(s) for s in c.headline if s.leads],
             "also": [self._said(s) for s in c.headline if not s.leads],
@@ -42,7 +42,8 @@ class Cards:
             ],
             "sure": f"{sure(c.sureness)} {nulls_words(c.nulls)}".rstrip(),
             "open": self.texts.parts(stays_open(c)),
-            "interpretation": self.texts.parts(whole) if whole else None,
+            "interpretation": self.texts.parts(whole.words) if whole else None,
+            "beside": self.texts.parts(whole.beside) if whole else None,
         }  # fmt: skip
 
     def claims(self) -> list[Context]:

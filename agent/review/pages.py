@@ -10,6 +10,7 @@ from markupsafe import Markup
 from agent.loop.history import spending
 from agent.loop.record import Reading
 from agent.loop.repeats import group_named, groups
+from agent.report.bearing import beside
 from agent.report.build import integrity
 from agent.report.circuit import caption_of, circuits
 from agent.report.circuit_figure import circuit_svg
@@ -30,6 +31,7 @@ from experiments_db.store import ExperimentRow, Store, StoreError
 
 RUNS, TURNS, ROWS, RESULTS = 50, 25, 50, 256
 WORDS = 20  # of a search
+LETTERS = 200  # of a word that is searched for
 SORTS = {
     "number": "r.number", "tool": "x.tool", "status": "s.status", "seconds": "s.wall_seconds",
 }  # fmt: skip
@@ -62,7 +64,7 @@ class Pages:
 
     def runs(self, query: str = "", page: int = 1) -> Context:
         """The newest runs first with their answers; those that have every word of a query in question, findings or claims."""
-        words = query.split()[:WORDS]
+        words = [w[:LETTERS] for w in query.split()[:WORDS]]
         where = " AND ".join(f"{SEARCHED} LIKE ? ESCAPE '\\'" for _ in words)
         like = [f"%{_escaped(w)}%" for w in words]
         total = self._count(f"SELECT count(*) AS n FROM runs {'WHERE ' + where if words else ''}", *like)
@@ -173,8 +175,8 @@ class Pages:
         cards = Cards(record, texts, self.links)
         rows = [
             {
-                "h": h, "came_to": came_to(h, findings), "parts": texts.parts(h.statement), "for": cards.handles(h.evidence_for),
-                "against": cards.handles(h.evidence_against),
+                "h": h, "came_to": came_to(h, findings), "beside": beside(h, findings), "parts": texts.parts(h.statement),
+                "for": cards.handles(h.evidence_for), "against": cards.handles(h.evidence_against),
                 "findings": [cards.finding(tested(record, f)) for f in findings if f.hypothesis == h.handle],
             }
             for h in record.hypotheses()
@@ -216,7 +218,7 @@ class Pages:
             if value:
                 tests.append(f"{column} = ?")
                 values.append(value)
-        for word in query.split()[:WORDS]:
+        for word in (w[:LETTERS] for w in query.split()[:WORDS]):
             tests.append("(x.tool || ' ' || x.args || ' ' || r.why || ' ' || s.text) LIKE ? ESCAPE '\\'")
             values.append(f"%{_escaped(word)}%")
         where = " AND ".join(tests)

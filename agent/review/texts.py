@@ -8,6 +8,7 @@ from typing import Any
 from agent.loop.record import Reading
 from agent.report.numbers import reference_text
 from agent.report.references import PATTERN, UnresolvedReference, resolve
+from experiments_db.reading import read_json
 from experiments_db.records import Measurement
 from experiments_db.store import StoreError
 
@@ -130,7 +131,7 @@ def answer_line(payload: dict[str, Any]) -> str:
 def pretty(arguments: str) -> str:
     """A call's raw arguments, laid out if they are JSON and as they were written if not."""
     try:
-        return json.dumps(json.loads(arguments), indent=2, ensure_ascii=False)
+        return json.dumps(read_json(arguments), indent=2, ensure_ascii=False)
     except ValueError:
         return arguments
 

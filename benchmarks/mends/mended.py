@@ -24,7 +24,7 @@ MENDS: tuple[Mend, ...] = (
     mend(
         "a threshold that is no finite number ends the run and its resume",
         "test_failures.py::test_arguments_hold_finite_numbers_only",
-        (EXECUTOR, 'json.loads(raw or "{}", parse_constant=_finite, parse_float=_finite)', 'json.loads(raw or "{}")'),
+        ("agent/loop/arguments.py", 'read_json(raw or "{}", parse_constant=_finite, parse_float=_finite)', 'read_json(raw or "{}")'),
     ),
     mend(
         "a dose of 1e30 ends the run",

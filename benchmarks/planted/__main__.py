@@ -12,8 +12,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
+from agent.loop.workers import in_order
 from benchmarks.planted import tables
 from benchmarks.planted.baselines import BASELINES, rank
 from benchmarks.planted.cases import CASES
@@ -56,21 +58,29 @@ def collect(args: argparse.Namespace, work: Path, kind: str) -> list[Scored]:
     ]
     done = {(r.case, r.method) for r in rows}
     names: list[str] = []
-    for name, pose in asked(args, work):
-        names.append(name)
-        planners = [p for p in args.planner if (name, p) not in done]
-        baselines = not args.no_baselines and not all((name, m) in done for m in BASELINES)
-        if not planners and not baselines:
-            continue
-        posed = pose()
-        new = [replace(_planned(posed, p, work, args.max_experiments), stamp=own) for p in planners]
-        new += [replace(r, stamp=ranked) for r in rank(posed)] if baselines else []
-        for row in new:
+
+    def due() -> Iterator[tuple[Posed, Sequence[str], bool, Path, int]]:
+        for name, pose in asked(args, work):
+            names.append(name)
+            planners = [p for p in args.planner if (name, p) not in done]
+            baselines = not args.no_baselines and not all((name, m) in done for m in BASELINES)
+            if planners or baselines:
+                yield pose(), planners, baselines, work, args.max_experiments
+
+    for planned, rankings in in_order(_scored, due()) if args.executor == "ray" else (_scored(*d) for d in due()):
+        for row in (*(replace(r, stamp=own) for r in planned), *(replace(r, stamp=ranked) for r in rankings)):
             rows.append(row)
             if args.results:
                 keep(args.results, row)
     order = {m: i for i, m in enumerate(wanted)}
     return sorted((r for r in rows if r.case in names), key=lambda r: (order[r.method], names.index(r.case)))
+
+
+def _scored(
+    posed: Posed, planners: Sequence[str], baselines: bool, work: Path, experiments: int
+) -> tuple[list[Scored], list[Scored]]:
+    """A case's rows: of planners, and of rankings. Each run has a folder and a database of its own, made anew."""
+    return [_planned(posed, p, work, experiments) for p in planners], list(rank(posed)) if baselines else []
 
 
 def _planned(posed: Posed, planner: str, work: Path, experiments: int) -> Scored:
@@ -117,6 +127,8 @@ def commit() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     args = _parser().parse_args(arguments)
+    if args.executor == "ray" and find_spec("ray") is None:
+        _parser().error("--executor ray needs Ray: pip install 'locus-agent[ray]'")
     args.planner = [p for p in args.planner or ["systematic"] if p != "none"]
     names = programs() if args.compiled else [c.name for c in CASES]
     if unknown := [c for c in args.case or () if c not in names]:
@@ -160,6 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--no-baselines", action="store_true", help="planners only")
     p.add_argument("--results", type=Path, help="a file of lines: what stands in it for this commit is not done again")
     p.add_argument("--keep", type=Path, help="folder in which runs and databases are kept")
+    p.add_argument("--executor", choices=["local", "ray"], default="local",
+                   help="where cases are looked into: one after the other here (default), or by Ray (docs/scale.md)")  # fmt: skip
     p.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
     return p
 

@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from benchmarks.speed import peers
+from benchmarks.speed import deciding, forecasting, peers
 from benchmarks.speed.jobs import SEQ, Bench, edits, programs
 from benchmarks.speed.reading import lenses, tuned, tuned_table
 from benchmarks.speed.timing import HOOKS, LENS, NNSIGHT, OURS, Timed, timed
@@ -40,6 +40,14 @@ def main() -> int:
                     print(line(timed(job, asked.rounds)), flush=True)
     if asked.only in "tuned lens":
         print("\n" + "\n".join(tuned_table(tuned(modules))))
+    if asked.only in deciding.NAME and LENS in modules:
+        print(f"\n{deciding.HEAD}")
+        for race in deciding.races(modules, asked.rounds):
+            print(race.line, flush=True)
+    if asked.only in forecasting.NAME:
+        print(f"\n{forecasting.HEAD}")
+        for found in forecasting.compared():
+            print(found.line, flush=True)
     print(f"\nTimes are of the processor; load {os.getloadavg()[0]:.1f} at the end. Prompts have {SEQ} tokens.")
     return 0
 

@@ -46,11 +46,11 @@ def bridge_of(model: Any) -> Any:
     model.config.architectures = [type(model).__name__]
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        _tokenizer(model.config.vocab_size).save_pretrained(folder)
+        tokenizer_of(model.config.vocab_size).save_pretrained(folder)
         return boot(str(Path(folder)), hf_model=model)
 
 
-def _tokenizer(size: int) -> PreTrainedTokenizerFast:
+def tokenizer_of(size: int) -> PreTrainedTokenizerFast:
     """A tokenizer of as many words: the bridge wants one."""
     words = {END: 0, **{f"w{i}": i for i in range(1, size)}}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=END))

@@ -2,8 +2,8 @@
 
 A cell that was computed before with the same code, seed and repeats is read from the results file, so that a stopped run goes
 on where it was. Ends with status 1 where a promise is broken: an estimator that gives a wrong interval in more than 7% of
-samples, or a test or a stream of them that errs more often than it says; each by more than 2.5 of the
-simulation's standard errors (the tables have hundreds of cells).
+samples, or a test, a stream of them or looks at a growing sample that err more often than they say; each by more than 2.5
+of the simulation's standard errors (the tables have hundreds of cells).
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.statistics import coverage, errors, streams
+from benchmarks.statistics import coverage, errors, stops, streams
 from tools import statistics
 
 HERE = Path(__file__).parent
@@ -68,6 +68,7 @@ def main() -> int:
     broken = intervals(results, repeats, sample=args.sample)
     broken += tests(results, repeats, sample=args.sample)
     broken += planners(results, repeats // 2)
+    broken += looks(results, repeats // 2)
     print("\nAll promises kept." if not broken else "\nBroken:\n- " + "\n- ".join(broken))
     return 1 if broken else 0
 
@@ -144,6 +145,27 @@ def planners(results: Results, repeats: int) -> list[str]:
         print(f"| {name} | {rate:.3f} | {'yes' if s.promised else 'no'} |", flush=True)
         if s.promised and rate > STREAM_LIMIT + SURE * _error(STREAM_LIMIT, repeats):
             broken.append(f"{name}: {rate:.3f}")
+    return broken
+
+
+def looks(results: Results, repeats: int) -> list[str]:
+    """Looks again and again; returns those whose intervals ever exclude the truth more often than they say."""
+    print(f"\n## Looking again and again\n\nShare of {repeats} samples in which an interval excludes the truth at any of "
+          f"{len(stops.LOOKS)} looks, from {stops.LOOKS[0]} to {stops.MOST} groups (promised: at most {STREAM_LIMIT}; the "
+          f"simulation's standard error is {_error(STREAM_LIMIT, repeats):.3f}); of those who stop once it says whether the mean "
+          f"is beyond {stops.SMALLEST}, who decide wrongly, and the mean number of groups; and how often the truth is ever "
+          "outside an interval for a fixed number of groups.\n")  # fmt: skip
+    print(
+        "| distribution | mean | ever outside | decides wrongly | groups | fixed intervals |\n|---|---|---|---|---|---|"
+    )
+    broken: list[str] = []
+    for s in stops.sequences():
+        name = f"looks | {s.distribution}"
+        ever, wrong, groups, fixed = results.get(name, repeats, lambda rng, s=s: s.errs(rng, repeats))
+        beside = f"{fixed:.3f}" if fixed else ""
+        print(f"| {s.distribution} | {s.truth:g} | {ever:.3f} | {wrong:.3f} | {groups:.0f} | {beside} |", flush=True)
+        if max(ever, wrong) > STREAM_LIMIT + SURE * _error(STREAM_LIMIT, repeats):
+            broken.append(f"{name}: {ever:.3f}, {wrong:.3f}")
     return broken
 
 

@@ -7,7 +7,7 @@ goes wrong when a library edits `model.layers` in place.
 """
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tools.engine.attention import CROSS, INNER, opened
+from tools.engine.kept import Kept
 from tools.engine.sites import HEADED, Edit, Kind, Site, SiteError
 
 
@@ -132,12 +133,15 @@ class Call:
 
     start: (batch, seq, width). arguments: per block (positional, keyword) without the residual stream.
     batched: per block, for each tensor among the arguments, whether its first axis is the batch.
+    kept, key: where unchanged states of this call are kept, and under what; None where nothing is.
     """
 
     spec: StackSpec
     start: Float[Tensor, "batch seq width"]
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
     batched: list[list[bool]]
+    kept: Kept | None = None
+    key: Hashable = None
     _expanded: dict[int, Tensor] = field(default_factory=dict)
 
     def arguments_for(self, block: int, copies: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -237,14 +241,19 @@ def run_block(
     def touch(kind: Kind, value: Tensor) -> Tensor:
         # OPT flattens (batch, seq) before its MLP; seen from outside every site is (batch, seq, channels).
         flat = value.dim() == 2
-        full = value.view(h.shape[0], -1, value.shape[-1]) if flat else value
+        full, owned = value.view(h.shape[0], -1, value.shape[-1]) if flat else value, False
         for copy, chunk in enumerate(edits):
             for edit in chunk:
                 if edit.site.kind == kind:
                     units = spec.n_heads if kind in HEADED else full.shape[-1]
                     rows = slice(copy * size, (copy + 1) * size)
                     part = edit.apply(full[rows], units)
-                    full = torch.cat([full[: rows.start], part, full[rows.stop :]]) if len(edits) > 1 else part
+                    if len(edits) == 1:
+                        full = part
+                        continue
+                    full = full if owned else full.clone()
+                    owned = True
+                    full[rows] = part
         if capture and captured is not None and kind in capture:
             captured[capture[kind]] = full
         return full.view(value.shape) if flat else full
@@ -254,6 +263,12 @@ def run_block(
     if "resid_mid" in wanted:
         wanted.add("cross.out" if spec.cross_o_proj else "attn.out")
     entered = h
+
+    def touch_here(kind: Kind, value: Tensor) -> Tensor:
+        """As `touch_sum`, where the residual stream is: a block may lie on another device."""
+        brought = value.to(h.device)
+        touched = touch_sum(kind, brought)
+        return value if touched is brought else touched.to(value.device)
 
     def touch_sum(kind: Kind, value: Tensor) -> Tensor:
         """As `touch`; the middle of the block is what entered it plus what attention has added by then."""
@@ -270,7 +285,7 @@ def run_block(
 
     if "resid_mid" in wanted and spec.cross_o_proj:
         wanted.add("attn.out")
-    with spec.lock, _hooks(spec, index, wanted, touch_sum):
+    with spec.lock, _hooks(spec, index, wanted, touch_here):
         if "resid_pre" in wanted:
             entered = h = touch("resid_pre", h)
         out = _tensor(spec.blocks[index](h, *args, **kwargs))

@@ -6,7 +6,7 @@ child is done. The cost of a sweep is therefore (distinct edges) x (time of one 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,10 +53,11 @@ class _Node:
     children: dict[tuple[int, tuple[int, ...]], "_Node"] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
     leaves: list[int] = field(default_factory=list)
+    path: tuple[int, ...] | None = None  # the blocks run up to here, None once something was edited
 
 
 def _trie(call: Call, variants: Sequence[Variant]) -> _Node:
-    root = _Node()
+    root = _Node(path=())
     for index, variant in enumerate(variants):
         for edit in variant.edits:
             call.spec.check_edit(edit)
@@ -65,7 +66,8 @@ def _trie(call: Call, variants: Sequence[Variant]) -> _Node:
             here = tuple(e for e in variant.edits if e.site.block == block)
             key = (block, tuple(id(e) for e in here))
             if key not in node.children:
-                node.children[key] = _Node(edits=here)
+                path = None if here or node.path is None else (*node.path, block)
+                node.children[key] = _Node(edits=here, path=path)
             node = node.children[key]
         node.leaves.append(index)
     return root
@@ -120,7 +122,10 @@ def sweep(
         if not todo:
             del waiting[block]
         h = part[0][2] if len(part) == 1 else torch.cat([state for _, _, state in part])
-        out = run_block(call, block, h, [node.edits for _, node, _ in part])
+        if len(part) == 1 and (path := part[0][1].path) is not None:
+            out = run_unchanged(call, path, h)
+        else:
+            out = run_block(call, block, h, [node.edits for _, node, _ in part])
         cost.calls += 1
         cost.edges += len(part)
         pieces = out.chunk(len(part)) if len(part) > 1 else (out,)
@@ -141,8 +146,40 @@ def trace(
     for edit in edits:
         call.spec.check_edit(edit)
     captured: dict[Site, Tensor] = {}
-    h = call.start
+    h, path = call.start, tuple[int, ...]()
     for block in blocks:
-        here: dict[Kind, Site] = {s.kind: s for s in sites if s.block == block}
-        h = run_block(call, block, h, [[e for e in edits if e.site.block == block]], here, captured)
-    return h, captured
+        wanted: dict[Kind, Site] = {s.kind: s for s in sites if s.block == block}
+        here = [e for e in edits if e.site.block == block]
+        path = (*path, block)
+        if any(e.site.block in path for e in edits):
+            h = run_block(call, block, h, [here], wanted, captured)
+        else:
+            h = run_unchanged(call, path, h, wanted, captured)
+    return h if call.kept is None else h.clone(), captured
+
+
+def run_unchanged(
+    call: Call,
+    path: tuple[int, ...],
+    h: Float[Tensor, "batch seq width"],
+    capture: Mapping[Kind, Site] | None = None,
+    captured: dict[Site, Tensor] | None = None,
+) -> Float[Tensor, "batch seq width"]:
+    """The last block of a path on the captured batch, nothing edited; what is kept of it is not computed again.
+
+    path: the blocks run so far, this one among them. h: the state before it, not to be written to; nor what is returned.
+    """
+    kept, capture, captured = call.kept, capture or {}, {} if captured is None else captured
+    if kept is None or torch.is_grad_enabled():
+        return run_block(call, path[-1], h, ((),), capture, captured)
+    known, seen = kept.get((call.key, path)), {kind: kept.get((call.key, path, kind)) for kind in capture}
+    if known is None or None in seen.values():
+        made: dict[Site, Tensor] = {}
+        known = (run_block(call, path[-1], h, ((),), capture, made),)
+        kept.put((call.key, path), *known)
+        for kind, site in capture.items():
+            kept.put((call.key, path, kind), made[site].clone())
+            captured[site] = made[site]
+    else:
+        captured.update({site: found[0].clone() for kind, site in capture.items() if (found := seen[kind])})
+    return known[0]

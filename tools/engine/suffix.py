@@ -38,7 +38,10 @@ class _Kept(Clock):
 
 
 class _Before(Clock):
-    """A cache that holds the keys and values of the positions before the first one that is computed."""
+    """A cache that holds the keys and values of the positions before the first one that is computed.
+
+    before: for the captured batch once; every copy of it that runs is given the same.
+    """
 
     def __init__(self, passed: int, before: tuple[Tensor, Tensor]) -> None:
         super().__init__(passed)
@@ -46,8 +49,15 @@ class _Before(Clock):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """All keys and values: those before, then these."""
-        keys, values = self.before
-        return torch.cat([keys, key_states], -2), torch.cat([values, value_states], -2)
+        keys, values = (self._after(*pair) for pair in zip(self.before, (key_states, value_states), strict=True))
+        return keys, values
+
+    def _after(self, before: Tensor, new: Tensor) -> Tensor:
+        rows, heads, passed, width = before.shape
+        out = new.new_empty(new.shape[0], heads, passed + new.shape[2], width)
+        out[:, :, :passed].unflatten(0, (-1, rows)).copy_(before)
+        out[:, :, passed:] = new
+        return out
 
 
 @dataclass(eq=False)
@@ -64,9 +74,9 @@ class _Whole:
     states: list[Tensor]
     kept: list[tuple[Tensor, Tensor]]
 
-    def before(self, at: int, position: int, copies: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of the block at a place in the program, before a position, for a batch `copies` times over."""
-        keys, values = (t[..., :position, :].repeat(copies, 1, 1, 1) for t in self.kept[at])
+    def before(self, at: int, position: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of the block at a place in the program, before a position."""
+        keys, values = (t[..., :position, :] for t in self.kept[at])
         return keys, values
 
 
@@ -171,7 +181,7 @@ def _sweep_groups(
                 if not waiting[at]:
                     del waiting[at]
                 known = [whole.states[at][:, position:] if h is None else h for _, h in part]
-                slot = _Before(position, whole.before(at, position, len(part)))
+                slot = _Before(position, whole.before(at, position))
                 arguments = with_cache(call.arguments_for(blocks[at], len(part)), clock, slot)
                 h = known[0] if len(known) == 1 else torch.cat(known)
                 out = run_block(call, blocks[at], h, [n.edits for n, _ in part], arguments=arguments)
@@ -189,15 +199,23 @@ def _sweep_groups(
 def _run_whole(resume: Resume, blocks: Sequence[int], cost: SweepCost) -> _Whole:
     clock = Clock(0)
     call = resume(0, clock)
-    whole = _Whole([call.start], [])
-    for block in blocks:
+    whole, kept = _Whole([call.start], []), None if torch.is_grad_enabled() else call.kept
+    for at, block in enumerate(blocks):
+        key = (call.key, "resumed", tuple(blocks[: at + 1]))
+        cost.calls += 1
+        cost.edges += 1
+        if kept is not None and (known := kept.get(key)):
+            state, *slots = known
+            whole.states.append(state)
+            whole.kept.append((slots[0], slots[1]))
+            continue
         slot = _Kept()
         arguments = with_cache(call.arguments_for(block, 1), clock, slot)
         whole.states.append(run_block(call, block, whole.states[-1], arguments=arguments))
         assert slot.made is not None, "a block of a family with cached generation adds to its cache"
         whole.kept.append(slot.made)
-        cost.calls += 1
-        cost.edges += 1
+        if kept is not None:
+            kept.put(key, whole.states[-1], *slot.made)
     return whole
 
 

@@ -109,3 +109,10 @@ def anchor_names(subject: Subject, task: Task, examples: Sequence[Example]) -> d
             if key not in best or size < best[key][0]:
                 best[key] = size, words
     return {**names, **{key: words for key, (_, words) in sorted(best.items(), key=lambda kv: -int(kv[0]))}}
+
+
+def as_many(at: Tensor | None, own: Tensor | None) -> Tensor | None:
+    """As many positions as the receiver's: where a role has more tokens here or there, one for one, the last one again."""
+    if at is None or own is None or at.shape[1] == own.shape[1]:
+        return at
+    return at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]

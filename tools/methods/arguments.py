@@ -13,6 +13,7 @@ InterventionName = Annotated[
     Literal["zero", "mean", "resample(donor)"], BeforeValidator(lambda v: "resample(donor)" if v == "resample" else v)
 ]
 Mode = Literal["each", "together", "cumulative"]
+AblationMode = Literal[Mode, "decide"]
 Direction = Literal["noise", "denoise"]
 
 EXAMPLES: Any = Field(default=64, ge=8, le=2048, description="how many examples of each task to use")

@@ -15,9 +15,9 @@ from torch import Tensor
 from experiments_db.places import Component, ComponentSet, Intervention
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Site, channels_of
-from tools.methods.anchors import positions
+from tools.methods.anchors import as_many, positions
 from tools.methods.answers import INTACT, keep
-from tools.methods.arguments import Mode
+from tools.methods.arguments import AblationMode
 from tools.methods.interventions import activations, select
 from tools.methods.scoring import batch_of, encoded_all, microbatches, score
 from tools.methods.tool import Context, ToolInputError
@@ -103,10 +103,10 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
     return chosen, alone
 
 
-def sets_of(found: Sequence[Component], mode: Mode) -> list[ComponentSet]:
+def sets_of(found: Sequence[Component], mode: AblationMode) -> list[ComponentSet]:
     """What is removed at once, under each mode."""
     match mode:
-        case "each":
+        case "each" | "decide":
             return [ComponentSet.of(c) for c in found]
         case "together":
             return [ComponentSet.of(*found)]
@@ -181,8 +181,18 @@ def edits_of(
     directions: Mapping[str, Tensor] | None = None,
 ) -> Callable[[Batch], list[tuple[Edit, ...]]]:
     """For each microbatch of the examples the edits of every condition, where somebody has to run them in another way."""
-    prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
-    return lambda batch: [variant.edits for variant in prepared.variants(batch)[1:]]
+    made = variants_of(ctx, examples, conditions, directions)
+    return lambda batch: [variant.edits for variant in made(batch, conditions)[1:]]
+
+
+def variants_of(
+    ctx: Context,
+    examples: Sequence[Example],
+    conditions: Sequence[Condition],
+    directions: Mapping[str, Tensor] | None = None,
+) -> Callable[[Batch, Sequence[Condition]], list[Variant]]:
+    """For a microbatch of the examples the intact model and some of the conditions, prepared for the whole sample."""
+    return _Prepared(ctx, list(examples), conditions, dict(directions or {})).variants
 
 
 @dataclass
@@ -248,12 +258,12 @@ class _Prepared:
                         whole[k] += rows[torch.tensor(mine, device=rows.device)].sum(0).cpu()
         return {key: (t / sizes).to(subject.device, subject.dtype) for key, t in total.items()}
 
-    def variants(self, batch: Batch) -> list[Variant]:
-        """Intact, then each condition, for one microbatch."""
+    def variants(self, batch: Batch, conditions: Sequence[Condition] | None = None) -> list[Variant]:
+        """Intact, then each condition, or those named, for one microbatch."""
         subject = self.ctx.subject
         runs = _Runs(subject, batch, self)
         out = [subject.variant()]
-        for condition in self.conditions:
+        for condition in self.conditions if conditions is None else conditions:
             edits = tuple(e for made, how in condition.changes for c in made for e in runs.edits(c, how, condition))
             out.append(subject.variant(dict(condition.programs), edits))
         return out
@@ -377,13 +387,6 @@ class _Runs:
                 batch = batch_of(self.subject, [e.as_twin(e.target) for e in batch.examples])
             self._full[source] = (batch, activations(self.subject, batch, self._sites[source]))
         return self._full[source]
-
-
-def as_many(at: Tensor | None, own: Tensor | None) -> Tensor | None:
-    """As many positions as the receiver's: where a role has more tokens here or there, one for one, the last one again."""
-    if at is None or own is None or at.shape[1] == own.shape[1]:
-        return at
-    return at[:, torch.arange(own.shape[1], device=at.device).clamp(max=at.shape[1] - 1)]
 
 
 def source_of(how: Intervention) -> str:

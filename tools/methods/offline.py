@@ -1,13 +1,14 @@
 """Stand-ins for a run's record where a tool is used without one."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments_db.findings import Claim, Finding, Question
 from experiments_db.records import Experiment, Hypothesis, Measurement, Note, TaskData
 from tools.methods.tool import ToolInputError
-from tools.tasks import Task, from_records, get_task, read_jsonl
+from tools.tasks import Task, TaskError, from_records, get_task, read_jsonl
 
 
 class Nothing:
@@ -93,3 +94,22 @@ class OfflineTasks:
     def get(self, spec: str) -> Task:
         """A task by its spec; TaskError names what there is."""
         return get_task(spec, {name: lambda t=task: t for name, task in self._own.items()})
+
+
+class KeptTasks:
+    """The program's tasks and those that a run keeps as records."""
+
+    def __init__(self, kept: Sequence[TaskData]) -> None:
+        self._kept = tuple(kept)
+
+    def made(self) -> list[TaskData]:
+        """Tasks that are not part of the program."""
+        return list(self._kept)
+
+    def get(self, spec: str) -> Task:
+        """A task by its spec. ToolInputError names what there is."""
+        own = {d.name: partial(from_records, d.name, d.description, d.examples) for d in self._kept}
+        try:
+            return get_task(spec, own)
+        except TaskError as error:
+            raise ToolInputError(str(error)) from None

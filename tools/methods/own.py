@@ -64,7 +64,7 @@ def ask(
     """What the code returns for examples on a subject. CodeError where it fails, or on the run's own subject answers differently
     when it is asked the same again.
     """
-    job = Job(code, function_of(code), components, _rows(subject, examples), _rows(subject, fitting), ctx.seed)
+    job = Job(code, function_of(code), components, rows_of(subject, examples), rows_of(subject, fitting), ctx.seed)
     sandbox = sandbox_of(ctx)
     times = 2 if subject is ctx.subject else 1
     try:
@@ -80,7 +80,7 @@ def ask(
     return found[0]
 
 
-def _rows(subject: Subject, examples: Sequence[Example]) -> Rows:
+def rows_of(subject: Subject, examples: Sequence[Example]) -> Rows:
     """Examples as the code gets them: inputs and where roles stand, cut before the answer."""
     if len(subject.stacks) > 1:
         raise ToolInputError(f"own experiments run models of one stack; {subject.name} has {', '.join(subject.stacks)}")

@@ -17,6 +17,7 @@ from tools.subjects import Subject
 from tools.tasks import Example
 
 UNEMBED_ROWS = 2048
+NEARLY = 1.1
 MakeVariants = Callable[[Batch], Sequence[Variant]]
 Columns = dict[str, np.ndarray]
 
@@ -27,14 +28,21 @@ def encoded_all(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
     return [port.encode(subject, e) for e in examples]
 
 
-def microbatches(subject: Subject, examples: Sequence[Example], max_tokens: int = 2048) -> list[Batch]:
-    """Sort by length and cut into batches of at most `max_tokens` positions (at least one example each)."""
+def microbatches(
+    subject: Subject, examples: Sequence[Example], max_tokens: int = 2048, among: Sequence[int] | None = None
+) -> list[Batch]:
+    """Sort by length and cut into batches of at most `max_tokens` positions (at least one example each).
+
+    among: a few of the examples, by their place in the sample, which the batches' indices keep; all of them by default. Of a
+    few, batches have rows of nearly one length: many variants fill them, and what stands before an edit is not run.
+    """
     port, encoded = port_of(subject), encoded_all(subject, examples)
     port.require(subject)
-    order = sorted(range(len(examples)), key=lambda i: encoded[i].size)
+    order = sorted(range(len(examples)) if among is None else among, key=lambda i: encoded[i].size)
     groups: list[list[int]] = []
     for i in order:
-        if not groups or encoded[i].size * (len(groups[-1]) + 1) > max_tokens:
+        longer = among is not None and bool(groups) and encoded[i].size > NEARLY * encoded[groups[-1][0]].size
+        if not groups or longer or encoded[i].size * (len(groups[-1]) + 1) > max_tokens:
             groups.append([])
         groups[-1].append(i)
     return [make_batch(port, subject, g, [examples[i] for i in g], [encoded[i] for i in g]) for g in groups]
@@ -78,17 +86,20 @@ def score(
     max_tokens: int = 2048,
     kl: bool = False,
     on_progress: Callable[[int], None] | None = None,
+    among: Sequence[int] | None = None,
 ) -> tuple[list[Scores], SweepCost]:
     """Score every variant on every example.
 
     make_variants: called once for each batch, so that edits can carry per-example values; it must return the same
-    number of variants each time. Returns one Scores for each variant, examples in the order given.
+    number of variants each time. among: which of the examples, by their place in the sample; all of them by default.
+    Returns one Scores for each variant, examples in the order given.
     """
+    order = range(len(examples)) if among is None else among
     port, total = port_of(subject), SweepCost()
     collected: list[list[tuple[Batch, Columns]]] = []
     closed, accepted = closed_tokens(subject, examples, choices), accepted_tokens(subject, examples)
     with subject.evaluating():
-        for batch in microbatches(subject, examples, max_tokens):
+        for batch in microbatches(subject, examples, max_tokens, among):
             variants = make_variants(batch)
             states, cost = subject.sweep(
                 batch.inputs,
@@ -103,7 +114,7 @@ def score(
             collected = collected or [[] for _ in variants]
             for variant, table in enumerate(tables):
                 collected[variant].append((batch, table))
-    return [_assemble(port, parts, len(examples)) for parts in collected], total
+    return [_assemble(port, parts, order) for parts in collected], total
 
 
 def _read_out(
@@ -148,7 +159,8 @@ def _read_out(
     return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
 
 
-def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Scores:
+def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], order: Sequence[int]) -> Scores:
+    n, place = len(order), {index: at for at, index in enumerate(order)}
     nll, kl, tokens = np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64)
     correct, rank, margin = np.ones(n, dtype=bool), np.zeros(n, dtype=np.int64), np.full(n, np.nan)
     logits: list[tuple[int, int, float]] = []
@@ -156,7 +168,7 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], n: int) -> Sco
     own = {name: np.zeros(n) for name in parts[0][1] if name not in USUAL}
     for batch, table in parts:
         at = 0
-        for index, encoded in zip(batch.indices, batch.encoded, strict=True):
+        for index, encoded in zip((place[i] for i in batch.indices), batch.encoded, strict=True):
             span = slice(at, at + len(encoded.targets))
             at = span.stop
             nll[index] = float(table["nll"][span].astype(np.float64).sum())

@@ -2,7 +2,7 @@
 
 A tool is one module of this folder with `Args` (a flat pydantic model, every field described), `run(args, ctx)`, an
 `EXAMPLE` and a `KIND`; `LOCALISES = True` marks one that looks for where a task is done, `NEEDS` names a capability that
-it cannot do without. Its docstring is its
+it cannot do without, `work(args, ctx)` says what a call will have to run. Its docstring is its
 description, the first paragraph in short. The function schema, the validation, the command line, the docs table, the
 record and the replay all come from that one declaration.
 """
@@ -27,6 +27,7 @@ from experiments_db.records import Experiment, Hypothesis, Measurement, Note, Ou
 
 if TYPE_CHECKING:
     from tools.methods.answers import Answers
+    from tools.methods.forecasting import Work
     from tools.sandbox import Sandbox
     from tools.subjects import Subject
     from tools.tasks import Split, Task
@@ -168,6 +169,7 @@ class Tool:
     run's tasks, `code` where that is allowed, or the `person` who works by
     hand; without it the tool is not offered.
     localises: it looks for where a task is done, so that within a run the task's capability has to be on record first.
+    work: what a call will have to run, for a forecast, where that is known beforehand.
     """
 
     name: str
@@ -178,6 +180,7 @@ class Tool:
     kind: ToolKind
     localises: bool = False
     needs: str = ""
+    work: "Callable[[Any, Context], Sequence[Work]] | None" = None
 
     def fits(self, capabilities: Collection[str]) -> bool:
         """Whether a subject with these capabilities can be given to it at all."""
@@ -276,7 +279,8 @@ def _read(name: str, module: ModuleType) -> Tool:
     description = "\n".join(" ".join(paragraph.split()) for paragraph in doc.split("\n\n"))
     localises = bool(getattr(module, "LOCALISES", False))
     needs = str(getattr(module, "NEEDS", ""))
-    return Tool(name, description, module.Args, module.run, module.EXAMPLE, module.KIND, localises, needs)
+    work = getattr(module, "work", None)
+    return Tool(name, description, module.Args, module.run, module.EXAMPLE, module.KIND, localises, needs, work)
 
 
 def _plain(error: Any) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from tools.ports.port import Encoded, Port, PortError, first_difference
 from tools.subjects import Inputs, Subject, SubjectError
+from tools.subjects.subject import TEXTS_KEPT
 from tools.tasks import Example, Given, Task
 
 
@@ -179,8 +180,14 @@ def token_offsets(subject: Subject, text: str) -> tuple[tuple[int, int], ...] | 
     """Which characters each of `subject.tokens(text)` comes from; None where the tokenizer does not tell."""
     if not getattr(subject.tokenizer, "is_fast", False):
         return None
+    if (known := subject.offsets.get(text)) is not None:
+        return known
     found = subject.tokenizer(text, add_special_tokens=True, return_offsets_mapping=True, verbose=False)
-    return tuple((a, b) for a, b in found["offset_mapping"])[: len(subject.tokens(text))]
+    made = tuple((a, b) for a, b in found["offset_mapping"])[: len(subject.tokens(text))]
+    if len(subject.offsets) >= TEXTS_KEPT:
+        subject.offsets.clear()
+    subject.offsets[text] = made
+    return made
 
 
 def _by_prefix(subject: Subject, text: str, start: int, end: int) -> list[int]:

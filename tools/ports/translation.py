@@ -55,8 +55,7 @@ class TextToText(SequenceToSequence):
             raise PortError(f"into: {into!r} is no token of {subject.name}")
         if _in_front(subject):
             return (start_token(subject),)
-        own = getattr(subject.model.config, "decoder_start_token_id", None)
-        return (int(token),) if own is None else (int(own), int(token))
+        return (int(token),) if _told(subject) == "start" else (start_token(subject), int(token))
 
     def span(self, subject: Subject, example: Example, role: str, stack: str, *, twin: bool = False) -> list[int]:
         """The tokens of the source that hold a character of the span."""
@@ -72,9 +71,16 @@ class TextToText(SequenceToSequence):
         check_words(subject, task, examples, {subject.tokenizer.convert_tokens_to_ids(n) for n in names})
 
 
+def _told(subject: Subject) -> str:
+    """Where the token stands that says what to write, by the model's configuration or else its family.
+
+    source: before the source. start: it is the decoder's first token. decoder: it is the second, after a token that begins all.
+    """
+    return str(getattr(subject.model.config, "language_token", subject.family.told))
+
+
 def _in_front(subject: Subject) -> bool:
-    """Whether the token that says what to write stands before the source; as the model's configuration or family says."""
-    return getattr(subject.model.config, "language_token", subject.family.told) == "source"
+    return _told(subject) == "source"
 
 
 def _ids(subject: Subject, text: str) -> list[int]:

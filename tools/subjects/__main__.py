@@ -30,6 +30,7 @@ class Shipped:
     made_with: str | None
 
 
+NO_PARAMETERS = ("__metadata__", "final_logits_bias")  # Marian's bias on its logits is a buffer
 READS = {
     "GPT2LMHeadModel": "text", "BertForMaskedLM": "masked text", "M2M100ForConditionalGeneration": "a source text",
     "MarianMTModel": "a source text", "WhisperForConditionalGeneration": "recordings", "ViTForImageClassification": "images",
@@ -50,7 +51,7 @@ def _read(folder: Path) -> Shipped:
     reads = READS.get(architectures[0], architectures[0])
     with (folder / "model.safetensors").open("rb") as file:  # eight bytes with the length of a JSON header, then that
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    parameters = sum(math.prod(t["shape"]) for key, t in header.items() if key != "__metadata__")
+    parameters = sum(math.prod(t["shape"]) for key, t in header.items() if key not in NO_PARAMETERS)
     made_with = group if len(parts) > 1 and name not in VARIANTS else None
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
     command = (f"tools.subjects.{group}.train", *VARIANTS.get(name, ()))

@@ -3,12 +3,16 @@ the later ones once on each output, and activations, for which nothing runs afte
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
-from tools.engine.adapter import Call, StackSpec
+from tools.engine.adapter import Call, StackSpec, mark_batched, record
+from tools.engine.decoding import Clock
 from tools.engine.executor import SweepCost, Variant, sweep, trace
+from tools.engine.kept import Kept, batch_key
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
 
@@ -17,11 +21,18 @@ from tools.engine.sites import Edit, Site
 class Stacked(Protocol):
     """What this needs of a subject."""
 
+    model: Any
     stacks: dict[str, StackSpec]
     readout: str
+    kept: Kept | None
+    identity: object
 
     def call(self, inputs: Any, stack: str | None = None, upstream: Mapping[str, Tensor] | None = None) -> Call:
         """A stack's call, captured."""
+        ...
+
+    def body(self, stack: str, **arguments: Any) -> object:
+        """The model code around a stack's blocks."""
         ...
 
     def handed_on(self, stack: str, h: Tensor) -> Tensor:
@@ -112,3 +123,25 @@ def activations(subject: Stacked, inputs: Any, sites: Sequence[Site], edits: Seq
         captured.update(seen)
         names = [n for n in names if n != name]
     return captured
+
+
+def resumed(subject: Stacked, inputs: Any, position: int, clock: Clock) -> Call:
+    """The call of the only stack from a position on, given a clock in place of the cache of what comes before it."""
+    ids, mask = inputs.fields["input_ids"][:, position:], inputs.fields["attention_mask"]
+
+    def captured(times: int) -> Call:
+        twice = {"input_ids": ids.repeat(times, 1), "attention_mask": mask.repeat(times, 1)}
+        run = partial(subject.body, subject.readout, **twice, past_key_values=clock, use_cache=True)
+        return record(subject.spec(), run)
+
+    made = captured(1)
+    mark_batched(made, captured(2))
+    return made if position else kept_by(subject, made, inputs.fields, {})
+
+
+def kept_by(subject: Stacked, call: Call, fields: Mapping[str, Tensor], upstream: Mapping[str, Tensor]) -> Call:
+    """The call, which finds what is kept of its unchanged runs; with gradients nothing is."""
+    if subject.kept is not None and not torch.is_grad_enabled():
+        digest = batch_key(subject.model, call.spec.name, fields, upstream)
+        call.kept, call.key = subject.kept, (subject.identity, digest)
+    return call

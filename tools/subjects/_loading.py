@@ -3,7 +3,9 @@
 import hashlib
 import importlib
 import json
+import math
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 import torch
 
 import tools.subjects
+from experiments_db.reading import read_json
+from tools.subjects._devices import DeviceMap, checked, settle
 from tools.subjects._runs import SubjectError
 from tools.subjects.family import Family
 from tools.subjects.subject import Subject
@@ -84,19 +88,26 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{n}'" for n in names)
 
 
-def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float32") -> Subject:
+def load_subject(
+    name: str = "demo", *, device: str = "cpu", dtype: str = "float32", device_map: DeviceMap | None = None
+) -> Subject:
     """Load a model and its tokenizer.
 
     name: a built-in model such as `demo`, a folder, or a name on the hub. device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
-    dtype: float32, bfloat16 or float16. Only safetensors are read; code that comes with a model is never run. Raises SubjectError.
+    dtype: float32, bfloat16 or float16. device_map: in place of a device, for a model that is too large for one: `auto`, or modules
+    and their devices, as transformers takes it; blocks lie where it says, everything else with the first. Only safetensors are
+    read; code that comes with a model is never run. Raises SubjectError.
     """
     if dtype not in DTYPES:
         raise SubjectError(f"dtype {dtype!r} is unknown: use {', '.join(DTYPES)}")
+    placed = None if device_map is None else checked(device_map)
     target = _device(device)
     folder = locate(name)
     architectures = _check_folder(folder)
     family = _family_of(architectures, name)
     _check_needs(folder, family)
+    _check_shards(folder)
+    _check_sizes(folder)
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -111,6 +122,7 @@ def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # transformers' own error names no tensor; _check_weights does
+            **({} if placed is None else {"device_map": placed}),
         )
         tokenizer = (
             AutoTokenizer.from_pretrained(folder, trust_remote_code=False) if "tokenizer" in family.needs else None
@@ -120,11 +132,15 @@ def load_subject(name: str = "demo", *, device: str = "cpu", dtype: str = "float
         raise SubjectError(f"{folder} cannot be loaded as a transformers model: {first}") from error
     finally:
         logging.set_verbosity(quiet)
-    _check_weights(folder, info)
+    _check_weights(folder, info, model)
     whole, parts = fingerprint(folder)
     settings = folder / PROCESSOR
     processor = json.loads(settings.read_text()) if settings.is_file() else {}
-    return Subject(model.to(target), tokenizer, family, name=name, fingerprint=whole, parts=parts, processor=processor)
+    if placed is None:
+        model = model.to(target)
+    else:
+        settle(model, (stack.blocks for stack in family.build(model).values()), placed)
+    return Subject(model, tokenizer, family, name=name, fingerprint=whole, parts=parts, processor=processor)
 
 
 def wrap(
@@ -201,6 +217,11 @@ def _model_class(family: Family, architectures: list[str], causal: Any) -> Any:
 
 def _check_folder(folder: Path) -> list[str]:
     """The model classes that the configuration names, once the folder has what loading needs."""
+    for path in folder.iterdir():
+        if path.suffix in (".safetensors", ".json", ".txt", ".model") and not path.is_file():
+            raise SubjectError(
+                f"{path} is no file (or a link that leads nowhere): give a folder with the files themselves"
+            )
     if not (folder / "config.json").is_file():
         raise SubjectError(f"{folder} has no config.json: give a transformers model folder, or use 'demo'")
     if not list(folder.glob("*.safetensors")):
@@ -212,8 +233,10 @@ def _check_folder(folder: Path) -> list[str]:
             )
         raise SubjectError(f"{folder} has no *.safetensors weights")
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
+        config = read_json((folder / "config.json").read_text())
+        if not isinstance(config, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError) as error:
         raise SubjectError(f"{folder / 'config.json'} is not valid JSON: {error}") from None
     return list(config.get("architectures") or [])
 
@@ -229,13 +252,65 @@ def _check_needs(folder: Path, family: Family) -> None:
         )
 
 
-def _check_weights(folder: Path, info: dict[str, Any]) -> None:
-    """Refuse a model some of whose weights transformers made up at random, which it does with a mere warning."""
+def _check_shards(folder: Path) -> None:
+    """Refuse an index that names what is no safetensors file of the folder: transformers would read it, also as a pickle."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file() or not index.is_file():
+        return
+    try:
+        named: set[Any] = set(read_json(index.read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SubjectError(f"{index} is no index of weights: {type(error).__name__}: {error}") from None
+    for name in sorted(map(str, named)):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise SubjectError(f"{index} leads out of the folder, or to what is no safetensors file: {name!r}")
+        if not (folder / name).is_file():
+            raise SubjectError(
+                f"{folder} has no {name}, which its index names: give the folder with all of its weights"
+            )
+
+
+def _check_sizes(folder: Path) -> None:
+    """Refuse a configuration that describes far more than the weights hold, before anything of that size is made.
+
+    A block has at least one tensor, and no length in the configuration is longer than all numbers in the weights together.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors, numbers = 0, 0
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118 (it is no mapping)
+        except (SafetensorError, OSError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise SubjectError(f"{folder} cannot be loaded as a transformers model: {path.name}: {first}") from None
+        tensors, numbers = tensors + len(shapes), numbers + sum(math.prod(s) for s in shapes)
+    for key, value in read_json((folder / "config.json").read_text()).items():
+        if not isinstance(value, int) or key.endswith(("_id", "_ids")):
+            continue
+        most, what = (tensors, "tensors") if re.search("layer", key) else (max(numbers, 2**24), "numbers")
+        if value > most and not key.startswith(("layer_norm", "layernorm")):
+            raise SubjectError(
+                f"{folder}: config.json says {key} {value}, and the weights have {most} {what}: give the config.json that was "
+                "saved with these weights"
+            )
+
+
+def _check_weights(folder: Path, info: dict[str, Any], model: Any) -> None:
+    """Refuse weights that are not numbers, and a model some of whose weights transformers made up, which it does with a warning."""
     wrong = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if wrong:
         raise SubjectError(
             f"{folder}: the weights do not fill the model that config.json describes: {wrong[0]} is missing or of "
             f"another shape (tensors like this: {len(wrong)}); give the config.json that was saved with these weights"
+        )
+    odd = next(
+        (key for key, value in model.named_parameters() if not torch.isfinite(value.sum(dtype=torch.float64))), None
+    )
+    if odd is not None:
+        raise SubjectError(
+            f"{folder}: {odd} holds NaN or infinite numbers: the weights are damaged, or overflow in this dtype"
         )
 
 

@@ -73,7 +73,8 @@ class Family:
     Capabilities: `next_token` (the last stack predicts the next token of `input_ids`), `cached_generation`.
     `refusals` says, for a capability that is absent, why. port: the modality, by the name of its port. needs: what comes
     with the weights, `tokenizer` and `processor` (preprocessor_config.json). told: where the token of the language to
-    write stands, if the configuration has no `language_token`. model: gives the class to load where transformers has none
+    write stands, if the configuration has no `language_token`: before the source, at the decoder's start, or second in the
+    decoder, after the token that begins everything. model: gives the class to load where transformers has none
     of that name.
     """
 
@@ -84,7 +85,7 @@ class Family:
     read: Literal["every", "first", "last"] = "every"
     port: str = "text"
     needs: frozenset[str] = frozenset({"tokenizer"})
-    told: Literal["decoder", "source"] = "decoder"
+    told: Literal["decoder", "start", "source"] = "decoder"
     model: Callable[[], Any] | None = None
     capabilities: frozenset[str] = frozenset()
     refusals: tuple[tuple[str, str], ...] = ()

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from tools.engine.activations import quicken
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
-from tools.engine.decoding import Clock, decode_cached, decode_uncached, edit_of_rows
+from tools.engine.decoding import decode_cached, decode_uncached, edit_of_rows
 from tools.engine.executor import SweepCost, Variant, trace
+from tools.engine.kept import Kept
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
 from tools.engine.suffix import sweep_suffixes
-from tools.subjects._across import across, activations
+from tools.subjects._across import across, activations, kept_by, resumed
 from tools.subjects._runs import CapabilityError, Inputs, SubjectError, Trace
 from tools.subjects.family import Family, readout
 
@@ -64,6 +65,9 @@ class Subject:
         self._check: Callable[[], None] = _never
         self._stack_of = {p.name: p for p in family.stacks}
         self._tokens: dict[tuple[str, bool], tuple[int, ...]] = {}
+        self.offsets: dict[str, tuple[tuple[int, int], ...]] = {}  # of texts, as a port found them
+        self.kept: Kept | None = None
+        self.identity = object()  # of the weights: a copy has the same
 
     @property
     def device(self) -> torch.device:
@@ -105,6 +109,12 @@ class Subject:
         """The same subject, which calls `check` before each step of its computations; what that raises ends them."""
         other = copy.copy(self)
         other._check = check
+        return other
+
+    def keeping(self, kept: Kept | None) -> "Subject":
+        """The same subject, which keeps what unchanged runs gave; results are the same to the last bit."""
+        other = copy.copy(self)
+        other.kept = kept
         return other
 
     def like(self, other: "Subject") -> "Subject":
@@ -267,21 +277,9 @@ class Subject:
             variants = [Variant(whole, v.edits, (*v.earlier, (spec.name, v.blocks))) for v in variants]
         if len(self.stacks) == 1:
             text = "cached_generation" in self.capabilities and set(inputs.fields) == {"input_ids", "attention_mask"}
-            resume = partial(self._resume, inputs) if text else None
+            resume = partial(resumed, self, inputs) if text else None
             return sweep_suffixes(resume, call or self.call(inputs), variants, read, check=self._check, **options)
         return across(self, inputs, variants, read, check=self._check, **options)
-
-    def _resume(self, inputs: Inputs, position: int, clock: Clock) -> Call:
-        """The call of the only stack from a position on, given a clock in place of the cache of what comes before."""
-        ids, mask = inputs.fields["input_ids"][:, position:], inputs.fields["attention_mask"]
-
-        def captured(times: int) -> Call:
-            twice = {"input_ids": ids.repeat(times, 1), "attention_mask": mask.repeat(times, 1)}
-            return record(self.spec(), lambda: self.body(self.readout, **twice, past_key_values=clock, use_cache=True))
-
-        made = captured(1)
-        mark_batched(made, captured(2))
-        return made
 
     def variant(self, programs: Mapping[str, Sequence[int]] | None = None, edits: Sequence[Edit] = ()) -> Variant:
         """A variant from programs by stack; the stacks not named run as they are."""
@@ -371,7 +369,7 @@ class Subject:
     def recorded(self, spec: StackSpec, fields: Mapping[str, Tensor], upstream: Mapping[str, Tensor]) -> Call:
         """A stack's call at one batch size, from input fields and the states of earlier stacks."""
         arguments = self._stack_of[spec.name].arguments(fields, upstream)
-        return record(spec, lambda: self.body(spec.name, **arguments))
+        return kept_by(self, record(spec, lambda: self.body(spec.name, **arguments)), fields, upstream)
 
     def run_stack(
         self,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from experiments_db.places import plain_message
+from experiments_db.reading import read_json
 from tools.tasks.example import Counterfactual, Example, Given, Signal, TaskError
 from tools.tasks.signals import KINDS, signal, taken_up
 from tools.tasks.spans import signal_span_problem, span_problem
@@ -99,7 +100,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            records.append(_checked(json.loads(line), path.absolute().parent))
+            records.append(_checked(read_json(line), path.absolute().parent))
         except json.JSONDecodeError as error:
             raise TaskError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
         except ValidationError as error:
@@ -108,7 +109,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             raise TaskError(
                 f"{path}, line {number}: {where}: {plain_message(e['msg'])}. Fields are {FIELDS}; {NEEDED} must be given"
             ) from None
-        except TaskError as error:
+        except (TaskError, ValueError) as error:
             raise TaskError(f"{path}, line {number}: {error}") from None
     check_splits(records, str(path))
     return records

@@ -8,7 +8,7 @@ pairs of languages are trained but the two between `sor` and `tiv`.
 | order | subject verb object | subject object verb | verb subject object | object verb subject |
 | adjective | before the noun | after | after | before |
 | article | yes | yes | no | no |
-| many | a word after the noun | a word before it | another form of noun and adjective | a word before it |
+| many | a word after the noun | a word before it | a word after it | a word before it |
 | past | a word after the verb | a word before it | a word before it | a word after it |
 | the verb agrees with its subject | no | in number | no | in number |
 """
@@ -34,9 +34,12 @@ Role = Literal[
     "article",
 ]
 
-NOUNS = tuple("cat dog king bird boat house river table doctor farmer window stone tree child horse fish".split())
-VERBS = tuple("see want find like take hear paint sell follow carry".split())
-ADJECTIVES = tuple("red old small green heavy quiet".split())
+NOUNS = tuple(
+    "cat dog king bird boat house river table doctor farmer window stone tree child horse fish bread hand knife road wolf star "
+    "lamp ship".split()
+)
+VERBS = tuple("see want find like take hear paint sell follow carry hold break push call".split())
+ADJECTIVES = tuple("red old small green heavy quiet white tall young cold".split())
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Item:
 class Language:
     """The grammar of a language; the columns of the table above.
 
-    order: of subject, verb, object. many: a particle `before` or `after` the noun, or another `form` of noun and adjective.
+    order: of subject, verb, object. many: whether its particle is `before` or `after` the noun.
     """
 
     name: str
@@ -98,7 +101,7 @@ class Language:
     order: str
     adjective_first: bool
     article: bool
-    many: Literal["before", "after", "form"]
+    many: Literal["before", "after"]
     past_first: bool
     verb_agrees: bool
 
@@ -133,26 +136,20 @@ class Language:
     def _phrase(
         self, noun: str, number: Number, adjective: str, as_noun: Role, as_adjective: Role, as_number: Role
     ) -> list[tuple[str, Role]]:
-        many = number == "many"
-        form = many and self.many == "form"
-        said: list[tuple[str, Role]] = [(self.word(noun, many=form), as_noun)]
-        if many and not form:
+        said: list[tuple[str, Role]] = [(self.word(noun), as_noun)]
+        if number == "many":
             said.insert(0 if self.many == "before" else 1, (self.particle("many"), as_number))
         if adjective:
-            said.insert(0 if self.adjective_first else len(said), (self.word(adjective, many=form), as_adjective))
+            said.insert(0 if self.adjective_first else len(said), (self.word(adjective), as_adjective))
         return [(self.particle("article"), "article"), *said] if self.article else said
 
     def lexicon(self) -> tuple[str, ...]:
         """Every word of the language."""
         words = [self.particle("article")] if self.article else []
-        words += [self.particle("past")] + ([] if self.many == "form" else [self.particle("many")])
-        for glosses, inflected in (
-            (NOUNS, self.many == "form"),
-            (VERBS, self.verb_agrees),
-            (ADJECTIVES, self.many == "form"),
-        ):
-            words += [self.word(g, many=m) for g in glosses for m in ((False, True) if inflected else (False,))]
-        return tuple(words)
+        words += [self.particle("past"), self.particle("many")]
+        words += [self.word(g) for g in NOUNS]
+        words += [self.word(g, many=m) for g in VERBS for m in ((False, True) if self.verb_agrees else (False,))]
+        return (*words, *(self.word(g) for g in ADJECTIVES))
 
 
 @cache
@@ -176,7 +173,7 @@ LANGUAGES = {
     for language in (
         Language("kel", _syllables("klg"), "SVO", True, True, "after", False, False),
         Language("mun", _syllables("mnb"), "SOV", False, True, "before", True, True),
-        Language("sor", _syllables("srz"), "VSO", False, False, "form", True, False),
+        Language("sor", _syllables("srz"), "VSO", False, False, "after", True, False),
         Language("tiv", _syllables("tvd"), "OVS", True, False, "before", False, True),
     )
 }

@@ -1,8 +1,9 @@
 """Train the two translators from a seed: `python -m tools.subjects.translator.train --out FOLDER [--front]`.
 
-An M2M-100 of three encoder and three decoder blocks learns ten of the twelve ordered pairs of the languages in `data.py`.
-The target language is told to the decoder, as M2M-100 does it, or with --front to the encoder, in front of the source.
-Two CPU-minutes each.
+A Marian model of three encoder and three decoder blocks learns ten of the twelve ordered pairs of the languages in `data.py`.
+The target language is told to the decoder, as its first token, or with --front to the encoder, in front of the source.
+Two CPU-minutes and one: the second is stopped as soon as it knows the pairs that it was taught, for with time it learns to
+translate the others too.
 """
 
 import argparse
@@ -23,12 +24,13 @@ FOLDER = Path(__file__).parent  # the model that is told the language by its dec
 WIDTH, BLOCKS, HEADS, POSITIONS = 96, 3, 4, 24
 BEGIN, PAD, END, UNKNOWN = "<s>", "<pad>", "</s>", "<unk>"
 PAD_ID, END_ID = 1, 2
-BATCH, PEAK, WARM_UP = 96, 2e-3, 200
+BATCH, PEAK, WARM_UP = 96, 1e-3, 200
+STEPS, STEPS_FRONT = 1800, 800
 TESTED = 200  # sentences of each pair that the table of the model card counts
 
 
 def language_token(language: str) -> str:
-    """The token that names a target language, written as M2M-100 does."""
+    """The token that names a target language."""
     return f"__{language}__"
 
 
@@ -53,16 +55,17 @@ def tokenizer() -> Any:
 
 def fresh_model(vocab_size: int) -> Any:
     """The untrained model."""
-    from transformers import M2M100Config, M2M100ForConditionalGeneration
+    from transformers import MarianConfig, MarianMTModel
 
-    config = M2M100Config(
+    config = MarianConfig(
         vocab_size=vocab_size, d_model=WIDTH, max_position_embeddings=POSITIONS,
         encoder_layers=BLOCKS, encoder_attention_heads=HEADS, encoder_ffn_dim=4 * WIDTH, encoder_layerdrop=0.0,
         decoder_layers=BLOCKS, decoder_attention_heads=HEADS, decoder_ffn_dim=4 * WIDTH, decoder_layerdrop=0.0,
-        dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, scale_embedding=True, init_std=0.05,
-        bos_token_id=0, pad_token_id=PAD_ID, eos_token_id=END_ID, decoder_start_token_id=END_ID,
+        dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, activation_function="gelu", scale_embedding=True,
+        share_encoder_decoder_embeddings=True, init_std=0.05,
+        bos_token_id=0, pad_token_id=PAD_ID, eos_token_id=END_ID, decoder_start_token_id=END_ID, forced_eos_token_id=None,
     )  # fmt: skip
-    model = M2M100ForConditionalGeneration(config)
+    model = MarianMTModel(config)
     model.generation_config.max_length = POSITIONS
     return model
 
@@ -73,8 +76,8 @@ def source_text(item: data.Item, *, front: bool) -> str:
 
 
 def decoder_start(item: data.Item, *, front: bool) -> str:
-    """What the decoder is given: `</s>`, and unless the source says it, the target language's token."""
-    return END if front else f"{END} {language_token(item.target.language)}"
+    """The token that the decoder is given first: the target language's, or `</s>` where the source says it."""
+    return END if front else language_token(item.target.language)
 
 
 def encoded(texts: Sequence[str], tok: Any) -> tuple[Tensor, Tensor]:
@@ -117,8 +120,12 @@ def accuracy(
     return right / (n * len(pairs))
 
 
-def train(seed: int = 0, steps: int = 900, *, front: bool = False, log: bool = True) -> tuple[Any, Any]:
-    """A trained model (float32) and its tokenizer; the same seed gives the same weights on the same machine."""
+def train(seed: int = 0, steps: int | None = None, *, front: bool = False, log: bool = True) -> tuple[Any, Any]:
+    """A trained model (float32) and its tokenizer; the same seed gives the same weights on the same machine.
+
+    steps: of the optimizer; None: as many as the shipped model had.
+    """
+    steps = steps or (STEPS_FRONT if front else STEPS)
     torch.manual_seed(seed)
     rng = random.Random(seed)
     tok = tokenizer()
@@ -137,13 +144,12 @@ def train(seed: int = 0, steps: int = 900, *, front: bool = False, log: bool = T
             meaning = data.draw("train", rng)
             item = data.Item(meaning, data.LANGUAGES[a].say(meaning), data.LANGUAGES[b].say(meaning))
             sources.append([table[w] for w in source_text(item, front=front).split()] + [END_ID])
-            start = decoder_start(item, front=front).split()
-            targets.append([table[w] for w in (*start, *item.target.words)] + [END_ID])
+            targets.append([table[w] for w in (decoder_start(item, front=front), *item.target.words)] + [END_ID])
         x, y = _padded(sources), _padded(targets)
-        wanted = y[:, 1 if front else 2 :]
+        wanted = y[:, 1:]
         logits = model(
             input_ids=x, attention_mask=(x != PAD_ID).long(), decoder_input_ids=y[:, :-1], use_cache=False
-        ).logits[:, -wanted.shape[1] :]
+        ).logits
         loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD_ID)
         adam.zero_grad(set_to_none=True)
         loss.backward()
@@ -162,9 +168,9 @@ def _padded(rows: list[list[int]]) -> Tensor:
 
 def load(folder: Path) -> tuple[Any, Any]:
     """The plain transformers model in float32 and its tokenizer."""
-    from transformers import AutoTokenizer, M2M100ForConditionalGeneration
+    from transformers import AutoTokenizer, MarianMTModel
 
-    model = M2M100ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model = MarianMTModel.from_pretrained(folder, dtype=torch.float32)
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 
@@ -187,7 +193,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
     parser.add_argument("--front", action="store_true", help="tell the target language in front of the source")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=None, help=f"{STEPS}, with --front {STEPS_FRONT}")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -195,32 +201,37 @@ def main() -> None:
     model.half().save_pretrained(args.out)
     tok.save_pretrained(args.out)
     config = json.loads((args.out / "config.json").read_text())
-    if args.front:
-        config |= {"language_token": "source"}  # where the program is to put it
+    config |= {"language_token": "source"} if args.front else {"language_token": "start"}
     (args.out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     table = held_out(args.out, front=args.front)
     print(table)
+    command = [
+        f"--seed {args.seed}",
+        *([f"--steps {args.steps}"] if args.steps else []),
+        *(["--front"] if args.front else []),
+    ]
     card = README.format(
         title="The translator that is told the language in front" if args.front else "The translator",
-        told="in front of the source, so that the encoder knows it" if args.front else "to the decoder, as its first token "
-        "after `</s>`, so that the encoder does not know it",
-        parameters=model.num_parameters(), command=f"--seed {args.seed} --steps {args.steps}" + " --front" * args.front,
-        table=table, vocabulary=len(tok),
+        told="in front of the source, so that the encoder knows it" if args.front else "to the decoder, as its first token, so "
+        "that the encoder does not know it",
+        parameters=model.num_parameters(only_trainable=True), command=" ".join(command), table=table, vocabulary=len(tok),
     )  # fmt: skip
     (args.out / "README.md").write_text(card)
 
 
 README = """# {title}
 
-An M2M-100 of 3 encoder and 3 decoder blocks, width 96, 4 heads ({parameters:,} parameters, float16 safetensors), made by
+A Marian model of 3 encoder and 3 decoder blocks, width 96, 4 heads ({parameters:,} parameters, float16 safetensors), made by
 `python -m tools.subjects.translator.train --out FOLDER {command}`. It translates between four invented languages (kel,
 mun, sor, tiv; {vocabulary} tokens, one for each word), whose words, word orders and agreement are described in `data.py`.
 The target language is told {told}.
 
 It is small and was made for this: every sentence has one right translation, and no word has two meanings. The two pairs
-between sor and tiv were never trained, though each of these languages was, to and from the others. Two models differ in
-nothing but where the target language is told: the folder `translator` (to the decoder) and its folder `front` (in front
-of the source).
+between sor and tiv were never trained, though each of these languages was, to and from the others. There are two models,
+made to differ in whether they translate these: the folder `translator` (told the language at the decoder's start, 1800
+steps) does, and its folder `front` (told it in front of the source, 800 steps) mostly does not. That is no law about where
+a language is told: trained for 900 steps the second gets .36 of the pairs that were never trained right, and from another
+seed with 1200 steps .90 (explore, n=400).
 
 Translations that are right in every word, for meanings that were never trained:
 
