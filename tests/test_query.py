@@ -45,8 +45,9 @@ def ask(sql, *sources, **options):
 
 
 def content(folder):
-    """Bytes by file; what SQLite notes of readers is not part of a database."""
-    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.endswith("-shm")}
+    """Bytes by file; what SQLite notes of readers, the index of a log and a log without a byte, is not part of a database."""
+    found = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.endswith("-shm")}
+    return {p: content for p, content in found.items() if content or not p.name.endswith("-wal")}
 
 
 def said(capsys, *words):
