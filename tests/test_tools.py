@@ -354,7 +354,7 @@ def test_what_takes_a_components_place_does_not_depend_on_the_batch(demo, how, c
     examples = task.examples("explore", 24)
     places = ["decoder.0.attn.z[0]@answer", "decoder.2.mlp.out"]
     if how == "mean":  # of each example's positions, of which another may have more
-        ends = [e.spans["operand1"][1] if i % 2 else len(e.prompt) for i, e in enumerate(examples)]
+        ends = [e.spans["operator"][1] if i % 2 else len(e.prompt) for i, e in enumerate(examples)]
         examples = [replace(e, spans={"sum": (e.spans["operand1"][0], end)}) for e, end in zip(examples, ends, strict=True)]
         places.append("decoder.0.resid_post@sum")
     else:

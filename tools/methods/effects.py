@@ -246,12 +246,13 @@ class _Prepared:
             for batch in microbatches(subject, self.examples, self.ctx.max_tokens):
                 full = activations(subject, batch, [s for s, _ in wanted])
                 for site, anchor in wanted:
-                    at = positions(subject, batch, anchor, stack=subject.spec(site.stack).lies_in(site.kind))
+                    stack = subject.spec(site.stack).lies_in(site.kind)
+                    at = positions(subject, batch, anchor, stack=stack)
                     if at is None:
-                        lengths = batch.inputs.of(subject.spec(site.stack).lies_in(site.kind))
-                        rows = torch.stack([full[site][i, :n].double().mean(0) for i, n in enumerate(lengths)])
-                    else:
-                        rows = select(full[site], at).double().mean(1)
+                        chosen, lengths = full[site], batch.inputs.of(stack)
+                    else:  # a shorter row repeats its last position, which counts once
+                        chosen, lengths = select(full[site], at), [len(set(row)) for row in at.tolist()]
+                    rows = torch.stack([chosen[i, :n].double().mean(0) for i, n in enumerate(lengths)])
                     whole = total.setdefault((site, anchor), torch.zeros(len(sizes), rows.shape[-1], dtype=rows.dtype))
                     for k in sorted({self.baselines[i] for i in batch.indices}):
                         mine = [self.baselines[i] == k for i in batch.indices]
