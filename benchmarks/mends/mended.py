@@ -99,6 +99,11 @@ MENDS: tuple[Mend, ...] = (
             "[*batch.examples[1:], batch.examples[0]])",
         ),
     ),
+    mend(
+        "the last position of a shorter row counts several times in a mean over positions",
+        "test_tools.py::test_what_takes_a_components_place_does_not_depend_on_the_batch[0-mean]",
+        ("tools/methods/effects.py", "[len(set(row)) for row in at.tolist()]", "[at.shape[1]] * len(at)"),
+    ),
     # -- what goals and tasks say -----------------------------------------------------------------------------------------
     mend(
         '"key/value" in a goal becomes the name of a model',
