@@ -125,6 +125,7 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
     from agent.loop.executor import asked_of
     from agent.loop.own_code import ALLOW, runs_code
     from agent.loop.provenance import code_version, provenance
+    from tools.engine.narrow import ENGINE
     from tools.methods.tool import ToolInputError
 
     x = row.experiment
@@ -137,6 +138,10 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
     if runs_code(x) and runner.sandbox is None:
         return verdict("skipped", f"it runs code that the planner wrote: {ALLOW} runs it again")
     old = store.result(row.result_id)
+    engine = old.provenance.engine if old.provenance else 1
+    if engine > ENGINE:
+        return verdict("not comparable", f"version {engine} of the engine computed it, and this is version {ENGINE}")
+    runner.subject.engine = engine
     try:
         given, split, draw = asked_of(x)
         args = tools[x.tool].parse(given)
@@ -358,7 +363,9 @@ def _nulls(run: "Run", subject: "Subject", record: "RunRecord") -> list[Comparis
     from experiments_db.records import Provenance
 
     s, made = run.settings, list[Comparison]()
-    here, there = provenance(subject), Provenance.model_validate(s["provenance"])
+    there = Provenance.model_validate(s["provenance"])
+    subject.engine = there.engine
+    here = provenance(subject)
     exact = here == there and here.device == "cpu" and s["dtype"] == "float32"
     for c in replay_nulls(record, subject, s["seed"], exact=exact, tolerance=TOLERANCE.get(s["dtype"], 1e-3)):
         made.append(c)

@@ -274,7 +274,8 @@ class Provenance(Record):
     """Where and with what a result was computed; compared at replay, not part of an experiment's identity.
 
     `cpu` names the processor and the vector instructions that torch uses on it: they decide the last bits of a sum. Empty
-    in records made before it was kept.
+    in records made before it was kept. `engine` is the version of the engine that computed, 1 in such records: with
+    it, replay computes again.
     """
 
     device: str
@@ -282,6 +283,7 @@ class Provenance(Record):
     versions: dict[str, str]
     platform: str
     cpu: str = ""
+    engine: int = Field(default=1, ge=1)
 
 
 class Result(Record):

@@ -34,6 +34,7 @@ def provenance(subject: Subject) -> Provenance:
         versions=_versions(),
         platform=f"{platform.system()} {platform.machine()}",
         cpu=f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}",
+        engine=subject.engine,
     )
 
 

@@ -338,8 +338,10 @@ class Session:
 
 
 def guarded(subject: Subject, run: Run) -> Subject:
-    """The subject without the parts that the run's integrity gate refused."""
-    return subject.without(refused_of(run))
+    """The subject without the parts that the run's integrity gate refused, computing as the run began."""
+    made = subject.without(refused_of(run))
+    made.engine = int((run.settings.get("provenance") or {}).get("engine", 1))
+    return made
 
 
 def refused_of(run: Run) -> Mapping[str, Mapping[str, str]]:

@@ -49,12 +49,13 @@ class Computer:
     """One subject in one process, and what is asked of it. `Workers` makes Ray actors of this class."""
 
     def __init__(
-        self, name: str, device: str, dtype: str, refused: Mapping[str, Mapping[str, str]], threads: int, folder: str
+        self, name: str, device: str, dtype: str, refused: Mapping[str, Mapping[str, str]], engine: int, threads: int, folder: str
     ) -> None:
         if Path(folder).is_dir():
             os.chdir(folder)  # a relative path means here what it means where the run is
         torch.set_num_threads(threads)  # the bits of a sum may depend on it
         self.subject = load_subject(name, device=device, dtype=dtype).without(refused)
+        self.subject.engine = engine
         self.nulls: dict[tuple[str, int], Subject] = {}
 
     def about(self) -> dict[str, str]:
@@ -117,7 +118,7 @@ class Workers:
             found = ray.cluster_resources()
             able = int(found.get("GPU", 0)) if gpus else int(found.get("CPU", 0)) // threads
             actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, num_cpus=threads, num_gpus=gpus)(Computer)
-            asked = (name, device, dtype, refused, threads, str(Path.cwd()))
+            asked = (name, device, dtype, refused, subject.engine, threads, str(Path.cwd()))
             self.actors = [_Actor(actor.remote(*asked)) for _ in range(count or max(1, able))]
             self.pending: dict[tuple[Any, ...], tuple[_Actor, Any]] = {}
             self._agree(ray, subject, threads, gpus)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tools.engine.adapter import Call, run_block
+from tools.engine.narrow import Narrow, is_narrow
 from tools.engine.sites import Edit, Kind, Site
 
 
@@ -78,6 +79,8 @@ def sweep(
     variants: Sequence[Variant],
     read: Callable[[Float[Tensor, "batch seq width"], int], Tensor],
     *,
+    read_from: int = 0,
+    narrow: Narrow | None = None,
     max_tokens: int = 2048,
     max_state_bytes: int = 2**30,
     on_progress: Callable[[int], None] | None = None,
@@ -85,6 +88,8 @@ def sweep(
 ) -> tuple[list[Tensor], SweepCost]:
     """Run every variant from the captured start and return `read(final state, variant index)` for each.
 
+    read_from: the first position whose final state is read; `read` is given the states from there on.
+    narrow: runs blocks that end a variant only there; None runs each over every position.
     max_tokens: batched tokens per block call (at least one copy of the captured batch always runs).
     check: called before each block call; what it raises ends the sweep.
     max_state_bytes: when waiting states exceed this, the deepest are finished first instead of the widest batch.
@@ -94,15 +99,20 @@ def sweep(
     batch, seq = call.start.shape[:2]
     width = max(1, max_tokens // (batch * seq))
     state_bytes = call.start.numel() * call.start.element_size()
-    waiting: dict[int, list[tuple[int, _Node, Tensor]]] = defaultdict(list)
+    intact = tuple(range(len(call.spec.blocks)))  # its states may be kept for what runs next
+    waiting: dict[tuple[int, bool], list[tuple[int, _Node, Tensor]]] = defaultdict(list)
 
-    def settle(node: _Node, h: Tensor, depth: int) -> None:
-        for leaf in node.leaves:
+    def done(leaves: Sequence[int], h: Tensor) -> None:
+        for leaf in leaves:
             values[leaf] = read(h, leaf)
             if on_progress:
                 on_progress(1)
-        for (block, _), child in node.children.items():
-            waiting[block].append((depth + 1, child, h))
+
+    def settle(node: _Node, h: Tensor, depth: int) -> None:
+        done(node.leaves, h[:, read_from:])
+        for (block, _), n in node.children.items():
+            last = narrow is not None and n.path != intact and is_narrow(n.children, n.leaves, n.edits)
+            waiting[block, last].append((depth + 1, n, h))
 
     settle(_trie(call, variants), call.start, 0)
     while waiting:
@@ -112,22 +122,26 @@ def sweep(
         live = len({id(h) for todo in waiting.values() for _, _, h in todo})
         cost.peak_live_states = max(cost.peak_live_states, live)
         if live * state_bytes <= max_state_bytes:
-            block = min(waiting)  # lowest block first batches monotone programs perfectly
+            block, last = min(waiting)  # lowest block first batches monotone programs perfectly
         else:
-            block = max(waiting, key=lambda b: max(depth for depth, _, _ in waiting[b]))
-            waiting[block].sort(key=lambda item: item[0])
-        todo = waiting[block]
+            block, last = max(waiting, key=lambda b: max(depth for depth, _, _ in waiting[b]))
+            waiting[block, last].sort(key=lambda item: item[0])
+        todo = waiting[block, last]
         part = todo[-width:]
         del todo[-width:]
         if not todo:
-            del waiting[block]
+            del waiting[block, last]
         h = part[0][2] if len(part) == 1 else torch.cat([state for _, _, state in part])
+        cost.calls += 1
+        cost.edges += len(part)
+        if last and narrow:
+            for (_, node, _), piece in zip(part, narrow.run(block, h, len(part)).chunk(len(part)), strict=True):
+                done(node.leaves, piece)
+            continue
         if len(part) == 1 and (path := part[0][1].path) is not None:
             out = run_unchanged(call, path, h)
         else:
             out = run_block(call, block, h, [node.edits for _, node, _ in part])
-        cost.calls += 1
-        cost.edges += len(part)
         pieces = out.chunk(len(part)) if len(part) > 1 else (out,)
         for (depth, node, _), piece in zip(part, pieces, strict=True):
             # A state that has to wait is copied out, so that it does not keep the whole batch alive.

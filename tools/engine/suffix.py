@@ -6,7 +6,7 @@ alone. Variants that begin at one position run as one batch. For prompts of S to
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,9 +18,9 @@ from tools.engine.adapter import Call, run_block
 from tools.engine.attention import INNER
 from tools.engine.decoding import Clock, with_cache
 from tools.engine.executor import SweepCost, Variant, sweep
+from tools.engine.narrow import FEWEST, Before, Narrow, Resume, is_narrow, worthwhile
 from tools.engine.sites import Edit
 
-Resume = Callable[[int, Clock], Call]
 Key = tuple[tuple[int, ...], int]
 
 
@@ -35,29 +35,6 @@ class _Kept(Clock):
         """Keep keys and values, (batch, heads, seq, head width) each, and hand them on."""
         self.made = (key_states, value_states)
         return self.made
-
-
-class _Before(Clock):
-    """A cache that holds the keys and values of the positions before the first one that is computed.
-
-    before: for the captured batch once; every copy of it that runs is given the same.
-    """
-
-    def __init__(self, passed: int, before: tuple[Tensor, Tensor]) -> None:
-        super().__init__(passed)
-        self.before = before
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """All keys and values: those before, then these."""
-        keys, values = (self._after(*pair) for pair in zip(self.before, (key_states, value_states), strict=True))
-        return keys, values
-
-    def _after(self, before: Tensor, new: Tensor) -> Tensor:
-        rows, heads, passed, width = before.shape
-        out = new.new_empty(new.shape[0], heads, passed + new.shape[2], width)
-        out[:, :, :passed].unflatten(0, (-1, rows)).copy_(before)
-        out[:, :, passed:] = new
-        return out
 
 
 @dataclass(eq=False)
@@ -112,14 +89,19 @@ def sweep_suffixes(
     variants: Sequence[Variant],
     read: Callable[[Float[Tensor, "batch seq width"], int], Tensor],
     *,
+    read_from: int = 0,
+    narrow: bool = False,
     max_state_bytes: int = 2**30,
     **options: Any,
 ) -> tuple[list[Tensor], SweepCost]:
     """As `executor.sweep`: variants whose edits begin at a later position run from there on, the others as a whole.
 
     resume: the stack's call from a position on, given the cache that stands for what comes before it; None where the stack
-    has no caches.
+    has no caches. narrow: whether last blocks run only where they are read, where that saves something.
     """
+    narrow = narrow and len(variants) >= FEWEST and worthwhile(read_from, call.start.shape[1])
+    last = Narrow(resume, read_from) if resume and narrow and not torch.is_grad_enabled() else None
+    options |= {"read_from": read_from, "narrow": last}
     groups = _worthwhile(call, variants, max_state_bytes) if resume else {}
     found, cost = dict[int, Tensor](), SweepCost()
     if resume and groups:
@@ -139,6 +121,8 @@ def _sweep_groups(
     variants: Sequence[Variant],
     read: Callable[[Tensor, int], Tensor],
     *,
+    read_from: int,
+    narrow: Narrow | None,
     max_state_bytes: int,
     max_tokens: int = 2048,
     on_progress: Callable[[int], None] | None = None,
@@ -149,7 +133,7 @@ def _sweep_groups(
 
     def settle(state: Tensor, leaves: Sequence[int]) -> None:
         for leaf in leaves:
-            values[leaf] = read(state, leaf)
+            values[leaf] = read(state, leaf)  # a state from `read_from` on
             cost.naive_edges += len(variants[leaf].blocks)
             if on_progress:
                 on_progress(1)
@@ -158,42 +142,62 @@ def _sweep_groups(
         if check:
             check()
         whole = _run_whole(resume, blocks, cost)
-        settle(whole.states[-1], [i for i, v in enumerate(variants) if v.blocks == blocks and not v.edits])
+        settle(whole.states[-1][:, read_from:], [i for i, v in enumerate(variants) if v.blocks == blocks and not v.edits])
         for position, members in ((p, m) for (b, p), m in groups.items() if b == blocks):
             clock = Clock(position)
             call = resume(position, clock)
             rooted, never = _trees(call, blocks, {i: variants[i] for i in members}, position)
-            settle(whole.states[-1], never)
+            settle(whole.states[-1][:, read_from:], never)
             batch, seq = call.start.shape[:2]
             width = max(1, max_tokens // (batch * seq))
-            waiting: dict[int, list[tuple[_Node, Tensor | None]]] = {
-                at: [(n, None) for n in ns] for at, ns in rooted.items()
-            }
+            waiting: dict[tuple[int, bool], list[tuple[_Node, Tensor | None]]] = defaultdict(list)
+
+            def wait(at: int, nodes: Iterable[_Node], h: Tensor | None, after: int = position) -> None:
+                for n in nodes:
+                    last = narrow is not None and after < read_from and is_narrow(n.children, n.leaves, n.edits)
+                    waiting[at, last].append((n, h))
+
+            for at, nodes in rooted.items():
+                wait(at, nodes, None)
             while waiting:
                 if check:
                     check()
                 live = len({id(h) for todo in waiting.values() for _, h in todo if h is not None})
                 cost.peak_live_states = max(cost.peak_live_states, live)
                 tight = live * call.start.numel() * call.start.element_size() > max_state_bytes
-                at = max(waiting) if tight else min(waiting)
-                part = waiting[at][-width:]
-                del waiting[at][-width:]
-                if not waiting[at]:
-                    del waiting[at]
+                at, last = max(waiting) if tight else min(waiting)
+                part = waiting[at, last][-width:]
+                del waiting[at, last][-width:]
+                if not waiting[at, last]:
+                    del waiting[at, last]
                 known = [whole.states[at][:, position:] if h is None else h for _, h in part]
-                slot = _Before(position, whole.before(at, position))
-                arguments = with_cache(call.arguments_for(blocks[at], len(part)), clock, slot)
                 h = known[0] if len(known) == 1 else torch.cat(known)
-                out = run_block(call, blocks[at], h, [n.edits for n, _ in part], arguments=arguments)
                 cost.calls += 1
                 cost.edges += len(part)
+                before = whole.before(at, position)
+                if last and narrow:
+                    for (node, _), piece in zip(
+                        part, narrow.run(blocks[at], h, len(part), before).chunk(len(part)), strict=True
+                    ):
+                        settle(piece, node.leaves)
+                    continue
+                arguments = with_cache(call.arguments_for(blocks[at], len(part)), clock, Before(position, before))
+                out = run_block(call, blocks[at], h, [n.edits for n, _ in part], arguments=arguments)
                 for (node, _), piece in zip(part, out.chunk(len(part)), strict=True):
                     if node.leaves:
-                        settle(torch.cat([whole.states[-1][:, :position], piece], 1), node.leaves)
+                        settle(_from(read_from, whole.states[-1], piece), node.leaves)
                     if node.children:
                         kept = piece.clone() if len(part) > 1 else piece  # it does not keep the whole batch alive
-                        waiting.setdefault(at + 1, []).extend((child, kept) for child in node.children.values())
+                        wait(at + 1, node.children.values(), kept)
     return values, cost
+
+
+def _from(position: int, whole: Tensor, piece: Tensor) -> Tensor:
+    """The last state from a position on, of which a variant has computed the last part."""
+    unchanged = whole.shape[1] - piece.shape[1]
+    if position >= unchanged:
+        return piece[:, position - unchanged :]
+    return torch.cat([whole[:, position:unchanged], piece], 1)
 
 
 def _run_whole(resume: Resume, blocks: Sequence[int], cost: SweepCost) -> _Whole:

@@ -181,4 +181,5 @@ def random_twin(subject: Subject, seed: int) -> Subject:
         drawn_anew(subject, seed).eval(), subject.tokenizer, subject.family, name=f"random twin of {subject.name}",
         fingerprint="random", processor=subject.processor,
     )  # fmt: skip
+    twin.engine = subject.engine
     return twin

@@ -100,11 +100,12 @@ def score(
     closed, accepted = closed_tokens(subject, examples, choices), accepted_tokens(subject, examples)
     with subject.evaluating():
         for batch in microbatches(subject, examples, max_tokens, among):
-            variants = make_variants(batch)
+            variants, first = make_variants(batch), int(batch.columns.min())
             states, cost = subject.sweep(
                 batch.inputs,
                 variants,
-                lambda h, _, b=batch: h[b.rows, b.columns],
+                lambda h, _, b=batch, first=first: h[b.rows, b.columns - first],
+                read_from=first,
                 max_tokens=max_tokens,
                 on_progress=on_progress,
             )

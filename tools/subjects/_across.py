@@ -13,8 +13,10 @@ from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.decoding import Clock
 from tools.engine.executor import SweepCost, Variant, sweep, trace
 from tools.engine.kept import Kept, batch_key
+from tools.engine.narrow import NARROW
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
+from tools.engine.suffix import sweep_suffixes
 
 
 @runtime_checkable
@@ -26,6 +28,12 @@ class Stacked(Protocol):
     readout: str
     kept: Kept | None
     identity: object
+    engine: int
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the model can do."""
+        ...
 
     def call(self, inputs: Any, stack: str | None = None, upstream: Mapping[str, Tensor] | None = None) -> Call:
         """A stack's call, captured."""
@@ -59,9 +67,18 @@ def across(
     inputs: Any,
     variants: Sequence[Variant],
     read: Callable[[Tensor, int], Tensor],
+    call: Call | None = None,
     **options: Any,
 ) -> tuple[list[Tensor], SweepCost]:
-    """Run variants whose edits and programs may lie in any stack; `read` takes the final state of the one that is read out."""
+    """Run variants whose edits and programs may lie in any stack; `read` takes the final state of the one that is read out.
+
+    Where there is one stack of text, what stands before an edit is not run again, and last blocks only where they are read.
+    """
+    if len(subject.stacks) == 1:
+        text = "cached_generation" in subject.capabilities and set(inputs.fields) == {"input_ids", "attention_mask"}
+        resume, narrow = partial(resumed, subject, inputs) if text else None, subject.engine >= NARROW
+        return sweep_suffixes(resume, call or subject.call(inputs), variants, read, narrow=narrow, **options)
+    read_from = options.pop("read_from", 0)
     total, values = SweepCost(), dict[int, Tensor]()
     for edit in (e for v in variants for e in v.edits):
         subject.stacks.get(edit.site.stack, subject.stacks[subject.readout]).check_edit(edit)
@@ -72,7 +89,7 @@ def across(
 
         def onward(h: Tensor, head: int) -> Tensor:
             if name == subject.readout:
-                values.update({index: read(h, index) for index, _ in shared[head]})
+                values.update({index: read(h[:, read_from:], index) for index, _ in shared[head]})
             else:
                 descend(order[1:], {**upstream, name: subject.handed_on(name, h)}, shared[head])
             return h.new_empty(0)

@@ -21,10 +21,10 @@ from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.decoding import decode_cached, decode_uncached, edit_of_rows
 from tools.engine.executor import SweepCost, Variant, trace
 from tools.engine.kept import Kept
+from tools.engine.narrow import ENGINE
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
-from tools.engine.suffix import sweep_suffixes
-from tools.subjects._across import across, activations, kept_by, resumed
+from tools.subjects._across import across, activations, kept_by
 from tools.subjects._runs import CapabilityError, Inputs, SubjectError, Trace
 from tools.subjects.family import Family, readout
 
@@ -68,6 +68,7 @@ class Subject:
         self.offsets: dict[str, tuple[tuple[int, int], ...]] = {}  # of texts, as a port found them
         self.kept: Kept | None = None
         self.identity = object()  # of the weights: a copy has the same
+        self.engine = ENGINE  # the version that computes: that of a record where one is replayed
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +121,7 @@ class Subject:
     def like(self, other: "Subject") -> "Subject":
         """This subject with what holds for another one's runs: the parts refused and the deadline."""
         made = self.without({name: spec.refused for name, spec in other.stacks.items()})
-        made._check = other._check
+        made._check, made.engine = other._check, other.engine
         return made
 
     def without(self, refused: Mapping[str, Mapping[str, str]]) -> "Subject":
@@ -269,17 +270,14 @@ class Subject:
 
         Edits may lie in any stack. What variants have in common of an earlier stack (an encoder) runs once, and the later
         stacks once for each different output of it. stack: whose blocks the variants' programs are; None is the one that is
-        read out. call: of the readout stack, where it has been captured already.
+        read out. call: of the readout stack, where it has been captured already. read_from: `read` is given the states from
+        this position on.
         """
         spec = self.spec(stack)
         if spec.name != self.readout:
             whole = tuple(range(len(self.spec().blocks)))
             variants = [Variant(whole, v.edits, (*v.earlier, (spec.name, v.blocks))) for v in variants]
-        if len(self.stacks) == 1:
-            text = "cached_generation" in self.capabilities and set(inputs.fields) == {"input_ids", "attention_mask"}
-            resume = partial(resumed, self, inputs) if text else None
-            return sweep_suffixes(resume, call or self.call(inputs), variants, read, check=self._check, **options)
-        return across(self, inputs, variants, read, check=self._check, **options)
+        return across(self, inputs, variants, read, call, check=self._check, **options)
 
     def variant(self, programs: Mapping[str, Sequence[int]] | None = None, edits: Sequence[Edit] = ()) -> Variant:
         """A variant from programs by stack; the stacks not named run as they are."""
