@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 from torch import Tensor
 
-from tools.engine import adapter, attention, suffix
+from tools.engine import adapter, attention, narrow, suffix
 from tools.engine.adapter import Call
 from tools.engine.sites import Edit, Site, SiteError
 from tools.findings import integrity
@@ -351,7 +351,7 @@ def first_block_twice(patch: pytest.MonkeyPatch) -> None:
 
 def forgets_what_came_before(patch: pytest.MonkeyPatch) -> None:
     """A sweep that goes on from a later position attends to nothing before it."""
-    patch.setattr(suffix._Before, "update", lambda self, keys, values, *_, **__: (keys, values))
+    patch.setattr(narrow.Before, "update", lambda self, keys, values, *_, **__: (keys, values))
 
 
 def goes_on_a_position_late(patch: pytest.MonkeyPatch) -> None:
@@ -362,13 +362,29 @@ def goes_on_a_position_late(patch: pytest.MonkeyPatch) -> None:
 
 def takes_other_rows_past(patch: pytest.MonkeyPatch) -> None:
     """A sweep that goes on from a later position attends to what came before in other rows."""
-    own = suffix._Before.update
+    own = narrow.Before.update
 
     def update(self: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         self.before = tuple(t.roll(1, 0) for t in self.before)
         return own(self, keys, values)
 
-    patch.setattr(suffix._Before, "update", update)
+    patch.setattr(narrow.Before, "update", update)
+
+
+def last_block_reads_other_states(patch: pytest.MonkeyPatch) -> None:
+    """Where the last block runs at the positions that are read, it is given the states of those before them."""
+    own = narrow.Narrow.run
+    patch.setattr(narrow.Narrow, "run", lambda self, block, h, *more: own(self, block, h.roll(1, 1), *more))
+
+
+def last_block_attends_to_other_rows(patch: pytest.MonkeyPatch) -> None:
+    """Where the last block runs at the positions that are read, it attends to other rows' keys."""
+    own = narrow._Keys.update
+
+    def update(self: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return own(self, keys.roll(1, 0), values.roll(1, 0))
+
+    patch.setattr(narrow._Keys, "update", update)
 
 
 MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str]]] = [
@@ -399,6 +415,8 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str]]] = [
     (forgets_what_came_before, "gpt2", {"rows"}),
     (goes_on_a_position_late, "gpt2", {"effect"}),
     (takes_other_rows_past, "gpt2", {"effect"}),
+    (last_block_reads_other_states, "gpt2", {"effect"}),
+    (last_block_attends_to_other_rows, "gpt2", {"effect"}),
 ]
 
 

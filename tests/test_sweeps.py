@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from tools.engine import programs
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.executor import Variant, sweep
+from tools.engine.narrow import ENGINE
 from tools.engine.sites import HEADED, Edit, Site, SiteError
 from tools.subjects import Inputs, Subject
 
@@ -216,6 +217,58 @@ def test_edits_at_a_late_position_compute_nothing_before_it_but_once(
         alone = subject.run(inputs, variant.blocks, variant.edits).final
         assert_close(value, alone, atol=1e-5 * max(1.0, alone.abs().max().item()), rtol=1e-4)
         assert variant.edits or torch.equal(value[:, :5], values[0][:, :5])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "gpt_neox_parallel", "opt", "qwen3"])
+@pytest.mark.parametrize("max_tokens", [21, 2048])
+def test_the_last_block_of_a_variant_runs_only_where_it_is_read(
+    name: str, max_tokens: int, subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
+) -> None:
+    """Three rows of up to seven tokens, of which the last two positions are read: the last block's MLP is given no others."""
+    subject = subject_named(name)
+    inputs, every = batch(subject, rows), tuple(range(N))
+    late = [Edit(Site("decoder", b, "mlp.out"), "scale", torch.tensor(0.0), torch.tensor([[4]] * 3)) for b in range(N)]
+    whole = [Edit(Site("decoder", b, "attn.z"), "scale", torch.tensor(0.0)) for b in range(N)]
+    orders = [(), (N - 1,), *(tuple(b for b in every if b != gone) for gone in every), every[::-1], (0, 0, *every)]
+    variants = [Variant(every), *(Variant(every, (e,)) for e in (*late, *whole)), *map(Variant, orders)]
+    seen: list[tuple[int, int]] = []
+    hooks = [
+        block.get_submodule(subject.spec().o_proj).register_forward_pre_hook(
+            lambda _m, args, b=b: seen.append((b, args[0].shape[1]))
+        )
+        for b, block in enumerate(subject.spec().blocks)
+    ]
+    try:
+        values, cost = subject.sweep(inputs, variants, state, read_from=5, max_tokens=max_tokens)
+        made = list(seen)
+        subject.engine = 1
+        before, counted = subject.sweep(inputs, variants, state, read_from=5, max_tokens=max_tokens)
+    finally:
+        subject.engine = ENGINE
+        for hook in hooks:
+            hook.remove()
+    assert 2 in {n for _, n in made}
+    assert {n for _, n in seen[len(made) :]} <= {3, 7}  # whole, or from the change at the fifth position on
+    assert (cost.edges, cost.naive_edges) == (counted.edges, counted.naive_edges)
+    for variant, value, old in zip(variants, values, before, strict=True):
+        alone = subject.run(inputs, variant.blocks, variant.edits).final[:, 5:]
+        for found in (value, old):
+            assert_close(found, alone, atol=1e-5 * max(1.0, alone.abs().max().item()), rtol=1e-4)
+    assert torch.equal(values[0], before[0])  # nothing is changed: its states may be kept for what runs next
+
+
+def test_where_most_positions_are_read_or_few_variants_run_no_block_is_cut_short(
+    subject_named: Callable[[str], Subject], batch: Batch, rows: list[list[int]]
+) -> None:
+    subject = subject_named("gpt2")
+    inputs, every = batch(subject, rows), tuple(range(N))
+    variants = [Variant(tuple(b for b in every if b != gone)) for gone in every]
+    for some, first in ((variants, 3), (variants[:3], 6)):
+        found, _ = subject.sweep(inputs, some, state, read_from=first)
+        subject.engine = 1
+        plain, _ = subject.sweep(inputs, some, state, read_from=first)
+        subject.engine = ENGINE
+        assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
 
 
 def test_a_sweep_reads_each_variant_once_under_its_own_number_and_reports_progress(

@@ -49,7 +49,14 @@ class Computer:
     """One subject in one process, and what is asked of it. `Workers` makes Ray actors of this class."""
 
     def __init__(
-        self, name: str, device: str, dtype: str, refused: Mapping[str, Mapping[str, str]], engine: int, threads: int, folder: str
+        self,
+        name: str,
+        device: str,
+        dtype: str,
+        refused: Mapping[str, Mapping[str, str]],
+        engine: int,
+        threads: int,
+        folder: str,
     ) -> None:
         if Path(folder).is_dir():
             os.chdir(folder)  # a relative path means here what it means where the run is

@@ -95,7 +95,9 @@ class Narrow:
         call, clock = self._call(passed)
         taken = _Keys(passed)
         try:
-            run_block(call, block, h, ((),) * copies, arguments=with_cache(call.arguments_for(block, copies), clock, taken))
+            run_block(
+                call, block, h, ((),) * copies, arguments=with_cache(call.arguments_for(block, copies), clock, taken)
+            )
         except _KeysKnownError:
             pass
         assert taken.made is not None, "a block of a family with cached generation adds to its cache"

@@ -142,7 +142,9 @@ def _sweep_groups(
         if check:
             check()
         whole = _run_whole(resume, blocks, cost)
-        settle(whole.states[-1][:, read_from:], [i for i, v in enumerate(variants) if v.blocks == blocks and not v.edits])
+        settle(
+            whole.states[-1][:, read_from:], [i for i, v in enumerate(variants) if v.blocks == blocks and not v.edits]
+        )
         for position, members in ((p, m) for (b, p), m in groups.items() if b == blocks):
             clock = Clock(position)
             call = resume(position, clock)

@@ -330,6 +330,8 @@ def _edits(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, asks: lis
     for part in _chunks(asks):
         wanted = plain.changed(inputs.fields, [Change(a.site, a.of) for a in part], seen)
         swept = _sweep(subject, inputs, part, book)
+        if part[0] is asks[0] and len(subject.stacks) == 1 and "cached_generation" in subject.capabilities:
+            _read_late(subject, inputs, part, wanted, seen, book)
         for i, (ask, want) in enumerate(zip(part, wanted, strict=True)):
             place = (ask.site.stack, ask.site.kind)
             if ask.op == "self":
@@ -343,6 +345,19 @@ def _edits(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, asks: lis
                     book.add("effect", _missed(got, want, seen.logits, book), f"{ask}{how}", place)
             if _off(want, seen.logits, book.least(want)) <= book.limit:
                 book.still[place] = book.still.get(place, 0) + 1
+
+
+def _read_late(subject: Subject, inputs: Inputs, asks: list[Ask], wanted: Tensor, seen: Seen, book: _Book) -> None:
+    """The same edits where the last position alone is read, which last blocks are then run at and nowhere else."""
+    last = seen.logits.shape[1] - 1
+    stack = asks[0].site.stack
+    every = tuple(range(len(subject.spec(stack).blocks)))
+    with _noting(book, "effect", (stack, asks[0].site.kind)):
+        variants = [Variant(every, (a.edit(),)) for a in asks]
+        found, _ = subject.sweep(inputs, variants, lambda h, _: subject.unembed(h), stack=stack, read_from=last)
+        for ask, got, want in zip(asks, found, wanted, strict=True):
+            off = _missed(got, want[:, last:], seen.logits[:, last:], book)
+            book.add("effect", off, f"{ask}, read at the last position", (stack, ask.site.kind))
 
 
 def _sweep(subject: Subject, inputs: Inputs, asks: list[Ask], book: _Book) -> dict[int, Tensor]:
