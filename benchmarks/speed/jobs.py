@@ -61,7 +61,7 @@ class Bench:
 
     def here(self, variants: Sequence[Variant]) -> Tensor:
         """Last logits of every variant, (variants, batch, words)."""
-        states, _ = self.subject.sweep(self.inputs, variants, lambda h, _: h[:, -1])
+        states, _ = self.subject.sweep(self.inputs, variants, lambda h, _: h[:, -1], read_from=SEQ - 1)
         return self.subject.unembed(torch.stack(states))
 
     def logits(self) -> Tensor:
