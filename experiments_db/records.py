@@ -102,9 +102,8 @@ def _as_many_as_examples(data: dict[str, Any]) -> int:
 class Measurement(Record):
     """One number with its unit, the number of examples and of independent groups behind it, a 95% interval and its control.
 
-    `name` is the quantity (`accuracy`, `nll`, `nll.delta`); the coordinates say where it was taken. Name and coordinates
-    together are unique within one result. groups: independent problems among the examples; as many as examples where
-    nothing else is said.
+    `name` is the quantity (`accuracy`, `nll`, `nll.delta`); the coordinates say where it was taken. Name and coordinates are
+    unique within a result. groups: independent problems among the examples; as many as examples where nothing else is said.
 
     task, split: the examples; among: the class of them that it is about, `key=value`. program: the layers that ran.
     component: a component, a set or a path, and intervention: what was done there, both as `places` writes them. label:

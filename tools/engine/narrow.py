@@ -6,6 +6,7 @@ run twice: up to its keys and values over all positions, and as a whole over tho
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -94,12 +95,9 @@ class Narrow:
         passed = before[0].shape[2] if before else 0
         call, clock = self._call(passed)
         taken = _Keys(passed)
-        try:
-            run_block(
-                call, block, h, ((),) * copies, arguments=with_cache(call.arguments_for(block, copies), clock, taken)
-            )
-        except _KeysKnownError:
-            pass
+        arguments = with_cache(call.arguments_for(block, copies), clock, taken)
+        with suppress(_KeysKnownError):
+            run_block(call, block, h, ((),) * copies, arguments=arguments)
         assert taken.made is not None, "a block of a family with cached generation adds to its cache"
         fresh = self.read_from - passed
         keys, values = (made[:, :, :fresh] for made in taken.made)

@@ -44,6 +44,9 @@ class _Node:
     leaves: list[int] = field(default_factory=list)
 
 
+_Waiting = dict[tuple[int, bool], list[tuple[_Node, Tensor | None]]]
+
+
 @dataclass
 class _Whole:
     """The unchanged run of a program: the state before each of its blocks, the last state, and each block's keys and values."""
@@ -152,15 +155,10 @@ def _sweep_groups(
             settle(whole.states[-1][:, read_from:], never)
             batch, seq = call.start.shape[:2]
             width = max(1, max_tokens // (batch * seq))
-            waiting: dict[tuple[int, bool], list[tuple[_Node, Tensor | None]]] = defaultdict(list)
-
-            def wait(at: int, nodes: Iterable[_Node], h: Tensor | None, after: int = position) -> None:
-                for n in nodes:
-                    last = narrow is not None and after < read_from and is_narrow(n.children, n.leaves, n.edits)
-                    waiting[at, last].append((n, h))
-
+            waiting: _Waiting = defaultdict(list)
+            later = narrow is not None and position < read_from
             for at, nodes in rooted.items():
-                wait(at, nodes, None)
+                _wait(waiting, at, nodes, None, narrow=later)
             while waiting:
                 if check:
                     check()
@@ -190,8 +188,14 @@ def _sweep_groups(
                         settle(_from(read_from, whole.states[-1], piece), node.leaves)
                     if node.children:
                         kept = piece.clone() if len(part) > 1 else piece  # it does not keep the whole batch alive
-                        wait(at + 1, node.children.values(), kept)
+                        _wait(waiting, at + 1, node.children.values(), kept, narrow=later)
     return values, cost
+
+
+def _wait(waiting: _Waiting, at: int, nodes: Iterable[_Node], h: Tensor | None, *, narrow: bool) -> None:
+    """Note what is still to run, by its place in the program and whether it runs only where it is read."""
+    for n in nodes:
+        waiting[at, narrow and is_narrow(n.children, n.leaves, n.edits)].append((n, h))
 
 
 def _from(position: int, whole: Tensor, piece: Tensor) -> Tensor:

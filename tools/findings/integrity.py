@@ -348,7 +348,7 @@ def _edits(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, asks: lis
 
 
 def _read_late(subject: Subject, inputs: Inputs, asks: list[Ask], wanted: Tensor, seen: Seen, book: _Book) -> None:
-    """The same edits where the last position alone is read, which last blocks are then run at and nowhere else."""
+    """The same edits where the end alone is read: there last blocks are then run, and nowhere else."""
     last = seen.logits.shape[1] - 1
     stack = asks[0].site.stack
     every = tuple(range(len(subject.spec(stack).blocks)))
@@ -357,7 +357,7 @@ def _read_late(subject: Subject, inputs: Inputs, asks: list[Ask], wanted: Tensor
         found, _ = subject.sweep(inputs, variants, lambda h, _: subject.unembed(h), stack=stack, read_from=last)
         for ask, got, want in zip(asks, found, wanted, strict=True):
             off = _missed(got, want[:, last:], seen.logits[:, last:], book)
-            book.add("effect", off, f"{ask}, read at the last position", (stack, ask.site.kind))
+            book.add("effect", off, f"{ask}, read at the end", (stack, ask.site.kind))
 
 
 def _sweep(subject: Subject, inputs: Inputs, asks: list[Ask], book: _Book) -> dict[int, Tensor]:

@@ -250,7 +250,7 @@ class _Prepared:
                     at = positions(subject, batch, anchor, stack=stack)
                     if at is None:
                         chosen, lengths = full[site], batch.inputs.of(stack)
-                    else:  # a shorter row repeats its last position, which counts once
+                    else:  # a shorter row repeats its end, which counts once
                         chosen, lengths = select(full[site], at), [len(set(row)) for row in at.tolist()]
                     rows = torch.stack([chosen[i, :n].double().mean(0) for i, n in enumerate(lengths)])
                     whole = total.setdefault((site, anchor), torch.zeros(len(sizes), rows.shape[-1], dtype=rows.dtype))
