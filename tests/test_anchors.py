@@ -1,15 +1,19 @@
 """An anchor is the tokens that its name says, in every row and for every tokenizer, or it is an error."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.loop.task_check import check
 from tools.methods.anchors import anchor_names, positions, span_positions
+from tools.methods.offline import Nothing
 from tools.methods.scoring import batch_of
-from tools.methods.tool import ToolInputError
+from tools.methods.tool import Context, ToolInputError
 from tools.ports.text import encode, tokens_of
 from tools.subjects import load_subject, wrap
-from tools.tasks import Example, get_task
+from tools.tasks import Example, from_records, get_task, to_records
 from tools.tasks.spans import compose, fill, role_words
 
 WORDS = ("the", "then", "cat", "cats", "on", "mat", "matter", "3", "37", "+", "x=", "ab")
@@ -171,3 +175,10 @@ def test_positions_of_a_batch_fit_the_prompt_that_was_run(bytewise):
     prompt, _ = encode(bytewise, example.prompt, example.answer)
     (row,) = at(bytewise, [example], "subject")
     assert "".join(bytewise.text([prompt[i]]) for i in row).strip() == "cats"
+
+
+def test_words_that_a_tokenizer_splits_are_named_with_how_many_tokens_they_take(bytewise):
+    examples = to_records([{"prompt": p, "answer": " ab", "split": s} for s, p in (("explore", "the zq matter the"), ("confirm", "x")) for p in (p, p + " kkk")], "t")
+    tasks = SimpleNamespace(get=lambda _: from_records("t", "", examples), made=list)
+    said = next(f.says for f in check(Context(bytewise, tasks, Nothing()), "t") if f.about == "words")
+    assert said == "of the 4 words of 2 examples 2 take several tokens: 'kkk' (3), 'zq' (2)"

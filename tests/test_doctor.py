@@ -140,6 +140,9 @@ def test_a_task_is_told_as_the_subject_reads_it_before_a_run(tmp_path):
     assert re.match(r"1 of \d+ are of another length than their example: '3 \+ 3 =' and '3 \+ 3 \+ 1 ='", words["twins"])
     assert re.search(r"ms an example: about \d+ min for 60 experiments", words["time"])
     assert "weights 5 MB" in words["memory"]
+    sides = re.fullmatch(r"(\d+) to explore; (\d+) to confirm", words["problems"])
+    assert sum(map(int, sides.groups())) == len(rows)
+    assert re.fullmatch(r"each of the \d+ words of \d+ examples is one token", words["words"])
     del rows[0]
     assert "are as long as their example" in {f.about: f.says for f in told(tmp_path, rows)}["twins"]
 

@@ -113,9 +113,11 @@ def test_nothing_is_said_where_nothing_is_known_or_the_call_is_wrong(runner):
     assert said("examine", kind="decodable", task="addition", label="carry", components=["decoder.0.resid_post@answer"]) is None
 
 
-def test_the_task_check_says_what_an_ablation_takes():
-    (line,) = (f for f in task("addition", "demo", "cpu") if f.about == "forecast")
-    assert line.says.startswith("each attention and each MLP removed, on 72 examples: about ")
+def test_the_task_check_says_what_the_first_experiments_take():
+    said = [f.says for f in task("addition", "demo", "cpu") if f.about == "forecast"]
+    assert [s.partition(", on 72 examples: about ")[0] for s in said] == [
+        "how well it is done (loss)", "each attention and each MLP removed (ablate)", "the twin's residual stream at each depth and place (patch)",
+    ]  # fmt: skip
 
 
 # -- what a planner is told --------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """The workbench: who is let in, what a look shows, forms, records of what a person does."""
 
 import base64
+import html
 import json
+import re
 import threading
 import time
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import torch
 from starlette.testclient import TestClient
 
 from agent.loop.session import InputError
+from agent.loop.task_check import check
 from agent.replay import main as replay
 from agent.report.build import render
 from agent.review.workbench.app import bench_app
@@ -80,6 +83,7 @@ def done(bench, name, args):
 # -- who is let in -------------------------------------------------------------------------------------------------------
 
 PAGES = ["/workbench", "/workbench/state.json", "/workbench/record.html", "/workbench/forms/loss", "/workbench/examples.json?task=addition",
+         "/workbench/checked.html?task=addition",
          "/workbench/static/workbench.js", "/", "/compare", "/static/review.css"]  # fmt: skip
 
 
@@ -162,6 +166,44 @@ def test_one_thing_is_computed_at_a_time(person, bench):
 def test_a_page_holds_no_markup_of_a_task_or_a_question(person):
     text = person.get("/workbench").text
     assert "<script>" not in text and " style=" not in text and " onclick=" not in text
+
+
+# -- a task, before a run ------------------------------------------------------------------------------------------------
+
+
+def rows_of(page):
+    """What a checked task's page says, by what it is about, as a reader has it."""
+    found = re.findall(r'<tr data-about="(\w+)"><th scope="row">.*?</th><td>(.*?)</td></tr>', page.text, re.DOTALL)
+    return {about: " ".join(html.unescape(re.sub(r"<[^>]*>", "", cell)).split()) for about, cell in found}
+
+
+def test_a_task_is_checked_with_what_the_doctor_says_of_it(person, bench):
+    shown = rows_of(person.get("/workbench/checked.html?task=agreement"))
+    said = list(check(bench.context(), "agreement"))
+    assert list(shown) == list(dict.fromkeys(f.about for f in said))
+    for f in said:
+        if f.about not in ("time", "forecast"):  # measured each time
+            assert " ".join(f"{f.says} {f.mend}".split()).strip() in shown[f.about].replace("→ ", "")
+    assert "chance 0.5" in shown["task"] and shown["problems"] == "80 to explore; 63 to confirm"
+    assert "'The' 'dog' 'to' 'the' 'cars' -> ' is'" in shown["example"] and "attractor: 'cars' at -1" in shown["example"]
+    assert re.search(r"conflict \(False: \d+, True: \d+\)", shown["classes"])
+    assert [tool for tool in ("(loss)", "(ablate)", "(patch)") if f"{tool}, on 72 examples: about" in shown["forecast"]] == ["(loss)", "(ablate)", "(patch)"]
+
+
+def test_a_file_that_the_workbench_was_started_with_is_checked_with_what_is_wrong_in_it(folder, keys):
+    rows = [{"prompt": f"{a} + {b} =", "answer": f" {a + b}", "twin": f"{a} + {b + 1} =", "foil": f" {a + b + 1}", "group": f"{a}", "split": "explore" if a < 6 else "confirm"} for a in range(3, 9) for b in range(3, 8)]  # fmt: skip
+    for r in rows[:5]:
+        r["twin"] = "3 + 3 + 1 ="
+    (folder / "mine.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (folder / "snow.jsonl").write_text("".join(json.dumps({"prompt": f"\u2603 {i} =", "answer": f" {i}"}) + "\n" for i in range(30)))
+    started = options(folder, "--task", str(folder / "mine.jsonl"), "--task", str(folder / "snow.jsonl"))
+    client = TestClient(bench_app(Bench(started), keys), base_url=HOST)
+    page = client.get(keys.url) and client.get("/workbench")
+    assert "<option>mine</option>" in page.text.partition('id="check-task"')[2]
+    mine, snow = (rows_of(client.get(f"/workbench/checked.html?task={name}")) for name in ("mine", "snow"))
+    assert mine["problems"] == "3 to explore in 15 examples, 5 of each; 3 to confirm in 15 examples, 5 of each"
+    assert mine["twins"].startswith("warning 1 of 3") and "'3 + 3 + 1 ='" in mine["twins"] and "these are left out" in mine["twins"]
+    assert list(snow) == ["task"] and snow["task"].startswith("failed") and "\u2603" in snow["task"]
 
 
 # -- forms ---------------------------------------------------------------------------------------------------------------

@@ -158,6 +158,28 @@ def test_everybody_can_use_it_and_nothing_is_cut(page, width, scheme):
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_task_is_checked_before_a_run(page, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 844})
+    choose(page, "addition")
+    page.get_by_text("Check a task before a run").click()
+    checked = page.locator("#checked")
+    expect(page.get_by_label("task to check")).to_have_value("addition")
+    expect(checked).to_contain_text("addition: 256 or more independent problems to explore")
+    page.get_by_label("task to check").select_option("agreement")
+    expect(checked).to_contain_text("agreement: 80 independent problems to explore")
+    expect(checked).not_to_contain_text("addition")
+    expect(checked.locator("[data-about=example]")).to_contain_text("'The' 'dog' 'to' 'the' 'cars' -> ' is'")
+    expect(checked.locator("[data-about=forecast]")).to_contain_text("(patch), on 72 examples: about")
+    expect(page.get_by_role("combobox", name="task", exact=True)).to_have_value("addition")  # what is looked at is another matter
+    found = Axe().run(page)
+    assert [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found.response["violations"]] == []
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    assert page.evaluate("() => document.querySelector('#checked .scroll').scrollWidth <= document.querySelector('#checked .scroll').clientWidth")
+
+
 def test_a_form_that_is_on_its_way_leaves_none_to_be_run_by_mistake(page):
     page.locator("#tool").select_option("loss")
     expect(page.get_by_role("button", name="Run loss")).to_be_visible()

@@ -33,7 +33,7 @@ def task_lines(subject: Subject, task: Task, seed: int, among: str = "", n: int 
         f"tokens, chance {chance_level(examples, task.choices):.3f}, {twins} with a twin"
         + (f", answers among {', '.join(map(repr, task.choices))}" if task.choices else "")
     ]
-    lines += [f"  {line}" for line in _labels(examples)]
+    lines += [f"  labels: {said}" for said in filter(None, [label_values(examples)])]
     for e in examples[:n]:
         lines += [f"  {line}" for line in example_lines(subject, e)]
     return lines
@@ -89,8 +89,8 @@ def _value(e: Example, name: str, members: Sequence[str]) -> str:
     return f"{name} ({', '.join(f'{v}: {n}' for v, n in sorted(counts.items()))})"
 
 
-def _labels(examples: Sequence[Example]) -> list[str]:
-    """Each label that all have, with its values, or with how many there are."""
+def label_values(examples: Sequence[Example]) -> str:
+    """Each label that examples have, with its values and how many have them, or with how many values there are; '' for none."""
     told: list[str] = []
     for name, members in label_families(dict.fromkeys(n for e in examples for n in e.values)).items():
         counts = Counter(str(e.values[m]) for e in examples for m in members if m in e.values)
@@ -98,4 +98,4 @@ def _labels(examples: Sequence[Example]) -> list[str]:
             told.append(f"{name} ({', '.join(f'{v}: {n}' for v, n in sorted(counts.items()))})")
         else:
             told.append(f"{name} ({len(counts)} values)")
-    return [f"labels: {'; '.join(told)}"] if told else []
+    return "; ".join(told)

@@ -34,6 +34,7 @@ STATIC = {
     "workbench.js": "text/javascript",
     "drawings.js": "text/javascript",
     "conversing.js": "text/javascript",
+    "checking.js": "text/javascript",
 }
 FREE = ("examine", "predict", "confirm", "claim", "note", "hypothesis", "retract", "finish")
 Data = dict[str, Any]
@@ -74,6 +75,10 @@ def bench_app(bench: Bench, keys: Keys) -> Starlette:
         spec = request.query_params.get("task", "")
         return JSONResponse({"examples": bench.examples(spec), "labels": bench.labels(spec)}, headers=HEADERS)
 
+    def checked(request: Request) -> Response:
+        data = {"checked": bench.checked(request.query_params.get("task", ""))}
+        return HTMLResponse(render.page("_workbench_checked.html", links, d=data), headers=HEADERS)
+
     def conversation(request: Request) -> Response:
         asked = (request.query_params.get(name, "") for name in ("task", "at"))
         return JSONResponse(bench.conversation(*asked), headers=HEADERS)
@@ -110,6 +115,7 @@ def bench_app(bench: Bench, keys: Keys) -> Starlette:
             Route("/workbench/forms/{tool}", form),
             Route("/workbench/record.html", record),
             Route("/workbench/examples.json", examples),
+            Route("/workbench/checked.html", checked),
             Route("/workbench/conversation.json", conversation),
             Route("/workbench/static/{name}", static),
             *(

@@ -16,7 +16,9 @@ from agent.loop.history import spending
 from agent.loop.offering import usable
 from agent.loop.record import RunTasks
 from agent.loop.session import InputError
+from agent.loop.task_check import check
 from agent.planners.base import Answer
+from agent.planners.probes import Finding
 from agent.review.workbench.conversing import Conversing, has_attributes
 from agent.review.workbench.views import example_line, opened_data
 from experiments_db.records import Run
@@ -212,6 +214,14 @@ class Bench:
     def examples(self, spec: str) -> list[Data]:
         """The explore examples of a task that can be picked. ToolInputError where there are none."""
         return [example_line(e) for e in load_examples(self.context(), spec, SAMPLE)[1]]
+
+    def checked(self, spec: str) -> dict[str, list[Finding]]:
+        """What to know of a task before a run, as the doctor says it, by what each line is about."""
+        with self._engine("a look"):
+            found: dict[str, list[Finding]] = {}
+            for line in check(self.context(), spec):
+                found.setdefault(line.about, []).append(line)
+            return found
 
     def labels(self, spec: str) -> dict[str, list[str]]:
         """Labels by which a task's examples differ, with their values: what a direction can be about."""
