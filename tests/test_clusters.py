@@ -6,6 +6,8 @@ from dataclasses import replace
 import benches
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_systematic import begin, calls, compiled, proceed, write_rows
 
 from agent.planners.base import Answer, Known
@@ -16,10 +18,10 @@ from agent.planners.systematic.reading import Drop, Pair
 from experiments_db.records import Control, Measurement
 from tools import cluster, statistics
 from tools.findings.kind import kinds
-from tools.methods.class_rules import best_rule
+from tools.methods.class_rules import best_rule, largest_class
 from tools.subjects import load_subject
 from tools.tasks import Example, Task, TaskError, get_task
-from tools.tasks.conditions import parse, visible
+from tools.tasks.conditions import known, parse, visible
 
 
 def bare(task):
@@ -111,6 +113,25 @@ def test_a_rule_is_the_condition_that_tells_members_from_others():
     assert (by_number.key, by_number.sign) == ("n", ">=") and 20 <= float(by_number.value) <= 30
     alike = [Example.of_text("a b", " x", group=str(i)) for i in range(20)]
     assert best_rule(alike, np.arange(20) < 10) == ""
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.booleans(), st.booleans()), min_size=1, max_size=20),
+    threshold=st.integers(0, 30),
+)  # fmt: skip
+def test_the_largest_class_holds_for_members_alone_and_no_single_condition_for_more(rows, threshold):
+    examples = [
+        Example.of_text(f"{word} {i}", " x", metadata={"n": n, "word": word}, **({"spans": {"first": (0, 1)}} if has else {}))
+        for i, (word, n, has, _) in enumerate(rows)
+    ]
+    for members in (np.array([r[2] for r in rows]), np.array([r[1] >= threshold for r in rows]), np.array([r[3] for r in rows])):
+        rule = largest_class(examples, members)
+        held = np.array([bool(rule) and parse(rule)[0].holds(known(e)) for e in examples])
+        assert not (held & ~members).any()
+        numbers = [c for n in range(31) for c in (f"n>={n}", f"n<{n}")]
+        for text in (*numbers, "words of first>=1", *(f"word={w}" for w in "abc")):
+            other = np.array([parse(text)[0].holds(known(e)) for e in examples])
+            assert (other & ~members).any() or other.sum() <= held.sum()
 
 
 def test_a_rule_counts_where_it_surely_tells_half_of_what_a_guess_does_not():

@@ -1,11 +1,18 @@
 """What is refused says what would be valid, and every experiment's text says what it is about."""
 
+import itertools
+import re
+
 import benches
 import pytest
 
+from agent.loop.executor import ToolRunner
+from agent.loop.record import RunRecord, RunTasks
 from agent.loop.strongest import in_a_line
 from experiments_db.findings import Statement
 from experiments_db.places import Component
+from experiments_db.records import Run
+from experiments_db.store import Store
 from tools.findings.examining import bench_for, examine
 from tools.findings.kind import kind_of
 from tools.findings.sealing import statement_of
@@ -64,6 +71,67 @@ def test_an_example_without_spans_is_named_where_one_is_asked_for(ctx):
         span_positions(ctx.subject, Example.of_text("1 + 2 =", "3"), "operand1")
 
 
+@pytest.fixture
+def runner(tmp_path):
+    def made(name, *tasks):
+        store = Store(tmp_path / f"{name}.db")
+        store.put_run(Run(name="r", goal="g", subject=name, planner="p", settings={}))
+        book = RunTasks(store, "r") if not tasks else benches.Tasks(*tasks)
+        return ToolRunner(load_subject(name, device="cpu"), RunRecord(store, "r"), book, 0, lifted=True)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("subject", "tool", "given", "lacks"),
+    [
+        ("demo", "ablate", {"task": "brackets", "components": ["decoder.0.mlp.out@-7"], "intervention": "zero"}, "anchor -7"),
+        ("demo", "probe", {"task": "brackets", "components": ["decoder.0.resid_post@-7"], "label": "innermost", "dimensions": 8}, "anchor -7"),
+        ("demo", "examine", {"kind": "necessary", "task": "brackets", "components": ["decoder.0.mlp.out@-7"], "among": "depth<4"}, "anchor -7"),
+        ("shapes", "patch", {"task": "shape", "components": ["*.2.attn.out@decoy"]}, "anchor 'decoy'"),
+        ("translator", "ablate", {"task": "translation", "components": ["encoder.0.mlp.out@object_adjective"], "intervention": "resample(donor)"}, "anchor 'object_adjective'"),
+    ],
+)  # fmt: skip
+def test_an_anchor_that_some_examples_lack_is_refused_with_a_class_in_which_all_have_it(runner, subject, tool, given, lacks):
+    running, tool = runner(subject), discover()[tool]
+    with pytest.raises(ToolInputError, match=lacks) as refused:
+        running.run(tool, tool.parse({**given, "examples": 40}))
+    among = re.search(r"; name a class that has it: among='(.*?)' \((\d+) of (\d+) examples to explore\)", str(refused.value))
+    assert 8 <= int(among[2]) < int(among[3])
+    assert among[1].startswith(given.get("among", ""))
+    found = running.run(tool, tool.parse({**given, "examples": 40, "among": among[1]}))
+    assert found.outcome.status == "ok"
+
+
+def test_examples_too_different_to_stand_in_for_each_other_are_refused_with_a_class_of_one_length(runner):
+    rows = [Example.of_text("".join(p) + "[", "]", metadata={"size": "small"}) for p in itertools.product("([{", repeat=3)]
+    rows += [Example.of_text("{" * n + "[", "]", metadata={"size": "large"}) for n in range(5, 21)]
+    task = Task("t", "lengths", lambda _, rng: iter(rng.sample(rows, len(rows))))
+    tool = discover()["ablate"]
+    given = {"task": "t", "components": ["decoder.0.mlp.out"], "intervention": "resample(donor)"}
+    running = runner("demo", task)
+    with pytest.raises(ToolInputError, match="have no other example of their length") as refused:
+        running.run(tool, tool.parse({**given, "examples": 16}))
+    among = re.search(r"among='(.*?)' \(27 of 43", str(refused.value))
+    assert among[1] == "size=small"
+    assert running.run(tool, tool.parse({**given, "examples": 16, "among": among[1]})).outcome.status == "ok"
+
+
+def test_no_class_is_named_in_which_examples_would_have_none_to_stand_in_for_them_again(runner):
+    rows = [Example.of_text("{" * n + "[", "]", metadata={"side": "a"}) for n in range(1, 21, 2)]
+    rows += [Example.of_text("(" * n + "[", "]", metadata={"side": "b"}) for n in range(1, 21)]
+    task = Task("t", "every other length on one side, all on the other", lambda _, rng: iter(rng.sample(rows, len(rows))))
+    tool = discover()["ablate"]
+    with pytest.raises(ToolInputError, match=r"or a class of them \(among\)$"):
+        runner("demo", task).run(tool, tool.parse({"task": "t", "components": ["decoder.0.mlp.out"], "intervention": "resample(donor)"}))
+
+
+def test_an_anchor_that_no_example_has_is_refused_without_a_class(runner):
+    tool = discover()["ablate"]
+    with pytest.raises(ToolInputError, match="its anchors are answer, innermost_bracket, outermost_bracket, and -1, -2$"):
+        runner("demo").run(tool, tool.parse({"task": "brackets", "components": ["mlp.out@nowhere"], "intervention": "zero"}))
+
+
 CLASS = "carry=1"
 ABOUT_A_CLASS = {
     "ablate": {"components": [HEAD], "intervention": "zero"}, "patch": {"components": [HEAD]},
@@ -103,7 +171,7 @@ def test_a_path_may_end_at_the_logits_however_they_are_written(ctx):
     asked = {"kind": "sends", "task": "addition"}
     paths = {statement_of(ctx, {**asked, "path": f"{a}.3.mlp.out@answer->{b}"}).path for a in ("decoder", "*") for b in ("logits", "*.logits", " decoder.logits ")}
     assert paths == {"decoder.3.mlp.out@answer -> decoder.logits"}
-    sent = examine(statement_of(ctx, {**asked, "path": "decoder.5.mlp.out@answer -> logits", "examples": 24}), ctx)
+    sent = examine(statement_of(ctx, {**asked, "path": "decoder.5.mlp.out@answer -> logits", "examples": 40}), ctx)
     assert [m.component for m in sent.measurements if m.name == "effect"] == ["decoder.5.mlp.out@answer -> decoder.logits"]
 
 
@@ -116,7 +184,7 @@ def test_a_path_may_end_at_the_logits_however_they_are_written(ctx):
 )  # fmt: skip
 def test_a_path_that_cannot_be_says_what_can(ctx, path, valid):
     with pytest.raises(ToolInputError) as refused:
-        examine(statement_of(ctx, {"kind": "sends", "task": "addition", "path": path, "examples": 24}), ctx)
+        examine(statement_of(ctx, {"kind": "sends", "task": "addition", "path": path, "examples": 40}), ctx)
     assert valid in str(refused.value)
     assert "Value error" not in str(refused.value)
 

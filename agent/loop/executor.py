@@ -27,6 +27,7 @@ from tools.findings.gate import capability
 from tools.findings.sealing import EXAMINE, arguments_of
 from tools.methods.answers import with_answers
 from tools.methods.forecasting import Forecast, Pace, forecast, measure
+from tools.methods.narrowing import SomeOnlyError, way_out
 from tools.methods.tool import Context, DeadlineReached, TaskBook, Tool, ToolArgs, ToolInputError, discover
 from tools.methods.worked import worked_example
 from tools.ports import port_of
@@ -301,8 +302,11 @@ class ToolRunner:
         max_tokens = self.max_tokens
         while True:
             torch.manual_seed(self.seed)
+            ctx = self._context(work, max_tokens)
             try:
-                return with_answers(work.tool, work.args, self._context(work, max_tokens)), ""
+                return with_answers(work.tool, work.args, ctx), ""
+            except SomeOnlyError as error:
+                raise ToolInputError(f"{error}{way_out(error, work.args, ctx)}") from None
             except (SubjectError, SiteError, SandboxError) as error:
                 raise ToolInputError(str(error)) from None
             except (ToolInputError, DeadlineReached, FaultError):

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments_db.places import Anchor, PlaceError, parse_anchor
+from tools.methods.narrowing import Fits, SomeOnlyError
 from tools.methods.scoring import encoded_all
 from tools.methods.tool import ToolInputError
 from tools.ports import Batch, Encoded, PortError, port_of
@@ -28,7 +29,8 @@ def positions(
     from the last position before the answer, in other stacks from the input's last one; `0`, `1` ...: from the first one.
     Names: the positions of that span, or the `.first` or `.last` of them. A row with fewer positions than another repeats
     its last one. stack: which one's positions; None is the one that is read out. twin: where the anchor is in the row's
-    twin, whose spans are those of the example unless it has its own. ToolInputError where a row has no such anchor.
+    twin, whose spans are those of the example unless it has its own. ToolInputError where a row has no such anchor, of the kind
+    `SomeOnlyError` where others may have it.
     """
     if anchor in ("", "all"):
         return None
@@ -48,14 +50,18 @@ def _row(subject: Subject, example: Example, encoded: Encoded, anchor: Anchor, s
     if anchor.position is not None:
         at = anchor.position if anchor.position >= 0 else length + anchor.position
         if not 0 <= at < length:
-            raise ToolInputError(f"anchor {anchor}: {example.shown!r} has {length} positions")
+            fits = having(subject, [str(anchor)], stack=stack, twin=twin)
+            raise SomeOnlyError(f"anchor {anchor}: {example.shown!r} has {length} positions", fits)
         return [at]
     if anchor.name == "answer":
         if stack != subject.readout:
             raise ToolInputError(f"anchor answer: the answer is predicted in {subject.readout}, not in {stack}")
         found = list(encoded.scored)
     else:
-        found = span_positions(subject, example, anchor.name, stack=stack, twin=twin)
+        try:
+            found = span_positions(subject, example, anchor.name, stack=stack, twin=twin)
+        except ToolInputError as error:
+            raise SomeOnlyError(str(error), having(subject, [str(anchor)], stack=stack, twin=twin)) from None
     match anchor.policy:
         case "first":
             return found[:1]
@@ -63,6 +69,20 @@ def _row(subject: Subject, example: Example, encoded: Encoded, anchor: Anchor, s
             return found[-1:]
         case "all":
             return found
+
+
+def having(subject: Subject, anchors: Sequence[str], *, stack: str | None = None, twin: bool = False) -> Fits:
+    """Which of given examples have all of these anchors."""
+    parsed, name = [parse_anchor(a) for a in anchors if a not in ("", "all")], subject.spec(stack).name
+
+    def has(e: Example) -> bool:
+        try:
+            (encoded,) = encoded_all(subject, [e])
+            return all(_row(subject, e, encoded, a, name, twin=twin) for a in parsed)
+        except ToolInputError:
+            return False
+
+    return lambda examples: [has(e) for e in examples]
 
 
 def length_in(subject: Subject, encoded: Encoded, stack: str) -> int:

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.tasks import Example
-from tools.tasks.conditions import Condition, known
+from tools.tasks.conditions import Condition, known, parse
 
 RARE = 0.05  # a condition that holds for fewer examples, or for all but so few, is none
 UNWRITABLE = frozenset(",[]{}")  # what divides conditions, and references to what is measured of a class
 FEW = 4  # numbers with more values than these are parted by thresholds
+MANY = 12  # values beyond which none is a class by itself
 GAINED = 0.05  # accuracy that a second condition has to add
 Members = NDArray[np.bool_]
 
@@ -34,6 +35,34 @@ def best_rule(examples: Sequence[Example], members: Members) -> str:
     if both[second] >= alone[first] + GAINED:
         return f"{tried[first]},{tried[second]}"
     return str(tried[first])
+
+
+def largest_class(examples: Sequence[Example], members: Members) -> str:
+    """The condition that holds for most examples and for members alone; labels and metadata come before what is visible where
+    both hold for as many. Empty where none does.
+    """
+    rows = [known(e) for e in examples]
+    own = dict.fromkeys(name for e in examples for name in e.values)
+    best, most = "", 0
+    for key in dict.fromkeys([*own, *(k for row in rows for k in row)]):
+        for c in _exact(key, [row[key] for row in rows if key in row]):
+            holds = np.array([c.holds(row) for row in rows], dtype=np.bool_)
+            if holds.sum() > most and not (holds & ~members).any() and parse(str(c)) == (c,):
+                best, most = str(c), int(holds.sum())
+    return best
+
+
+def _exact(key: str, values: Sequence[object]) -> Iterator[Condition]:
+    """Each value, and all but it, where there are few; each bound of numbers."""
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        for bound in sorted({float(str(v)) for v in values}):
+            yield from (Condition(key, ">=", f"{bound:g}"), Condition(key, "<", f"{bound:g}"))
+    if len(texts := dict.fromkeys(map(str, values))) <= MANY:
+        for value in texts:
+            if value and value.strip() == value and not UNWRITABLE & set(key + value):
+                yield Condition(key, "=", value)
+                if len(texts) > 2:
+                    yield Condition(key, "!=", value)
 
 
 def balanced(holds: NDArray[np.bool_], members: Members) -> NDArray[np.float64]:

@@ -15,10 +15,11 @@ from torch import Tensor
 from experiments_db.places import Component, ComponentSet, Intervention
 from tools.engine.executor import Variant
 from tools.engine.sites import HEADED, Edit, Site, channels_of
-from tools.methods.anchors import as_many, positions
+from tools.methods.anchors import as_many, having, positions
 from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AblationMode
 from tools.methods.interventions import activations, select
+from tools.methods.narrowing import SomeOnlyError
 from tools.methods.scoring import batch_of, encoded_all, microbatches, score
 from tools.methods.tool import Context, ToolInputError
 from tools.ports import Batch, PortError, Scores, port_of
@@ -90,7 +91,7 @@ def donors(subject: Subject, examples: Sequence[Example], anchors: Sequence[str]
         for i, e in enumerate(encoded_all(subject, examples)):
             classes[port.donor_key(subject, examples[i], e, anchors)].append(i)
     except PortError as error:
-        raise ToolInputError(str(error)) from None
+        raise SomeOnlyError(str(error), having(subject, anchors, stack=port.reading(subject))) from None
     chosen, alone = list(range(len(examples))), 0
     for key, members in classes.items():
         order = list(members)
@@ -124,28 +125,26 @@ def with_donors(
     """
     if source_of(how) != "donor":
         return list(examples), ""
-    anchors = sorted({c.anchor or "all" for c in components})
-    chosen, alone = donors(ctx.subject, examples, anchors, ctx.seed)
-    _check_alone(alone, len(examples))
+    chosen, alone = _donors(ctx, examples, sorted({c.anchor or "all" for c in components}))
     line = f"\n{alone} more examples have no other one to resample from and were left out" if alone else ""
     return [e for i, e in enumerate(examples) if chosen[i] != i], line
 
 
 def donors_for(ctx: Context, examples: Sequence[Example], anchors: Sequence[str]) -> list[int]:
     """The donor of each example, itself where no anchor needs one. ToolInputError where too many have none."""
-    if not anchors:
-        return list(range(len(examples)))
-    chosen, alone = donors(ctx.subject, examples, sorted(set(anchors)), ctx.seed)
-    _check_alone(alone, len(examples))
-    return chosen
+    return _donors(ctx, examples, sorted(set(anchors)))[0] if anchors else list(range(len(examples)))
 
 
-def _check_alone(alone: int, n: int) -> None:
-    if alone > MOST_ALONE * n:
-        raise ToolInputError(
-            f"{alone} of {n} examples have no other example of their length to resample from: name positions in place of "
-            "all, another intervention, or more examples"
+def _donors(ctx: Context, examples: Sequence[Example], anchors: Sequence[str]) -> tuple[list[int], int]:
+    """As `donors`; ToolInputError where too many have none."""
+    chosen, alone = donors(ctx.subject, examples, anchors, ctx.seed)
+    if alone > MOST_ALONE * len(examples):
+        raise SomeOnlyError(
+            f"{alone} of {len(examples)} examples have no other example of their length to resample from: name positions in "
+            "place of all, another intervention, more examples, or a class of them (among)",
+            lambda some: [i != at for at, i in enumerate(donors(ctx.subject, some, anchors, ctx.seed)[0])],
         )
+    return chosen, alone
 
 
 def group_of(example: Example) -> str:

@@ -1,5 +1,6 @@
 """What a model writes by itself under a program or a change, held against right answers: error rates as errors over words."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,10 +10,12 @@ from tools.engine.sites import Edit
 from tools.methods.anchors import positions
 from tools.methods.effects import Condition, edits_of
 from tools.methods.measuring import Where, measured, recoveries, shares
-from tools.methods.scoring import microbatches
+from tools.methods.narrowing import SomeOnlyError
+from tools.methods.scoring import encoded_all, microbatches
 from tools.methods.tool import Context, ToolInputError
 from tools.ports import PortError, port_of
 from tools.statistics import Groups
+from tools.subjects import Subject
 from tools.tasks import Example
 
 UNITS = {
@@ -68,6 +71,12 @@ def rates(
     return out
 
 
+def _begin_alike(subject: Subject, examples: Sequence[Example]) -> list[bool]:
+    """Which examples begin their answers where most of them do."""
+    before = [e.before for e in encoded_all(subject, examples)]
+    return [n == Counter(before).most_common(1)[0][0] for n in before]
+
+
 def written_under(ctx: Context, examples: Sequence[Example], conditions: Sequence[Condition]) -> list[list[str]]:
     """What the model writes to each example under each condition. ToolInputError where what is changed is not yet there.
 
@@ -86,7 +95,10 @@ def written_under(ctx: Context, examples: Sequence[Example], conditions: Sequenc
                         f"written: {anchor} in {stack} is not there before the answer is written; name -1, say"
                     )
             if len({e.before for e in batch.encoded}) > 1:  # a port may write to the shorter ones first
-                raise ToolInputError("written: these examples do not begin their answers at one position")
+                raise SomeOnlyError(
+                    "written: these examples do not begin their answers at one position, as a class of them may (among)",
+                    lambda some: _begin_alike(subject, some),
+                )
             for texts, edits in zip(out, made(batch), strict=True):
                 said = _said(ctx, batch.examples, edits)
                 for index, text in zip(batch.indices, said, strict=True):

@@ -53,7 +53,9 @@ class Given:
         if a.position is not None:
             at = [a.position if a.position >= 0 else length + a.position for length in self.before]
             if any(not 0 <= i < length for i, length in zip(at, self.before, strict=True)):
-                raise ValueError(f"anchor {anchor}: the shortest has {min(self.before)} positions")
+                raise ValueError(
+                    f"anchor {anchor}: the shortest has {min(self.before)} positions; a class of the examples (among) may have more"
+                )
             return torch.tensor(at)[:, None]
         if a.name not in self.spans:
             raise ValueError(f"anchor {anchor}: there are {', '.join(self.spans)}, and -1, -2 ...")
