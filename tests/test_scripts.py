@@ -105,7 +105,9 @@ def test_a_script_can_disagree(said):
     "bert_classifier", "gpt2_classifier",
 ])  # fmt: skip
 def test_a_script_reaches_the_places_of_every_family(name, subject_named, model_named, tmp_path, monkeypatch):
-    """Each part, removed by plain hooks at two positions, brings the logits that the program's edit brings."""
+    """Each part, changed by plain hooks at two positions, brings the logits that the program's edit brings, and so do blocks in
+    another order.
+    """
     import torch
     from ports_made import RANDOM, random_case
 
@@ -127,21 +129,24 @@ def test_a_script_reaches_the_places_of_every_family(name, subject_named, model_
     set_apart([ids], model.arrays)
     with torch.no_grad():
         intact = subject.run(inputs).logits[0]
-    for stack, part in ((k, part) for k, spec in subject.stacks.items() for part in (*model.where, "attn.v", "cross.v") if part in spec.kinds):
+    reads = {"every": slice(None), "first": slice(1), "last": slice(-1, None)}[subject.family.read]
+    parts = (*model.where, *standalone.INNER, "resid_mid")
+    for stack, part in ((k, part) for k, spec in subject.stacks.items() for part in parts if part in spec.kinds):
         place = {"stack": stack, "block": 1, "part": part, "units": [1] if part in HEADED else [], "anchor": "all"}
-        width = model.run(ids, read=[place])[1][0].shape[-1]
-        gone = torch.zeros(2, len(model.channels(place, width)))
-        mine = model.run(ids, [(place, [0, 1], gone)])[0]
-        edit = Edit(Site(stack, 1, part), "set", torch.zeros(()), torch.tensor([[0, 1]]), tuple(place["units"]) or None)
+        width = len(model.channels(place, model.run(ids, read=[place])[1][0].shape[-1]))
+        new = 3 * torch.randn(2, width, generator=torch.Generator().manual_seed(len(part)))
+        mine = model.run(ids, [(place, [0, 1], new)])[0]
+        edit = Edit(Site(stack, 1, part), "set", new[None], torch.tensor([[0, 1]]), tuple(place["units"]) or None)
         with torch.no_grad():
             theirs = subject.run(inputs, edits=[edit]).logits[0]
-        read = {"every": theirs, "first": theirs[:1], "last": theirs[-1:]}[subject.family.read]
-        assert torch.allclose(mine, read, atol=1e-4), (stack, part)
-        assert not torch.allclose(theirs, intact, atol=1e-5), (stack, part)
-    if "next_token" not in subject.capabilities:  # of which no script reads states as if they were the last
-        return
-    intact = model.run(ids, output_hidden_states=True)[2]
-    assert torch.allclose(model.read_out(intact.hidden_states[1][0]), subject.unembed(intact.hidden_states[1][0]), atol=1e-4)
+        assert torch.allclose(mine, theirs[reads], atol=1e-4), (stack, part)
+        assert not torch.allclose(theirs[reads], intact[reads], atol=1e-4), (stack, part)
+    for stack in subject.stacks:
+        with torch.no_grad():
+            theirs = subject.run(inputs, {stack: (2, 0, 0)}).logits[0]
+        assert torch.allclose(model.program(ids, [2, 0, 0], stack), theirs[reads], atol=1e-4), stack
+        assert not torch.allclose(theirs[reads], intact[reads], atol=1e-4), stack
+        assert torch.allclose(model.run(ids)[0], intact[reads], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +294,8 @@ def confirmed(folder, runs, statements, *files):
         handle = store.link_experiment(run, x.id, store.put_result(x, made), cached=False, seq=1)
         f = Finding(handle=f"F{i}", statement=statement, seen=handle, experiment=handle, smallest=0.1, probability=0.5, power=0.5, fate="confirmed")
         store.put_entry(run, 1, f)
-        store.put_entry(run, 1, f.model_copy(update={"handle": "F98", "statement": statement.model_copy(update={"kind": "breaks"})}))
+        never = {"kind": "decodable", "components": f"{runner.subject.readout}.0.attn.pattern[0]", "label": "answer"}
+        store.put_entry(run, 1, f.model_copy(update={"handle": "F98", "statement": statement.model_copy(update=never)}))
     if box is not None:
         box.close()
     return store
@@ -339,10 +345,14 @@ def test_other_kinds_measure_what_is_on_record_too_and_another_number_is_told(ot
         assert text.rstrip().endswith("rc 1")
 
 
-def test_what_a_script_cannot_do_is_refused_with_the_reason(others, tmp_path, capsys):
+def test_what_a_script_cannot_do_is_refused_with_the_reason(others, tmp_path, capsys, monkeypatch):
     store, folder = others
-    assert report.main(["m", "--db", str(store.path), "--out", str(tmp_path), "--script", "F98"]) == 2
-    assert "is of the family bert; scripts of kind breaks are written for gpt2, llama, gpt_neox, opt" in capsys.readouterr().err
+    asked = ["m", "--db", str(store.path), "--out", str(tmp_path), "--script", "F98"]
+    assert report.main(asked) == 2
+    assert "encoder.0.attn.pattern[0] cannot be written as a script: parts of it are resid_pre, resid_mid" in capsys.readouterr().err
+    monkeypatch.delitem(FAMILIES, "bert")
+    assert report.main(asked) == 2
+    assert "is of the family bert; scripts are written for gpt2, llama, gpt_neox, opt" in capsys.readouterr().err
     assert set(QUESTIONS) == set(kinds())
     for i, (asked, _) in enumerate(OTHERS, 1):
         if asked["kind"] == "own":

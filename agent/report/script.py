@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agent.loop.executor import asked_of
 from agent.loop.record import RunRecord, RunTasks
-from agent.report.script_data import BESIDE, row
+from agent.report.script_data import BESIDE, row, scored
 from agent.report.script_questions import APPENDED, QUESTIONS, Question, ScriptError, is_part
 from agent.report.text import inert
 from experiments_db.findings import Finding
@@ -39,15 +39,6 @@ FAMILIES = {
     **dict.fromkeys(("bert_classifier", "gpt2_classifier"), "AutoModelForSequenceClassification"),
     "vit": "AutoModelForImageClassification",
 }  # fmt: skip
-CHANGED = (
-    "capability", "cannot", "necessary", "jointly_necessary", "not_needed", "sufficient", "carries", "carries_nothing",
-    "suppresses", "differs", "disagree", "attends",
-)  # fmt: skip
-FOR_SOME = {  # kinds that are written for a family, where not all are
-    "bert": (*CHANGED, "decodable", "steers", "similar", "mixed", "one_concept", "quiet", "reads_better", "encodes_tree"),
-    **dict.fromkeys(("m2m100", "marian", "whisper", "bert_classifier", "gpt2_classifier"), CHANGED),
-    "vit": (*CHANGED, "decides"),
-}  # fmt: skip
 
 
 def write_script(store: Store, run: str, handle: str, folder: Path, subject: str | None = None) -> Path:
@@ -65,10 +56,9 @@ def write_script(store: Store, run: str, handle: str, folder: Path, subject: str
         model = load_subject(named, dtype=settings["dtype"])
         if model.fingerprint != settings["fingerprint"]:
             raise ScriptError(f"{named} is not the model of {run}: its weights or tokenizer have changed")
-        families = [f for f in FAMILIES if kind in FOR_SOME.get(f, QUESTIONS)]
-        if model.family.name not in families:
+        if model.family.name not in FAMILIES:
             raise ScriptError(
-                f"{named} is of the family {model.family.name}; scripts of kind {kind} are written for {', '.join(families)}"
+                f"{named} is of the family {model.family.name}; scripts are written for {', '.join(FAMILIES)}"
             )
         data = _data(finding, record, model, settings["seed"])
     except (PortError, SubjectError, ToolInputError) as error:
@@ -162,9 +152,8 @@ def stacks_of(subject: Subject) -> dict[str, dict[str, Any]]:
     """Where each stack's modules are, and how many heads its blocks have; the last is the one that is read out."""
     return {
         p.name: {
-            "blocks": f"{p.body}.{p.blocks}", "after": [f"{p.body}.{n}" for n in p.after_blocks], "attention_out": p.o_proj,
-            "mlp_out": p.down_proj, "heads": subject.spec(p.name).n_heads,
-            **({"cross_out": p.cross_o_proj} if p.cross_o_proj else {}),
+            "blocks": f"{p.body}.{p.blocks}", "heads": subject.spec(p.name).n_heads, "attention_out": p.o_proj,
+            "mlp_out": p.down_proj, **({"cross_out": p.cross_o_proj} if p.cross_o_proj else {}),
         }
         for p in subject.family.stacks
     }  # fmt: skip
@@ -198,7 +187,7 @@ def _examples(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any
         encoded = batch_of(ctx.subject, [e]).encoded[0]
         out.append({
             **row(ctx.subject, e, anchors), "group": e.group, "targets": list(encoded.targets),
-            "scored": list(encoded.scored) if ctx.subject.family.read == "every" else [0],  # else there is one row of logits
+            "scored": scored(ctx.subject, encoded),
             "foil": encoded.foil,
             "choices": None if closed is None else closed[i].tolist(),
             "accepted": list(port_of(ctx.subject).accepted(ctx.subject, e)) if e.accepted else [],

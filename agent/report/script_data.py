@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.report.script_questions import anchor_of, in_stack
 from tools.findings.kind import Bench
 from tools.findings.kinds.computes import inputs_of
 from tools.findings.kinds.decodable import fitted_and_tried
@@ -25,7 +26,7 @@ from tools.methods.scoring import batch_of
 from tools.methods.tool import ToolInputError
 from tools.methods.trees import Tree, with_trees
 from tools.methods.truth import FOLDS, statements
-from tools.ports import port_of
+from tools.ports import Encoded, port_of
 from tools.ports.image import masks, resized
 from tools.sandbox import Rows, function_of
 from tools.subjects import Subject
@@ -49,6 +50,11 @@ def row(subject: Subject, e: Example, anchors: Sequence[str]) -> Row:
         every = range(batch.inputs.of(stack or subject.readout)[0])
         at[a] = list(every) if p is None else sorted(set(p[0].tolist()))
     return {"ids": named["input_ids"] if alone else named, "at": at}
+
+
+def scored(subject: Subject, encoded: Encoded) -> list[int]:
+    """At which rows of the logits the answer is predicted: some models give one row alone."""
+    return list(encoded.scored) if subject.family.read == "every" else [0]
 
 
 def said_twice(bench: Bench) -> dict[str, Any]:
@@ -83,7 +89,8 @@ def steered(bench: Bench) -> dict[str, Any]:
 
 def supposed(bench: Bench) -> dict[str, Any]:
     """For probes along which states are moved: examples to fit on, and others asked as if a label were other."""
-    subject, anchors = bench.ctx.subject, [bench.statement.members[0].anchor or "-1"]
+    (c,) = bench.statement.members
+    subject, anchors = bench.ctx.subject, [anchor_of(bench.ctx.subject, c.but(anchor=c.anchor or "-1"))]
     both, n = fitted_and_tried(bench)
     names = labels_named(both[:n], bench.statement.label)
     rows: list[Row] = []
@@ -95,7 +102,7 @@ def supposed(bench: Bench) -> dict[str, Any]:
         label, value = next((k, v) for k, v in e.counterfactuals[0].labels.items() if k in names)
         rows.append(
             row(subject, asked, anchors) | {
-                "group": e.group, "scored": list(encoded.scored), "supposed": [names.index(label), str(value)],
+                "group": e.group, "scored": scored(subject, encoded), "supposed": [names.index(label), str(value)],
                 "accepted": list(port_of(subject).accepted(subject, asked)),
             }
         )  # fmt: skip
@@ -107,7 +114,7 @@ def in_both(bench: Bench) -> dict[str, Any]:
     s, subject = bench.statement, bench.ctx.subject
     assert s.set is not None
     found = parallel(subject, [(bench.task, bench.examples), other_of(s, bench.ctx)])
-    anchors = [s.set.one.anchor or "all"]
+    anchors = [anchor_of(subject, s.set.one)]
     first, second = ([row(subject, e, anchors) | {"group": e.group} for e in rows] for rows in found.examples)
     cells = found.cells((0, 1), s.set.one.stack)
     return {"examples": [r | {"cell": list(c)} for r, c in zip(first, cells, strict=True)], "second": second}
@@ -116,14 +123,22 @@ def in_both(bench: Bench) -> dict[str, Any]:
 def by_position(bench: Bench) -> dict[str, Any]:
     """Every position's label, as a query's and as a key's."""
     s, subject = bench.statement, bench.ctx.subject
+    (c,) = s.members
     rows = [row(subject, e, []) | {"group": e.group} for e in bench.examples]
-    found = point_labels(subject, bench.examples, s.members[0].stack, [len(r["ids"]) for r in rows])[s.label].tolist()
+    lengths = [_positions(subject, e, c.stack) for e in bench.examples]
+    found = point_labels(subject, bench.examples, c.stack, lengths)[s.label].tolist()
     start = 0
-    for r in rows:
-        here = [v if isinstance(v, list) else [v, v] for v in found[start : start + len(r["ids"])]]
+    for r, length in zip(rows, lengths, strict=True):
+        here = [v if isinstance(v, list) else [v, v] for v in found[start : start + length]]
         r["mine"], r["theirs"] = ([v[side] for v in here] for side in (0, 1))
         start += len(here)
     return {"examples": rows}
+
+
+def _positions(subject: Subject, e: Example, stack: str) -> int:
+    """How many positions of a stack an example has."""
+    (n,) = batch_of(subject, [e]).inputs.of(stack)
+    return n
 
 
 def compared(bench: Bench) -> dict[str, Any]:
@@ -146,9 +161,18 @@ def corpora(bench: Bench) -> dict[str, Any]:
     }  # fmt: skip
 
     def one(e: Example) -> Row:
-        said = port_of(ctx.subject).labels(ctx.subject, e, stack=c.stack)
+        said: list[Any] = list(port_of(ctx.subject).labels(ctx.subject, e, stack=c.stack))
+        if port_of(ctx.subject).name == "image":
+            there = point_labels(ctx.subject, [e], c.stack, [len(said)])
+            said = [
+                [f"{k} {v[i]}" for k, v in there.items() if k not in ("position", "role")] for i in range(len(said))
+            ]
         has = str(labels_of([e], name)[0]) == value if name in e.values else None
-        return row(ctx.subject, e, ["-1"]) | {"group": e.group, "said": said, "has": has}
+        return row(ctx.subject, e, [in_stack(ctx.subject, c.stack, "-1")]) | {
+            "group": e.group,
+            "said": said,
+            "has": has,
+        }
 
     return {k: [one(e) for e in examples] for k, examples in sides.items()}
 
@@ -213,9 +237,8 @@ def written(bench: Bench) -> dict[str, Any]:
     check_alone(code)
     made = {"asked": bench.examples, "fitting": bench.seen}
     given: dict[str, Any] = {k: _without_answers(rows_of(ctx.subject, v)) for k, v in made.items()}
-    roles = sorted(set(given["asked"]["spans"]) - {"answer"})
     each = [
-        {"at": row(ctx.subject, e, roles)["at"], "before": before}
+        {"at": row(ctx.subject, e, sorted(given["asked"]["spans"]))["at"], "before": before}
         for e, before in zip(bench.examples, given["asked"]["before"], strict=True)
     ]
     if s.label:
@@ -249,7 +272,8 @@ def check_alone(code: str) -> None:
 
 
 def _without_answers(rows: Rows) -> dict[str, Any]:
-    fields, spans = ({k: v.tolist() for k, v in m.items()} for m in (rows.inputs.fields, rows.spans))
+    fields = {k: v if v.is_floating_point() else v.tolist() for k, v in rows.inputs.fields.items()}
+    spans = {k: v.tolist() for k, v in rows.spans.items()}
     return {"fields": fields, "lengths": list(rows.inputs.lengths), "spans": spans, "before": list(rows.before)}
 
 
@@ -259,7 +283,7 @@ def _packed(values: NDArray[Any]) -> str:
 
 def _labelled(bench: Bench, seen: Sequence[Example], names: Sequence[str]) -> dict[str, Any]:
     _check_apart(bench, seen)
-    anchors = sorted({c.anchor or "all" for c in bench.statement.members})
+    anchors = sorted({anchor_of(bench.ctx.subject, c) for c in bench.statement.members})
     each = [{"labels": v} for v in _values(bench.examples, names)]
     return {"seen": _fitted(bench, seen, names, anchors), "each": each}
 

@@ -16,12 +16,14 @@ from tools.methods.paths import TWIN
 from tools.methods.rewriting import onward
 from tools.subjects import Subject
 
-STATES, CORPORA, TREES, IMAGES, OWN = (
-    Path(__file__).with_name(f"standalone_{name}.py") for name in ("states", "corpora", "trees", "images", "own")
+STATES, CORPORA, TREES, IMAGES, OWN, PATHS = (
+    Path(__file__).with_name(f"standalone_{name}.py")
+    for name in ("states", "corpora", "trees", "images", "own", "paths")
 )
 MEANT = {"mixed": "lost", "one_concept": "carried", "quiet": "spread"}  # which quantity of two corpora
 PARTS = (
-    "resid_pre", "resid_post", "attn.v", "attn.z", "attn.out", "cross.v", "cross.z", "cross.out", "mlp.act", "mlp.out", "block",
+    "resid_pre", "resid_mid", "resid_post", "attn.q", "attn.k", "attn.v", "attn.z", "attn.out", "cross.q", "cross.k", "cross.v",
+    "cross.z", "cross.out", "mlp.act", "mlp.out", "block",
 )  # fmt: skip
 SOURCES = {"zero": "zero", "mean": "mean", "resample(donor)": "donor", "resample(twin)": "twin"}
 PART = re.compile(r"(?:never right, of the probe for (.+)|the probe for (the answer)) before it$")
@@ -39,9 +41,7 @@ def is_part(m: Measurement) -> bool:
 
 
 def _above_chance(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
-    del subject
-    if s.objective != "accuracy":
-        raise ScriptError(f"a script of kind {s.kind} is written for accuracy, not for {s.objective}")
+    del s, subject
     return [_question(rows[0], measure="above chance")]
 
 
@@ -63,13 +63,11 @@ def _flips(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[
 
 def _sends(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
     assert s.route is not None
-    if any(c.part == "attn.v" for c in s.route.nodes):
-        raise ScriptError("a path through attn.v cannot be written as a script")
     out: list[Question] = []
     for m in rows:
         path = [_place(subject, c) for c in s.route.nodes]
-        measure = "flips" if m.done == TWIN else "fall"
-        out.append(_question(m, measure=measure, path=path, edits=_edits(subject, s.route.nodes[:1], m)))
+        edits = _edits(subject, s.route.nodes[:1], m)
+        out.append(_question(m, measure="sent", flips=m.done == TWIN, path=path, edits=edits))
     return out
 
 
@@ -81,7 +79,7 @@ def _attends(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> lis
         if len(subject.stacks) > 1:
             across = c.part == "cross.pattern"
             where |= {"of": "cross_attentions" if across else f"{c.stack}_attentions"}
-            where["key"] = _there(
+            where["key"] = in_stack(
                 subject, c.key_stack or (subject.spec(c.stack).attends_to if across else "") or c.stack, c.key
             )
         out.append(_question(m, measure="attention", **where))
@@ -101,7 +99,7 @@ def _reads(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[
         c = Component.parse(str(m.component))
         assert c.block is not None
         after = c.block + (c.part == "resid_post")
-        out.append(_question(m, measure="read", after=after, sign=-1 if m is rows[-1] else 1))
+        out.append(_question(m, measure="read", order=list(range(after)), sign=-1 if m is rows[-1] else 1))
     return out
 
 
@@ -131,7 +129,7 @@ def _disagree(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> li
 def _program(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
     stack, text = subject.program_of(s.program)
     _, program = parse(text, len(subject.spec(stack).blocks))
-    return [_question(m, measure="program", order=list(program.blocks)) for m in rows]
+    return [_question(m, measure="program", stack=stack, order=list(program.blocks)) for m in rows]
 
 
 def _decodable(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
@@ -151,14 +149,14 @@ def _similar(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> lis
 
 
 def _aligns(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
-    del subject
     (c,) = s.members
-    return [_question(m, measure="align", block=c.block, head=c.units[0]) for m in rows]
+    asked = {"stack": c.stack, "block": c.block, "head": c.units[0], "causal": subject.spec(c.stack).causal}
+    return [_question(m, measure="align", **asked) for m in rows]
 
 
 def _used(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
     """The state and each later one, in turn."""
-    places = [_place(subject, c) for c in onward(len(subject.spec().blocks), s.members[0])]
+    places = [_place(subject, c) for c in onward(len(subject.spec(s.members[0].stack).blocks), s.members[0])]
     return [_question(m, measure="turn", places=places) for m in rows]
 
 
@@ -170,7 +168,7 @@ def _moves(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[
 
 def _computes(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[Question]:
     """What is lost without it, how well each input is read before it, how much better the answer after it."""
-    before, after = (_place(subject, c, read=True) for c in stream(subject, s.members[0]))
+    before, after = (_place(subject, c) for c in stream(subject, s.members[0]))
     inputs = inputs_of(s)
     out = _falls(s, subject, [m for m in rows if m.name == "effect"])
     for m in rows:
@@ -187,6 +185,7 @@ def _meant(s: Statement, subject: Subject, rows: Sequence[Measurement]) -> list[
     (c,) = s.members
     single = len(c.units) == 1 and PARTS_OF[c.part].unit != "head"
     asked = {"place": _place(subject, c), "single": single, "label": s.label, "of": MEANT[s.kind]}
+    asked |= {"last": in_stack(subject, c.stack, "-1")}
     allowed = {"allowed": 1e-2 * rows[0].value} if s.kind == "quiet" else {}
     return [_question(m, measure="on both", **asked, **allowed) for m in rows]
 
@@ -231,11 +230,11 @@ def _edits(subject: Subject, components: Sequence[Component], m: Measurement) ->
     return [{"place": _place(subject, c), "how": how} for c in (*(c for c in components if c.part != "block"), *whole)]
 
 
-def _place(subject: Subject, c: Component, *, read: bool = False) -> dict[str, Any]:
+def _place(subject: Subject, c: Component) -> dict[str, Any]:
     if c.part == "logits":
         last = len(subject.spec().blocks) - 1
         return {"block": last, "part": "resid_post", "units": [], "anchor": anchor_of(subject, c)}
-    if c.part not in (*PARTS, *(["resid_mid"] if read else [])) or c.block is None or c.feature:
+    if c.part not in PARTS or c.block is None or c.feature:
         raise ScriptError(f"{c} cannot be written as a script: parts of it are {', '.join(PARTS)}")
     where = {"block": c.block, "part": c.part, "units": list(c.units), "anchor": anchor_of(subject, c)}
     return where if c.stack == subject.readout else {"stack": c.stack, **where}
@@ -245,10 +244,11 @@ def anchor_of(subject: Subject, c: Component) -> str:
     """Where its positions are, with the stack in which they lie where that is not the one that is read out: `encoder:verb`."""
     stack = subject.spec(c.stack)
     across = c.part in ("cross.k", "cross.v") and stack.attends_to
-    return _there(subject, across or c.stack, c.anchor or "all")
+    return in_stack(subject, across or c.stack, c.anchor or "all")
 
 
-def _there(subject: Subject, stack: str, anchor: str) -> str:
+def in_stack(subject: Subject, stack: str, anchor: str) -> str:
+    """An anchor in a stack, named where it is not the one that is read out."""
     return anchor if stack == subject.readout else f"{stack}:{anchor}"
 
 
@@ -264,4 +264,5 @@ QUESTIONS: Mapping[str, Asks] = {
 APPENDED = {
     **dict.fromkeys(("decodable", "steers", "computes", "similar", "aligns", "used", "reads_better", "elicits"), (STATES,)),
     **dict.fromkeys(MEANT, (CORPORA,)), "encodes_tree": (STATES, TREES), "decides": (IMAGES,), "own": (STATES, OWN),
+    "sends": (PATHS,),
 }  # fmt: skip

@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ import transformers
 DATA: Any = json.loads(r"""{}""")  # filled in by `python -m agent.report RUN --script F1`
 
 Place = dict[str, Any]
-INNER = ("attn.q", "attn.k", "attn.v", "cross.v")
-Tokens = Any  # of one row, or each of the model's inputs by name: tokens, or the name of an array in the file beside this one
+INNER = ("attn.q", "attn.k", "attn.v", "cross.q", "cross.k", "cross.v")
+Tokens = (
+    Any  # of one row, or each of the model's inputs by name: tokens, an array, or its name in the file beside this one
+)
 Change = tuple[Place, list[int], torch.Tensor]  # where, at which positions, what is put there: (positions, channels)
 
 
@@ -33,9 +34,6 @@ class Model:
         self.net = load(folder, dtype=getattr(torch, DATA["dtype"]), attn_implementation="eager").eval()
         self.stacks: dict[str, Any] = DATA["stacks"]
         self.readout = list(self.stacks)[-1]
-        names = self.stacks[self.readout]
-        self.blocks = self.net.get_submodule(names["blocks"])
-        self.after = [m for n in names["after"] if (m := self._module(n)) is not None]
         self.where: dict[str, tuple[str, bool]] = {  # part -> module inside a block, whether it is that module's input
             "resid_pre": ("", True), "resid_post": ("", False), "mlp.act": ("mlp_out", True), "mlp.out": ("mlp_out", False),
             "attn.z": ("attention_out", True), "attn.out": ("attention_out", False),
@@ -47,11 +45,9 @@ class Model:
 
             self.arrays = load_file(Path(__file__).with_name(DATA["arrays"]))
 
-    def _module(self, name: str) -> Any:
-        try:
-            return self.net.get_submodule(name)
-        except AttributeError:
-            return None
+    def blocks(self, stack: str = "") -> Any:
+        """Of a stack, or of the one that is read out."""
+        return self.net.get_submodule(self.stacks[stack or self.readout]["blocks"])
 
     def channels(self, place: Place, width: int) -> list[int]:
         """The channels of a place: those of its heads in attn.z, else its own."""
@@ -67,17 +63,23 @@ class Model:
     ) -> Any:
         """Logits (positions, vocabulary), or of classes (1, classes), what was read, and the model's own output, for one input."""
         named = ids if isinstance(ids, dict) else {"input_ids": ids}
-        given = {k: torch.tensor([v]) if isinstance(v, list) else self.arrays[v][None] for k, v in named.items()}
-        if "input_ids" in given:
+        given = {k: self.arrays[v] if isinstance(v, str) else torch.as_tensor(v) for k, v in named.items()}
+        given = {k: v[None] for k, v in given.items()}
+        if "pixel_values" not in given:
             more["use_cache"] = False
         found: dict[int, torch.Tensor] = {}
+        places = [c[0] for c in changes or []] + (read or [])
+        # What lies inside attention is handed on from the outside in: the first that is changed comes first.
+        order = [p for p in places if p["part"] not in INNER] + [p for p in reversed(places) if p["part"] in INNER]
         with ExitStack() as hooks:
-            for place in [c[0] for c in changes or []] + (read or []):
-                names = self.stacks[place.get("stack", self.readout)]
-                block: Any = self.net.get_submodule(f"{names['blocks']}.{place['block']}")
+            for place in order:
+                names, block = self._block(place)
                 touch = self._touch(place, changes or [], found)
                 if place["part"] in INNER:
                     hooks.enter_context(inside(block, place["part"], names.get("cross_out"), touch))
+                    continue
+                if place["part"] == "resid_mid":
+                    hooks.enter_context(middle(block, [names["attention_out"], names.get("cross_out")], touch))
                     continue
                 module, before = self.where[place["part"]]
                 target = block.get_submodule(names[module]) if module else block
@@ -92,6 +94,11 @@ class Model:
         logits = out.logits[0].float()
         return logits if logits.ndim > 1 else logits[None], [found[id(p)] for p in read or []], out
 
+    def _block(self, place: Place) -> tuple[Any, Any]:
+        """What a stack's modules are called, and the block."""
+        names = self.stacks[place.get("stack", self.readout)]
+        return names, self.net.get_submodule(f"{names['blocks']}.{place['block']}")
+
     def _touch(self, place: Place, changes: list[Change], found: dict[int, torch.Tensor]) -> Callable[[Any], Any]:
         def touch(h: torch.Tensor) -> torch.Tensor:
             rows = h.reshape(-1, h.shape[-1]).clone()
@@ -104,32 +111,36 @@ class Model:
 
         return touch
 
-    @torch.no_grad()
-    def program(self, ids: list[int], order: list[int]) -> torch.Tensor:
-        """Logits with the blocks run in this order, each with the arguments that the model itself gave it."""
-        given: dict[int, Any] = {}
+    def program(self, ids: Tokens, order: list[int], stack: str = "") -> torch.Tensor:
+        """Logits with a stack's blocks run in this order, each with the arguments that the model itself gave it."""
+        blocks, given = list(self.blocks(stack)), dict[int, Any]()
         with ExitStack() as hooks:
-            for i, block in enumerate(self.blocks):
-                hook = block.register_forward_pre_hook(
-                    lambda _m, a, k, i=i: given.update({i: (a, k)}), with_kwargs=True
+            for i, block in enumerate(blocks):
+                hook = block.register_forward_hook(
+                    lambda _m, a, k, out, i=i: given.update({i: (a[1:], k, isinstance(out, tuple))}), with_kwargs=True
                 )
                 hooks.callback(hook.remove)
-            self.net(torch.tensor([ids]), use_cache=False)
-        first, named = given[0]
-        state = first[0] if first else named["hidden_states"]
-        for i in order:
-            block: Any = self.blocks[i]
-            more = {k: v for k, v in given[i][1].items() if k != "hidden_states"}
-            out = block(state, *given[i][0][1:], **more)
-            state = out[0] if isinstance(out, tuple) else out
-        return self.read_out(state[0])
+            self.run(ids)
+        own = [block.forward for block in blocks]
 
-    @torch.no_grad()
-    def read_out(self, state: torch.Tensor) -> torch.Tensor:
-        """Logits of a state as if it were the last."""
-        for module in self.after:
-            state = module(state)
-        return self.net.get_output_embeddings()(state).float()
+        def instead(number: int) -> Callable[..., Any]:
+            def forward(state: torch.Tensor, *_: Any, **__: Any) -> Any:
+                for i in (
+                    order if number == 0 else []
+                ):  # all in the place of the first; the others hand on what they get
+                    out = own[i](state, *given[i][0], **given[i][1])
+                    state = out[0] if given[i][2] else out
+                return (state,) if given[number][2] else state
+
+            return forward
+
+        try:
+            for i, block in enumerate(blocks):
+                block.forward = instead(i)
+            return self.run(ids)[0]
+        finally:
+            for block in blocks:
+                del block.forward
 
 
 @contextmanager
@@ -147,20 +158,52 @@ def inside(block: Any, part: str, cross: str | None, touch: Callable[[Any], Any]
     def attend(
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *more: Any, **named: Any
     ) -> Any:
-        out, weights = own(module, query, key, value, *more, **named)
-        if id(module) in mine:
-            given = {"q": query, "k": key, "v": value}[which]
-            flat = given.repeat_interleave(query.shape[1] // given.shape[1], 1).transpose(1, 2).flatten(2)
-            added = (touch(flat) - flat).unflatten(2, (query.shape[1], -1)).transpose(1, 2)
-            if which == "v":  # values do not change where a head looks: what they add is weighed as before
-                out = out + (weights @ added).transpose(1, 2)
-        return out, weights
+        if id(module) not in mine:
+            return own(module, query, key, value, *more, **named)
+        heads, shared = query.shape[1], getattr(module, "num_key_value_groups", None)
+        given = {"q": query, **{k: v.repeat_interleave(heads // v.shape[1], 1) for k, v in (("k", key), ("v", value))}}
+        given[which] = touch(given[which].transpose(1, 2).flatten(2)).unflatten(2, (heads, -1)).transpose(1, 2)
+        try:
+            if shared is not None:  # each head has its own by now
+                module.num_key_value_groups = 1
+            return own(module, *given.values(), *more, **named)
+        finally:
+            if shared is not None:
+                module.num_key_value_groups = shared
 
     file.eager_attention_forward = attend
     try:
         yield
     finally:
         file.eager_attention_forward = own
+
+
+@contextmanager
+def middle(block: Any, names: list[str | None], touch: Callable[[Any], Any]) -> Generator[None]:
+    """What entered a block, with what its attentions have added, passes through `touch` where the last of them writes.
+
+    names: their last modules; None for one that it lacks.
+    """
+    known: list[torch.Tensor] = []
+    *first, last = [block.get_submodule(n) for n in names if n]
+
+    def enter(_m: Any, a: Any) -> None:
+        known[:] = [a[0]]
+
+    def add(_m: Any, _a: Any, out: torch.Tensor) -> None:
+        known[:] = [known[0] + out]
+
+    def end(_m: Any, _a: Any, out: torch.Tensor) -> torch.Tensor:
+        return touch(known[0] + out) - known[0]
+
+    with ExitStack() as hooks:
+        for hook in (
+            block.register_forward_pre_hook(enter),
+            *(m.register_forward_hook(add) for m in first),
+            last.register_forward_hook(end),
+        ):
+            hooks.callback(hook.remove)
+        yield
 
 
 def correct(logits: torch.Tensor, e: Any) -> float:
@@ -228,45 +271,13 @@ def changed(model: Model, e: Any, edits: Any, mean: dict[int, torch.Tensor]) -> 
     return out
 
 
-def along(model: Model, e: Any, path: list[Place], changes: list[Change]) -> list[Change]:
-    """What arrives at the end of a path: each node is computed with all that lies between it and the one before held as it was."""
-    every = [
-        {"block": b, "part": part, "units": [], "anchor": "all"}
-        for b in range(len(model.blocks))
-        for part in ("attn.out", "mlp.out")
-    ]
-    clean = model.run(e["ids"], read=every)[1]
-    for a, b in pairwise(path):
-        held: list[Change] = [
-            (p, list(range(len(e["ids"]))), value) for p, value in zip(every, clean, strict=True) if between(a, p, b)
-        ]
-        values = model.run(e["ids"], changes + held, [b])[1][0]
-        at = e["at"][b["anchor"]]
-        changes = [(b, at, values[at][:, model.channels(b, values.shape[-1])])]
-    return changes
-
-
-def between(a: Place, p: Place, b: Place) -> bool:
-    """Whether something is written after the sender and before the receiver."""
-    sent = p["block"] > a["block"] or (
-        p["block"] == a["block"] and a["part"].startswith("attn") and p["part"] == "mlp.out"
-    )
-    return sent and (
-        p["block"] < b["block"]
-        or b["part"] == "resid_post"
-        or (p["block"] == b["block"] and b["part"].startswith("mlp") and p["part"] != "mlp.out")
-    )
-
-
 def effects(model: Model, q: Any, examples: list[Any]) -> list[float]:
     """One value an example."""
     edits = [*q.get("edits", []), *q.get("less", [])]
     mean = means(model, [d["place"] for d in edits if d["how"] == "mean"], examples)
     out: list[float] = []
     for e in examples:
-        intact, _, raw = model.run(
-            e["ids"], output_attentions=q["measure"] == "attention", output_hidden_states=q["measure"] == "read"
-        )
+        intact, _, raw = model.run(e["ids"], output_attentions=q["measure"] == "attention")
         if q["measure"] == "above chance":
             out.append(correct(intact, e) - DATA["chance"])
         elif q["measure"] == "attention":
@@ -276,15 +287,15 @@ def effects(model: Model, q: Any, examples: list[Any]) -> list[float]:
             out.append(float(seen.mean()))
         elif q["measure"] == "read":
             half = DATA["chance"] + (correct(intact, e) - DATA["chance"]) / 2
-            logits = intact if q["after"] == len(model.blocks) else model.read_out(raw.hidden_states[q["after"]][0])
+            logits = model.program(e["ids"], q["order"])
             low, high = -0.5 - DATA["chance"] / 2, 1 - DATA["chance"] / 2
             out.append(q["sign"] * min(max(correct(logits, e) - half, low), high))
         elif q["measure"] == "program":
             name = DATA["objective"]
-            out.append(objective(intact, e, name) - objective(model.program(e["ids"], q["order"]), e, name))
+            out.append(objective(intact, e, name) - objective(model.program(e["ids"], q["order"], q["stack"]), e, name))
         else:
             changes = changed(model, e, q["edits"], mean)
-            edited = model.run(e["ids"], along(model, e, q["path"], changes) if q.get("path") else changes)[0]
+            edited = model.run(e["ids"], changes)[0]
             if q["measure"] == "flips":
                 out.append(float(margin(edited, e) < 0) - float(margin(intact, e) < 0))
             else:

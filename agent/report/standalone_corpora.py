@@ -94,8 +94,12 @@ class Concept:
         return self.without + corpus.having(self.names) @ self.weights
 
 
-def features(said: list[str]) -> list[list[str]]:
-    """Of each position after the first: its token, what kind that is, where it stands, those before it, whether it is new."""
+def features(said: Any) -> list[list[str]]:
+    """Of each position after the first: its token, what kind that is, where it stands, those before it, whether it is new; of an
+    image where the patch is and its colour, as the data says them.
+    """
+    if any(isinstance(here, list) for here in said):
+        return [[f"position {i}", *here] for i, here in enumerate(said) if i]
     kinds, out = [kind(t) for t in said], list[list[str]]()
     for i in range(1, len(said)):
         here = [f"position {i}", f"token {said[i]!r}", f"kind {kinds[i]}"]
@@ -125,7 +129,7 @@ def direction(model: Model, q: Any) -> Any:
         return lambda m, e: states(m, e)[:, 0]
     if q["label"]:
         known = [e for e in seen if e["has"] is not None]
-        x = torch.stack([states(model, e)[e["at"]["-1"][0]] for e in known])
+        x = torch.stack([states(model, e)[e["at"][q["last"]][0]] for e in known])
         having = torch.tensor([e["has"] for e in known])
         vector = x[having].mean(0) - x[~having].mean(0)
     else:

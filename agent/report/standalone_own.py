@@ -18,7 +18,18 @@ from agent.report.standalone_states import Ridge
 # The planner's code, word for word. It ran in a sandbox when the finding was measured, and it would run without one here: read it.
 CODE = ""  # filled in
 
-ORDER = ("resid_pre", "attn.q", "attn.k", "attn.v", "attn.z", "attn.out", "mlp.act", "mlp.out", "resid_post")
+ORDER = (
+    "resid_pre",
+    "attn.q",
+    "attn.k",
+    "attn.v",
+    "attn.z",
+    "attn.out",
+    "resid_mid",
+    "mlp.act",
+    "mlp.out",
+    "resid_post",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tokens and their mask, (n, positions), and how many positions each row has."""
+    """What the model is given by name, (n, ...), and how many positions each row has."""
 
     fields: dict[str, torch.Tensor]
     lengths: tuple[int, ...]
@@ -76,7 +87,8 @@ class Given:
 
     def __init__(self, model: Model, rows: Any, fitting: "Given | None" = None) -> None:
         self._model, self.fitting, self.before = model, fitting, tuple(rows["before"])
-        self.inputs = Inputs({k: torch.tensor(v) for k, v in rows["fields"].items()}, tuple(rows["lengths"]))
+        given = {k: model.arrays[v] if isinstance(v, str) else torch.tensor(v) for k, v in rows["fields"].items()}
+        self.inputs = Inputs(given, tuple(rows["lengths"]))
         self.spans = {k: torch.tensor(v) for k, v in rows["spans"].items()}
         self.n = self.inputs.size
 
@@ -92,7 +104,8 @@ class Given:
         c, out = Component.parse(str(component)), list[torch.Tensor]()
         at = None if c.anchor in ("", "all") else self.positions(c.anchor).tolist()
         for i, n in enumerate(self.inputs.lengths):
-            h = self._model.run(self.inputs.fields["input_ids"][i, :n].tolist(), read=[c.place()])[1][0].float()
+            row = {k: v[i] if v.is_floating_point() else v[i, :n] for k, v in self.inputs.fields.items()}
+            h = self._model.run(row, read=[c.place()])[1][0].float()
             h = h[:, self._model.channels(c.place(), h.shape[-1])]
             out.append((h if at is None else h[sorted(set(at[i]))]).mean(0))
         return torch.stack(out)
@@ -146,11 +159,7 @@ def own_edits(model: Model, q: Any) -> list[float]:
             place = c.place(part)
             rows = model.run(e["ids"], changes, [place])[1][0].float()
             every = list(range(len(rows)))
-            at = (
-                every
-                if c.anchor in ("", "all")
-                else positions(c.anchor, e["before"], e["at"] | {"answer": e["scored"]})
-            )
+            at = every if c.anchor in ("", "all") else positions(c.anchor, e["before"], e["at"])
             here = rows[at][:, model.channels(place, rows.shape[-1])]
             changes.append((place, at, edited(here, op, value, i)))
         after, before = model.run(e["ids"], changes)[0], model.run(e["ids"])[0]

@@ -18,12 +18,9 @@ def states(model: Model, place: Place, of: str) -> torch.Tensor:
     """A place's activations in the examples of that name, the mean over each one's positions: (examples, channels)."""
     if f"{place} {of}" in KNOWN:
         return KNOWN[f"{place} {of}"]
-    parts = [place]
-    if place["part"] == "resid_mid":  # what entered the block and what attention has added
-        parts = [{**place, "part": part} for part in ("resid_pre", "attn.out")]
     out: list[torch.Tensor] = []
     for e in DATA[of]:
-        here = torch.stack(model.run(e["ids"], read=parts)[1]).float().sum(0)
+        here = model.run(e["ids"], read=[place])[1][0].float()
         out.append(here[e["at"][place["anchor"]]].mean(0)[model.channels(place, here.shape[-1])])
     return KNOWN.setdefault(f"{place} {of}", torch.stack(out))
 
@@ -193,7 +190,8 @@ def aligned(model: Model, q: Any) -> list[float]:
     by the first of a few more factors with which the order of distances follows that of dot products.
     """
     places: list[Place] = [
-        {"block": q["block"], "part": p, "units": [q["head"]], "anchor": "all"} for p in ("attn.q", "attn.k")
+        {"stack": q["stack"], "block": q["block"], "part": p, "units": [q["head"]], "anchor": "all"}
+        for p in ("attn.q", "attn.k")
     ]
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
     for e in DATA["examples"]:
@@ -206,11 +204,11 @@ def aligned(model: Model, q: Any) -> list[float]:
     scale = even = float((wide / long) ** 0.25) if long > 0 and wide > 0 else 1.0
     for factor in (1.0, 1.2, 1.4, 1.7, 2.0):
         scale = even * factor
-        found = [follows(a * scale, (b + shift) / scale) for a, b in pairs[::2]]
+        found = [follows(a * scale, (b + shift) / scale, q["causal"]) for a, b in pairs[::2]]
         if sum(found) / len(found) >= 0.95:
             break
     queries, keys = queries * scale, (keys + shift) / scale
-    whose = torch.tensor([i for i, e in enumerate(DATA["examples"]) for _ in e["ids"]])
+    whose = torch.tensor([i for i, e in enumerate(DATA["examples"]) for _ in e["mine"]])
     mine, theirs = ([v for e in DATA["examples"] for v in e[side]] for side in ("mine", "theirs"))
     far = queries.square().sum(1)[:, None] + keys.square().sum(1)[None] - 2 * queries @ keys.T
     near = far.masked_fill(whose[:, None] == whose[None], torch.inf).sort(dim=1, stable=True).indices[:, :5].tolist()
@@ -218,9 +216,9 @@ def aligned(model: Model, q: Any) -> list[float]:
     return [float(same[whose == i].mean()) for i in range(len(pairs))]
 
 
-def follows(q: torch.Tensor, k: torch.Tensor) -> float:
+def follows(q: torch.Tensor, k: torch.Tensor, causal: bool) -> float:
     """Rank correlation of nearness and dot product over the keys that each query sees, both less each query's mean; -1 if none."""
-    seen = torch.ones(len(q), len(k)).tril().bool()
+    seen = torch.ones(len(q), len(k)).tril(0 if causal else len(k)).bool()
     dot = q @ k.T
     a, b = (
         (v - (v * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True))[seen]
