@@ -24,7 +24,9 @@ def units_of(subject: Subject, h: Tensor, site: Site, component: Component) -> T
 
 
 def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tuple[Any, ...]]:
-    """The tokens (or what stands for them where it is not tokens that are read) that stand at an anchor, example by example."""
+    """The tokens that stand at an anchor, example by example; where something else is read, what stands for the whole,
+    wherever the anchor is.
+    """
     batch, stack = batch_of(ctx.subject, examples), port_of(ctx.subject).reading(ctx.subject)
     at = positions(ctx.subject, batch, anchor, stack=stack)
     found: list[tuple[Any, ...]] = []
@@ -34,7 +36,8 @@ def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tu
             if e.reads == ctx.subject.readout and e.lengths[stack] > len(e.tokens)
             else e.tokens
         )
-        wanted = range(len(read)) if at is None else torch.unique(at[row]).tolist()
+        whole = at is None or int(at[row].max()) >= len(read)
+        wanted = range(len(read)) if whole else torch.unique(at[row]).tolist()
         found.append(tuple(read[i] for i in wanted))
     return found
 

@@ -19,6 +19,7 @@ from tools.findings.kind import Bench, Kind, Nulls, tenth_of_examples
 from tools.findings.phrases import capital, heads
 from tools.methods.readings import patterns
 from tools.methods.tool import ToolInputError
+from tools.ports import port_of
 from tools.subjects import Subject
 
 LABELS = {
@@ -85,6 +86,11 @@ def sequences(subject: Subject, n: int, seed: str) -> list[Made]:
     """Sequences of random tokens, all different, some of which come again after a gap: (tokens, the same where nothing comes
     again, queries, where each query's token stood before). ToolInputError where the vocabulary or the context is too small.
     """
+    if len(subject.stacks) > 1 or not hasattr(subject.model.config, "vocab_size"):
+        raise ToolInputError(
+            f"matches has a model of one stack read random tokens; {subject.name} has {', '.join(subject.stacks)} and reads "
+            f"{', '.join(port_of(subject).reads)}"
+        )
     special = set(subject.tokenizer.all_special_ids) if subject.tokenizer is not None else set()
     vocabulary = [t for t in range(int(subject.model.config.vocab_size)) if t not in special]
     room = min(subject.max_positions or 4 * LONGEST, len(vocabulary))
