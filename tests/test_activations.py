@@ -7,6 +7,7 @@ import torch
 from transformers.activations import NewGELUActivation
 
 from tools.engine.activations import OnePass, quicken
+from tools.engine.kept import Kept
 from tools.engine.sites import Edit, Site, SiteError
 from tools.subjects import Subject, SubjectError, load_subject
 
@@ -59,7 +60,7 @@ def test_no_block_runs_after_the_last_activation_that_is_asked_for(demo: Subject
         with demo.evaluating():
             found = {edits: demo.activations(inputs, [*sites, sites[0]], edits) for edits in ((), (edit,))}
             # What the model gives each block is noted first, in a pass in which blocks compute nothing.
-            assert ran == [*range(6), 0, 1, 2, 3] * 2
+            assert ran == [*range(6), 0, 1, 2] * 2, "what enters block 3 is there before it runs"
             whole = {edits: demo.run(inputs, edits=edits, capture=sites).captured for edits in found}
     finally:
         for hook in hooks:
@@ -68,6 +69,26 @@ def test_no_block_runs_after_the_last_activation_that_is_asked_for(demo: Subject
         assert set(got) == set(sites)
         assert all(torch.equal(got[s], whole[edits][s]) for s in sites)
     assert not torch.equal(found[()][sites[1]], found[(edit,)][sites[1]])
+
+
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("limit", [None, 2**30])
+def test_a_block_ends_with_the_last_activation_that_is_asked_of_it(demo: Subject, edited: bool, limit: int | None) -> None:
+    subject = demo if limit is None else demo.keeping(Kept(limit))
+    inputs, block = subject.inputs([subject.tokens("3 + 4 =")]), subject.spec().blocks[2]
+    site, ran = Site("decoder", 2, "attn.q"), list[int]()
+    edits = [Edit(Site("decoder", 1, "mlp.out"), "scale", torch.zeros(()))] if edited else []
+    hook = block.mlp.register_forward_pre_hook(lambda *_: ran.append(2))
+    try:
+        with subject.evaluating():
+            if limit is not None:
+                subject.run(inputs)  # from here on the state after the block is known
+            ran.clear()
+            found = subject.activations(inputs, [site], edits)[site]
+            assert not ran
+            assert torch.equal(found, demo.run(inputs, edits=edits, capture=[site]).captured[site])
+    finally:
+        hook.remove()
 
 
 def test_activations_that_do_not_exist_are_refused(demo: Subject) -> None:

@@ -8,7 +8,7 @@ goes wrong when a library edits `model.layers` in place.
 
 import threading
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -224,16 +224,18 @@ def run_block(
     capture: Mapping[Kind, Site] | None = None,
     captured: dict[Site, Tensor] | None = None,
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+    onward: bool = True,
 ) -> Float[Tensor, "rows seq width"]:
     """Run one block on `len(edits)` copies of the captured batch, each copy with its own edits at this block.
 
     capture: kinds to read while the block runs, stored in `captured` under their sites, after the edits.
-    arguments: used in place of the captured ones (generation with a cache).
+    arguments: used in place of the captured ones (generation with a cache). onward: whether the state after the block is
+    asked for; if not, the block ends once everything has been read, and `h` is returned.
     """
     spec = call.spec
     args, kwargs = arguments or call.arguments_for(index, len(edits))
     size = h.shape[0] // len(edits)
-    active = any(edits) or bool(capture)
+    active, unread = any(edits) or bool(capture), set(capture or ())
     if not active:
         with spec.lock:
             return _tensor(spec.blocks[index](h, *args, **kwargs))
@@ -256,6 +258,9 @@ def run_block(
                     full[rows] = part
         if capture and captured is not None and kind in capture:
             captured[capture[kind]] = full
+            unread.discard(kind)
+            if not (unread or onward):
+                raise _ReadError
         return full.view(value.shape) if flat else full
 
     wanted: set[Kind] = set(capture or ())
@@ -285,11 +290,16 @@ def run_block(
 
     if "resid_mid" in wanted and spec.cross_o_proj:
         wanted.add("attn.out")
-    with spec.lock, _hooks(spec, index, wanted, touch_here):
+    with suppress(_ReadError), spec.lock, _hooks(spec, index, wanted, touch_here):
         if "resid_pre" in wanted:
             entered = h = touch("resid_pre", h)
         out = _tensor(spec.blocks[index](h, *args, **kwargs))
         return touch("resid_post", out) if "resid_post" in wanted else out
+    return h
+
+
+class _ReadError(Exception):
+    """Ends a block of which everything that is asked for has been read."""
 
 
 @contextmanager

@@ -14,8 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tools.engine.adapter import Call, run_block
+from tools.engine.kept import Kept
 from tools.engine.narrow import Narrow, is_narrow
 from tools.engine.sites import Edit, Kind, Site
+
+AHEAD: tuple[Kind, ...] = ("attn.z", "attn.out", "mlp.out")
+ROOM = 4  # times as much memory has to be there as what is read ahead of one batch takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +155,17 @@ def sweep(
 
 
 def trace(
-    call: Call, blocks: Sequence[int], edits: Iterable[Edit] = (), capture: Iterable[Site] = ()
+    call: Call,
+    blocks: Sequence[int],
+    edits: Iterable[Edit] = (),
+    capture: Iterable[Site] = (),
+    *,
+    onward: bool = True,
 ) -> tuple[Float[Tensor, "batch seq width"], dict[Site, Tensor]]:
-    """Run one variant and read activations on the way; where a block runs twice, the last reading is kept."""
+    """Run one variant and read activations on the way; where a block runs twice, the last reading is kept.
+
+    onward: whether the last state is asked for; if not, what is returned for it means nothing.
+    """
     edits, sites = tuple(edits), tuple(capture)
     for site in sites:
         call.spec.check(site)
@@ -161,14 +173,14 @@ def trace(
         call.spec.check_edit(edit)
     captured: dict[Site, Tensor] = {}
     h, path = call.start, tuple[int, ...]()
-    for block in blocks:
+    for at, block in enumerate(blocks):
         wanted: dict[Kind, Site] = {s.kind: s for s in sites if s.block == block}
         here = [e for e in edits if e.site.block == block]
-        path = (*path, block)
+        path, needed = (*path, block), onward or at + 1 < len(blocks)
         if any(e.site.block in path for e in edits):
-            h = run_block(call, block, h, [here], wanted, captured)
+            h = run_block(call, block, h, [here], wanted, captured, onward=needed)
         else:
-            h = run_unchanged(call, path, h, wanted, captured)
+            h = run_unchanged(call, path, h, wanted, captured, onward=needed)
     return h if call.kept is None else h.clone(), captured
 
 
@@ -178,22 +190,46 @@ def run_unchanged(
     h: Float[Tensor, "batch seq width"],
     capture: Mapping[Kind, Site] | None = None,
     captured: dict[Site, Tensor] | None = None,
+    *,
+    onward: bool = True,
 ) -> Float[Tensor, "batch seq width"]:
     """The last block of a path on the captured batch, nothing edited; what is kept of it is not computed again.
 
     path: the blocks run so far, this one among them. h: the state before it, not to be written to; nor what is returned.
+    onward: as of `run_block`.
     """
     kept, capture, captured = call.kept, capture or {}, {} if captured is None else captured
     if kept is None or torch.is_grad_enabled():
-        return run_block(call, path[-1], h, ((),), capture, captured)
-    known, seen = kept.get((call.key, path)), {kind: kept.get((call.key, path, kind)) for kind in capture}
-    if known is None or None in seen.values():
+        return run_block(call, path[-1], h, ((),), capture, captured, onward=onward)
+    if "resid_pre" in capture:
+        captured[capture["resid_pre"]] = h.clone()
+        capture = {kind: site for kind, site in capture.items() if kind != "resid_pre"}
+        if not (capture or onward):
+            return h
+    known = kept.get((call.key, path))
+    seen = {kind: kept.get((call.key, path, kind)) for kind in capture}
+    missing = {kind: capture[kind] for kind, found in seen.items() if found is None}
+    captured.update({capture[kind]: found[0].clone() for kind, found in seen.items() if found})
+    if known is None or missing:
         made: dict[Site, Tensor] = {}
-        known = (run_block(call, path[-1], h, ((),), capture, made),)
-        kept.put((call.key, path), *known)
-        for kind, site in capture.items():
+        read = missing if known else {**_ahead(call, path[-1], kept), **missing}
+        out = run_block(call, path[-1], h, ((),), read, made, onward=known is None)
+        known = known or (out,)
+        if known[0] is out:
+            kept.put((call.key, path), out)
+        for kind, site in read.items():
             kept.put((call.key, path, kind), made[site].clone())
-            captured[site] = made[site]
-    else:
-        captured.update({site: found[0].clone() for kind, site in capture.items() if (found := seen[kind])})
+            if kind in missing:
+                captured[site] = made[site]
     return known[0]
+
+
+def _ahead(call: Call, block: int, kept: Kept) -> dict[Kind, Site]:
+    """What is read of an unchanged block whenever it runs, asked for or not: most of it will be, and reading costs little.
+
+    Nothing where the memory would not hold as much of every block, and have three quarters left.
+    """
+    spec, size = call.spec, call.start.numel() * call.start.element_size()
+    if ROOM * (1 + len(AHEAD)) * size * len(spec.blocks) > kept.limit:
+        return {}
+    return {kind: Site(spec.name, block, kind) for kind in AHEAD if kind in spec.kinds}

@@ -134,7 +134,8 @@ def activations(subject: Stacked, inputs: Any, sites: Sequence[Site], edits: Seq
             spec.check(site)
         if set(names) <= {name}:  # the last stack that is asked about
             last = max((s.block for s in here), default=-1)
-            captured.update(trace(subject.recorded(spec, inputs.fields, upstream), range(last + 1), changed, here)[1])
+            call = subject.recorded(spec, inputs.fields, upstream)
+            captured.update(trace(call, range(last + 1), changed, here, onward=False)[1])
             break
         upstream[name], _, seen = subject.run_stack(inputs, name, None, changed, here, upstream)
         captured.update(seen)
