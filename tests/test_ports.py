@@ -20,7 +20,7 @@ from tools.engine.sites import Edit, Site
 from tools.findings.null_twins import null_twin
 from tools.methods.features import random_twin
 from tools.methods.scoring import score
-from tools.ports import PortError, batch_of, port, port_of, ports
+from tools.ports import PortError, batch_of, port_of, ports, vocabulary
 from tools.ports.seq2seq import edits, judged
 from tools.ports.text import said_in
 from tools.subjects import Subject
@@ -553,8 +553,11 @@ def test_what_is_written_to_an_example_does_not_depend_on_those_beside_it(case_o
 def test_what_is_read_over_a_vocabulary_has_the_same_bits_in_any_number_of_pieces(k, vocab):
     logits = torch.randn(k, vocab, generator=torch.Generator().manual_seed(k))
     own = logits[:, :1].clone()
-    whole, said, above = port.over_vocabulary(logits, own)
-    assert k * vocab < port.PIECE or k * vocab >= 2 * port.PIECE
+    whole, said, above = vocabulary.over_vocabulary(logits, own)
+    assert k * vocab < vocabulary.PIECE or k * vocab >= 2 * vocabulary.PIECE
     assert torch.equal(whole, logits.logsumexp(-1))
     assert torch.equal(said, logits.argmax(-1))
     assert torch.equal(above, (logits > own).sum(-1))
+    base, among = logits.flip(0)[:7].mul(0.5).log_softmax(-1), torch.arange(3, 3 + k) % min(7, k)
+    wanted = (base[among].exp() * (base[among] - logits.log_softmax(-1))).sum(-1)
+    assert torch.equal(vocabulary.divergence(base, among, logits), wanted)

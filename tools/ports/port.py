@@ -11,15 +11,14 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from experiments_db.places import parse_anchor
 from tools.ports.objectives import ANSWERS, Objective
+from tools.ports.vocabulary import divergence, over_vocabulary, several_right
 from tools.subjects import Inputs, Subject, SubjectError
 from tools.tasks import Example, Given, Task, chance_of
-
-PIECE = 2**21  # logits that are reduced at once
 
 
 class PortError(SubjectError):
@@ -63,6 +62,7 @@ class Batch:
     """Examples that run together.
 
     indices: which examples these are. rows, columns: where answers are predicted in the readout stack; targets: what they are.
+    anchors: positions found so far, by anchor, stack and whether they are the twins'; nobody writes to them.
     """
 
     indices: tuple[int, ...]
@@ -72,6 +72,9 @@ class Batch:
     rows: Int[Tensor, " k"]
     columns: Int[Tensor, " k"]
     targets: Tensor
+    anchors: dict[tuple[str, str, bool], Tensor] = field(
+        init=False, repr=False, compare=False, default_factory=dict[tuple[str, str, bool], Tensor]
+    )
 
     @cached_property
     def last(self) -> Int[Tensor, "batch 1"]:
@@ -84,8 +87,9 @@ class Asked:
     """What is asked of states at k scored positions.
 
     targets, foils: (k,) ids, or numbers. differs: (k,) whether the foil is another answer there. first: (k,) whether it is
-    the first of an example's targets. closed: (k, choices) ids to choose among there. base: (k, vocab) log-probabilities to
-    measure the divergence from. accepted: (k, most) ids that are right there, -1 beyond as many as there are.
+    the first of an example's targets. closed: (k, choices) ids to choose among there. base: (m, vocab) log-probabilities to
+    measure the divergence from, and `among`: (k,) which row of them. accepted: (k, most) ids that are right there, -1 beyond
+    as many as there are.
     """
 
     targets: Tensor
@@ -95,6 +99,7 @@ class Asked:
     closed: Tensor | None = None
     base: Tensor | None = None
     accepted: Tensor | None = None
+    among: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -260,8 +265,8 @@ class Port(ABC):
             said = torch.where(asked.first, asked.closed.gather(1, among.argmax(-1)[:, None])[:, 0], asked.targets)
         other = logits.gather(1, asked.foils[:, None])[:, 0]
         kl = torch.full_like(own[:, 0], torch.nan)
-        if asked.base is not None:
-            kl = (asked.base.exp() * (asked.base - logits.log_softmax(-1))).sum(-1)
+        if asked.base is not None and asked.among is not None:
+            kl = divergence(asked.base, asked.among, logits)
         columns = {
             "nll": whole - own[:, 0],
             "rank": above + 1,
@@ -299,39 +304,6 @@ class Port(ABC):
     def judge(self, example: Example, said: str) -> dict[str, tuple[float, float]]:
         """What was said held against the target: (numerator, weight) by name, none where it cannot be scored."""
         return {"right": (float(example.is_right(said)), 1.0)}
-
-
-def over_vocabulary(
-    logits: Float[Tensor, "k vocab"], own: Float[Tensor, "k 1"]
-) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"], Int[Tensor, " k"]]:
-    """(log of the sum of exponentials, likeliest id, how many logits are above `own`) of each row.
-
-    Rows are taken so few at a time that they stay in the processor's cache; a row's bits do not depend on how many.
-    """
-    pieces = max(1, logits.numel() // PIECE) if logits.device.type == "cpu" else 1
-    rows = zip(logits.tensor_split(pieces), own.tensor_split(pieces), strict=True)
-    found = [(row.logsumexp(-1), row.argmax(-1), (row > mine).sum(-1)) for row, mine in rows]
-    whole, said, above = (torch.cat([f[i] for f in found]) for i in range(3))
-    return whole, said, above
-
-
-def several_right(logits: Tensor, said: Tensor, accepted: Tensor) -> dict[str, Tensor]:
-    """Columns of k answers, (k, vocab), that are right if they are any of several, (k, most) ids, -1 where there are fewer.
-
-    nll: of all of them together. rank, logit: of the best. set_errors: how many answers are wrongly in or out of the set of
-    the likeliest ones, as many as are right (Li et al. 2023, Emergent World Representations).
-    """
-    known = accepted >= 0
-    found = logits.gather(1, accepted.clamp(min=0)).masked_fill(~known, -torch.inf)
-    best, count = found.amax(-1), known.sum(-1)
-    least = logits.sort(-1, descending=True).values.gather(1, count[:, None] - 1)
-    return {
-        "nll": logits.logsumexp(-1) - found.logsumexp(-1),
-        "rank": (logits > best[:, None]).sum(-1) + 1,
-        "top": (accepted == said[:, None]).any(-1),
-        "logit": best,
-        "set_errors": 2.0 * (known & (found < least)).sum(-1),
-    }
 
 
 def replace_target(example: Example, target: str) -> Example:
