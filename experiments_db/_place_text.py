@@ -6,6 +6,7 @@ No place is known here yet; `places` has the grammar.
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
@@ -80,6 +81,7 @@ class Anchor(NamedTuple):
         return self.name if self.policy == "all" else f"{self.name}.{self.policy}"
 
 
+@lru_cache(maxsize=4096)
 def parse_anchor(text: str) -> Anchor:
     """The anchor that `answer`, `answer.first`, `operand1.last` or `-2` names; PlaceError says what would be valid.
 

@@ -34,11 +34,18 @@ def positions(
     """
     if anchor in ("", "all"):
         return None
+    name = subject.spec(stack).name
+    known = batch.anchors.get((anchor, name, twin))
+    if known is None:
+        known = batch.anchors[anchor, name, twin] = _positions(subject, batch, anchor, name, twin=twin)
+    return known
+
+
+def _positions(subject: Subject, batch: Batch, anchor: str, name: str, *, twin: bool) -> Int[Tensor, "batch n"]:
     try:
         parsed = parse_anchor(anchor)
     except PlaceError as error:
         raise ToolInputError(f"anchor: {error}") from None
-    name = subject.spec(stack).name
     rows = [_row(subject, e, c, parsed, name, twin=twin) for e, c in zip(batch.examples, batch.encoded, strict=True)]
     longest = max(map(len, rows))
     filled = [[*row, *[row[-1]] * (longest - len(row))] for row in rows]

@@ -37,13 +37,16 @@ def load_examples(
     side = split or ctx.split
     try:
         task = ctx.tasks.get(spec).among(among)
-        examples = task.examples(side, n, ctx.seed, ctx.draw if side == "confirm" else 0)
+        sample = task.sample(side, n, ctx.seed, ctx.draw if side == "confirm" else 0)
     except TaskError as error:
         raise ToolInputError(str(error)) from None
-    if not examples:
+    if not sample.examples:
         raise ToolInputError(f"task {spec!r} has no examples in its {side} split")
-    check_fit(ctx.subject, task, examples)
-    return task, merged(ctx.subject, examples)
+    reader = ctx.subject.identity
+    if reader not in sample.read:
+        check_fit(ctx.subject, task, sample.examples)
+        sample.read[reader] = tuple(merged(ctx.subject, sample.examples))
+    return task, list(sample.read[reader])
 
 
 def fit_and_score(

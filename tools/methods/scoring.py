@@ -151,10 +151,10 @@ def _read_out(
     for at in range(0, len(stacked), rows):
         part = slice(at, at + rows)
         here = stacked[part]
-        from_first = None if base is None else base[torch.arange(at, at + len(here), device=device) % k]
         shut = None if choices is None else choices[part]
         accept = None if right is None else right[part]
-        asked = Asked(targets[part], foils[part], differs[part], first[part], shut, from_first, accept)
+        among = None if base is None else torch.arange(at, at + len(here), device=device) % k
+        asked = Asked(targets[part], foils[part], differs[part], first[part], shut, base, accept, among)
         parts.append(port.read(subject, here, asked))
     joined = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
     return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
@@ -167,24 +167,27 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], order: Sequenc
     logits: list[tuple[int, int, float]] = []
     said: dict[int, tuple[int, ...]] = {}
     own = {name: np.zeros(n) for name in parts[0][1] if name not in USUAL}
+    sums = {"nll": nll, "kl": kl, **own}
     for batch, table in parts:
-        at = 0
-        for index, encoded in zip((place[i] for i in batch.indices), batch.encoded, strict=True):
-            span = slice(at, at + len(encoded.targets))
-            at = span.stop
-            nll[index] = float(table["nll"][span].astype(np.float64).sum())
-            kl[index] = float(table["kl"][span].astype(np.float64).sum())
-            tokens[index] = len(encoded.targets)
-            correct[index] = bool(table["top"][span].all())
-            rank[index] = int(table["rank"][span.start])
-            found = table["margin"][span]
-            margin[index] = float(found[~np.isnan(found)][0]) if (~np.isnan(found)).any() else np.nan
-            logits += [(index, j, float(x)) for j, x in enumerate(table["logit"][span])]
-            if "said" in table:
-                wrong = np.flatnonzero(~table["top"][span].astype(bool))
+        at = np.array([place[i] for i in batch.indices])
+        counts = [len(e.targets) for e in batch.encoded]
+        ends = np.cumsum(counts)
+        starts = ends - counts
+        tokens[at], rank[at] = counts, table["rank"][starts]
+        spans = [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+        single = len(spans) == len(table["nll"])  # one part an answer: there is nothing to add up
+        for name, values in sums.items():
+            column = table[name].astype(np.float64)
+            values[at] = column if single else [column[span].sum() for span in spans]
+        top, found = table["top"].astype(bool), table["margin"]
+        correct[at] = top if single else [top[span].all() for span in spans]
+        margin[at] = found if single else [_first(found[span]) for span in spans]
+        values = table["logit"].tolist()
+        logits += [(i, j, x) for i, span in zip(at.tolist(), spans, strict=True) for j, x in enumerate(values[span])]
+        if "said" in table:
+            for index, span in zip(at.tolist(), spans, strict=True):
+                wrong = np.flatnonzero(~top[span])
                 said[index] = tuple(table["said"][span].tolist()[: wrong[0] + 1 if len(wrong) else None])
-            for name, values in own.items():
-                values[index] = float(table[name][span].astype(np.float64).sum())
     logits.sort()
     units = UNITS | {n: o.unit for n, o in port.objectives.items()}
     return Scores(
@@ -193,6 +196,12 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], order: Sequenc
         {"logit_margin": port.margin_unit} | {n: units[n] for n in own if n in units},
         tuple(said[i] for i in sorted(said)),
     )  # fmt: skip
+
+
+def _first(values: np.ndarray) -> float:
+    """The first that is a number."""
+    there = values[~np.isnan(values)]
+    return float(there[0]) if len(there) else np.nan
 
 
 UNITS = {"set_errors": "answers wrongly in or out of the likeliest ones"}

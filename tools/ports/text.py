@@ -1,8 +1,8 @@
 """Continued text: a prompt of tokens, and an answer of tokens that follows it. Decoder-only language models."""
 
 import unicodedata
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -10,6 +10,8 @@ from tools.ports.port import Encoded, Port, PortError, first_difference
 from tools.subjects import Inputs, Subject, SubjectError
 from tools.subjects.subject import TEXTS_KEPT
 from tools.tasks import Example, Given, Task
+
+_Found = TypeVar("_Found")
 
 
 def encode(subject: Subject, prompt: str, answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -26,6 +28,18 @@ def encode(subject: Subject, prompt: str, answer: str) -> tuple[tuple[int, ...],
     return tuple(head), tuple(tail)
 
 
+def once(subject: Subject, example: Example, what: tuple[Hashable, ...], find: Callable[[], _Found]) -> _Found:
+    """What is found in an example, looked for once while the example is the same object."""
+    key = (id(example), *what)
+    if (known := subject.found.get(key)) is not None and known[0] is example:
+        return known[1]
+    made = find()
+    if len(subject.found) >= TEXTS_KEPT:
+        subject.found.clear()
+    subject.found[key] = example, made
+    return made
+
+
 class ContinuedText(Port):
     """Prompts that the model continues."""
 
@@ -36,6 +50,9 @@ class ContinuedText(Port):
 
     def encode(self, subject: Subject, example: Example) -> Encoded:
         """Prompt and answer as tokens; the answer's last one is predicted and not read."""
+        return once(subject, example, ("encoded",), lambda: self._encode(subject, example))
+
+    def _encode(self, subject: Subject, example: Example) -> Encoded:
         prompt, answer = encode(subject, example.prompt, example.target)
         other = () if example.foil is None else encode(subject, example.prompt, example.foil)[1]
         return self._encoded(subject, prompt, answer, first_difference(answer, other))
@@ -53,7 +70,7 @@ class ContinuedText(Port):
 
     def span(self, subject: Subject, example: Example, role: str, stack: str, *, twin: bool = False) -> list[int]:
         """The tokens of the prompt (with `twin`, of the twin) that hold a character of the span."""
-        return text_span(subject, example, role, twin=twin)
+        return list(once(subject, example, (role, twin), lambda: text_span(subject, example, role, twin=twin)))
 
     def noise(self, subject: Subject, n: int, length: int, generator: torch.Generator) -> list[Encoded]:
         """Rows of random ordinary tokens, nothing but the last one left to predict."""

@@ -6,7 +6,7 @@ what was run before it.
 
 import copy
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -65,6 +65,9 @@ class Subject:
         self._stack_of = {p.name: p for p in family.stacks}
         self._tokens: dict[tuple[str, bool], tuple[int, ...]] = {}
         self.offsets: dict[str, tuple[tuple[int, int], ...]] = {}  # of texts, as a port found them
+        self.found: dict[
+            tuple[Hashable, ...], tuple[Any, Any]
+        ] = {}  # what a port found in objects, by their id; with them
         self.kept: Kept | None = None
         self.identity = object()  # of the weights: a copy has the same
         self.engine = ENGINE  # the version that computes: that of a record where one is replayed

@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from experiments_db.places import PlaceError, parse_anchor
 
@@ -45,6 +46,7 @@ def shifted(spans: Spans, by: int) -> dict[str, tuple[int, ...]]:
     return {role: tuple(x + by for x in span) for role, span in spans.items()}
 
 
+@lru_cache(maxsize=4096)
 def role_problem(role: str) -> str | None:
     """Why a word cannot name a role, or None if it can: roles are written in places as `@operand1.last`."""
     try:

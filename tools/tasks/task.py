@@ -29,12 +29,16 @@ class Sample:
     """Examples of distinct groups, one each.
 
     groups: how many independent problems the split holds, None where that is more than was looked for.
-    reused: it goes on from the first group again, so that some of its groups stand before `draw` too.
+    reused: it goes on from the first group again, so that some of its groups stand before `draw` too. read: the examples as a
+    model reads them, once they were found fit for it, by model.
     """
 
     examples: tuple[Example, ...]
     groups: int | None
     reused: bool
+    read: dict[object, tuple[Example, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict[object, tuple[Example, ...]]
+    )
 
 
 @dataclass(frozen=True)
