@@ -272,9 +272,8 @@ class Experiment(Record):
 class Provenance(Record):
     """Where and with what a result was computed; compared at replay, not part of an experiment's identity.
 
-    `cpu` names the processor and the vector instructions that torch uses on it: they decide the last bits of a sum. Empty
-    in records made before it was kept. `engine` is the version of the engine that computed, 1 in such records: with
-    it, replay computes again.
+    `cpu` names the processor and the vector instructions that torch uses on it: they decide the last bits of a sum; `engine` is
+    the version of the engine, with which replay computes again. Empty and 1 in records made before they were kept.
     """
 
     device: str
