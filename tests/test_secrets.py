@@ -1,5 +1,6 @@
 """No key is written anywhere: canaries that a run is given are searched for in every file that it leaves, and in what it prints."""
 
+import asyncio
 import base64
 import json
 
@@ -8,6 +9,8 @@ import scripts
 from loopback import Loopback, completion
 
 from agent import run
+from agent.planners.base import View
+from agent.planners.openai_chat import OpenAIChat
 from experiments_db import __main__ as exchange
 from experiments_db.store import Store
 
@@ -66,6 +69,15 @@ def test_a_key_that_a_server_gives_back_is_not_kept(where, tmp_path, monkeypatch
     said = capfd.readouterr()
     assert (tmp_path / "t" / name / "report.md").is_file()
     assert leaks(tmp_path, said.out + said.err) == []
+
+
+@pytest.mark.parametrize("key", ["x", "none", "EMPTY", "addition"])
+def test_a_word_that_a_server_of_ones_own_takes_for_a_key_changes_nothing_that_a_planner_says(key, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with Loopback(completion(("examine", {"kind": "capability", "task": "addition", "examples": 16}), text="EMPTY, none.")) as server:
+        turn = asyncio.run(OpenAIChat("test-model", base_url=server.url, api_key=key).propose(View("look", "demo", (), ())))
+    assert [(c.name, json.loads(c.arguments)["task"]) for c in turn.calls] == [("examine", "addition")]
+    assert turn.text == "EMPTY, none."
 
 
 @pytest.mark.usefixtures("planted")

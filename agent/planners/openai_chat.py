@@ -21,10 +21,16 @@ from experiments_db.reading import read_json
 
 RETRIED = {408, 409, 429}
 FIRST_LIMIT, RAISED_LIMIT = 4096, 16384
+SECRET = 16  # characters that a key has at least
 
 
 class EmptyAnswer(RuntimeError):
     """The server answered without a choice."""
+
+
+def without_key(text: str, key: str) -> str:
+    """A text without a key in it. A short key is no secret but a word, such as x or none, that servers of one's own are given."""
+    return text.replace(key, "***") if len(key) >= SECRET else text
 
 
 class OpenAIChat:
@@ -155,7 +161,7 @@ class OpenAIChat:
 
     def _hidden(self, text: str) -> str:
         """A text of the server's without the key, which it was sent and may give back."""
-        return text.replace(self._key, "***") if self._key != "none" else text
+        return without_key(text, self._key)
 
     def _explained(self, error: Exception) -> str:
         """What went wrong in one line that says what to do; never with the key in it."""

@@ -24,6 +24,8 @@ def endpoint(model: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Four requests that a planner's life depends on."""
     import openai
 
+    from agent.planners.openai_chat import without_key
+
     timeout = float(environ.get("OPENAI_TIMEOUT") or 60)
     client = openai.OpenAI(
         api_key=environ.get("OPENAI_API_KEY") or "none",
@@ -66,7 +68,7 @@ def endpoint(model: str, environ: Mapping[str, str]) -> Iterator[Finding]:
                 )
                 return
             except openai.OpenAIError as error:
-                wrong = " ".join(str(error).split())[:200].replace(environ.get("OPENAI_API_KEY") or "\0", "***")
+                wrong = without_key(" ".join(str(error).split()), environ.get("OPENAI_API_KEY") or "")[:200]
             yield Finding("failed" if wrong else "ok", about, wrong or "works", mend if wrong else "")
 
 
