@@ -1,11 +1,13 @@
 """What a run's report says follows from what was settled, whatever its planner wrote."""
 
+import html
 import re
 
 import pytest
 from browser import CURATED
 from findings_made import BOTH, Investigation, typical
 from hostile import EVIL
+from starlette.testclient import TestClient
 
 from agent.loop.notebook import earlier_text, notebook_text
 from agent.loop.record import Reading
@@ -17,10 +19,12 @@ from agent.report.limits import limits
 from agent.report.opening import stays_open, sure
 from agent.report.summary import headline, side_by_side, summary
 from agent.report.tested import statement_words
+from agent.review.app import make_app
 from experiments_db.findings import Claim, Question, Statement
-from experiments_db.records import Hypothesis, Measurement, Note, Run
+from experiments_db.records import Hypothesis, Measurement, Note, Run, TaskData
 from experiments_db.store import Store
 from tools.findings.integrity_report import Check, IntegrityReport
+from tools.tasks import families, label_families, to_records
 
 MLP0, MLP4 = "decoder.0.mlp.out@answer", "decoder.4.mlp.out@answer"
 BOAST = "We proved that MLP seven hundred computes everything"
@@ -306,6 +310,35 @@ def test_every_link_in_the_report_leads_to_an_anchor_in_it_and_each_anchor_is_th
     places = re.findall(r'<a id="([^"]+)">', text)
     assert len(places) == len(set(places))
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= set(places)
+
+
+def test_a_class_of_examples_is_said_in_words_once(store):
+    i = Investigation(store, "classes")
+    for task, among in (("copying", "index<1"), ("mine", "index<1"), ("addition", "last word=?,words>=7"), ("copying", "index<1")):
+        i.confirmed("necessary", MLP0, task=task, among=among)
+    records = to_records([{"prompt": f"p {n}", "answer": " a", "labels": {"index": n}, "split": s} for n, s in enumerate(["explore", "confirm"] * 2)], "mine")
+    store.put_entry("classes", 1, TaskData(name="mine", origin="file", description="", examples=tuple(records)))
+    i.end()
+    said = (
+        "Classes of the examples: index<1 on copying: the place in the list, from 0 on, of the letter that is asked for is below 1; "
+        "index<1 on mine: the label “index” is below 1; last word=?,words>=7 on addition: the last word is ?, and the number of words is at least 7."
+    )  # fmt: skip
+    text = render(store, "classes", None)
+    assert text.replace("\\", "").replace("&lt;", "<").replace("&gt;", ">").count(said) == 1
+    assert text.count("Classes of the examples") == 1
+    shown = TestClient(make_app(store), base_url="http://127.0.0.1").get("/runs/classes/report").text
+    assert html.unescape(shown).count(said) == 1
+    j = Investigation(store, "whole")
+    j.confirmed("necessary", MLP0)
+    j.end()
+    assert "Classes of" not in render(store, "whole", None)
+
+
+@pytest.mark.parametrize("name", families())
+def test_words_of_labels_are_about_labels_that_the_tasks_examples_have(name):
+    family = families()[name]
+    there = label_families(dict.fromkeys(n for e in family.task({}).examples("explore", 24) for n in e.values))
+    assert set(family.labels) <= set(there)
 
 
 def test_hostile_texts_in_findings_questions_and_reasons_are_inert(store):

@@ -1,14 +1,16 @@
 """The first screen of a report: the questions, what was found, how sure that is, and what stays open."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent.loop.record import RunRecord
 from agent.report.conclusion import Concluded, Sureness
 from agent.report.marked import folded, linked, links
 from agent.report.null_twins import nulls_words
 from agent.report.text import code, markdown
-from experiments_db.records import Run
+from experiments_db.records import Run, TaskData
 from tools.statistics.multiplicity import ALPHA
+from tools.tasks import families
+from tools.tasks.conditions import class_words
 
 UNTESTED = "interpretation, not tested"
 LEGEND = (
@@ -32,6 +34,8 @@ def opening(run: Run, record: RunRecord, c: Concluded, picture: Sequence[str] = 
         lines += ["", "Also confirmed:", "", *(f"- {x}" for x in also)]
     if said:
         lines += ["", f"*{legend(run)}*"]
+    if classes := classes_said(record, c):
+        lines += ["", f"*{markdown(classes)}*"]
     if instead := without_headline(run, record, c):
         lines += ["", markdown(instead)]
     lines += [
@@ -60,6 +64,30 @@ def legend(run: Run, *, plain: bool = False) -> str:
     """What brackets and words in the answer mean; at the answer is where the model's port says. plain: without Markdown."""
     answered = str(run.settings.get("answered") or ANSWERED)
     return LEGEND.format(answered=answered if plain else markdown(answered))
+
+
+def classes_said(record: RunRecord, c: Concluded) -> str:
+    """What the classes of examples that findings are about are, in words; '' where they are about none."""
+    about = [t.finding.statement for t in c.findings]
+    named = dict.fromkeys(
+        x for s in about for x in ((s.task, s.among), (s.other_task or s.task, s.other_among)) if x[1]
+    )
+    own = {t.name: t for t in record.store.task_data(record.run)} if named else {}
+    said: dict[str, None] = {}
+    for task, among in named:
+        if words := class_words(among, _labels(task, own.get(task))):
+            said[f"{among} on {task}: {words}"] = None
+    more = f"; and {len(said) - MANY} more" if len(said) > MANY else ""
+    return f"Classes of the examples: {'; '.join(list(said)[:MANY])}{more}." if said else ""
+
+
+def _labels(task: str, own: TaskData | None) -> Mapping[str, str]:
+    """What a task's labels say, in words; of a task that is no part of the program, what they are called."""
+    if own is not None:
+        names = (name for e in own.examples for name in (*e.get("labels", {}), *e.get("metadata", {})))
+        return {name: f"the label “{name}”" for name in names}
+    family = families().get(task.partition(":")[0])
+    return family.labels if family else {}
 
 
 def tested_how(c: Concluded) -> list[str]:

@@ -7,7 +7,7 @@ from agent.loop.record import Reading
 from agent.report.conclusion import Concluded
 from agent.report.headline import Sentence
 from agent.report.null_twins import nulls_words
-from agent.report.opening import legend, stays_open, sure, tested_how, without_headline
+from agent.report.opening import classes_said, legend, stays_open, sure, tested_how, without_headline
 from agent.report.tested import Tested, controls, effect_words
 from agent.review.texts import Links, Part, Texts
 from experiments_db.findings import Claim
@@ -33,7 +33,7 @@ class Cards:
             "brief": [self._said(s) for s in c.headline if s.leads],
             "also": [self._said(s) for s in c.headline if not s.leads],
             "tested": " ".join(tested_how(c)),
-            "legend": legend(run, plain=True) if c.headline else "",
+            "legend": f"{legend(run, plain=True) if c.headline else ''} {classes_said(self.record, c)}".strip(),
             "instead": without_headline(run, self.record, c),
             "contradictions": [{"of": self.handles([a, b]), "why": why} for a, b, why in c.contradictions],
             "questions": [

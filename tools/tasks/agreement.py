@@ -61,5 +61,6 @@ FAMILIES = (
         Options,
         lambda _: _draw,
         CHOICES,
+        labels={"attractor": "the noun in between", "conflict": "whether the nouns differ in number"},
     ),
 )

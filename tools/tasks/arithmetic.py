@@ -183,23 +183,44 @@ def _three(rng: random.Random, wanted: Side) -> tuple[int, int, int]:
             return terms
 
 
+OPERANDS = {"a": "the first operand", "b": "the second operand"}
+LABELS = {
+    **OPERANDS,
+    **{
+        f"{at}{i}": f"the {at} of the {nth} operand"
+        for at in ("units", "tens")
+        for i, nth in ((1, "first"), (2, "second"))
+    },
+    "carry": "the carry from the units",
+    "shots": "the number of worked lines",
+    "digits": "the digits of the operands",
+}
+THREE = {
+    **OPERANDS,
+    "c": "the third operand",
+    "partial": "the first two operands' sum",
+    "later_partial": "the last two operands' sum",
+}
 FAMILIES = (
     Family(
         "addition",
         "Few-shot addition of i-digit and j-digit numbers.",
         ArithmeticOptions,
         lambda o: lambda s, r: _draw("+", o, s, r),
+        labels=LABELS,
     ),
     Family(
         "subtraction",
         "Few-shot subtraction; results are never negative.",
         ArithmeticOptions,
         lambda o: lambda s, r: _draw("-", o, s, r),
+        labels=LABELS,
     ),
     Family(
         "arithmetic",
         "Sums of three one-digit numbers, which need an intermediate value: '3 + 1 + 5 ='.",
         Options,
         lambda _: _chain,
+        labels=THREE,
     ),
 )

@@ -61,4 +61,9 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         )
 
 
-FAMILIES = (Family("brackets", "Close the innermost open bracket.", Options, lambda _: _draw, CHOICES),)
+LABELS = {
+    "depth": "the number of brackets that are open",
+    "length": "the number of brackets",
+    "distance": "how many brackets ago the one to be closed was opened",
+}
+FAMILIES = (Family("brackets", "Close the innermost open bracket.", Options, lambda _: _draw, CHOICES, labels=LABELS),)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from tools.tasks.spans import ORDINALS, anchor_words
+
 if TYPE_CHECKING:
     from tools.tasks.example import Example, Value
 
@@ -17,6 +19,7 @@ Sign = Literal["=", "!=", ">=", "<"]
 VISIBLE = ("word", "last word", "kind of")  # how the names of what is visible begin
 MOST_WORDS = 12  # counted from each end
 OPPOSITE: dict[Sign, Sign] = {"=": "!=", "!=": "=", ">=": "<", "<": ">="}
+SIGNS: dict[Sign, str] = {"=": "is", "!=": "is not", ">=": "is at least", "<": "is below"}
 _WORD = re.compile(r"\w+|[^\w\s]")
 _CONDITION = re.compile(r"\s*(.*?[^\s!<>=])\s*(!=|>=|<|=)\s*(\S.*?)\s*")
 
@@ -48,6 +51,35 @@ class Condition:
             return not isinstance(found, str) and (float(found) >= float(self.value)) == (self.sign == ">=")
         except ValueError:
             return False
+
+
+def class_words(among: str, labels: Mapping[str, str]) -> str:
+    """A class in words: of `index<1` that the place of what is asked for is below 1; '' for what names none.
+
+    labels: what labels say, by name; any other key is what is visible in a text, or a label that says what it is called.
+    """
+    try:
+        found = parse(among)
+    except ValueError:
+        return ""
+    return ", and ".join(f"{key_words(c.key, labels)} {SIGNS[c.sign]} {c.value}" for c in found)
+
+
+def key_words(key: str, labels: Mapping[str, str]) -> str:
+    """What a condition is about, in words."""
+    family, dot, member = key.partition(".")
+    if said := labels.get(key):
+        return said
+    if dot and (said := labels.get(f"{family}.*")):
+        return f"{said} ({member})"
+    for begin, form in (("kind of ", "the kind of {}"), ("words of ", "the number of words of {}"), ("word of ", "{}")):
+        if key.startswith(begin):
+            rest = key.removeprefix(begin)
+            return form.format(key_words(rest, {}) if rest.startswith(VISIBLE) else anchor_words(rest))
+    if m := re.fullmatch(r"word (-?)(\d+)", key):
+        nth = ORDINALS[int(m[2]) - 1] if 1 <= int(m[2]) <= len(ORDINALS) else f"{m[2]}th"
+        return f"the {nth} word{' from the end' if m[1] else ''}"
+    return {"words": "the number of words", "last word": "the last word"}.get(key, f"the label “{key}”")
 
 
 def parse(text: str) -> tuple[Condition, ...]:

@@ -45,4 +45,8 @@ def _draw(split: Split, rng: random.Random) -> Iterator[Example]:
         )
 
 
-FAMILIES = (Family("copying", "Copy a list of letters after a bar.", Options, lambda _: _draw),)
+LABELS = {
+    "length": "the number of letters in the list",
+    "index": "the place in the list, from 0 on, of the letter that is asked for",
+}
+FAMILIES = (Family("copying", "Copy a list of letters after a bar.", Options, lambda _: _draw, labels=LABELS),)

@@ -76,4 +76,7 @@ def _draw(options: FactsOptions, split: Split, rng: random.Random) -> Iterator[E
         )
 
 
-FAMILIES = (Family("facts", "Capitals of countries.", FactsOptions, lambda o: lambda s, r: _draw(o, s, r)),)
+LABELS = {"template": "the wording of the question"}
+FAMILIES = (
+    Family("facts", "Capitals of countries.", FactsOptions, lambda o: lambda s, r: _draw(o, s, r), labels=LABELS),
+)

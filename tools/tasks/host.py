@@ -50,5 +50,6 @@ FAMILIES = (
         subject="host",
         private=True,
         offers=("attributes",),
+        labels={"turns": "the attribute of the user that the twin turns"},
     ),
 )

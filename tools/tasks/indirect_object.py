@@ -71,5 +71,6 @@ FAMILIES = (
         "Name the person who receives something: the one of two names that is not the giver.",
         Options,
         lambda _: _draw,
+        labels={"template": "the wording, by number", "order": "whether the giver or the other one is named first"},
     ),
 )

@@ -39,5 +39,6 @@ FAMILIES = (
         Options,
         lambda _: _draw,
         CHOICES,
+        labels={"container": "what is to be closed", "keys": "the number of keys"},
     ),
 )

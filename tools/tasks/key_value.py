@@ -58,5 +58,6 @@ FAMILIES = (
         "Recall which of several people has which object.",
         KeyValueOptions,
         lambda o: lambda s, r: _draw(o, s, r),
+        labels={"pairs": "the number of people", "index": "the place, from 0 on, of the person who is asked about"},
     ),
 )

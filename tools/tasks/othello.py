@@ -91,5 +91,6 @@ FAMILIES = (
     Family(
         "othello", "Make a legal move in a game of Othello on six by six squares.", _Options, _make, subject="othello",
         private=True, offers=("labels", "counterfactuals"),
+        labels={"moves": "the number of moves so far", "to_move": "the colour that moves", "side.*": "whose disc lies there"},
     ),
 )  # fmt: skip

@@ -56,6 +56,12 @@ def _words(recipe: Any) -> str:
     return f"{recipe.colour} {recipe.shape} on {recipe.background}{decoy}"
 
 
+LABELS = {
+    "decoy": "whether a texture in a corner speaks for the shape or another one",
+    "half": "the half of the image in which the shape lies",
+}
 FAMILIES = (
-    Family("shape", "Say which shape an image shows.", _Options, _make, CHOICES, reads=("image",), subject="shapes"),
-)
+    Family(
+        "shape", "Say which shape an image shows.", _Options, _make, CHOICES, reads=("image",), subject="shapes", labels=LABELS
+    ),
+)  # fmt: skip

@@ -221,7 +221,8 @@ class Family:
 
     reads: the names of its examples' inputs. subject: the built-in model that was made for it. private: no other model knows
     its words. trees: its examples are sentences whose trees are known. offers: what else of them some tools look at: foils,
-    attributes (labels that begin as one of `SPEAKERS` does), families of labels, counterfactuals.
+    attributes (labels that begin as one of `SPEAKERS` does), families of labels, counterfactuals. labels: in words what a label
+    says of an example, where its name alone does not.
     """
 
     name: str
@@ -234,6 +235,7 @@ class Family:
     trees: bool = False
     private: bool = False
     offers: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def task(self, given: Mapping[str, str]) -> Task:
         """The task with these options; TaskError lists valid ones."""

@@ -60,5 +60,10 @@ FAMILIES = (
         _make,
         reads=("audio",),
         subject="speech",
+        labels={
+            "kind": "what is spoken",
+            "words": "the number of words",
+            "rate": "the speed of the voice, in words a minute",
+        },
     ),
 )

@@ -100,5 +100,6 @@ FAMILIES = (
         _make,
         reads=("source", "into"),
         subject="translator",
+        labels={"source": "the language that is translated", "target": "the language that it is translated into"},
     ),
 )
