@@ -314,14 +314,14 @@ def test_every_link_in_the_report_leads_to_an_anchor_in_it_and_each_anchor_is_th
 
 def test_a_class_of_examples_is_said_in_words_once(store):
     i = Investigation(store, "classes")
-    for task, among in (("copying", "index<1"), ("mine", "index<1"), ("addition", "last word=?,words>=7"), ("copying", "index<1")):
+    for task, among in (("copying", "index<1"), ("mine", "words<1"), ("addition", "last word=?,words>=7"), ("copying", "index<1")):
         i.confirmed("necessary", MLP0, task=task, among=among)
-    records = to_records([{"prompt": f"p {n}", "answer": " a", "labels": {"index": n}, "split": s} for n, s in enumerate(["explore", "confirm"] * 2)], "mine")
+    records = to_records([{"prompt": f"p {n}", "answer": " a", "labels": {"words": n}, "split": s} for n, s in enumerate(["explore", "confirm"] * 2)], "mine")
     store.put_entry("classes", 1, TaskData(name="mine", origin="file", description="", examples=tuple(records)))
     i.end()
     said = (
         "Classes of the examples: index<1 on copying: the place in the list, from 0 on, of the letter that is asked for is below 1; "
-        "index<1 on mine: the label “index” is below 1; last word=?,words>=7 on addition: the last word is ?, and the number of words is at least 7."
+        "words<1 on mine: the label “words” is below 1; last word=?,words>=7 on addition: the last word is ?, and the number of words is at least 7."
     )  # fmt: skip
     text = render(store, "classes", None)
     assert text.replace("\\", "").replace("&lt;", "<").replace("&gt;", ">").count(said) == 1
