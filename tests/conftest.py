@@ -9,6 +9,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported, so it has to come first
 
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -311,3 +312,13 @@ def batch() -> Callable[[Subject, Sequence[Sequence[int]]], Inputs]:
 def rows() -> list[list[int]]:
     """Three rows of seven tokens, none special."""
     return torch.randint(3, VOCABULARY, (3, 7), generator=torch.Generator().manual_seed(5)).tolist()
+
+
+@pytest.fixture
+def in_the_foreground() -> Iterator[None]:
+    """Signals as a program in a terminal has them, though the tests may run where some are ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {s: signal.signal(s, handler) for s, handler in usual.items()}
+    yield
+    for s, handler in before.items():
+        signal.signal(s, handler)

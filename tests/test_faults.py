@@ -409,16 +409,6 @@ def test_a_clock_that_goes_backwards_changes_neither_which_run_is_the_latest_nor
 # -- who ends it ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def in_the_foreground():
-    """Signals as a program in a terminal has them, though the tests may run where some are ignored."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
-    before = {s: signal.signal(s, handler) for s, handler in usual.items()}
-    yield
-    for s, handler in before.items():
-        signal.signal(s, handler)
-
-
 @pytest.mark.usefixtures("in_the_foreground")
 @pytest.mark.parametrize(("name", "moment"), [("SIGINT", 2), ("SIGINT", 9), ("SIGTERM", 14), ("SIGHUP", 20), ("SIGINT", 26)])
 def test_an_end_at_any_write_and_another_right_after_leave_a_run_that_goes_on(name, moment, tmp_path, monkeypatch, rows):

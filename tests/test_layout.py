@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,32 @@ def test_command_lines_import_nothing_heavy(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+PACKAGES = ("agent", "tools", "experiments_db", "prompts")
+
+
+def in_packages() -> list[Path]:
+    """The files of the folders that are packages, but what Python leaves there."""
+    found = (p.relative_to(ROOT) for name in PACKAGES for p in (ROOT / name).rglob("*") if p.is_file())
+    return [p for p in found if "__pycache__" not in p.parts and not p.name.startswith(".")]
+
+
+def test_every_folder_with_modules_is_a_package_that_is_installed():
+    folders = {".".join(f.parent.parts) for f in in_packages() if f.suffix == ".py"} | {"prompts"}
+    assert folders == set(PYPROJECT["packages"])
+
+
+def test_every_data_file_in_a_package_is_installed_with_it():
+    data = PYPROJECT["package-data"]
+
+    def is_installed(file):
+        owner = next(p for p in (".".join(d.parts) for d in file.parents) if p in PYPROJECT["packages"])
+        inside = str(file.relative_to(owner.replace(".", "/")))
+        return any(Path(inside).match(pattern) and inside.count("/") == pattern.count("/") for pattern in data.get(owner, ()))
+
+    assert [str(f) for f in in_packages() if f.suffix != ".py" and not is_installed(f)] == []
 
 
 TEXT_ONLY = {  # tools and methods that mean nothing but for models which continue text

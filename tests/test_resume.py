@@ -128,16 +128,6 @@ def test_ctrl_c_ends_with_a_report_and_nobody_else_may_drive_a_run_that_is_under
     assert store.verify() == []
 
 
-@pytest.fixture
-def in_the_foreground():
-    """Signals as a program in a terminal has them, though the tests may run where some are ignored."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
-    before = {s: signal.signal(s, handler) for s, handler in usual.items()}
-    yield
-    for s, handler in before.items():
-        signal.signal(s, handler)
-
-
 @pytest.mark.usefixtures("in_the_foreground")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_end_while_the_report_is_written_leaves_a_run_that_goes_on(name, tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ at most.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agent.loop.budget import Limits, Spent
 from agent.loop.record import RunRecord, branched_at
@@ -106,7 +107,6 @@ def begin_child(
     return child
 
 
-def limits_of(settings: Mapping[str, object]) -> Limits:
+def limits_of(settings: Mapping[str, Any]) -> Limits:
     """The budgets that a run's settings hold."""
-    s: Mapping[str, object] = settings
-    return Limits(*(s[k] for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost")))  # type: ignore[arg-type]
+    return Limits(*(settings[k] for k in ("max_experiments", "max_minutes", "max_tokens", "max_cost")))

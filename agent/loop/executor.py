@@ -45,8 +45,8 @@ class Work:
 
     tool: Tool
     args: ToolArgs
-    progress: Callable[[str], None]
-    check: Callable[[], None]
+    progress: Callable[[str], None] = lambda _: None
+    check: Callable[[], None] = lambda: None
     split: Split = "explore"
     draw: int = 0
 
@@ -168,7 +168,7 @@ class ToolRunner:
         if found is not None:
             number, result = found
             return Executed(Outcome(status=result.status, text=result.text), experiment, result, number, worked=worked)
-        result, trace = self._computed(Work(tool, args, progress, check))
+        result, trace = self.computed(Work(tool, args, progress, check))
         return Executed(
             Outcome(status=result.status, text=result.text), experiment, result, traceback=trace, worked=worked
         )
@@ -229,20 +229,10 @@ class ToolRunner:
         draw: int = 0,
     ) -> Result:
         """Compute an experiment, past the cache, with time, memory and provenance."""
-        return self.computed(tool, args, progress, split, draw)[0]
+        return self.computed(Work(tool, args, progress, self._check, split, draw))[0]
 
-    def computed(
-        self,
-        tool: Tool,
-        args: ToolArgs,
-        progress: Callable[[str], None] = lambda _: None,
-        split: Split = "explore",
-        draw: int = 0,
-    ) -> tuple[Result, str]:
+    def computed(self, work: Work) -> tuple[Result, str]:
         """As `execute`, and where an unexpected error came from."""
-        return self._computed(Work(tool, args, progress, _deadline(None, self._check), split, draw))
-
-    def _computed(self, work: Work) -> tuple[Result, str]:
         if self.elsewhere is not None and self.elsewhere.takes(work.tool.name):
             return self.elsewhere.finish(self._job(work.tool, work.args, work.split, work.draw), work.check)
         started = time.perf_counter()
@@ -285,7 +275,7 @@ class ToolRunner:
                 draw = place.start
                 experiment = self.experiment(tool, args, "confirm", draw)
                 found = self.record.store.cached(experiment.id)
-                number, result = found or (None, self._computed(Work(tool, args, progress, check, "confirm", draw))[0])
+                number, result = found or (None, self.computed(Work(tool, args, progress, check, "confirm", draw))[0])
             except ToolInputError as error:
                 out.append(Executed(Outcome(status="refused", text=str(error))))
                 continue

@@ -80,7 +80,7 @@ class Progress:
     ) -> None:  # fmt: skip
         self.watch = watch
         self.run, self.limits, self.subject, self.record, self.quiet = run, limits, subject, record, quiet
-        self.out: TextIO = _Lasting(out or sys.stdout)  # type: ignore[assignment]  # the part of a stream that is used
+        self.out = _Lasting(out or sys.stdout)
         self.started = time.monotonic()
         self.before = self.experiments = own_experiments(record, run)  # of an earlier sitting
         self.tokens = 0

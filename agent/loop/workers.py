@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 
 from agent.loop.asked import InputError
-from agent.loop.executor import ToolRunner
+from agent.loop.executor import ToolRunner, Work
 from agent.loop.jobs import Job, WorkersError
 from agent.loop.null_twins import no_such_null
 from agent.loop.provenance import code_version
@@ -82,7 +82,9 @@ class Computer:
         runner = ToolRunner(subject, record, tasks, job.seed, job.max_tokens, fresh=job.fresh, lifted=job.lifted)
         tool = discover()[job.tool]
         try:
-            result, trace = runner.computed(tool, tool.parse(json.loads(job.args)), split=job.split, draw=job.draw)
+            result, trace = runner.computed(
+                Work(tool, tool.parse(json.loads(job.args)), split=job.split, draw=job.draw)
+            )
         except ToolInputError as error:
             return Done(None, refused=str(error))
         return Done(result, trace)

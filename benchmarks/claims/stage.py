@@ -132,13 +132,14 @@ Computed = dict[str, tuple[Result, str]]
 class Remembering(ToolRunner):
     """Runs tools; what an experiment comes to follows from its identity alone, so that many scripts may share it."""
 
-    computed: Computed
+    shared: Computed
 
-    def _computed(self, work: Work) -> tuple[Result, str]:
+    def computed(self, work: Work) -> tuple[Result, str]:
+        """As it came to before, where it did."""
         key = self.experiment(work.tool, work.args, work.split, work.draw).id
-        if key not in self.computed:
-            self.computed[key] = super()._computed(work)
-        return self.computed[key]
+        if key not in self.shared:
+            self.shared[key] = super().computed(work)
+        return self.shared[key]
 
 
 @dataclass
@@ -231,7 +232,7 @@ def go_on(
     planner = Scripted(script, turns)
     seed = store.run(run).settings["seed"]
     runner = Remembering(world.subject, record, tasks, seed)
-    runner.computed = {} if computed is None else computed
+    runner.shared = {} if computed is None else computed
     store.update_run(run, "running")
     ending = asyncio.run(investigate(planner, store.run(run), record, runner, discover(), limits, Silent()))
     return Played(store, run, tuple(_answered(store, run, after=turns)), ending)

@@ -7,7 +7,7 @@ from agent.planners.base import Answer
 from agent.planners.systematic.candidates import BOTH, RESAMPLE, ZERO, Candidate, Desk, Examined
 from agent.planners.systematic.plan import Call, Part, ask
 from agent.planners.systematic.reading import SEEN, Flip, Pair, carrying, component, flips, named
-from experiments_db.places import Component
+from experiments_db.places import Component, ComponentSet
 
 MOST_HEADED = 6
 ATTENTIONS = ("attn.out", "cross.out")
@@ -170,8 +170,9 @@ def set_of(answer: Answer) -> tuple[str, ...]:
     size = named(answer, "size")
     if answer.status != "ok" or size is None or size.value < 1:
         return ()
-    m = next(m for m in answer.measurements if m.name.endswith(".delta") and m.component)
-    return tuple(str(c) for c in m.place.singles())  # type: ignore[union-attr]  # a set or a component
+    place = next(m.place for m in answer.measurements if m.name.endswith(".delta") and m.component)
+    assert isinstance(place, Component | ComponentSet)
+    return tuple(str(c) for c in place.singles())
 
 
 @dataclass
