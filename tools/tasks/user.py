@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from experiments_db.places import plain_message
 from experiments_db.reading import read_json
+from experiments_db.records import canonical_json
 from tools.tasks.example import Counterfactual, Example, Given, Signal, TaskError
 from tools.tasks.signals import KINDS, signal, taken_up
 from tools.tasks.spans import signal_span_problem, span_problem
@@ -96,7 +97,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"task file {path} cannot be read as UTF-8 text: {error}") from None
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # other signs that end lines may stand in a text
         if not line.strip():
             continue
         try:
@@ -250,6 +251,12 @@ def _checked(data: Any, folder: Path) -> dict[str, Any]:
     if kind in KINDS:
         signals = [None if x is None else signal(kind, x[kind]) for x in (kept["inputs"], kept["twin_inputs"])]
     content = kept["inputs"][kind]["sha"] if kind in KINDS else text
+    try:
+        canonical_json(kept).encode()
+    except UnicodeEncodeError:
+        raise TaskError("half of a character (a lone surrogate) stands in it: write the character as it is") from None
+    except ValueError:
+        raise TaskError("a number in it is none (NaN or infinite)") from None
     return {
         **kept,
         "split": example.split or ("explore" if unit_hash("user", example.group or content) < 0.5 else "confirm"),
