@@ -60,8 +60,8 @@ def _content(kind: Kind, path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a path with a zero in it
         raise TaskError(_unreadable(kind, path, error)) from None
     if content is None:  # a device or a pipe has no end
-        too_large = f"it has {found.st_size / 2**20:.0f} MiB, and at most {MOST_BYTES // 2**20} are read"
-        raise TaskError(f"{kind} {path} is {'no file' if not S_ISREG(found.st_mode) else f'too large: {too_large}'}")
+        many = f"it has {found.st_size / 2**20:.0f} MiB, and at most {MOST_BYTES // 2**20} are"
+        raise TaskError(f"{kind} {path} cannot be read ({many if S_ISREG(found.st_mode) else 'it is no file'})")
     return content
 
 
