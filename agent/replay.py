@@ -268,13 +268,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem:
         print(f"agent.replay: {problem}", file=sys.stderr)
         return 2
-    from experiments_db.store import Store, StoreError
+    from experiments_db.faults import StoreError, held_to_records
 
     try:
-        Store(args.db, create=False).resolve_run(args.run)
-    except StoreError as error:  # said before torch is loaded
+        with held_to_records(args.db):
+            return _replay(args, argv or sys.argv[1:])
+    except StoreError as error:
         print(f"agent.replay: {inert(str(error))}", file=sys.stderr)
         return 2
+
+
+def _replay(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    """As `main`; StoreError for a run or a database that is not there."""
+    from experiments_db.store import Store, StoreError
+
+    Store(args.db, create=False).resolve_run(args.run)  # before torch is loaded
     from tools.engine.threads import share_the_machine
 
     share_the_machine()
@@ -354,7 +362,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     different = good < len(made) or any(c.verdict == "DIFFERENT" for c in nulls)
     status = 1 if different else 0 if len(made) == len(rows) else 130
     again = [] if args.experiment or status == 130 else children(record)
-    return max([status, *(main([c.name if a == args.run else a for a in argv or sys.argv[1:]]) for c in again)])
+    return max([status, *(main([c.name if a == args.run else a for a in argv]) for c in again)])
 
 
 def _nulls(run: "Run", subject: "Subject", record: "RunRecord") -> list[Comparison]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.report.text import inert
+from experiments_db.faults import held_to_records
 from experiments_db.store import Store, StoreError
 
 
@@ -23,28 +24,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     p.add_argument("--subject", help="with --script: where the model is now, if it has moved")
     args = p.parse_args(argv)
+    try:
+        with held_to_records(args.db):
+            return _report(args)
+    except StoreError as error:
+        print(f"agent.report: {inert(str(error))}", file=sys.stderr)
+        return 2
+
+
+def _report(args: argparse.Namespace) -> int:
+    """As `main`; StoreError for a run or a database that is not there."""
     if args.subject is not None and args.script is None:
         print("agent.report: --subject goes with --script", file=sys.stderr)
         return 2
-    try:
-        store = Store(args.db, create=False)
-    except StoreError as error:  # said before torch is loaded
-        print(f"agent.report: {error}", file=sys.stderr)
-        return 2
+    store = Store(args.db, create=False)  # before torch is loaded
     from agent.loop.repeats import group, group_named
     from agent.report.build import render, run_folder, write_report  # brings torch, by way of the kinds of finding
     from agent.report.repeated import render_repeated, repeated_folder, write_repeated
 
-    try:
-        if repeated := group_named(store, args.run):
-            if not args.check:
-                print(write_repeated(store, repeated, args.out))
-                return 0
-            return _checked(repeated_folder(group(store, repeated), args.out), render_repeated(store, repeated))
-        name = store.resolve_run(args.run)
-    except StoreError as error:
-        print(f"agent.report: {error}", file=sys.stderr)
-        return 2
+    if repeated := group_named(store, args.run):
+        if not args.check:
+            print(write_repeated(store, repeated, args.out))
+            return 0
+        return _checked(repeated_folder(group(store, repeated), args.out), render_repeated(store, repeated))
+    name = store.resolve_run(args.run)
     folder = run_folder(store.run(name), args.out)
     if args.script is not None:
         from agent.report.script import ScriptError, write_script
