@@ -281,7 +281,7 @@ def confirmed(folder, runs, statements, *files):
         if asked["kind"] == "own":  # its code is on record
             asked = dict(asked)
             code, tool = asked.pop("code"), discover()["experiment"]
-            x = runner.experiment(tool, tool.parse({"task": "addition", "code": code, "label": asked.get("label", "")}))
+            x = runner.experiment(tool, tool.parse({"task": asked.get("task", "addition"), "code": code, "label": asked.get("label", "")}))
             store.put_result(x, Result(status="ok", text="", wall_seconds=0.0))
             asked["program"] = address(code)
         about = Context(runner.subject, OfflineTasks(files), Nothing())

@@ -131,7 +131,7 @@ def _data(f: Finding, record: RunRecord, subject: Subject, seed: int) -> dict[st
     rows = [m for m in record.measurements_of(f.experiment) if m.name == "effect" or is_part(m)]
     questions = QUESTIONS[s.kind](s, subject, rows)
     beside = BESIDE[s.kind](bench) if s.kind in BESIDE else {}
-    examples = beside.pop("examples", None) or _examples(bench, questions)
+    examples = beside.pop("examples", None) or examples_of(bench, questions)
     for e, more in zip(examples, beside.pop("each", []), strict=False):
         e |= more
     for q in (q for q in questions if q["measure"] == "probe" and q["labels"] is None):
@@ -144,7 +144,7 @@ def _data(f: Finding, record: RunRecord, subject: Subject, seed: int) -> dict[st
         "weights": subject.parts.get("weights", ""), "objective": s.objective,
         "chance": bench.chance if bench.examples else 0.0,
         "stacks": stacks_of(subject), "questions": questions, "examples": examples,
-        "second": _examples(compared(s, bench), questions) if s.kind == "differs" else [], **beside,
+        "second": examples_of(compared(s, bench), questions) if s.kind == "differs" else [], **beside,
     }  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def set_apart(data: Any, arrays: dict[str, Tensor]) -> None:
             set_apart(value, arrays)
 
 
-def _examples(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any]]:
+def examples_of(bench: Bench, questions: Sequence[Question]) -> list[dict[str, Any]]:
     """Every example's tokens, positions, targets and, where they are needed, its donor and its twin."""
     ctx, examples = bench.ctx, bench.examples
     edits = [d for q in questions for d in (*q.get("edits", []), *q.get("less", []))]
