@@ -237,3 +237,81 @@ def test_what_arrives_along_a_path_is_what_arrives_in_the_program(name, path, ho
     assert max(map(abs, fell)) > 1e-3
     monkeypatch.setattr(standalone_paths, "between", lambda *_: False)
     assert standalone_paths.sent(model, {**q, "flips": False}) != pytest.approx(fell, abs=1e-4, rel=1e-3)
+
+
+PLACES = {  # the stack that is read out, the one that reads, a role, a label, a task and another one
+    "translator": ("decoder", "encoder", "verb", "tense", KEL, MUN),
+    "speech": ("decoder", "encoder", "word1", "kind", "transcription", "transcription:kind=digits"),
+    "shapes": ("encoder", "encoder", "object", "half", "shape:decoys=right", "shape:decoys=none"),
+    "masked": ("encoder", "encoder", "controller", "number", "gap_agreement", "trees"),
+}
+NEVER = {  # what the examination says of a kind, whatever the task
+    **{(s, "decides"): "regions are those of images" for s in ("translator", "speech", "masked")},
+    **{(s, "elicits"): "a statement is a prompt with its answer or its foil" for s in PLACES},
+    **{(s, "matches"): "matches has a model of one stack read random tokens" for s in ("translator", "speech", "shapes")},
+    **{(s, "own"): "own experiments run models of one stack" for s in ("translator", "speech")},
+}  # fmt: skip
+NO_TASK = {  # kinds that take examples of which the tasks that come with a subject have none
+    **{(s, "used"): "supposes nothing: it has no counterfactual" for s in PLACES},
+    **{(s, "encodes_tree"): "has no tree" for s in ("translator", "speech", "shapes")},
+    ("speech", "similar"): "there is nothing to compare", ("masked", "similar"): "and at least 16 are needed",
+}  # fmt: skip
+
+
+def examined(name, kind):
+    """The arguments of an examination of each kind: somewhere, of something."""
+    out, read, role, label, task, other = PLACES[name]
+    mlp, state, head = f"{out}.1.mlp.out@answer", f"{read}.1.resid_post@{role}", f"{read}.1.attn.pattern[1]"
+    return {"kind": kind, "task": task, "examples": 16, "objective": "margin" if name == "masked" else "nll"} | {
+        "capability": {}, "cannot": {}, "necessary": {"components": [mlp], "interventions": ["zero"]},
+        "jointly_necessary": {"components": [mlp, f"{out}.0.mlp.out@answer"], "interventions": ["mean"]},
+        "not_needed": {"components": [mlp], "interventions": ["mean"]},
+        "sufficient": {"components": [mlp], "universe": [mlp, f"{out}.0.mlp.out@answer"], "interventions": ["zero"]},
+        "carries": {"components": [mlp]}, "carries_nothing": {"components": [mlp]},
+        "suppresses": {"components": [mlp], "interventions": ["zero"]},
+        "differs": {"components": [mlp], "other_task": other, "interventions": ["zero"]},
+        "disagree": {"components": [mlp], "interventions": ["zero", "mean"], "label": "zero"},
+        "attends": {"components": [f"{head}@{role}<-0"]}, "moves": {"components": [f"{head}@0<-{role}"], "interventions": ["zero"]},
+        "sends": {"path": f"{mlp} -> {out}.logits@answer", "objective": "accuracy"},
+        "readable": {"components": [f"{out}.1.resid_post@answer"]}, "tolerates": {"program": f"{read}: skip 1"}, "breaks": {"program": "skip 0"},
+        "matches": {"components": [head], "label": "same token"}, "decodable": {"components": [state], "label": label},
+        "steers": {"components": [state], "label": label}, "similar": {"components": [state], "other_task": other, "examples": 40},
+        "computes": {"components": [f"{read}.1.mlp.out@{role}"], "label": label, "interventions": ["zero"]},
+        "aligns": {"components": [head], "label": "position"}, "used": {"components": [f"{read}.1.resid_post@-1"], "label": label},
+        "reads_better": {"components": [state], "label": f"{label}, answer"}, "elicits": {"components": [f"{out}.0.attn.z[0]@answer"]},
+        "encodes_tree": {"components": [f"{read}.1.resid_post"], "task": other}, "decides": {"label": role}, "own": {"program": "code:0"},
+        **{k: {"components": [f"{read}.1.mlp.act[7]"], "other_task": other} for k in ("mixed", "one_concept", "quiet")},
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_of_every_kind_that_can_be_asked_of_a_subject_there_is_a_script(name):
+    """What its examination refuses is never confirmed; all else is written down and is Python."""
+    from agent.report import script
+    from tools.findings import examining
+    from tools.findings.kind import kinds
+    from tools.findings.sealing import statement_of
+    from tools.methods.offline import Nothing, OfflineTasks
+    from tools.methods.own import rows_of
+    from tools.methods.tool import Context, ToolInputError
+    from tools.subjects import load_subject
+
+    subject = load_subject(name)
+    ctx = Context(subject, OfflineTasks([]), Nothing(), split="confirm")
+    refused = {kind: says for (of, kind), says in (NEVER | NO_TASK).items() if of == name}
+    for kind in kinds():
+        asked = examined(name, kind)
+        if kind == "own":  # which needs a sandbox: see above
+            if kind in refused:
+                with pytest.raises(ToolInputError, match=refused[kind]):
+                    rows_of(subject, ctx.tasks.get(asked["task"]).examples("confirm", 4, 0))
+            continue
+        s = statement_of(ctx, asked)
+        if kind in refused:
+            with pytest.raises(ToolInputError, match=refused[kind]):
+                examining.examine(s, ctx)
+            continue
+        data = script.content(s, ctx, examining.examine(s, ctx).measurements)
+        assert len(data["questions"]) > 0
+        script.set_apart(data, {})
+        compile(script.filled(script.template_for(kind), data), kind, "exec")

@@ -21,7 +21,8 @@ from agent.loop.record import RunRecord, RunTasks
 from agent.report.script_data import BESIDE, row, scored
 from agent.report.script_questions import APPENDED, QUESTIONS, Question, ScriptError, is_part
 from agent.report.text import inert
-from experiments_db.findings import Finding
+from experiments_db.findings import Finding, Statement
+from experiments_db.records import Measurement
 from experiments_db.store import Store
 from tools.findings.examining import bench_for
 from tools.findings.kind import Bench
@@ -124,11 +125,15 @@ def _confirmed(record: RunRecord, handle: str) -> Finding:
 
 def _data(f: Finding, record: RunRecord, subject: Subject, seed: int) -> dict[str, Any]:
     assert f.experiment is not None
-    s = f.statement
     _, split, draw = asked_of(record.experiment(f.experiment))
     ctx = Context(subject, RunTasks(record.store, record.run), record, seed, split=split, draw=draw)
-    bench = bench_for(s, ctx)
-    rows = [m for m in record.measurements_of(f.experiment) if m.name == "effect" or is_part(m)]
+    return {"finding": f.handle, **content(f.statement, ctx, record.measurements_of(f.experiment))}
+
+
+def content(s: Statement, ctx: Context, measured: Sequence[Measurement]) -> dict[str, Any]:
+    """What stands in the file of a statement that has been measured: questions, examples and where the model's parts are."""
+    subject, bench = ctx.subject, bench_for(s, ctx)
+    rows = [m for m in measured if m.name == "effect" or is_part(m)]
     questions = QUESTIONS[s.kind](s, subject, rows)
     beside = BESIDE[s.kind](bench) if s.kind in BESIDE else {}
     examples = beside.pop("examples", None) or examples_of(bench, questions)
@@ -139,7 +144,7 @@ def _data(f: Finding, record: RunRecord, subject: Subject, seed: int) -> dict[st
         cut = beside.get("first", len(every))
         q |= {"labels": every[:cut]} | ({"against": every[cut:]} if "against" in q else {})
     return {
-        "finding": f.handle, "kind": s.kind, "seed": seed, "sentence": inert(f"measured: {s.as_json()}"),
+        "kind": s.kind, "seed": ctx.seed, "sentence": inert(f"measured: {s.as_json()}"),
         "dtype": str(subject.dtype)[6:], "loader": FAMILIES[subject.family.name],
         "weights": subject.parts.get("weights", ""), "objective": s.objective,
         "chance": bench.chance if bench.examples else 0.0,
