@@ -164,15 +164,11 @@ def corpora(bench: Bench) -> dict[str, Any]:
         said: list[Any] = list(port_of(ctx.subject).labels(ctx.subject, e, stack=c.stack))
         if port_of(ctx.subject).name == "image":
             there = point_labels(ctx.subject, [e], c.stack, [len(said)])
-            said = [
-                [f"{k} {v[i]}" for k, v in there.items() if k not in ("position", "role")] for i in range(len(said))
-            ]
+            patches = [(k, v) for k, v in there.items() if k not in ("position", "role")]
+            said = [[f"{k} {v[i]}" for k, v in patches] for i in range(len(said))]
         has = str(labels_of([e], name)[0]) == value if name in e.values else None
-        return row(ctx.subject, e, [in_stack(ctx.subject, c.stack, "-1")]) | {
-            "group": e.group,
-            "said": said,
-            "has": has,
-        }
+        at = row(ctx.subject, e, [in_stack(ctx.subject, c.stack, "-1")])
+        return at | {"group": e.group, "said": said, "has": has}
 
     return {k: [one(e) for e in examples] for k, examples in sides.items()}
 

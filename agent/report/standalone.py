@@ -20,9 +20,7 @@ DATA: Any = json.loads(r"""{}""")  # filled in by `python -m agent.report RUN --
 
 Place = dict[str, Any]
 INNER = ("attn.q", "attn.k", "attn.v", "cross.q", "cross.k", "cross.v")
-Tokens = (
-    Any  # of one row, or each of the model's inputs by name: tokens, an array, or its name in the file beside this one
-)
+Tokens = Any  # of one row, or each of the model's inputs by name: tokens, an array, or its name in the file beside this
 Change = tuple[Place, list[int], torch.Tensor]  # where, at which positions, what is put there: (positions, channels)
 
 
@@ -125,9 +123,7 @@ class Model:
 
         def instead(number: int) -> Callable[..., Any]:
             def forward(state: torch.Tensor, *_: Any, **__: Any) -> Any:
-                for i in (
-                    order if number == 0 else []
-                ):  # all in the place of the first; the others hand on what they get
+                for i in order if number == 0 else []:  # all of them in the place of the first
                     out = own[i](state, *given[i][0], **given[i][1])
                     state = out[0] if given[i][2] else out
                 return (state,) if given[number][2] else state

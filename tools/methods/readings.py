@@ -36,8 +36,8 @@ def tokens_at(ctx: Context, examples: Sequence[Example], anchor: str) -> list[tu
             if e.reads == ctx.subject.readout and e.lengths[stack] > len(e.tokens)
             else e.tokens
         )
-        whole = at is None or int(at[row].max()) >= len(read)
-        wanted = range(len(read)) if whole else torch.unique(at[row]).tolist()
+        whole = range(len(read))
+        wanted = whole if at is None or int(at[row].max()) >= len(read) else torch.unique(at[row]).tolist()
         found.append(tuple(read[i] for i in wanted))
     return found
 
