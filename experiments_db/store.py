@@ -132,11 +132,10 @@ class Store:
         """Number of the last event of a run; 0 before the first."""
         return self._number("SELECT coalesce(max(seq), 0) AS n FROM events WHERE run = ?", run)
 
-    def events(self, run: str, after: int = 0) -> list[Event]:
-        """A run's timeline beyond a number."""
-        rows = self.rows(
-            "SELECT seq, kind, payload, time FROM events WHERE run = ? AND seq > ? ORDER BY seq", run, after
-        )
+    def events(self, run: str, after: int = 0, until: int | None = None) -> list[Event]:
+        """A run's timeline beyond a number, to its end or to another number."""
+        asked = "SELECT seq, kind, payload, time FROM events WHERE run = ? AND seq > ? AND seq <= ? ORDER BY seq"
+        rows = self.rows(asked, run, after, 2**62 if until is None else until)
         return [Event.model_validate({**r, "payload": json.loads(r["payload"])}) for r in rows]
 
     # -- experiments --------------------------------------------------------------------------------------------------
@@ -290,9 +289,11 @@ class Store:
                     self._write("INSERT INTO run_tasks VALUES (?, ?, ?, ?)", run, entry.name, entry.sha, seq)
                     return entry.name
 
-    def notes(self, run: str) -> list[Note]:
-        """A run's notes in order: N1, N2 ..."""
-        rows = self.rows("SELECT text, experiments FROM notes WHERE run = ? ORDER BY number", run)
+    def notes(self, run: str, since: int = 1) -> list[Note]:
+        """A run's notes in order: N1, N2 ...; those from number `since` on."""
+        rows = self.rows(
+            "SELECT text, experiments FROM notes WHERE run = ? AND number >= ? ORDER BY number", run, since
+        )
         return [Note.model_validate(lists_of(r, "experiments")) for r in rows]
 
     def findings(self, run: str) -> list[Finding]:

@@ -1,22 +1,84 @@
 """What the record says a run has done so far: its exchanges, what they cost, and a line for each event."""
 
 import json
-from typing import Any
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
 
 from agent.loop.budget import Spent
 from agent.loop.delegating import children, of_children
 from agent.loop.record import RunRecord, branched_at, own_experiments
 from agent.planners.base import Answer, Exchange, ToolCall, Turn, Usage
-from experiments_db.records import Run
+from experiments_db.records import Event, Run
+
+HELD = 512  # exchanges at least that are not read again
 
 
-def history(record: RunRecord, last: int | None = None) -> tuple[list[Exchange], tuple[Turn, list[Answer]] | None]:
+class Exchanges(Sequence[Exchange]):
+    """A run's exchanges, oldest first: the latest are held, and earlier ones are read from the record when they are asked for."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._record, self._ends, self._latest = record, array("q"), list[Exchange]()
+
+    def append(self, exchange: Exchange, end: int | None = None) -> None:
+        """Add one that is on record. end: the last event of it; by default the last there is."""
+        self._ends.append(self._record.store.last_seq(self._record.run) if end is None else end)
+        self._latest.append(exchange)
+        if len(self._latest) >= 2 * HELD:
+            del self._latest[:HELD]
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Exchange: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Exchange]: ...
+    def __getitem__(self, index: int | slice) -> Exchange | list[Exchange]:
+        if isinstance(index, int):
+            at = range(len(self))[index]
+            return self._between(at, at + 1)[0]
+        wanted = range(len(self))[index]
+        if not wanted:
+            return []
+        first = min(wanted[0], wanted[-1])
+        found = self._between(first, max(wanted[0], wanted[-1]) + 1)
+        return [found[i - first] for i in wanted]
+
+    def __iter__(self) -> Iterator[Exchange]:
+        for at in range(0, len(self), HELD):
+            yield from self._between(at, min(at + HELD, len(self)))
+
+    def _between(self, first: int, after: int) -> list[Exchange]:
+        held = len(self) - len(self._latest)
+        found: list[Exchange] = []
+        if first < held:
+            last = min(after, held)
+            events = self._record.store.events(
+                self._record.run, self._ends[first - 1] if first else 0, self._ends[last - 1]
+            )
+            found = [e for e, _ in _exchanges(self._record, events) if isinstance(e, Exchange)]
+        return found + self._latest[max(first, held) - held : max(after, held) - held]
+
+
+def history(record: RunRecord, last: int | None = None) -> tuple[Exchanges, tuple[Turn, list[Answer]] | None]:
     """(complete exchanges, the turn whose calls are not all answered yet) from the record, up to event `last`."""
-    exchanges: list[Exchange] = []
+    made = Exchanges(record)
+    for found, end in _exchanges(record, record.store.events(record.run, until=last)):
+        if not isinstance(found, Exchange):
+            return made, found
+        made.append(found, end)
+    return made, None
+
+
+def _exchanges(
+    record: RunRecord, events: Iterable[Event]
+) -> Iterator[tuple[Exchange | tuple[Turn, list[Answer]], int]]:
+    """Each exchange and its last event; and at the end the turn whose calls are not all answered, if there is one."""
     open_turn: tuple[Turn, list[Answer]] | None = None
-    for event in record.store.events(record.run):
-        if last is not None and event.seq > last:
-            break
+    seq = 0
+    for event in events:
+        seq = event.seq
         if event.kind == "turn":
             p: Any = event.payload
             calls = tuple(ToolCall(**c) for c in p["calls"])
@@ -27,9 +89,10 @@ def history(record: RunRecord, last: int | None = None) -> tuple[list[Exchange],
             p = event.payload
             open_turn[1].append(Answer(p["call_id"], p["text"], p["status"], handle, tuple(known)))
         if open_turn is not None and len(open_turn[1]) == len(open_turn[0].calls):
-            exchanges.append(Exchange(open_turn[0], tuple(open_turn[1])))
+            yield Exchange(open_turn[0], tuple(open_turn[1])), seq
             open_turn = None
-    return exchanges, open_turn
+    if open_turn is not None:
+        yield open_turn, seq
 
 
 def inherited_turns(record: RunRecord, run: Run) -> int:

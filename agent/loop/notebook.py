@@ -11,10 +11,12 @@ from experiments_db.records import Run
 from tools.findings.consequences import answers, contradictions, shared_word
 from tools.statistics import share
 
+NOTES = 20  # the latest, in the notebook
+
 
 def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
     """Questions, hypotheses, findings (open ones first) with their fates, rounds, notes and a line per experiment."""
-    hypotheses, notes, made = record.hypotheses(), record.notes(), record.count()
+    hypotheses, noted, made = record.hypotheses(), record.noted(), record.count()
     lines = [*_questions(record)]
     if hypotheses:
         lines.append("Hypotheses:")
@@ -23,19 +25,24 @@ def notebook_text(record: RunRecord, last_experiments: int = 60) -> str:
             evidence = f" for {', '.join(h.evidence_for) or '-'}; against {', '.join(h.evidence_against) or '-'}"
             lines.append(f"  {h.handle} [{came_to(h, found)}] {h.statement} ({evidence.strip()})")
     lines += _findings(record)
-    if notes:
+    if noted:
+        first = max(1, noted - NOTES + 1)
         lines.append("Notes:")
-        lines += [f"  N{i} {_short(n.text)}" for i, n in enumerate(notes, 1)][-20:]
+        lines += [f"  N{i} {_short(n.text)}" for i, n in enumerate(record.store.notes(record.run, first), first)]
     if delegated := children_lines(record):
         lines += ["Investigated by child runs:", *delegated]
     if made:
         lines.append("Experiments" + (f" (the last {last_experiments})" if made > last_experiments else "") + ":")
-        for row in record.store.experiments(record.run, since=made - last_experiments + 1):
-            if row.result_id not in record.told:
-                result = record.store.result(row.result_id, arrays=False)
-                told = in_a_line(result.measurements, 1) if result.status == "ok" else ""
-                record.told[row.result_id] = _short(told or result.text)
-            lines.append(f"  {row.handle} {row.experiment.tool}: {record.told[row.result_id]}")
+        first = max(1, made - last_experiments + 1)
+        if first not in record.told:
+            record.told.clear()
+        for row in record.store.experiments(record.run, since=max((first, *(n + 1 for n in record.told)))):
+            result = record.store.result(row.result_id, arrays=False)
+            told = in_a_line(result.measurements, 1) if result.status == "ok" else ""
+            record.told[int(row.handle[1:])] = f"  {row.handle} {row.experiment.tool}: {_short(told or result.text)}"
+        for n in [n for n in record.told if n < first]:
+            del record.told[n]
+        lines += [line for _, line in sorted(record.told.items())]
     return "\n".join(lines)
 
 

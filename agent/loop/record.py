@@ -19,7 +19,7 @@ class RunRecord:
 
     def __init__(self, store: Store, run: str) -> None:
         self.store, self.run = store, run
-        self.told: dict[int, str] = {}  # a line for each result, which never changes
+        self.told: dict[int, str] = {}  # a line for each of the latest experiments, by number: it never changes
 
     def experiments(self) -> list[ExperimentRow]:
         """The run's experiments in order."""
@@ -27,8 +27,13 @@ class RunRecord:
 
     def handle_of(self, experiment: str) -> str | None:
         """Under which handle the run has asked an experiment, by its id, before; None where it has not."""
-        sql = "SELECT number FROM run_experiments WHERE run = ? AND experiment = ? ORDER BY number LIMIT 1"
-        return next((f"E{row['number']}" for row in self.store.rows(sql, self.run, experiment)), None)
+        # By its results, which have an index: in the run's own experiments the id is looked for one by one.
+        sql = (
+            "SELECT min(r.number) AS number FROM results s CROSS JOIN run_experiments r ON r.result = s.id "
+            "WHERE s.experiment = ? AND r.run = ? AND r.experiment = s.experiment"
+        )
+        number = self.store.rows(sql, experiment, self.run)[0]["number"]
+        return None if number is None else f"E{number}"
 
     def count(self) -> int:
         """How many experiments the run has on record."""
@@ -54,6 +59,10 @@ class RunRecord:
     def notes(self) -> list[Note]:
         """The notes so far."""
         return self.store.notes(self.run)
+
+    def noted(self) -> int:
+        """How many notes there are."""
+        return int(self.store.rows("SELECT coalesce(max(number), 0) AS n FROM notes WHERE run = ?", self.run)[0]["n"])
 
     def measurements_of(self, handle: str) -> list[Measurement]:
         """Measurements of an experiment by its handle; StoreError lists handles."""

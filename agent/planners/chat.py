@@ -53,9 +53,10 @@ def messages(view: View) -> list[Message]:
     """Chat messages for a view; every call id is answered by exactly one tool message."""
     out = opening(view)
     recent = view.exchanges[-FULL_TURNS:]
-    older = view.exchanges[: len(view.exchanges) - len(recent)]
+    older = len(view.exchanges) - len(recent)
     if older:
-        out.append({"role": "user", "content": _folded(older, view.notebook)})
+        folded = view.exchanges[max(0, older - FOLDED_TURNS) : older]
+        out.append({"role": "user", "content": _folded(folded, older - len(folded), view.notebook)})
     for exchange in recent:
         out += _exchange(exchange)
     if view.exchanges and not view.exchanges[-1].turn.calls:
@@ -66,11 +67,11 @@ def messages(view: View) -> list[Message]:
     return out
 
 
-def _folded(older: Sequence[Exchange], notebook: str) -> str:
+def _folded(older: Sequence[Exchange], before: int, notebook: str) -> str:
     lines = ["Earlier in this investigation (recall HANDLE shows any of it in full):"]
-    if len(older) > FOLDED_TURNS:
-        lines.append(f"({len(older) - FOLDED_TURNS} turns before these are in the notebook only)")
-    for exchange in older[-FOLDED_TURNS:]:
+    if before:
+        lines.append(f"({before} turns before these are in the notebook only)")
+    for exchange in older:
         for call, answer in zip(exchange.turn.calls, exchange.answers, strict=True):
             line = in_a_line(answer.measurements) if answer.measurements else ""
             said = f"{answer.handle} {line}" if line else " ".join(answer.text.split())
