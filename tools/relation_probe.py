@@ -16,9 +16,6 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from experiments_db.places import Component
 from experiments_db.records import Measurement, Outcome
@@ -92,6 +89,10 @@ def _read(
     blocks: Sequence[str], where: dict[str, Any],
 ) -> tuple[list[Measurement], NDArray[Any]]:  # fmt: skip
     """Accuracies on the pairs of the held-out sentences, of attention and of its controls."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     fitted = pairs.sentence < n
     groups = Groups.of([examples[s].group for s in pairs.sentence[~fitted]])
     truth, known = pairs.labels[~fitted], pairs.labels[fitted]

@@ -18,9 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from experiments_db.places import Component, ComponentSet, Intervention, PlaceError
@@ -196,6 +193,10 @@ def direction(args: Args, ctx: Context, place: Component, examples: list[Example
     difference = x[labels].mean(0) - x[~labels].mean(0)
     length = float(np.linalg.norm(difference))
     if args.direction == "probe":
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         fitted: Any = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(x, labels)
         weights = fitted[-1].coef_[0] / np.maximum(fitted[0].scale_, 1e-6)
         difference = weights / max(float(np.linalg.norm(weights)), 1e-12) * length

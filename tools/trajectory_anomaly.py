@@ -14,9 +14,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from scipy.stats import rankdata
-from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import LocalOutlierFactor
-from sklearn.preprocessing import StandardScaler
 
 from experiments_db.records import Control, Outcome
 from tools import statistics
@@ -52,6 +49,10 @@ def run(args: Args, ctx: Context) -> Outcome:
     ctx.subject.require("next_token")
     if args.task == args.other_task:
         raise ToolInputError("task and other_task are the same: there is nothing to tell apart")
+    from sklearn.ensemble import IsolationForest
+    from sklearn.neighbors import LocalOutlierFactor
+    from sklearn.preprocessing import StandardScaler
+
     normal, fit_on, others = fit_and_score(ctx, args.task, args.examples)
     odd, unusual = load_examples(ctx, args.other_task, args.examples)
     if min(len(fit_on), len(others), len(unusual)) < 20:

@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from experiments_db.places import Component
 from tools.methods.features import labels_of
@@ -61,6 +58,10 @@ class Probe:
     @classmethod
     def fit(cls, label: str, place: Component, x: Rows, values: Sequence[str]) -> "Probe":
         """From activations (examples, channels) and their values."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         y = np.array(values)
         fitted: Any = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(x, y)
         classes = tuple(map(str, fitted.classes_))
@@ -142,6 +143,8 @@ def last_word(e: Example) -> str:
 
 def _by_words(fitted: Sequence[Example], y: Sequence[str], tried: Sequence[Example]) -> list[str]:
     """A logistic probe of which words stand in the prompt."""
+    from sklearn.linear_model import LogisticRegression
+
     known = {w: i for i, w in enumerate(sorted({w for e in fitted for w in words_of(e)}))}
 
     def rows(examples: Sequence[Example]) -> Rows:

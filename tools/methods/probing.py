@@ -11,12 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.neighbors import NearestCentroid
-from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from experiments_db.places import Component
 from tools import statistics
@@ -45,6 +39,13 @@ class Probe:
 
     def predict(self, train: NDArray[Any], y: NDArray[Any], test: NDArray[Any], seed: int) -> NDArray[Any]:
         """What it reads from the rows of `test` after it was fitted on those of `train`."""
+        from sklearn.decomposition import PCA
+        from sklearn.linear_model import LogisticRegression, RidgeCV
+        from sklearn.neighbors import NearestCentroid
+        from sklearn.neural_network import MLPClassifier, MLPRegressor
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         steps: list[Any] = [StandardScaler()]
         if self.dimensions is not None:
             steps.append(PCA(self.dimensions, random_state=seed))
@@ -73,6 +74,10 @@ class Probe:
         (other - own) / (other + own) of Euclidean distances after the same preparation as `predict`: 1 at the own centroid, 0
         half-way, -1 at another's. 0 for a class that no row of `train` has.
         """
+        from sklearn.decomposition import PCA
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         steps: list[Any] = [StandardScaler()]
         if self.dimensions is not None:
             steps.append(PCA(self.dimensions, random_state=seed))

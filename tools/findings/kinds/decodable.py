@@ -11,9 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeClassifierCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from experiments_db.findings import Statement
 from experiments_db.places import Component
@@ -173,6 +170,10 @@ def predicted(x: np.ndarray, y: Texts, train: Sequence[str], new: np.ndarray, tr
 
 
 def _fit(x: np.ndarray, y: Texts, new: np.ndarray) -> Texts:
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     if len(set(y)) < 2:
         return np.full(len(new), y[0], dtype=object)
     probe = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(0, 5, 6)))
