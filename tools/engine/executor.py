@@ -198,21 +198,26 @@ def run_unchanged(
     path: the blocks run so far, this one among them. h: the state before it, not to be written to; nor what is returned.
     onward: as of `run_block`.
     """
-    kept, capture, captured = call.kept, capture or {}, {} if captured is None else captured
+    kept, captured = call.kept, {} if captured is None else captured
+    capture = dict[Kind, Site]() if capture is None else capture
     if kept is None or torch.is_grad_enabled():
         return run_block(call, path[-1], h, ((),), capture, captured, onward=onward)
     if "resid_pre" in capture:
         captured[capture["resid_pre"]] = h.clone()
-        capture = {kind: site for kind, site in capture.items() if kind != "resid_pre"}
-        if not (capture or onward):
+        others: dict[Kind, Site] = {kind: site for kind, site in capture.items() if kind != "resid_pre"}
+        if not (others or onward):
             return h
+        capture = others
     known = kept.get((call.key, path))
-    seen = {kind: kept.get((call.key, path, kind)) for kind in capture}
-    missing = {kind: capture[kind] for kind, found in seen.items() if found is None}
-    captured.update({capture[kind]: found[0].clone() for kind, found in seen.items() if found})
+    missing: dict[Kind, Site] = {}
+    for kind, site in capture.items():
+        if found := kept.get((call.key, path, kind)):
+            captured[site] = found[0].clone()
+        else:
+            missing[kind] = site
     if known is None or missing:
         made: dict[Site, Tensor] = {}
-        read = missing if known else {**_ahead(call, path[-1], kept), **missing}
+        read: dict[Kind, Site] = missing if known else {**_ahead(call, path[-1], kept), **missing}
         out = run_block(call, path[-1], h, ((),), read, made, onward=known is None)
         known = known or (out,)
         if known[0] is out:

@@ -169,9 +169,9 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], order: Sequenc
     own = {name: np.zeros(n) for name in parts[0][1] if name not in USUAL}
     sums = {"nll": nll, "kl": kl, **own}
     for batch, table in parts:
-        at = np.array([place[i] for i in batch.indices])
+        at = np.array([place[i] for i in batch.indices], dtype=np.int64)
         counts = [len(e.targets) for e in batch.encoded]
-        ends = np.cumsum(counts)
+        ends = np.cumsum(counts, dtype=np.int64)
         starts = ends - counts
         tokens[at], rank[at] = counts, table["rank"][starts]
         spans = [slice(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
@@ -182,8 +182,8 @@ def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], order: Sequenc
         top, found = table["top"].astype(bool), table["margin"]
         correct[at] = top if single else [top[span].all() for span in spans]
         margin[at] = found if single else [_first(found[span]) for span in spans]
-        values = table["logit"].tolist()
-        logits += [(i, j, x) for i, span in zip(at.tolist(), spans, strict=True) for j, x in enumerate(values[span])]
+        answers = table["logit"].tolist()
+        logits += [(i, j, x) for i, span in zip(at.tolist(), spans, strict=True) for j, x in enumerate(answers[span])]
         if "said" in table:
             for index, span in zip(at.tolist(), spans, strict=True):
                 wrong = np.flatnonzero(~top[span])
