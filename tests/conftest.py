@@ -33,7 +33,7 @@ LONG = frozenset(
         "bad_input carried_lens claims conversation_browser faults fresh fuzz goals lab local_planner masked_subject mcp newcomer null_benchmark "
         "null_runs own planner_options planners_benchmark planted delegating repeat replay resume review_browser row_illusion row_maps row_othello "
         "row_regions row_speech row_translation row_trees row_truth row_user run_end_to_end workers "
-        "scripts scripts_modalities soak systematic systematic_depth workbench_browser"
+        "scripts scripts_modalities soak systematic systematic_depth terminal workbench_browser"
     ).split()
 )
 
