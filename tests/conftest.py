@@ -1,7 +1,7 @@
 """Shared by all tests: no network, checked array shapes, and a tiny random model for every class that is supported.
 
-Array shapes are checked because pytest runs with `--jaxtyping-packages=...`: jaxtyping hooks the imports of our packages
-before this file is read.
+Array shapes are checked because pytest runs with `--jaxtyping-packages=...` (and checked.py): jaxtyping hooks the imports of our
+packages before this file is read.
 """
 
 import os
@@ -14,10 +14,15 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import beartype  # noqa: F401  this and others first: what ours import with the hook on is compiled anew where no bytecode is written
 import hypothesis
+import pydantic  # noqa: F401
 import pytest
+import scipy.stats  # noqa: F401
+import sklearn.linear_model  # noqa: F401
 import torch
 import transformers as hf
+import transformers.modeling_utils  # noqa: F401
 
 from tools.subjects import Inputs, Subject, wrap
 

@@ -7,7 +7,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
+
+from tools.methods.similarity import cka
 
 ROOT = Path(__file__).parent.parent
 TOOLS = sorted(p for p in (ROOT / "tools").glob("*.py") if not p.name.startswith("_"))
@@ -39,6 +43,21 @@ def test_only_planners_import_an_llm_library_and_only_subjects_name_model_attrib
     if "subjects" not in parts:
         text = path.read_text()
         assert not [a for a in ("c_proj", "self_attn", "ln_f", "embed_tokens") if a in text]
+
+
+def test_shapes_are_checked_in_every_file_that_states_them():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    (asked,) = [o.partition("=")[2].split(",")[:-1] for o in options if o.startswith("--jaxtyping-packages=")]
+    stating = {".".join(p.relative_to(ROOT).with_suffix("").parts) for p in SOURCES if "jaxtyping" in imported(p)}
+    assert len(stating) > 30
+    assert {m for m in stating if not any(f"{m}.".startswith(f"{a}.") for a in asked)} == set()
+
+
+def test_a_wrong_shape_is_an_error(request):
+    if not request.config.option.jaxtyping_packages:
+        pytest.skip("the checks are switched off")
+    with pytest.raises(TypeCheckError, match="similarity.cka"):
+        cka(np.ones((3, 2)), np.ones((4, 2)))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
