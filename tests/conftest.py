@@ -12,6 +12,8 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import beartype  # noqa: F401  this and others first: what ours import with the hook on is compiled anew where no bytecode is written
@@ -22,7 +24,7 @@ import scipy.stats  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 import torch
 import transformers as hf
-import transformers.modeling_utils  # noqa: F401
+import transformers.modeling_utils
 
 from tools.subjects import Inputs, Subject, wrap
 
@@ -49,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if whole and not (config.option.markexpr or config.option.keyword):
         config.option.markexpr = "not long"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of long tests are not even read where they are left out."""
+    return True if config.option.markexpr == "not long" and collection_path.name in LONG else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -194,6 +201,38 @@ def no_null_twins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(null_twins, "TWINS", 0)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compared_once() -> Iterator[None]:
+    """A run begins by holding its model against the plain one. Here that is done once for each model, as often as it is loaded;
+    `compared_anew` does it each time, where a test changes what is compared.
+    """
+    from agent.loop import session
+    from agent.review.workbench import bench
+    from tools.findings import integrity
+
+    made: dict[Any, Any] = {}
+
+    def check(subject: Subject) -> Any:
+        key = subject.fingerprint, subject.dtype, subject.device
+        if key not in made:
+            made[key] = integrity.check(subject)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (session, bench):
+            patch.setattr(module, "integrity", SimpleNamespace(check=check))
+        yield
+
+
+@pytest.fixture
+def compared_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs hold their model against the plain one whatever was compared before."""
+    from agent.loop import session
+    from tools.findings import integrity
+
+    monkeypatch.setattr(session, "integrity", integrity)
 
 
 @pytest.fixture(scope="session", autouse=True)

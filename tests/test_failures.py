@@ -321,6 +321,7 @@ def test_replay_asks_for_everything_anew(tmp_path, monkeypatch, capsys):
 # -- the gate, in a run -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("compared_anew")
 def test_a_run_begins_with_the_gate_and_its_report_shows_it(tmp_path, capsys):
     turns = [{"text": "End.", "calls": [scripts.call("finish", answer="unclear", words="Nothing.")]}]
     script = scripts.write(tmp_path / "script.jsonl", turns)
@@ -346,6 +347,7 @@ def test_a_run_begins_with_the_gate_and_its_report_shows_it(tmp_path, capsys):
     json.dumps(kept, allow_nan=False)
 
 
+@pytest.mark.usefixtures("compared_anew")
 def test_what_the_gate_refuses_is_out_of_reach_in_the_run_its_resumption_and_its_replay(tmp_path, monkeypatch):
     from tools.subjects import gpt2
 
@@ -373,6 +375,7 @@ def test_what_the_gate_refuses_is_out_of_reach_in_the_run_its_resumption_and_its
     assert "attn.out" not in again.subject.spec().kinds
 
 
+@pytest.mark.usefixtures("compared_anew")
 def test_a_model_that_the_gate_refuses_as_a_whole_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
     from tools.subjects.family import Family
 

@@ -1,6 +1,7 @@
 """Replay notices whatever was changed; a branch shares what was done before; another planner gets the same question."""
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -180,21 +181,30 @@ def test_a_changed_control_or_count_is_never_within_tolerance():
         assert compare(*results, exact=False, tolerance=1e-3)[0] == "DIFFERENT"
 
 
+AGAIN = """
+import json, sys
+from agent.replay import main
+for words in json.loads(sys.argv[1]):
+    print(f"== {words[0]}: {main(words)}")
+"""
+
+
 def test_every_curated_transcript_replays_as_recorded_and_its_report_is_what_the_database_says(tmp_path):
+    """In one other process, which has as many threads as those on record."""
     shutil.copytree(CURATED, tmp_path / "c")
     db = tmp_path / "c" / "experiments.db"
     store = Store(db)
     assert store.verify() == []
-    for name in store.runs():
-        words = [name, "--db", str(db)]
-        allowed = ["--allow-code"] if store.run(name).settings.get("allow_code") else []
-        done = subprocess.run(
-            [sys.executable, "-m", "agent.replay", *words, *allowed], capture_output=True, text=True, cwd=CURATED.parent.parent
-        )
+    asked = [[n, "--db", str(db), *(["--allow-code"] if store.run(n).settings.get("allow_code") else [])] for n in store.runs()]
+    done = subprocess.run(
+        [sys.executable, "-c", AGAIN, json.dumps(asked)], capture_output=True, text=True, cwd=CURATED.parent.parent
+    )  # fmt: skip
+    said = re.split(r"^== (.*)\n", done.stdout, flags=re.MULTILINE)
+    assert said[1::2] == [f"{name}: 0" for name in store.runs()], done.stdout + done.stderr
+    for name, text in zip(store.runs(), said[::2], strict=False):
         n = len(store.experiments(name))
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert f"{n} of {n} experiments came out as recorded" in done.stdout
-        assert report.main([*words, "--out", str(tmp_path / "c"), "--check"]) == 0
+        assert f"{n} of {n} experiments came out as recorded" in text
+        assert report.main([name, "--db", str(db), "--out", str(tmp_path / "c"), "--check"]) == 0
 
 
 def test_arrays_and_words_are_compared_elsewhere_too():

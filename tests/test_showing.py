@@ -41,7 +41,7 @@ def test_a_class_is_shown_alone_and_one_that_is_not_there_is_refused(demo):
     assert text.count("carry=1,") >= 3
     assert "carry=0" not in text
     with pytest.raises(ToolInputError, match="carry"):
-        shown(demo, task="addition", among="carry=7")
+        shown(demo, task="addition:shots=0", among="carry=7")
 
 
 def test_a_text_is_cut_into_tokens_and_unknown_ones_are_counted(demo):
