@@ -47,6 +47,7 @@ def ids(text):
     return set(re.findall(r'\bid="([^"]+)"', text))
 
 
+@pytest.mark.long
 def test_every_link_of_every_report_and_hypothesis_leads_to_a_place_that_exists(store, site):
     pages = {}
     for run in store.runs():
