@@ -37,7 +37,7 @@ torch.set_num_threads(1)  # the models are tiny, and two threads on a busy machi
 LONG = frozenset(
     f"test_{name}.py"
     for name in (
-        "bad_input carried_lens claims conversation_browser faults fresh fuzz goals lab local_planner masked_subject mcp newcomer null_benchmark "
+        "bad_input carried_lens claims conversation_browser faults fresh fuzz goals hostile_databases lab local_planner masked_subject mcp newcomer null_benchmark "
         "null_runs own planner_options planners_benchmark planted delegating repeat replay resume review_browser row_illusion row_maps row_othello "
         "row_regions row_speech row_translation row_trees row_truth row_user run_end_to_end workers "
         "scripts scripts_modalities soak systematic systematic_depth terminal workbench_browser"
