@@ -134,6 +134,7 @@ def test_what_the_facts_leave_open_is_measured_on_the_plain_model(posed):
     assert case.judge.verdict(says("not_needed", f"{a} + {b}", how=("zero",)).statement) == ("true", "oracle")
 
 
+@pytest.mark.long
 def test_the_second_opinion_agrees_with_the_facts(posed):
     """Without the facts about what is needed, measuring says the same of every single place."""
     for program in ("relay", "chain", "duplicate"):
