@@ -206,7 +206,7 @@ def test_a_reader_finds_the_three_examples_that_an_ablation_breaks(page, site, s
         assert after.endswith("✗")
         assert after != f"{a + b} ✗"
     assert broke == [[c.strip() for c in rows.nth(i).locator("td").all_inner_texts()] for i in range(3)]  # they come first
-    page.get_by_role("region", name="Examples of E2").get_by_role("button", name="prompt").click()
+    page.get_by_role("region", name="Examples of E2").get_by_role("button", name="input").click()
     prompts = rows.locator("td:nth-child(2)").all_inner_texts()
     assert len(prompts) == 72
     assert prompts != [b[1] for b in broke][:1] + prompts[1:]  # sorted otherwise now
