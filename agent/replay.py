@@ -125,7 +125,7 @@ def replay_one(row: "ExperimentRow", store: "Store", runner: "ToolRunner", tools
     from agent.loop.executor import asked_of
     from agent.loop.own_code import ALLOW, runs_code
     from agent.loop.provenance import code_version, provenance
-    from tools.engine.narrow import ENGINE
+    from tools.engine.version import ENGINE
     from tools.methods.tool import ToolInputError
 
     x = row.experiment

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from tools.engine import programs
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.executor import Variant, sweep
-from tools.engine.narrow import ENGINE
+from tools.engine.version import ENGINE
 from tools.engine.sites import HEADED, Edit, Site, SiteError
 from tools.subjects import Inputs, Subject
 

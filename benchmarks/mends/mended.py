@@ -59,7 +59,7 @@ MENDS: tuple[Mend, ...] = (
     mend(
         "the logits of all states are made at once and do not shrink when memory runs out",
         "test_failures.py::test_no_more_states_become_logits_at_once_than_a_batch_has_tokens",
-        ("tools/methods/scoring.py", "rows=min(UNEMBED_ROWS, max_tokens)", "rows=UNEMBED_ROWS"),
+        ("tools/methods/scoring.py", "rows = min(UNEMBED_ROWS, max_tokens)", "rows = UNEMBED_ROWS"),
     ),
     # -- what an experiment is --------------------------------------------------------------------------------------------
     mend(

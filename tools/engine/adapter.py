@@ -19,7 +19,12 @@ from torch import Tensor, nn
 
 from tools.engine.attention import CROSS, INNER, opened
 from tools.engine.kept import Kept
+from tools.engine.lanes import lane, lanes
+from tools.engine.shells import Shells
 from tools.engine.sites import HEADED, Edit, Kind, Site, SiteError
+
+BUSY = 22  # widths that an edited block holds for each position while it runs
+LANE_BYTES = 4 * 2**30  # that lanes may take together
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class StackSpec:
     equation: how the block's parts add up, as the family declares it.
     refused: kinds of site that are not what their name says in this model, with the reason.
     lock: held while blocks are called or replaced, so that threads do not run into each other's hooks.
+    shells: copies of the blocks for the lanes, with the same weights.
     """
 
     name: str
@@ -64,6 +70,22 @@ class StackSpec:
     equation: tuple[Sum, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    shells: Shells = field(default_factory=Shells, repr=False, compare=False)
+
+    @contextmanager
+    def block(self, index: int) -> Generator[nn.Module]:
+        """A block for this thread alone: a lane's own, or the model's own while nobody else has it."""
+        if own := self.shells.of(lane()):
+            yield own[index]
+        else:
+            with self.lock:
+                yield self.blocks[index]
+
+    def lanes(self) -> int:
+        """How many batches can run through the blocks side by side from here; 1 where they cannot be copied for that."""
+        with self.lock:
+            able = self.shells.prepare(self.blocks, max(lanes(), lane()))
+        return lanes() if able else 1
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -143,6 +165,14 @@ class Call:
     kept: Kept | None = None
     key: Hashable = None
     _expanded: dict[int, Tensor] = field(default_factory=dict)
+
+    def lanes(self, max_tokens: int) -> int:
+        """How many batches of so many positions run side by side: on a processor, where no gradients flow and memory is enough."""
+        if self.start.device.type != "cpu" or torch.is_grad_enabled():
+            return 1
+        rows, length, width = self.start.shape
+        size = BUSY * max(max_tokens, rows * length) * width * self.start.element_size()
+        return max(1, min(self.spec.lanes(), LANE_BYTES // size))
 
     def arguments_for(self, block: int, copies: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The block's arguments for a batch that holds the captured batch `copies` times over."""
@@ -237,8 +267,8 @@ def run_block(
     size = h.shape[0] // len(edits)
     active, unread = any(edits) or bool(capture), set(capture or ())
     if not active:
-        with spec.lock:
-            return _tensor(spec.blocks[index](h, *args, **kwargs))
+        with spec.block(index) as block:
+            return _tensor(block(h, *args, **kwargs))
 
     def touch(kind: Kind, value: Tensor) -> Tensor:
         # OPT flattens (batch, seq) before its MLP; seen from outside every site is (batch, seq, channels).
@@ -290,10 +320,10 @@ def run_block(
 
     if "resid_mid" in wanted and spec.cross_o_proj:
         wanted.add("attn.out")
-    with suppress(_ReadError), spec.lock, _hooks(spec, index, wanted, touch_here):
+    with suppress(_ReadError), spec.block(index) as block, _hooks(spec, block, wanted, touch_here):
         if "resid_pre" in wanted:
             entered = h = touch("resid_pre", h)
-        out = _tensor(spec.blocks[index](h, *args, **kwargs))
+        out = _tensor(block(h, *args, **kwargs))
         return touch("resid_post", out) if "resid_post" in wanted else out
     return h
 
@@ -303,9 +333,10 @@ class _ReadError(Exception):
 
 
 @contextmanager
-def _hooks(spec: StackSpec, index: int, wanted: set[Kind], touch: Callable[[Kind, Tensor], Tensor]) -> Generator[None]:
+def _hooks(
+    spec: StackSpec, block: nn.Module, wanted: set[Kind], touch: Callable[[Kind, Tensor], Tensor]
+) -> Generator[None]:
     """Hooks on the projections of one block, for the kinds that are wanted, for the time of the context."""
-    block = spec.blocks[index]
     paths: list[tuple[str | None, Kind, Kind]] = [
         (spec.o_proj, "attn.z", "attn.out"),
         (spec.cross_o_proj, "cross.z", "cross.out"),

@@ -5,9 +5,11 @@ distinct edge is computed once, edges that need the same block run as one batch,
 child is done. The cost of a sweep is therefore (distinct edges) x (time of one block at its best batch size).
 """
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from tools.engine.adapter import Call, run_block
 from tools.engine.kept import Kept
+from tools.engine.lanes import Step, run_steps
 from tools.engine.narrow import Narrow, is_narrow
 from tools.engine.sites import Edit, Kind, Site
 
@@ -54,28 +57,118 @@ class SweepCost:
 
 
 @dataclass(eq=False)
-class _Node:
-    children: dict[tuple[int, tuple[int, ...]], "_Node"] = field(default_factory=dict)
+class Node:
+    """A block run that variants share: what is edited in it, and what follows.
+
+    leaves: variants that end here. path: the blocks run up to here, None once something was edited. state: what it gave, while
+    children wait for it. step: which of a sweep's steps gives it.
+    """
+
+    children: dict[tuple[int, ...], "Node"] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
     leaves: list[int] = field(default_factory=list)
-    path: tuple[int, ...] | None = None  # the blocks run up to here, None once something was edited
+    path: tuple[int, ...] | None = None
+    block: int = 0
+    parent: "Node | None" = field(default=None, repr=False)
+    depth: int = 0
+    left: int = 0
+    state: Tensor | None = None
+    step: Step | None = None
+
+    def add(self, key: tuple[int, ...], child: "Node") -> "Node":
+        """The child under a key, this one unless there is one already."""
+        if key not in self.children:
+            child.parent, child.depth = self, self.depth + 1
+            self.children[key] = child
+        return self.children[key]
+
+    def keep(self, state: Tensor, *, shared: bool) -> None:
+        """Hold a state for the children. shared: it is a piece of a larger one, which is not to be kept alive for it."""
+        if self.children:
+            self.state, self.left = (state.clone() if shared else state), len(self.children)
+
+    def given(self) -> Tensor:
+        """The state that this one starts from, for which each child asks once."""
+        assert self.parent is not None
+        state = self.parent.state
+        assert state is not None, "a state is asked for once by each child, after the step that made it"
+        with _counting:
+            self.parent.left -= 1
+            if self.parent.left == 0:
+                self.parent.state = None
+        return state
 
 
-def _trie(call: Call, variants: Sequence[Variant]) -> _Node:
-    root = _Node(path=())
+_counting = threading.Lock()
+
+
+def _trie(call: Call, variants: Sequence[Variant]) -> Node:
+    root = Node(path=())
     for index, variant in enumerate(variants):
         for edit in variant.edits:
             call.spec.check_edit(edit)
         node = root
         for block in variant.blocks:
             here = tuple(e for e in variant.edits if e.site.block == block)
-            key = (block, tuple(id(e) for e in here))
-            if key not in node.children:
-                path = None if here or node.path is None else (*node.path, block)
-                node.children[key] = _Node(edits=here, path=path)
-            node = node.children[key]
+            path = None if here or node.path is None else (*node.path, block)
+            node = node.add((block, *map(id, here)), Node(edits=here, path=path, block=block))
         node.leaves.append(index)
     return root
+
+
+def plan(
+    roots: Sequence[Node],
+    width: int,
+    state_bytes: int,
+    max_state_bytes: int,
+    cost: SweepCost,
+    last: Callable[[Node], bool],
+    place: Callable[[Node], int],
+    *,
+    furthest: bool = False,
+) -> list[tuple[bool, list[Node]]]:
+    """Which nodes run as one batch, in what order, decided by the tries alone: (whether their run is narrow, nodes).
+
+    last, place: whether a node's run is narrow, and where in the program it stands. width: nodes of one batch at most. When
+    waiting states exceed `max_state_bytes` the deepest, or those of the furthest place, are finished first instead of the widest
+    batch.
+    """
+    waiting: dict[tuple[int, bool], list[Node]] = defaultdict(list)
+    live: dict[Node | None, int] = defaultdict(int)
+    out: list[tuple[bool, list[Node]]] = []
+
+    def wait(nodes: Iterable[Node]) -> None:
+        for n in nodes:
+            waiting[place(n), last(n)].append(n)
+            live[n.parent] += 1
+
+    wait(roots)
+    while waiting:
+        # Counted by distinct tensors: siblings that wait on the same parent share its state.
+        held = len(live) - (None in live)
+        cost.peak_live_states = max(cost.peak_live_states, held)
+        if held * state_bytes <= max_state_bytes:
+            key = min(waiting)  # lowest block first batches monotone programs perfectly
+        elif furthest:
+            key = max(waiting)
+        else:
+            key = max(waiting, key=lambda k: max(n.depth for n in waiting[k]))
+            waiting[key].sort(key=lambda n: n.depth)
+        part = waiting[key][-width:]
+        del waiting[key][-width:]
+        if not waiting[key]:
+            del waiting[key]
+        for n in part:
+            live[n.parent] -= 1
+            if not live[n.parent]:
+                del live[n.parent]
+        cost.calls += 1
+        cost.edges += len(part)
+        out.append((key[1], part))
+        if not key[1]:
+            for n in part:
+                wait(n.children.values())
+    return out
 
 
 def sweep(
@@ -85,6 +178,7 @@ def sweep(
     *,
     read_from: int = 0,
     narrow: Narrow | None = None,
+    lanes: bool = False,
     max_tokens: int = 2048,
     max_state_bytes: int = 2**30,
     on_progress: Callable[[int], None] | None = None,
@@ -94,6 +188,7 @@ def sweep(
 
     read_from: the first position whose final state is read; `read` is given the states from there on.
     narrow: runs blocks that end a variant only there; None runs each over every position.
+    lanes: whether batches that do not need one another run side by side (`tools.engine.lanes`).
     max_tokens: batched tokens per block call (at least one copy of the captured batch always runs).
     check: called before each block call; what it raises ends the sweep.
     max_state_bytes: when waiting states exceed this, the deepest are finished first instead of the widest batch.
@@ -101,10 +196,7 @@ def sweep(
     values: list[Tensor | None] = [None] * len(variants)
     cost = SweepCost(naive_edges=sum(len(v.blocks) for v in variants))
     batch, seq = call.start.shape[:2]
-    width = max(1, max_tokens // (batch * seq))
-    state_bytes = call.start.numel() * call.start.element_size()
     intact = tuple(range(len(call.spec.blocks)))  # its states may be kept for what runs next
-    waiting: dict[tuple[int, bool], list[tuple[int, _Node, Tensor]]] = defaultdict(list)
 
     def done(leaves: Sequence[int], h: Tensor) -> None:
         for leaf in leaves:
@@ -112,46 +204,55 @@ def sweep(
             if on_progress:
                 on_progress(1)
 
-    def settle(node: _Node, h: Tensor, depth: int) -> None:
-        done(node.leaves, h[:, read_from:])
-        for (block, _), n in node.children.items():
-            last = narrow is not None and n.path != intact and is_narrow(n.children, n.leaves, n.edits)
-            waiting[block, last].append((depth + 1, n, h))
-
-    settle(_trie(call, variants), call.start, 0)
-    while waiting:
+    def run(nodes: Sequence[Node], *, narrowly: bool) -> None:
         if check:
             check()
-        # Counted by distinct tensors: siblings that wait on the same parent share its state.
-        live = len({id(h) for todo in waiting.values() for _, _, h in todo})
-        cost.peak_live_states = max(cost.peak_live_states, live)
-        if live * state_bytes <= max_state_bytes:
-            block, last = min(waiting)  # lowest block first batches monotone programs perfectly
-        else:
-            block, last = max(waiting, key=lambda b: max(depth for depth, _, _ in waiting[b]))
-            waiting[block, last].sort(key=lambda item: item[0])
-        todo = waiting[block, last]
-        part = todo[-width:]
-        del todo[-width:]
-        if not todo:
-            del waiting[block, last]
-        h = part[0][2] if len(part) == 1 else torch.cat([state for _, _, state in part])
-        cost.calls += 1
-        cost.edges += len(part)
-        if last and narrow:
-            for (_, node, _), piece in zip(part, narrow.run(block, h, len(part)).chunk(len(part)), strict=True):
+        given = [n.given() for n in nodes]
+        h = given[0] if len(nodes) == 1 else torch.cat(given)
+        del given
+        block = nodes[0].block
+        if narrowly and narrow:
+            for node, piece in zip(nodes, narrow.run(block, h, len(nodes)).chunk(len(nodes)), strict=True):
                 done(node.leaves, piece)
-            continue
-        if len(part) == 1 and (path := part[0][1].path) is not None:
+            return
+        if len(nodes) == 1 and (path := nodes[0].path) is not None:
             out = run_unchanged(call, path, h)
         else:
-            out = run_block(call, block, h, [node.edits for _, node, _ in part])
-        pieces = out.chunk(len(part)) if len(part) > 1 else (out,)
-        for (depth, node, _), piece in zip(part, pieces, strict=True):
-            # A state that has to wait is copied out, so that it does not keep the whole batch alive.
-            settle(node, piece.clone() if node.children and len(part) > 1 else piece, depth)
-        del h, out, pieces, part
+            out = run_block(call, block, h, [n.edits for n in nodes])
+        del h
+        for node, piece in zip(nodes, out.chunk(len(nodes)) if len(nodes) > 1 else (out,), strict=True):
+            done(node.leaves, piece[:, read_from:])
+            node.keep(piece, shared=len(nodes) > 1)
+
+    def is_last(node: Node) -> bool:
+        return narrow is not None and node.path != intact and is_narrow(node.children, node.leaves, node.edits)
+
+    root = _trie(call, variants)
+    done(root.leaves, call.start[:, read_from:])
+    root.keep(call.start, shared=False)
+    parts = plan(
+        list(root.children.values()),
+        max(1, max_tokens // (batch * seq)),
+        call.start.numel() * call.start.element_size(),
+        max_state_bytes,
+        cost,
+        is_last,
+        lambda n: n.block,
+    )
+    run_steps(as_steps(parts, run), call.lanes(max_tokens) if lanes else 1)
     return [v for v in values if v is not None], cost
+
+
+def as_steps(parts: Sequence[tuple[bool, list[Node]]], run: Callable[..., None]) -> list[Step]:
+    """A planned sweep's steps, each after those that give the states it starts from."""
+    steps: list[Step] = []
+    for narrowly, nodes in parts:
+        before = dict.fromkeys(n.parent.step for n in nodes if n.parent and n.parent.step)
+        step = Step(partial(run, nodes, narrowly=narrowly), tuple(before))
+        for n in nodes:
+            n.step = step
+        steps.append(step)
+    return steps
 
 
 def trace(
@@ -208,10 +309,11 @@ def run_unchanged(
         if not (others or onward):
             return h
         capture = others
-    known = kept.get((call.key, path))
+    key = (call.key, path, torch.get_num_threads())  # the bits of a product may depend on how it is divided
+    known = kept.get(key)
     missing: dict[Kind, Site] = {}
     for kind, site in capture.items():
-        if found := kept.get((call.key, path, kind)):
+        if found := kept.get((*key, kind)):
             captured[site] = found[0].clone()
         else:
             missing[kind] = site
@@ -221,9 +323,9 @@ def run_unchanged(
         out = run_block(call, path[-1], h, ((),), read, made, onward=known is None)
         known = known or (out,)
         if known[0] is out:
-            kept.put((call.key, path), out)
+            kept.put(key, out)
         for kind, site in read.items():
-            kept.put((call.key, path, kind), made[site].clone())
+            kept.put((*key, kind), made[site].clone())
             if kind in missing:
                 captured[site] = made[site]
     return known[0]

@@ -17,8 +17,6 @@ from tools.engine.adapter import Call, run_block
 from tools.engine.decoding import Clock, with_cache
 from tools.engine.sites import Edit
 
-ENGINE = 2  # the version that results on record name; replay computes with theirs
-NARROW = 2  # the first one that does this: before, every block ran over every position
 FEWEST = 4  # variants for which two more captured calls are worth it
 Resume = Callable[[int, Clock], Call]
 

@@ -5,9 +5,11 @@ and every block's keys and values are kept; a variant then runs from its first e
 alone. Variants that begin at one position run as one batch. For prompts of S tokens an edit at the last one costs 1/S of a run.
 """
 
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +19,8 @@ from torch import Tensor
 from tools.engine.adapter import Call, run_block
 from tools.engine.attention import INNER
 from tools.engine.decoding import Clock, with_cache
-from tools.engine.executor import SweepCost, Variant, sweep
+from tools.engine.executor import Node, SweepCost, Variant, as_steps, plan, sweep
+from tools.engine.lanes import Step, run_steps
 from tools.engine.narrow import FEWEST, Before, Narrow, Resume, is_narrow, worthwhile
 from tools.engine.sites import Edit
 
@@ -37,20 +40,11 @@ class _Kept(Clock):
         return self.made
 
 
-@dataclass(eq=False)
-class _Node:
-    edits: tuple[Edit, ...] = ()
-    children: dict[tuple[int, ...], "_Node"] = field(default_factory=dict)
-    leaves: list[int] = field(default_factory=list)
-
-
-_Waiting = dict[tuple[int, bool], list[tuple[_Node, Tensor | None]]]
-
-
 @dataclass
 class _Whole:
     """The unchanged run of a program: the state before each of its blocks, the last state, and each block's keys and values."""
 
+    call: Call
     states: list[Tensor]
     kept: list[tuple[Tensor, Tensor]]
 
@@ -94,6 +88,7 @@ def sweep_suffixes(
     *,
     read_from: int = 0,
     narrow: bool = False,
+    lanes: bool = False,
     max_state_bytes: int = 2**30,
     **options: Any,
 ) -> tuple[list[Tensor], SweepCost]:
@@ -104,7 +99,7 @@ def sweep_suffixes(
     """
     narrow = narrow and len(variants) >= FEWEST and worthwhile(read_from, call.start.shape[1])
     last = Narrow(resume, read_from) if resume and narrow and not torch.is_grad_enabled() else None
-    options |= {"read_from": read_from, "narrow": last}
+    options |= {"read_from": read_from, "narrow": last, "lanes": lanes}
     groups = _worthwhile(call, variants, max_state_bytes) if resume else {}
     found, cost = dict[int, Tensor](), SweepCost()
     if resume and groups:
@@ -126,6 +121,7 @@ def _sweep_groups(
     *,
     read_from: int,
     narrow: Narrow | None,
+    lanes: bool,
     max_state_bytes: int,
     max_tokens: int = 2048,
     on_progress: Callable[[int], None] | None = None,
@@ -137,9 +133,28 @@ def _sweep_groups(
     def settle(state: Tensor, leaves: Sequence[int]) -> None:
         for leaf in leaves:
             values[leaf] = read(state, leaf)  # a state from `read_from` on
-            cost.naive_edges += len(variants[leaf].blocks)
             if on_progress:
                 on_progress(1)
+
+    def run(whole: _Whole, group: _Group, nodes: Sequence[Node], *, narrowly: bool) -> None:
+        if check:
+            check()
+        call, clock = group.call()
+        position, at = group.position, group.places[nodes[0]]
+        known = [n.given() if n.parent else whole.states[at][:, position:] for n in nodes]
+        h, before, block = known[0] if len(known) == 1 else torch.cat(known), whole.before(at, position), nodes[0].block
+        del known
+        if narrowly and narrow:
+            for node, piece in zip(nodes, narrow.run(block, h, len(nodes), before).chunk(len(nodes)), strict=True):
+                settle(piece, node.leaves)
+        else:
+            arguments = with_cache(call.arguments_for(block, len(nodes)), clock, Before(position, before))
+            out = run_block(call, block, h, [n.edits for n in nodes], arguments=arguments)
+            for node, piece in zip(nodes, out.chunk(len(nodes)), strict=True):
+                if node.leaves:
+                    settle(_from(read_from, whole.states[-1], piece), node.leaves)
+                node.keep(piece, shared=len(nodes) > 1)
+        group.end()
 
     for blocks in dict.fromkeys(blocks for blocks, _ in groups):
         if check:
@@ -148,54 +163,79 @@ def _sweep_groups(
         settle(
             whole.states[-1][:, read_from:], [i for i, v in enumerate(variants) if v.blocks == blocks and not v.edits]
         )
+        steps: list[Step] = []
         for position, members in ((p, m) for (b, p), m in groups.items() if b == blocks):
-            clock = Clock(position)
-            call = resume(position, clock)
-            rooted, never = _trees(call, blocks, {i: variants[i] for i in members}, position)
+            group = _Group(resume, position)
+            roots, never = group.trees(whole.call, blocks, {i: variants[i] for i in members})
             settle(whole.states[-1][:, read_from:], never)
-            batch, seq = call.start.shape[:2]
-            width = max(1, max_tokens // (batch * seq))
-            waiting: _Waiting = defaultdict(list)
             later = narrow is not None and position < read_from
-            for at, nodes in rooted.items():
-                _wait(waiting, at, nodes, None, narrow=later)
-            while waiting:
-                if check:
-                    check()
-                live = len({id(h) for todo in waiting.values() for _, h in todo if h is not None})
-                cost.peak_live_states = max(cost.peak_live_states, live)
-                tight = live * call.start.numel() * call.start.element_size() > max_state_bytes
-                at, last = max(waiting) if tight else min(waiting)
-                part = waiting[at, last][-width:]
-                del waiting[at, last][-width:]
-                if not waiting[at, last]:
-                    del waiting[at, last]
-                known = [whole.states[at][:, position:] if h is None else h for _, h in part]
-                h = known[0] if len(known) == 1 else torch.cat(known)
-                cost.calls += 1
-                cost.edges += len(part)
-                before = whole.before(at, position)
-                if last and narrow:
-                    for (node, _), piece in zip(
-                        part, narrow.run(blocks[at], h, len(part), before).chunk(len(part)), strict=True
-                    ):
-                        settle(piece, node.leaves)
-                    continue
-                arguments = with_cache(call.arguments_for(blocks[at], len(part)), clock, Before(position, before))
-                out = run_block(call, blocks[at], h, [n.edits for n, _ in part], arguments=arguments)
-                for (node, _), piece in zip(part, out.chunk(len(part)), strict=True):
-                    if node.leaves:
-                        settle(_from(read_from, whole.states[-1], piece), node.leaves)
-                    if node.children:
-                        kept = piece.clone() if len(part) > 1 else piece  # it does not keep the whole batch alive
-                        _wait(waiting, at + 1, node.children.values(), kept, narrow=later)
+            batch, seq = whole.call.start.shape[0], whole.call.start.shape[1] - position
+            parts = plan(
+                roots,
+                max(1, max_tokens // (batch * seq)),
+                whole.call.start[:, position:].numel() * whole.call.start.element_size(),
+                max_state_bytes,
+                cost,
+                lambda n, later=later: later and is_narrow(n.children, n.leaves, n.edits),
+                group.places.__getitem__,
+                furthest=True,
+            )
+            group.left = len(parts)
+            steps += as_steps(parts, partial(run, whole, group))
+        run_steps(steps, whole.call.lanes(max_tokens) if lanes else 1)
+    cost.naive_edges += sum(len(variants[leaf].blocks) for leaf in values)
     return values, cost
 
 
-def _wait(waiting: _Waiting, at: int, nodes: Iterable[_Node], h: Tensor | None, *, narrow: bool) -> None:
-    """Note what is still to run, by its place in the program and whether it runs only where it is read."""
-    for n in nodes:
-        waiting[at, narrow and is_narrow(n.children, n.leaves, n.edits)].append((n, h))
+class _Group:
+    """Variants of one program that begin at one position; `places` says where in the program each of their block runs stands."""
+
+    def __init__(self, resume: Resume, position: int) -> None:
+        self.resume, self.position, self.left = resume, position, 0
+        self.places: dict[Node, int] = {}
+        self._lock = threading.Lock()
+        self._call: tuple[Call, Clock] | None = None
+
+    def call(self) -> tuple[Call, Clock]:
+        """The stack's call from the position on, captured when it is first needed and let go after the last run."""
+        with self._lock:
+            if self._call is None:
+                clock = Clock(self.position)
+                self._call = self.resume(self.position, clock), clock
+            return self._call
+
+    def end(self) -> None:
+        """Note that one of the runs is done."""
+        with self._lock:
+            self.left -= 1
+            if not self.left:
+                self._call = None
+
+    def trees(self, call: Call, blocks: Sequence[int], variants: dict[int, Variant]) -> tuple[list[Node], list[int]]:
+        """Tries of (edits at a block), each from the place in the program where it begins; and variants whose edits never fire."""
+        moved: dict[int, Edit] = {}
+        roots: dict[int, Node] = {}
+        never: list[int] = []
+        for index, variant in variants.items():
+            for e in variant.edits:
+                call.spec.check_edit(e)
+                assert e.positions is not None
+                moved.setdefault(id(e), replace(e, positions=e.positions - self.position))
+            edited = {e.site.block for e in variant.edits}
+            start = next((at for at, block in enumerate(blocks) if block in edited), None)
+            if start is None:
+                never.append(index)
+                continue
+            node = roots.setdefault(start, Node())
+            for at, block in enumerate(blocks[start:], start):
+                key = tuple(id(e) for e in variant.edits if e.site.block == block)
+                node = node.add(key, Node(edits=tuple(moved[k] for k in key), block=block))
+                self.places[node] = at
+            node.leaves.append(index)
+        first = [n for root in roots.values() for n in root.children.values()]
+        for n in first:
+            n.parent = None  # it starts from the unchanged run
+        return first, never
 
 
 def _from(position: int, whole: Tensor, piece: Tensor) -> Tensor:
@@ -209,9 +249,9 @@ def _from(position: int, whole: Tensor, piece: Tensor) -> Tensor:
 def _run_whole(resume: Resume, blocks: Sequence[int], cost: SweepCost) -> _Whole:
     clock = Clock(0)
     call = resume(0, clock)
-    whole, kept = _Whole([call.start], []), None if torch.is_grad_enabled() else call.kept
+    whole, kept = _Whole(call, [call.start], []), None if torch.is_grad_enabled() else call.kept
     for at, block in enumerate(blocks):
-        key = (call.key, "resumed", tuple(blocks[: at + 1]))
+        key = (call.key, "resumed", tuple(blocks[: at + 1]), torch.get_num_threads())
         cost.calls += 1
         cost.edges += 1
         if kept is not None and (known := kept.get(key)):
@@ -227,31 +267,3 @@ def _run_whole(resume: Resume, blocks: Sequence[int], cost: SweepCost) -> _Whole
         if kept is not None:
             kept.put(key, whole.states[-1], *slot.made)
     return whole
-
-
-def _trees(
-    call: Call, blocks: Sequence[int], variants: dict[int, Variant], position: int
-) -> tuple[dict[int, list[_Node]], list[int]]:
-    """Tries of (edits at a block), by the place in the program where they begin; and variants whose edits never fire."""
-    moved: dict[int, Edit] = {}
-    roots: dict[int, _Node] = {}
-    never: list[int] = []
-    for index, variant in variants.items():
-        for e in variant.edits:
-            call.spec.check_edit(e)
-            assert e.positions is not None
-            moved.setdefault(id(e), replace(e, positions=e.positions - position))
-        edited = {e.site.block for e in variant.edits}
-        start = next((at for at, block in enumerate(blocks) if block in edited), None)
-        if start is None:
-            never.append(index)
-            continue
-        node = roots.setdefault(start, _Node())
-        for block in blocks[start:]:
-            here = tuple(e for e in variant.edits if e.site.block == block)
-            key = tuple(map(id, here))
-            if key not in node.children:
-                node.children[key] = _Node(tuple(moved[k] for k in key))
-            node = node.children[key]
-        node.leaves.append(index)
-    return {at: list(root.children.values()) for at, root in roots.items()}, never

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from tools.engine.adapter import run_block
+from tools.engine.adapter import BUSY, run_block
 from tools.methods.anchors import positions
 from tools.methods.effects import Condition, source_of
-from tools.methods.scoring import UNEMBED_ROWS, batch_of, microbatches
+from tools.methods.scoring import COPIES, batch_of, microbatches, read_at_once, read_width
 from tools.methods.tool import Context
 from tools.ports import Batch
 from tools.subjects import Subject
@@ -23,7 +23,7 @@ from tools.tasks import Example, Task
 PROBE_SECONDS = 0.04  # one timing at most takes about as long
 PROBE_TOKENS, PROBE_ROWS = 1024, 64
 FLOAT = 4  # bytes of what is worked with, whatever the weights are
-PLAIN, EDITED = 10, 22  # widths that a block holds for each position, without edits and with some
+PLAIN, EDITED = 10, BUSY  # widths that a block holds for each position, without edits and with some
 MOST_STATES = 2**30  # bytes of states that a sweep lets wait
 PER_CONDITION = 2e-3  # seconds of a condition's edits, scores and intervals on a batch of the demo's pace
 
@@ -124,7 +124,6 @@ def _one(ctx: Context, work: Work, pace: Pace) -> Forecast:
     subject = ctx.subject
     blocks = sum(len(s.blocks) for s in subject.stacks.values())
     width = max(s.width for s in subject.stacks.values())
-    vocabulary = getattr(subject.model.config, "vocab_size", None) or width
     conditions = len(work.conditions)
     sources = {source_of(how) for c in work.conditions for _, how in c.changes}
     controls = any(c.control for c in work.conditions)
@@ -134,15 +133,15 @@ def _one(ctx: Context, work: Work, pace: Pace) -> Forecast:
         + any(how.op == "mean" for c in work.conditions for _, how in c.changes)
     )
     seconds, peak = 0.0, 0.0
+    with subject.evaluating():
+        wide, piece = subject.lanes(), read_at_once(subject, ctx.max_tokens)
     for batch in microbatches(subject, work.examples, ctx.max_tokens):
         size, length = len(batch.examples), max(e.size for e in batch.encoded)
         tokens, runs, waiting = _units(ctx, batch, work.conditions, length)
-        tokens, runs = (
-            blocks * size * length * (1 + passes) + work.share * tokens,
-            blocks * (1 + passes) + work.share * runs,
-        )
         rows = len(batch.targets) * (1 + work.share * conditions)
-        seconds += tokens * pace.position + runs * pace.run + rows * pace.row + size * pace.example
+        swept = work.share * (tokens * pace.position + runs * pace.run)
+        seconds += blocks * (1 + passes) * (size * length * pace.position + pace.run) + size * pace.example
+        seconds += swept / min(wide, max(1.0, runs / blocks)) + rows * pace.row / min(wide, -(-rows // piece))
         seconds += conditions * PER_CONDITION * (1 + length * size / ctx.max_tokens)
         busy = max(ctx.max_tokens, size * length)
         caches = 3 * blocks * size * length * width  # states, keys and values of the unchanged run
@@ -150,9 +149,10 @@ def _one(ctx: Context, work: Work, pace: Pace) -> Forecast:
             s.n_heads for s in subject.stacks.values()
         ) // 2
         kept = (1 + conditions) * len(batch.targets) * width * 2
-        logits = 2 * min(rows, UNEMBED_ROWS, ctx.max_tokens) * vocabulary
+        logits = COPIES * min(rows, piece) * read_width(subject)
         states = min(waiting * width, MOST_STATES / FLOAT)
-        peak = max(peak, FLOAT * (caches + kept + states + max(live, logits)))
+        at_once = min(wide, max(1.0, runs / blocks))
+        peak = max(peak, FLOAT * (caches + kept + states + at_once * max(live, logits)))
     return Forecast(seconds, float(peak))
 
 

@@ -4,6 +4,7 @@ The scored positions are selected first, stacked over all variants, and read out
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,12 +12,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tools.engine.executor import SweepCost, Variant
+from tools.engine.lanes import side_by_side
+from tools.engine.version import LANES
 from tools.ports import Asked, Batch, Encoded, Port, Scores, make_batch, port_of
 from tools.ports import batch_of as _batch_of
 from tools.subjects import Subject
 from tools.tasks import Example
 
 UNEMBED_ROWS = 2048
+READ_BYTES, COPIES = 4 * 2**30, 2  # that pieces read out side by side may take; of what is read, at once
 NEARLY = 1.1
 MakeVariants = Callable[[Batch], Sequence[Variant]]
 Columns = dict[str, np.ndarray]
@@ -51,6 +55,17 @@ def microbatches(
 def batch_of(subject: Subject, examples: Sequence[Example]) -> Batch:
     """All the examples as one batch, in the order given."""
     return _batch_of(port_of(subject), subject, examples)
+
+
+def read_at_once(subject: Subject, max_tokens: int) -> int:
+    """How many states are read out in one piece: fewer where pieces lie side by side in memory."""
+    rows = min(UNEMBED_ROWS, max_tokens)
+    return max(1, rows // 4) if subject.engine >= LANES else rows
+
+
+def read_width(subject: Subject) -> int:
+    """How many numbers are read of a state: one a word, where there are words."""
+    return getattr(subject.model.config, "vocab_size", None) or max(s.width for s in subject.stacks.values())
 
 
 def closed_tokens(
@@ -111,7 +126,8 @@ def score(
             )
             total = total + cost
             own, right = (None if t is None else t[list(batch.indices)] for t in (closed, accepted))
-            tables = _read_out(port, subject, batch, states, own, right, rows=min(UNEMBED_ROWS, max_tokens), kl=kl)
+            rows = read_at_once(subject, max_tokens)
+            tables = _read_out(port, subject, batch, states, own, right, rows=rows, kl=kl)
             collected = collected or [[] for _ in variants]
             for variant, table in enumerate(tables):
                 collected[variant].append((batch, table))
@@ -147,15 +163,18 @@ def _read_out(
     targets, foils, differs, first = (t.repeat(len(states)) for t in (batch.targets, foils, differs, first))
     choices, right = (None if t is None else t[batch.rows].repeat(len(states), 1) for t in (closed, accepted))
     base = port.distribution(subject, stacked[:k]) if kl else None
-    parts: list[dict[str, Tensor]] = []
-    for at in range(0, len(stacked), rows):
+
+    def read(at: int) -> dict[str, Tensor]:
         part = slice(at, at + rows)
         here = stacked[part]
         shut = None if choices is None else choices[part]
         accept = None if right is None else right[part]
         among = None if base is None else torch.arange(at, at + len(here), device=device) % k
         asked = Asked(targets[part], foils[part], differs[part], first[part], shut, base, accept, among)
-        parts.append(port.read(subject, here, asked))
+        return port.read(subject, here, asked)
+
+    wide = max(1, min(subject.lanes(), READ_BYTES // (COPIES * 4 * rows * read_width(subject))))
+    parts = side_by_side([partial(read, at) for at in range(0, len(stacked), rows)], wide)
     joined = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
     return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
 

@@ -13,10 +13,10 @@ from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.decoding import Clock
 from tools.engine.executor import SweepCost, Variant, sweep, trace
 from tools.engine.kept import Kept, batch_key
-from tools.engine.narrow import NARROW
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
 from tools.engine.suffix import sweep_suffixes
+from tools.engine.version import LANES, NARROW
 
 
 @runtime_checkable
@@ -74,6 +74,7 @@ def across(
 
     Where there is one stack of text, what stands before an edit is not run again, and last blocks only where they are read.
     """
+    options["lanes"] = subject.engine >= LANES
     if len(subject.stacks) == 1:
         text = "cached_generation" in subject.capabilities and set(inputs.fields) == {"input_ids", "attention_mask"}
         resume, narrow = partial(resumed, subject, inputs) if text else None, subject.engine >= NARROW
@@ -161,5 +162,5 @@ def kept_by(subject: Stacked, call: Call, fields: Mapping[str, Tensor], upstream
     """The call, which finds what is kept of its unchanged runs; with gradients nothing is."""
     if subject.kept is not None and not torch.is_grad_enabled():
         digest = batch_key(subject.model, call.spec.name, fields, upstream)
-        call.kept, call.key = subject.kept, (subject.identity, digest)
+        call.kept, call.key = subject.kept, (subject.identity, subject.engine, digest)
     return call

@@ -20,9 +20,10 @@ from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.decoding import decode_cached, decode_uncached, edit_of_rows
 from tools.engine.executor import SweepCost, Variant, trace
 from tools.engine.kept import Kept
-from tools.engine.narrow import ENGINE
+from tools.engine.lanes import lanes
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site
+from tools.engine.version import ENGINE, LANES, evaluating
 from tools.subjects._across import across, activations, kept_by
 from tools.subjects._runs import CapabilityError, Inputs, SubjectError, Trace
 from tools.subjects.family import Family, readout
@@ -65,9 +66,7 @@ class Subject:
         self._stack_of = {p.name: p for p in family.stacks}
         self._tokens: dict[tuple[str, bool], tuple[int, ...]] = {}
         self.offsets: dict[str, tuple[tuple[int, int], ...]] = {}  # of texts, as a port found them
-        self.found: dict[
-            tuple[Hashable, ...], tuple[Any, Any]
-        ] = {}  # what a port found in objects, by their id; with them
+        self.found: dict[tuple[Hashable, ...], tuple[Any, Any]] = {}  # by a port in objects, by their id; with them
         self.kept: Kept | None = None
         self.identity = object()  # of the weights: a copy has the same
         self.engine = ENGINE  # the version that computes: that of a record where one is replayed
@@ -87,6 +86,11 @@ class Subject:
         """What this model can do beyond running programs, edits and captures."""
         both_ways = not self.spec().causal
         return self.family.capabilities - ({"next_token", "cached_generation"} if both_ways else frozenset())
+
+    def lanes(self) -> int:
+        """How many pieces of work on the model's states run side by side: on a processor as many as torch has threads."""
+        able = self.engine >= LANES and self.device.type == "cpu" and not torch.is_grad_enabled()
+        return lanes() if able else 1
 
     def require(self, capability: str) -> None:
         """Raise CapabilityError, with the family's reason, unless the capability is there."""
@@ -188,7 +192,6 @@ class Subject:
         return Inputs(fields, tuple(map(len, rows)))
 
     # -- runs ---------------------------------------------------------------------------------------------------------
-
     def call(self, inputs: Inputs, stack: str | None = None, upstream: Mapping[str, Tensor] | None = None) -> Call:
         """Capture a stack's call on these inputs; costs the embedding and mask code, no block."""
         spec, upstream = self.spec(stack), dict(upstream or {})
@@ -333,10 +336,8 @@ class Subject:
             raise SubjectError("every prompt needs at least one token")
         needed = max(map(len, prompts), default=0) + max_new_tokens - 1  # the last token made is never read
         if self.max_positions is not None and needed > self.max_positions:
-            raise SubjectError(
-                f"prompt and completion need {needed} tokens, more than the "
-                f"{self.max_positions} positions of {self.name}"
-            )
+            most = f"the {self.max_positions} positions of {self.name}"
+            raise SubjectError(f"prompt and completion need {needed} tokens, more than {most}")
         for edit in edits:
             self.spec().check_edit(edit)
         eos = self.tokenizer.eos_token_id if self.tokenizer is not None else None
@@ -353,7 +354,7 @@ class Subject:
     @contextmanager
     def evaluating(self) -> Generator[None]:
         """Inference without gradients."""
-        with torch.inference_mode():
+        with evaluating(self.engine, self.device, max(s.width for s in self.stacks.values())):
             yield
 
     def handed_on(self, stack: str, h: Tensor) -> Tensor:
@@ -361,7 +362,6 @@ class Subject:
         return self.family.finish(self.model, stack, h)
 
     # -- parts --------------------------------------------------------------------------------------------------------
-
     def body(self, stack: str, **arguments: Any) -> object:
         """Run the model code around a stack's blocks with these arguments."""
         return self.model.get_submodule(self._stack_of[stack].body)(**arguments)

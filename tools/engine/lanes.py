@@ -1,0 +1,163 @@
+"""Steps that wait for one another, run side by side on the processor's cores.
+
+Torch divides one matrix product among threads. The products of a sweep are too small for that to pay: on two cores it takes longer
+than one thread alone, while two batches side by side take half the time. So each lane computes with one thread, or with its share
+of them where memory allows fewer lanes than there are threads. Which rows run as one batch is decided beforehand, and no step
+looks at another's timing, so the bits are those of running the steps one after the other.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
+from typing import TypeVar, cast
+
+import torch
+
+T = TypeVar("T")
+SIDE = 1.5  # steps for each one of the longest chain, below which they run one after the other
+_here = threading.local()
+_pool: list[SimpleQueue[Callable[[], None]]] = []
+_growing = threading.Lock()
+
+
+@dataclass(eq=False)
+class Step:
+    """Something to do once other steps are done."""
+
+    run: Callable[[], None]
+    after: Sequence["Step"] = ()
+    done: bool = field(default=False, init=False)
+
+
+def lane() -> int:
+    """Which lane this thread is, counted from 1; 0 outside of any."""
+    return getattr(_here, "lane", 0)
+
+
+def lanes() -> int:
+    """How many steps may run side by side: as many as torch has threads here; inside a lane one."""
+    return 1 if lane() else getattr(_here, "threads", 0) or torch.get_num_threads()
+
+
+@contextmanager
+def undivided() -> Generator[None]:
+    """Let what this thread computes in torch have one thread for the time of the context, and lanes as many as there were."""
+    before, outer = torch.get_num_threads(), getattr(_here, "threads", 0)
+    _here.threads = outer or before
+    _divide(1, before)
+    try:
+        yield
+    finally:
+        _divide(before, before)
+        _here.threads = outer
+
+
+def _divide(threads: int, elsewhere: int) -> None:
+    """Divide what this thread computes in torch among so many threads.
+
+    elsewhere: the same for threads that are still to come, for which torch takes what was asked for last, by whomever.
+    """
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+        if threads != elsewhere:
+            other = threading.Thread(target=torch.set_num_threads, args=(elsewhere,))
+            other.start()
+            other.join()
+
+
+def run_steps(steps: Sequence[Step], wide: int) -> None:
+    """Run every step once, each after those that it waits for, which stand before it.
+
+    wide: how many at once; each gets its share of the threads. What a step raises ends the others at their next step, and is
+    raised here. Gradients are not recorded in lanes.
+    """
+    depth: dict[Step, int] = {}
+    for step in steps:
+        depth[step] = 1 + max((depth[before] for before in step.after), default=0)
+    if wide < 2 or len(steps) < SIDE * max(depth.values(), default=0):
+        for step in steps:
+            step.run()
+            step.done = True
+        return
+    todo, changed = list(steps), threading.Condition()
+    failed: list[BaseException] = []
+    left = min(wide, len(steps))
+    whole, threads = lanes(), max(1, lanes() // wide)
+    inference = torch.is_inference_mode_enabled()
+
+    def take() -> Step | None:
+        """The first step that can begin; None once there is nothing more to do."""
+        with changed:
+            while todo and not failed:
+                for at, step in enumerate(todo):
+                    if all(before.done for before in step.after):
+                        return todo.pop(at)
+                changed.wait()
+            return None
+
+    def work() -> None:
+        nonlocal left
+        try:
+            _divide(threads, whole)
+            with torch.inference_mode(inference), torch.no_grad():
+                while step := take():
+                    step.run()
+                    with changed:
+                        step.done = True
+                        changed.notify_all()
+        except BaseException as error:  # noqa: BLE001  # raised where the steps were asked for
+            failed.append(error)
+        with changed:
+            left -= 1
+            changed.notify_all()
+
+    for queue in _lanes(left):
+        queue.put(partial(copy_context().run, work))
+    try:
+        with changed:
+            while left:
+                changed.wait()
+    except BaseException as error:  # Ctrl-C: the lanes end before what they write to is left behind
+        with changed:
+            failed.append(error)
+            changed.notify_all()
+            while left:
+                changed.wait()
+        raise
+    if failed:
+        raise failed[0]
+
+
+def side_by_side(jobs: Sequence[Callable[[], T]], wide: int) -> list[T]:
+    """What jobs that do not need one another return, in their order. wide: as of `run_steps`."""
+    out: list[T | None] = [None] * len(jobs)
+
+    def run(at: int) -> None:
+        out[at] = jobs[at]()
+
+    run_steps([Step(partial(run, at)) for at in range(len(jobs))], wide)
+    return cast("list[T]", out)
+
+
+def _lanes(count: int) -> list[SimpleQueue[Callable[[], None]]]:
+    """The queues of the first lanes, which are started when they are first needed and stay."""
+    with _growing:
+        while len(_pool) < count:
+            queue = SimpleQueue[Callable[[], None]]()
+            ready = threading.Event()
+            number = len(_pool) + 1
+            threading.Thread(target=_serve, args=(number, queue, ready), name=f"lane {number}", daemon=True).start()
+            ready.wait()
+            _pool.append(queue)
+        return _pool[:count]
+
+
+def _serve(number: int, queue: SimpleQueue[Callable[[], None]], ready: threading.Event) -> None:
+    _here.lane = number
+    ready.set()
+    while True:
+        queue.get()()

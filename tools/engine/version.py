@@ -1,0 +1,22 @@
+"""The version of what computes: results name theirs, and replay computes with it, to the last bit."""
+
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+from tools.engine.activations import fused
+from tools.engine.lanes import undivided
+
+ENGINE = 3  # of results that are computed now
+NARROW = 2  # the first one that runs a variant's last block only where it is read: before, over every position
+LANES = 3  # the first one that runs a sweep's batches side by side, and activation functions by torch's own kernels
+SMALL = 512  # channels up to which dividing a product among threads costs more than it gives
+
+
+@contextmanager
+def evaluating(engine: int, device: torch.device, width: int) -> Generator[None]:
+    """Inference without gradients; where blocks of this width are too small to be divided, with one thread."""
+    small = engine >= LANES and device.type == "cpu" and width <= SMALL
+    with torch.inference_mode(), fused(engine >= LANES), undivided() if small else nullcontext():
+        yield
