@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from tools.engine import programs
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.executor import Variant, sweep
-from tools.engine.version import ENGINE
 from tools.engine.sites import HEADED, Edit, Site, SiteError
+from tools.engine.version import ENGINE
 from tools.subjects import Inputs, Subject
 
 Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]

@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 import torch
 
 T = TypeVar("T")
-SIDE = 1.5  # steps for each one of the longest chain, below which they run one after the other
+SIDE = 1.5  # steps for each one of the longest chain, below which they run one after the other where products can be divided
 _here = threading.local()
 _pool: list[SimpleQueue[Callable[[], None]]] = []
 _growing = threading.Lock()
@@ -78,7 +78,8 @@ def run_steps(steps: Sequence[Step], wide: int) -> None:
     depth: dict[Step, int] = {}
     for step in steps:
         depth[step] = 1 + max((depth[before] for before in step.after), default=0)
-    if wide < 2 or len(steps) < SIDE * max(depth.values(), default=0):
+    chain = max(depth.values(), default=0)
+    if wide < 2 or len(steps) <= chain or (torch.get_num_threads() > 1 and len(steps) < SIDE * chain):
         for step in steps:
             step.run()
             step.done = True
