@@ -1,8 +1,9 @@
 """A whole investigation by the systematic planner: of a model as large as GPT-2, made from a seed, or of the demo.
 
-`python -m benchmarks.speed.investigation [--subject demo] [--blocks 12] [--width 768] [--seed 0] [--memory-limit SIZE]`. The large
-model has random weights; its task is to say what it says, with prompts of six random words, so that the intact model is always
-right and what decides an answer is to be found. Prints processor seconds by tool, and those outside of tools.
+`python -m benchmarks.speed.investigation [--subject demo] [--blocks 12] [--width 768] [--seed 0] [--threads N] [--dtype bfloat16]
+[--memory-limit SIZE]`. The large model has random weights; its task is to say what it says, with prompts of six random words,
+so that the intact model is always right and what decides an answer is to be found. Prints seconds of the wall by tool, and those
+outside of tools, beside the processor's.
 """
 
 import argparse
@@ -32,12 +33,15 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="of torch; default: as many as there are cores")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--memory-limit", default=None, help="as of agent.run")
     asked = parser.parse_args()
     share_the_machine()
     import torch
 
-    torch.set_num_threads(1)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
     from agent import run
     from agent.loop import session  # what is imported is not timed
 
@@ -52,6 +56,8 @@ def main() -> int:
             str(folder),
             "--device",
             "cpu",
+            "--dtype",
+            asked.dtype,
             "--quiet",
             "--null-twins",
             "0",
@@ -74,13 +80,12 @@ def main() -> int:
         whole, on_wall = time.process_time() - start, time.perf_counter() - on_wall
         with sqlite3.connect(folder / "e.db") as db:
             rows = db.execute(BY_TOOL).fetchall()
-    share = whole / on_wall  # of a processor: what the tools' own clocks, which are of the wall, are worth
-    print(
-        f"\n{whole:.0f} processor seconds, {on_wall:.0f} on the wall\n\n| tool | experiments | processor seconds |\n|---|---|---|"
-    )
+    threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    print(f"\n{on_wall:.1f} seconds on the wall with {threads}, {whole:.1f} of the processor\n")
+    print("| tool | experiments | seconds |\n|---|---|---|")
     for tool, n, seconds in rows:
-        print(f"| {tool} | {n} | {seconds * share:.1f} |")
-    print(f"| everything else | | {whole - share * sum(r[2] for r in rows):.1f} |")
+        print(f"| {tool} | {n} | {seconds:.1f} |")
+    print(f"| everything else | | {on_wall - sum(r[2] for r in rows):.1f} |")
     return status
 
 

@@ -45,9 +45,7 @@ class Bench:
             eos_token_id=0,
         )
         self.model = GPT2LMHeadModel(config).eval()
-        self.subject = wrap(
-            copy.deepcopy(self.model)
-        )  # which alters how an activation function is computed, not its bits
+        self.subject = wrap(copy.deepcopy(self.model))  # which alters how an activation function is computed
         self.ids = torch.randint(1, WORDS, (batch, SEQ))
         self.inputs = Inputs({"input_ids": self.ids, "attention_mask": torch.ones_like(self.ids)}, (SEQ,) * batch)
         self.blocks = list(self.model.transformer.h)
@@ -61,8 +59,9 @@ class Bench:
 
     def here(self, variants: Sequence[Variant]) -> Tensor:
         """Last logits of every variant, (variants, batch, words)."""
-        states, _ = self.subject.sweep(self.inputs, variants, lambda h, _: h[:, -1], read_from=SEQ - 1)
-        return self.subject.unembed(torch.stack(states))
+        with self.subject.evaluating():
+            states, _ = self.subject.sweep(self.inputs, variants, lambda h, _: h[:, -1], read_from=SEQ - 1)
+            return self.subject.unembed(torch.stack(states))
 
     def logits(self) -> Tensor:
         """Last logits of the model as it is, by transformers."""
@@ -71,10 +70,10 @@ class Bench:
     def least(self, units: float, variants: int) -> float:
         """Seconds of so many blocks x positions, and of one product that reads out the variants' last positions."""
         product = partial(self.subject.unembed, torch.randn(variants * self.batch, WIDTH))
-        product()
-        return units * self.batch * block_seconds(self.subject.spec().blocks[0], WIDTH, SEQ) + min(
-            clocked(product) for _ in range(3)
-        )
+        with self.subject.evaluating():
+            product()
+            block = units * self.batch * block_seconds(self.subject.spec().blocks[0], WIDTH, SEQ)
+            return block + min(clocked(product) for _ in range(3))
 
 
 @contextmanager
