@@ -44,6 +44,21 @@ MENDS: tuple[Mend, ...] = (
         ("tools/engine/executor.py", "        if check:\n            check()\n", ""),
     ),
     mend(
+        "a lane computes with weights that the model no longer has",
+        "test_lanes.py::test_a_lane_has_the_weights_of_the_model_as_they_are_now",
+        ("tools/engine/shells.py", "        if len(known) != len(self._of) or any(a is not b for a, b in zip(known, self._of, strict=True)):\n", "        if not self._of:\n"),
+    ),
+    mend(
+        "in lanes somebody's hook on a block is not called",
+        "test_lanes.py::test_lanes_share_the_weights_and_leave_a_block_with_somebody_s_hook_alone",
+        ("tools/engine/shells.py", "        if not plain:\n", "        if not plain and not known:\n"),
+    ),
+    mend(
+        "threads that begin while a model is evaluated keep one thread for good",
+        "test_lanes.py::test_inside_a_lane_there_are_no_more_and_other_threads_keep_theirs",
+        ("tools/engine/lanes.py", "        if threads != elsewhere:\n", "        if threads == elsewhere:\n"),
+    ),
+    mend(
         "minutes are no hard stop inside a tool",
         "test_failures.py::test_whatever_computes_looks_at_the_deadline[run]",
         ("tools/subjects/subject.py", "        self._check()\n        programs = dict(program)", "        programs = dict(program)"),
