@@ -1,5 +1,7 @@
 """Batches of a sweep run side by side: in any number of lanes the same bits, the same order of what waits, the same errors."""
 
+import os
+import signal
 import threading
 import time
 
@@ -169,6 +171,18 @@ def test_steps_wait_for_those_they_need_and_errors_end_them_where_they_were_aske
         run_steps(steps, 4)
     assert len(started) < 200
     assert side_by_side([lambda n=n: n * n for n in range(50)], 4) == [n * n for n in range(50)]  # and lanes go on
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_forked_process_starts_lanes_of_its_own(threads):
+    threads(2)
+    jobs = [lambda: (time.sleep(0.01), lane())[1] for _ in range(8)]
+    assert set(side_by_side(jobs, 2)) == {1, 2}
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends it where nobody takes up the work
+        os._exit(0 if set(side_by_side(jobs, 2)) == {1, 2} else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_inside_a_lane_there_are_no_more_and_other_threads_keep_theirs(threads):

@@ -6,6 +6,7 @@ of them where memory allows fewer lanes than there are threads. Which rows run a
 looks at another's timing, so the bits are those of running the steps one after the other.
 """
 
+import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ SIDE = 1.5  # steps for each one of the longest chain, below which they run one 
 _here = threading.local()
 _pool: list[SimpleQueue[Callable[[], None]]] = []
 _growing = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.clear)  # threads stay with the parent
 
 
 @dataclass(eq=False)
