@@ -1,5 +1,7 @@
 """`locus COMMAND ...`, or `python -m agent COMMAND ...`: every command line of the project under one name."""
 
+from experiments_db import interrupts
+
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -33,5 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(import_module(COMMANDS[name][0]).main(rest) or 0)
 
 
+def program() -> int:
+    """`main` as a process of its own."""
+    interrupts.mind("locus")
+    return interrupts.ended(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -5,6 +5,11 @@ it does not know, chance, twins, classes, expected time and memory; with an Open
 forced call, one call with nested arguments, one round trip of a tool's result, and one needle in a long prompt.
 """
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("agent.doctor")
+
 import argparse
 import os
 import shutil
@@ -180,4 +185,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

@@ -4,6 +4,11 @@ The client's calls go through the same loop as any planner's: same store, same d
 Over standard input and output, as MCP clients start their servers; progress goes to standard error.
 """
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("agent.mcp")
+
 import argparse
 import asyncio
 import os
@@ -93,19 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     from agent.planners.external import External
 
     planner = External()
-    try:
-        session = Session.open(args, os.environ, planner)
-    except InputError as error:
-        print(f"agent.mcp: {error}", file=sys.stderr)
-        return 2
-    server, thread = serve(session, planner)
-    try:
-        asyncio.run(_over_stdio(server))
-    finally:
-        planner.hang_up()
-        thread.join()
+    with interrupts.working("agent.mcp"):
+        try:
+            session = Session.open(args, os.environ, planner)
+        except InputError as error:
+            print(f"agent.mcp: {error}", file=sys.stderr)
+            return 2
+        server, thread = serve(session, planner)
+        try:
+            asyncio.run(_over_stdio(server))
+        finally:
+            planner.hang_up()
+            thread.join()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

@@ -3,6 +3,11 @@
 With --planner, another planner is given the same question instead, and both conclusions are shown side by side.
 """
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("agent.replay")
+
 import argparse
 import json
 import random
@@ -262,7 +267,7 @@ def _plain_problem(args: argparse.Namespace) -> str | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 all equal (or within the stated tolerance elsewhere), 1 a difference, 2 bad input."""
+    """0 all equal (or within the stated tolerance elsewhere), 1 a difference, 2 bad input, 130 interrupted."""
     args = parser().parse_args(argv)
     problem = _plain_problem(args)
     if problem:
@@ -271,8 +276,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from experiments_db.faults import StoreError, held_to_records
 
     try:
-        with held_to_records(args.db):
+        with interrupts.working("agent.replay"), held_to_records(args.db):
             return _replay(args, argv or sys.argv[1:])
+    except KeyboardInterrupt:  # before or after the experiments
+        print("\nagent.replay: interrupted", file=sys.stderr)
+        return interrupts.LEFT
     except StoreError as error:
         print(f"agent.replay: {inert(str(error))}", file=sys.stderr)
         return 2
@@ -335,7 +343,7 @@ def _replay(args: argparse.Namespace, argv: Sequence[str]) -> int:
     subject = guarded(subject, run)
     record, tasks = RunRecord(store, run.name), RunTasks(store, run.name)
     runner = ToolRunner(subject, record, tasks, settings["seed"], fresh=True, sandbox=sandbox)
-    tools, made = discover(), list[Comparison]()
+    tools, made, interrupted = discover(), list[Comparison](), False
     try:
         for row in rows:
             made.append(c := replay_one(row, store, runner, tools))
@@ -343,7 +351,7 @@ def _replay(args: argparse.Namespace, argv: Sequence[str]) -> int:
         nulls = [] if args.experiment or args.sample else _nulls(run, subject, record)
     except KeyboardInterrupt:
         print(f"interrupted after {len(made)} of {len(rows)} experiments", flush=True)
-        nulls = []
+        nulls, interrupted = [], True
     good = sum(c.verdict in ("equal", "within tolerance") for c in made)
     exact = sum(c.verdict == "equal" for c in made)
     skipped = sum(c.verdict == "skipped" for c in made)
@@ -360,8 +368,8 @@ def _replay(args: argparse.Namespace, argv: Sequence[str]) -> int:
         part.write_text("".join(json.dumps(asdict(c)) + "\n" for c in [*made, *nulls]), encoding="utf-8")
         part.replace(folder / "replay.jsonl")
     different = good < len(made) or any(c.verdict == "DIFFERENT" for c in nulls)
-    status = 1 if different else 0 if len(made) == len(rows) else 130
-    again = [] if args.experiment or status == 130 else children(record)
+    status = 1 if different else interrupts.LEFT if interrupted else 0
+    again = [] if args.experiment or interrupted else children(record)
     return max([status, *(main([c.name if a == args.run else a for a in argv]) for c in again)])
 
 
@@ -389,4 +397,4 @@ def _say_provenance(rows: list[Compared]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

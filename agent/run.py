@@ -1,15 +1,17 @@
 """`python -m agent.run --goal "..."`: one investigation from question to report. Heavy imports wait until it is needed."""
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("agent.run", "interrupted; nothing was begun")
+
 import argparse
-import contextlib
 import importlib.util
 import os
 import re
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -141,16 +143,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     from experiments_db.store import FaultError
 
     session = None
+
+    def interrupted() -> str:
+        return f"interrupted{go_on(args, session.run.name if session else None)}"
+
     try:
-        with ending_as_interrupts():
-            if args.repeat is not None:
-                return repeating.repeat(args, os.environ)
+        with interrupts.working("agent.run", interrupted) as minded:
+            status = repeating.repeat(args, os.environ) if args.repeat is not None else None
             if args.resume is not None and args.step is None:
                 status = repeating.resume(args, os.environ)
-                if status is not None:
-                    return status
-            session = Session.open(args, os.environ)
-            return session.investigate()
+            if status is None:
+                session = Session.open(args, os.environ)
+                status = session.investigate()
+            if minded.asked > 1 and not status:  # the first was for the null twins alone
+                raise KeyboardInterrupt
+            return status
     except InputError as error:
         print(f"agent.run: {error}", file=sys.stderr)
         return 2
@@ -159,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"agent.run: {error}{said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before or after the investigation, which minds its own
-        print(f"\nagent.run: interrupted{go_on(args, session.run.name if session else None)}", file=sys.stderr)
+        print(f"\nagent.run: {interrupted()}", file=sys.stderr)
         return 130
 
 
@@ -167,29 +174,9 @@ def go_on(args: argparse.Namespace, run: str | None, nothing: str = " before the
     """What is on record after an interrupt or a fault, and the command that goes on from there."""
     if run is None and args.repeat is None and args.resume is None:
         return nothing
-    name = run or args.resume or "latest"
+    name = run or getattr(args, "group", None) or args.resume or "latest"
     where = "" if str(args.db) == "experiments.db" else f" --db {shlex.quote(str(args.db))}"
     return f"; what was done is on record. Go on: python -m agent.run --resume {name}{where}"
-
-
-@contextlib.contextmanager
-def ending_as_interrupts() -> Generator[None]:
-    """A request to end (SIGTERM), or a terminal that closes (SIGHUP), is an interrupt: the report is written, the run resumable."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    wanted = [s for s in known if signal.getsignal(s) is signal.SIG_DFL]  # nohup has them ignored
-    before = {s: signal.signal(s, interrupt) for s in wanted}
-    try:
-        yield
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
 
 
 def plain_problem(args: argparse.Namespace) -> str | None:
@@ -229,4 +216,4 @@ def plain_problem(args: argparse.Namespace) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

@@ -1,5 +1,10 @@
 """`python -m agent.workbench --subject S`: experiments by hand, in a browser on this machine."""
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("agent.workbench")
+
 import argparse
 import contextlib
 import sys
@@ -83,28 +88,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         listening = listen(args.port, 8643)
     except OSError as error:
         return _problem(f"--port {args.port} cannot be used ({error.strerror}); name another, or none")
-    try:
-        writable(args.out)
-        bench = Bench(options)
-    except (InputError, StoreError) as error:
-        return _problem(str(error))
     import uvicorn
 
-    keys = Keys(listening.getsockname()[1])
-    print(f"workbench for {bench.subject.name} at {keys.url}  (Ctrl-C ends it)", flush=True)
-    if args.browser:
-        import webbrowser
+    with interrupts.working("agent.workbench"):
+        try:
+            writable(args.out)
+            bench = Bench(options)
+        except (InputError, StoreError) as error:
+            return _problem(str(error))
+        keys = Keys(listening.getsockname()[1])
+        print(f"workbench for {bench.subject.name} at {keys.url}  (Ctrl-C ends it)", flush=True)
+        if args.browser:
+            import webbrowser
 
-        webbrowser.open(keys.url)
-    server = uvicorn.Server(uvicorn.Config(bench_app(bench, keys), log_level="warning", access_log=False))
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
-        server.run(sockets=[listening])
-    if bench.hand is not None:
-        bench.end()
-        where = f" --db {args.db}" if str(args.db) != "experiments.db" else ""
-        print(f"\nreport    {args.out / bench.hand.name / 'report.md'}")
-        if bench.run is not None and bench.run.status != "finished":
-            print(f"go on     python -m agent.workbench --resume {bench.hand.name}{where}")
+            webbrowser.open(keys.url)
+        server = uvicorn.Server(uvicorn.Config(bench_app(bench, keys), log_level="warning", access_log=False, lifespan="off"))
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
+            server.run(sockets=[listening])
+        if bench.hand is not None:
+            bench.end()
+            where = f" --db {args.db}" if str(args.db) != "experiments.db" else ""
+            print(f"\nreport    {args.out / bench.hand.name / 'report.md'}")
+            if bench.run is not None and bench.run.status != "finished":
+                print(f"go on     python -m agent.workbench --resume {bench.hand.name}{where}")
     return 0
 
 
@@ -114,4 +120,4 @@ def _problem(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

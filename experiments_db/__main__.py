@@ -1,5 +1,10 @@
 """Check an experiments database, exchange runs, ask over many: `python -m experiments_db verify|export|import|query`."""
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("experiments_db")
+
 import argparse
 import sqlite3
 import sys
@@ -19,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     from experiments_db.store import StoreError
 
     try:
-        return {"verify": _verify, "export": _export, "import": _import, "query": _query}[args.verb](args)
+        with interrupts.working("experiments_db"):
+            return {"verify": _verify, "export": _export, "import": _import, "query": _query}[args.verb](args)
     except (StoreError, ExchangeError, QueryError, OSError, sqlite3.Error) as error:
         print(_shown(str(error)), file=sys.stderr)
         return 2
@@ -144,4 +150,4 @@ def _shown(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from agent.loop.notebook import earlier_text, notebook_text
 from agent.loop.record import Reading
+from agent.report import build
 from agent.report import tested as reading
 from agent.report.__main__ import main
 from agent.report.build import render, write_report
@@ -37,6 +38,33 @@ def store(tmp_path):
 
 def of(store, name):
     return Reading(store, name)
+
+
+def files(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() if f.is_file() else None for f in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("where", ["tried_section", "own_code_section", "_replay"])
+def test_a_report_that_fails_midway_leaves_what_was_there(store, where, tmp_path, monkeypatch):
+    typical(store)
+    (name,) = store.runs()
+
+    def fails(*_):
+        drawn.append((tmp_path / "t" / "figures.part").is_dir())
+        raise OSError("no room")
+
+    drawn = []
+    for _ in range(2):
+        before = files(tmp_path / "t")
+        with monkeypatch.context() as patch:
+            patch.setattr(build, where, fails)
+            with pytest.raises(OSError, match="no room"):
+                write_report(store, name, tmp_path / "t")
+        assert files(tmp_path / "t") == before
+        write_report(store, name, tmp_path / "t")
+        assert {"report.md", "figures"} < set(files(tmp_path / "t"))
+        (tmp_path / "t" / "report.md").write_text("an older one")
+    assert drawn == [True, True]
 
 
 def first_screen(text):

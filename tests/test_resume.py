@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from agent import run
 from agent.loop import session
 from benchmarks.soak.equal import dump
+from experiments_db import interrupts
 from experiments_db.store import Store
 from tools.subjects import DEMO
 
@@ -152,7 +153,7 @@ def test_an_end_while_the_report_is_written_leaves_a_run_that_goes_on(name, tmp_
 
 def test_what_is_ignored_by_nohup_stays_ignored(in_the_foreground):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with run.ending_as_interrupts():
+    with interrupts.working("test"):
         signal.raise_signal(signal.SIGHUP)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)

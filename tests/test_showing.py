@@ -12,7 +12,7 @@ from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.showing import own_examples, task_lines
 from tools.methods.tool import Context, ToolInputError, discover
 from tools.subjects import load_subject
-from tools.tasks import get_task
+from tools.tasks import Example, Task, TaskError, get_task
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +89,35 @@ def test_the_first_message_shows_examples_of_the_users_task_and_is_the_same_on_e
     assert "'+'" in text
     first = [messages(View("find it", "demo", [], [], tasks=["sums"], shown=text))[1]["content"] for _ in range(2)]
     assert text in first[0] == first[1]
+
+
+def counted(drawn):
+    """A task without end that notes what is drawn of it; one example in 600 is odd."""
+
+    def draw(split, rng):
+        for i in range(100_000):
+            drawn.append(i)
+            yield Example.of_text(f"{i}=", "1", labels={"kind": "odd" if i % 600 == 599 else "plain", "size": i % 5, "even": i % 2 == 0})
+
+    return Task("counted", "Numbers.", draw)
+
+
+@pytest.mark.parametrize(
+    ("among", "says"),
+    [
+        ("colour=red", "no label 'colour': there are even, kind, size"),
+        ("size=large", "no class size=large: size is 0, 1, 2, 3, 4"),
+        ("even=7", "no class even=7: even is False, True"),
+        ("kind=odd,colour=red", "no label 'colour'"),
+    ],
+)
+def test_a_class_that_cannot_be_is_refused_after_a_few_examples(demo, among, says):
+    drawn = []
+    with pytest.raises(TaskError, match=re.escape(says)):
+        task_lines(demo, counted(drawn), 0, among)
+    assert len(drawn) < 300
+
+
+@pytest.mark.parametrize("among", ["kind=odd", "size>=3.5", "even=true", "even<7", "last word==", "size=1,word 1!=3"])
+def test_a_class_that_can_be_is_looked_for_however_rare_it_is(demo, among):
+    assert among in task_lines(demo, counted([]), 0, among)[0]

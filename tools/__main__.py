@@ -1,5 +1,10 @@
 """`python -m tools`: list the tools, describe one, or run one on a subject without a database."""
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("tools")
+
 import argparse
 import ast
 import difflib
@@ -117,4 +122,4 @@ def docs(tools: Mapping[str, "Tool"]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

@@ -17,7 +17,7 @@ from agent.loop.arguments import tool_arguments as tool_arguments
 from agent.loop.jobs import Elsewhere, Job
 from agent.loop.provenance import code_version, provenance
 from agent.loop.record import RunRecord, RunTasks
-from agent.loop.unseen import stretch, tasks_of, used_groups
+from agent.loop.unseen import stretch, tasks_of, unquoted, used_groups
 from experiments_db.faults import FaultError
 from experiments_db.findings import Finding
 from experiments_db.records import Experiment, Outcome, Result
@@ -277,7 +277,8 @@ class ToolRunner:
                 found = self.record.store.cached(experiment.id)
                 number, result = found or (None, self.computed(Work(tool, args, progress, check, "confirm", draw))[0])
             except ToolInputError as error:
-                out.append(Executed(Outcome(status="refused", text=str(error))))
+                said = unquoted(str(error), lambda f=f: tasks_of(self.tasks, f.statement), f.statement.examples, used)
+                out.append(Executed(Outcome(status="refused", text=said)))
                 continue
             outcome = Outcome(status=result.status, text=result.text)
             out.append(Executed(outcome, experiment, result, number, reused=place.reused))

@@ -118,6 +118,7 @@ def _run(
             print(f"\nrepeat   {number} of {len(plan)}", flush=True)
         one.subject = args.subject or subject_for(args.goal)
         ready = session = Session.begin(one, environ, ready=ready)
+        args.group = name  # what an interrupt says to go on with
         status = session.investigate()
         if status:
             return _stopped(session.store, name, status)

@@ -5,7 +5,9 @@ up; the next one is measured on a stretch of the order that holds none of them, 
 their number.
 """
 
+import ast
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,8 @@ from experiments_db.store import Store
 from tools.findings.sealing import EXAMINE
 from tools.methods.tool import TaskBook, ToolInputError
 from tools.tasks import Task, TaskError
+
+QUOTED = re.compile(r"""(?<!\w)'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\"""")  # as repr writes a text
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,24 @@ def stretch(tasks: Sequence[Task], n: int, used: Set[str]) -> Stretch:
         if fewest == 0 or all(whole):
             return Stretch(start, reused=fewest > 0)
         looked *= 2
+
+
+def unquoted(said: str, tasks: Callable[[], Sequence[Task]], n: int, used: Set[str]) -> str:
+    """What is said of n unseen examples of tasks, without anything of these that it quotes: what is sealed is not told."""
+    try:
+        found = tasks()
+        start = stretch(found, n, used).start
+        sealed = [e for t in found for e in t.sample("confirm", n, draw=start).examples]
+    except (ToolInputError, TaskError):  # nothing can be drawn that could be quoted
+        return said
+    whole = {t for e in sealed for t in (e.shown, e.twin) if t and t.strip()}
+    parts = {v.strip() for e in sealed for v in (*e.rights, *e.candidates, e.foil or "")} - {""}
+
+    def told(m: re.Match[str]) -> str:
+        inside = str(ast.literal_eval(m[0]))
+        return "(unseen)" if inside.strip() in parts or any(t in inside for t in whole) else m[0]
+
+    return QUOTED.sub(told, said)
 
 
 def _used(orders: Sequence[Sequence[bool]], whole: Sequence[bool], start: int, n: int) -> int | None:

@@ -1,5 +1,10 @@
 """`python -m agent.report RUN`: build report.md and its figures from the database alone, or --check that they are what it says."""
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("agent.report")
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -25,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--subject", help="with --script: where the model is now, if it has moved")
     args = p.parse_args(argv)
     try:
-        with held_to_records(args.db):
+        with interrupts.working("agent.report"), held_to_records(args.db):
             return _report(args)
     except StoreError as error:
         print(f"agent.report: {inert(str(error))}", file=sys.stderr)
@@ -85,4 +90,4 @@ def _check(written: str, derived: str, file: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

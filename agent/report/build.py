@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -40,12 +41,22 @@ def run_folder(run: Run, out: Path | None = None) -> Path:
 
 
 def write_report(store: Store, run: str, folder: Path, *, figures: bool = True) -> Path:
-    """Write report.md and figures/ below the folder; returns the report's path. figures: draw them, not the text alone."""
+    """Write report.md and figures/ below the folder, both or neither; returns the report's path. figures: draw them, not the
+    text alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    text = render(store, run, folder / "figures" if figures else None)
-    part = folder / "report.md.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(folder / "report.md")
+    part, drawn = folder / "report.md.part", folder / "figures.part"
+    shutil.rmtree(drawn, ignore_errors=True)  # of a process that was killed
+    try:
+        part.write_text(render(store, run, drawn if figures else None), encoding="utf-8")
+        if figures:
+            shutil.rmtree(folder / "figures", ignore_errors=True)
+        if drawn.is_dir():
+            drawn.replace(folder / "figures")
+        part.replace(folder / "report.md")
+    finally:
+        part.unlink(missing_ok=True)
+        shutil.rmtree(drawn, ignore_errors=True)
     return folder / "report.md"
 
 

@@ -291,6 +291,9 @@ def write_repeated(store: Store, name: str, out: Path | None = None) -> Path:
     folder = repeated_folder(group(store, name), out)
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / "report.md.part"
-    part.write_text(render_repeated(store, name), encoding="utf-8")
-    part.replace(folder / "report.md")
+    try:
+        part.write_text(render_repeated(store, name), encoding="utf-8")
+        part.replace(folder / "report.md")
+    finally:
+        part.unlink(missing_ok=True)
     return folder / "report.md"

@@ -1,5 +1,10 @@
 """`python -m agent.review [RUN]`: look at runs in a browser; `--export FILE.html`: a run as one file to send to a colleague."""
 
+from experiments_db import interrupts
+
+if __name__ == "__main__":
+    interrupts.mind("agent.review")
+
 import argparse
 import contextlib
 import gc
@@ -42,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoreError as error:
         return _problem(str(error))
     if args.export is not None:
-        return _export(store, str(run), args.export if args.out is None else args.out / str(run) / args.export.name)
+        with interrupts.working("agent.review"):
+            return _export(store, str(run), args.export if args.out is None else args.out / str(run) / args.export.name)
     if not 0 <= args.port < 65536:
         return _problem(f"--port {args.port}: use a number from 1 to 65535")
     import uvicorn
@@ -63,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.collect()
     gc.freeze()  # what was imported stays, and a page makes many small records: looking through them again and again
     gc.set_threshold(100_000, 50, 50)  # made large pages several times slower
-    server = uvicorn.Server(uvicorn.Config(make_app(store), log_level="warning", access_log=False))
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
+    server = uvicorn.Server(uvicorn.Config(make_app(store), log_level="warning", access_log=False, lifespan="off"))
+    with contextlib.suppress(KeyboardInterrupt), interrupts.working("agent.review"):  # uvicorn raises it again once it has shut down
         server.run(sockets=[listening])
     return 0
 
@@ -112,4 +118,4 @@ def _problem(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.ended(main()))

@@ -19,6 +19,8 @@ def task_lines(subject: Subject, task: Task, seed: int, among: str = "", n: int 
 
     TaskError where there is no such class of examples.
     """
+    if among:
+        task.might_have(among, task.examples("explore", LOOKED_AT, seed))
     examples = task.among(among).examples("explore", LOOKED_AT, seed)
     if not examples:
         return [f"{task.name}: no examples to explore"]

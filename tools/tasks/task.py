@@ -5,9 +5,10 @@ problem's side of the split, and every sample, is decided by groups.
 """
 
 import hashlib
+import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from experiments_db.places import plain_message
 from experiments_db.records import tagged_hash
-from tools.tasks.conditions import Condition, known, parse
+from tools.tasks.conditions import VISIBLE, Condition, known, parse
 from tools.tasks.example import Example, TaskError
 
 Split = Literal["explore", "confirm"]
@@ -131,6 +132,18 @@ class Task:
             whole=self.whole or self,
         )
 
+    def might_have(self, condition: str, examples: Sequence[Example]) -> None:
+        """TaskError, as from a class that is drawn from, where these examples show that the task has no such class: they all have
+        the same labels, and it is about another one, or wants of a label with numbers what is none.
+        """
+        try:
+            wanted = [c for c in parse(condition) if not c.key.startswith(VISIBLE)]
+        except ValueError as error:
+            raise TaskError(str(error)) from None
+        seen = {key: {e.values.get(key) for e in examples} for e in examples[:1] for key in e.values}
+        if all(e.values.keys() == seen.keys() for e in examples) and any(not _might_hold(c, seen) for c in wanted):
+            raise _no_class(self, wanted, "explore", {key: set(map(str, values)) for key, values in seen.items()})
+
 
 def _only(task: Task, wanted: Sequence[Condition], split: Split, rng: random.Random) -> Iterator[Example]:
     """The examples that meet all conditions; gives up after 5000 in a row that do not. TaskError where none does."""
@@ -149,15 +162,31 @@ def _only(task: Task, wanted: Sequence[Condition], split: Split, rng: random.Ran
         if misses >= 5000:
             break
     if not any_found:
-        missing = next((c.key for c in wanted if c.key not in seen), None)
-        there = (
-            f"there are {', '.join(sorted(seen)) or 'none'}, and of a text words, word 1, last word, kind of word 1 ..."
-        )
-        if missing is None:
-            values = {c.key: sorted(seen[c.key])[:12] for c in wanted}
-            there = "; ".join(f"{key} is {', '.join(v)}" for key, v in values.items())
-        what = f"label {missing!r}" if missing else f"class {','.join(map(str, wanted))}"
-        raise TaskError(f"the {split} examples of {task.name} have no {what}: {there}")
+        raise _no_class(task, wanted, split, seen)
+
+
+def _might_hold(condition: Condition, seen: Mapping[str, Set[object]]) -> bool:
+    """Whether a condition could hold for a label of which these values are known."""
+    values = seen.get(condition.key, set())
+    if not values or condition.sign == "!=" or any(isinstance(v, str) for v in values):
+        return bool(values)
+    try:
+        number = float(condition.value)
+    except ValueError:
+        number = {"true": 1.0, "false": 0.0}.get(condition.value.lower(), math.nan)
+    closed = condition.sign == "=" and all(isinstance(v, bool) for v in values)
+    return not math.isnan(number) and (number in (0, 1) or not closed)
+
+
+def _no_class(task: Task, wanted: Sequence[Condition], split: Split, seen: Mapping[str, Set[str]]) -> TaskError:
+    """Says which labels there are, or which values they take."""
+    missing = next((c.key for c in wanted if c.key not in seen), None)
+    there = f"there are {', '.join(sorted(seen)) or 'none'}, and of a text words, word 1, last word, kind of word 1 ..."
+    if missing is None:
+        values = {c.key: sorted(seen[c.key])[:12] for c in wanted}
+        there = "; ".join(f"{key} is {', '.join(v)}" for key, v in values.items())
+    what = f"label {missing!r}" if missing else f"class {','.join(map(str, wanted))}"
+    return TaskError(f"the {split} examples of {task.name} have no {what}: {there}")
 
 
 CHANCE = 256  # explore examples from which a whole task's chance is read
