@@ -1,10 +1,10 @@
 """`locus COMMAND ...`, or `python -m agent COMMAND ...`: every command line of the project under one name."""
 
-from experiments_db import interrupts
-
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+
+from experiments_db import interrupts
 
 COMMANDS = {
     "run": ("agent.run", "investigate a question and write a report"),

@@ -102,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             import webbrowser
 
             webbrowser.open(keys.url)
-        server = uvicorn.Server(uvicorn.Config(bench_app(bench, keys), log_level="warning", access_log=False, lifespan="off"))
+        server = uvicorn.Server(
+            uvicorn.Config(bench_app(bench, keys), log_level="warning", access_log=False, lifespan="off")
+        )
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
             server.run(sockets=[listening])
         if bench.hand is not None:

@@ -4,7 +4,6 @@ import json
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
-
 from scripts import call, write
 
 from agent.loop.unseen import stretch, unquoted

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -110,15 +111,20 @@ def of(workers, n):
     from agent.loop.workers import Workers
 
     some = object.__new__(Workers)
-    some.started, some.actors, some.pending = False, workers.actors[:n], {}
+    some.started, some.actors, some.pending, some.rehearsing, some.foreseen = False, workers.actors[:n], {}, {}, {}
     return some
+
+
+def process(actor):
+    """The process of a worker."""
+    import ray
+
+    return int(ray.get(actor.handle.about.remote())["process"])
 
 
 def kill(actor):
     """SIGKILL to the process of a worker."""
-    import ray
-
-    os.kill(int(ray.get(actor.handle.about.remote())["process"]), signal.SIGKILL)
+    os.kill(process(actor), signal.SIGKILL)
 
 
 @needs_ray
@@ -147,6 +153,100 @@ def test_a_worker_that_is_killed_in_the_middle_is_started_again_and_nothing_doub
     mine.begin = begin
     assert investigated("killed", workers=mine) == here
     assert killed
+
+
+# -- runs of a repeat ---------------------------------------------------------------------------------------------------
+
+
+def repeated(folder, script, workers, monkeypatch):
+    """Every row that three repeats of the script leave, with these workers or none; and their combined report."""
+    from agent.loop import session
+
+    words = ["--goal", "can the demo do addition?", "--planner", f"scripted:{script}", "--null-twins", "1", "--quiet", "--repeat", "3"]
+    words += ["--seed", "4", "--device", "cpu", "--db", str(folder / "e.db"), "--out", str(folder / "t")]
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "workers_for", lambda *_: workers)
+        assert main(words) == 0
+    store, found = Store(folder / "e.db"), []
+    names = store.runs()
+    group = names[0].removesuffix("-r1")
+    assert [n.removeprefix(group) for n in names] == ["-r1", "-r2", "-r3"]
+    for name in names:
+        export_run(store, name, folder / "run.jsonl", "jsonl", force=True)
+        lines = (folder / "run.jsonl").read_text().replace(group, "GROUP").replace(str(folder), "FOLDER").splitlines()
+        found.append([timeless(json.loads(line)) for line in lines[1:]])
+    assert store.verify() == []
+    counts = dict(store.counts())
+    return found, counts, (folder / "t" / group / "report.md").read_text().replace(group, "GROUP").replace(str(folder), "FOLDER")
+
+
+@pytest.fixture(scope="module")
+def in_turn(tmp_path_factory):
+    """What repeats leave without workers, and their script."""
+    folder = tmp_path_factory.mktemp("in-turn")
+    script = write(folder / "script.jsonl", SEVERAL)
+    with pytest.MonkeyPatch.context() as patch:
+        return script, repeated(tmp_path_factory.mktemp("in-turn-store"), script, None, patch)
+
+
+def counting(workers):
+    """Notes which jobs are computed when they are asked for, though they might have been foreseen."""
+    asked, begin = [], workers.begin
+
+    def begun(job):
+        if job.key not in workers.foreseen and job.null is None:
+            asked.append((job.seed, job.split, job.draw))
+        begin(job)
+
+    workers.begin = begun
+    return asked
+
+
+@needs_ray
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_repeats_that_workers_play_ahead_leave_what_they_leave_one_after_the_other(in_turn, workers, n, tmp_path, monkeypatch):
+    script, expected = in_turn
+    mine = of(workers, n)
+    asked = counting(mine)
+    assert repeated(tmp_path, script, mine, monkeypatch) == expected
+    assert not mine.pending
+    assert not mine.rehearsing
+    if n > 1:  # but for what is unseen because of the runs before, all was there
+        assert {(seed, split) for seed, split, _ in asked} == {(5, "confirm"), (6, "confirm")}
+        assert all(draw > 0 for _, _, draw in asked)
+    else:
+        assert (4, "explore", 0) in asked
+
+
+@needs_ray
+def test_a_worker_that_is_killed_while_it_plays_a_run_ahead_plays_it_again(in_turn, workers, tmp_path, monkeypatch):
+    script, expected = in_turn
+    mine = of(workers, 2)
+    asked, rehearse = counting(mine), mine.rehearse
+    killed = []
+
+    def rehearsing(number, one):
+        rehearse(number, one)
+        if number == 2:
+            busy = [a for a in mine.actors if mine.rehearsing[2] in a.waiting]
+            threading.Timer(0.3, lambda: killed.append(end(busy[0]))).start()
+
+    processes = {id(a): process(a) for a in mine.actors}
+    end = lambda actor: os.kill(processes[id(actor)], signal.SIGKILL)
+    mine.rehearse = rehearsing
+    assert repeated(tmp_path, script, mine, monkeypatch) == expected
+    assert len(killed) == 1
+    assert {split for _, split, _ in asked} == {"confirm"}
+
+
+@needs_ray
+def test_a_run_that_cannot_be_played_ahead_is_computed_when_it_is_asked_for(in_turn, workers, tmp_path, monkeypatch):
+    script, expected = in_turn
+    mine = of(workers, 2)
+    asked, rehearse = counting(mine), mine.rehearse
+    mine.rehearse = lambda number, one: rehearse(number, argparse.Namespace(**{**vars(one), "planner": "scripted:/nowhere"}))
+    assert repeated(tmp_path, script, mine, monkeypatch) == expected
+    assert (4, "explore", 0) in asked
 
 
 @needs_ray

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from experiments_db.records import Result, TaskData
+from tools.methods.tool import ToolInputError
 from tools.tasks import Split
 
 
@@ -42,6 +43,21 @@ class Job:
             self.null,
         )
         return (*same, *(t.sha for t in self.tasks))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job: a result and where an unexpected error came from, or why the call cannot be made."""
+
+    result: Result | None
+    traceback: str = ""
+    refused: str = ""
+
+    def told(self) -> tuple[Result, str]:
+        """The result and the traceback; ToolInputError where the call cannot be made."""
+        if self.result is None:
+            raise ToolInputError(self.refused)
+        return self.result, self.traceback
 
 
 class Elsewhere(Protocol):

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.loop.goal import subject_for
+from agent.loop.rehearsing import FREE
 from agent.loop.repeats import Group, Repeat, group, group_named, groups, planned, setting
 from agent.loop.session import InputError, Session, options_of, slug
+from agent.loop.workers import Workers
 from agent.planners import PlannerChoiceError, make_planner
 from agent.report.repeated import combined, write_repeated
 from experiments_db.records import TaskData
@@ -82,7 +84,10 @@ def resume(args: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
     again.continue_from, again.notes, again.notes_kept = s.get("continue_from"), None, s.get("notes")
     if found.open is not None:
         one = argparse.Namespace(**{**vars(args), "resume": found.open.name, "step": None, "planner": None})
-        status = Session.resume(one).investigate()
+        session = Session.resume(one)
+        status = session.investigate()
+        if isinstance(session.elsewhere, Workers):
+            session.elsewhere.close()  # those of the others begin with them
         if status:
             return _stopped(store, name, status)
     again.resume = None
@@ -109,16 +114,20 @@ def _run(
 ) -> int:  # fmt: skip
     """Run the repeats with these numbers, one after the other; the combined report is written after each."""
     ready: Session | None = None  # a model is loaded and checked once for all of them
-    for number in numbers:
-        asked = plan[number - 1]
-        one = argparse.Namespace(**vars(args))
-        one.goal, one.planner, one.seed, one.resume, one.step = asked.goal, asked.planner, asked.seed, None, None
-        one.called, one.member = f"{name}-r{number}", setting(name, number, plan, files)
+    rehearsed = 0
+    for done, number in enumerate(numbers):
+        one = _asked(args, name, plan, number, files)
         if not args.quiet:
             print(f"\nrepeat   {number} of {len(plan)}", flush=True)
-        one.subject = args.subject or subject_for(args.goal)
         ready = session = Session.begin(one, environ, ready=ready)
         args.group = name  # what an interrupt says to go on with
+        if isinstance(workers := session.elsewhere, Workers) and workers.count > 1:
+            for later in numbers[rehearsed : done + workers.count]:  # as many at once as there are workers
+                _rehearse(workers, _asked(args, name, plan, later, files), environ)
+            rehearsed = done + workers.count
+            if not args.quiet:
+                print("         its experiments are computed ahead by a worker …", flush=True)
+            workers.rehearsed(number)
         status = session.investigate()
         if status:
             return _stopped(session.store, name, status)
@@ -126,6 +135,26 @@ def _run(
     store = Store(args.db, create=False)
     _said(store, group(store, name))
     return 0
+
+
+def _asked(
+    args: argparse.Namespace, name: str, plan: Sequence[Repeat], number: int, files: Sequence[str]
+) -> argparse.Namespace:
+    """The options of agent.run for one of the repeats."""
+    asked = plan[number - 1]
+    one = argparse.Namespace(**vars(args))
+    one.goal, one.planner, one.seed, one.resume, one.step = asked.goal, asked.planner, asked.seed, None, None
+    one.called, one.member = f"{name}-r{number}", setting(name, number, plan, files)
+    one.subject = args.subject or subject_for(args.goal)
+    return one
+
+
+def _rehearse(workers: Workers, one: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Have a run computed ahead, if asking its planner twice costs nothing."""
+    planner = make_planner(one.planner, environ=environ, options=options_of(one))
+    if planner.name.partition(":")[0] in FREE:
+        one.planner = one.planner or planner.name
+        workers.rehearse(one.member["number"], one)
 
 
 def _stopped(store: Store, name: str, status: int) -> int:

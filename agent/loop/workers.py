@@ -19,7 +19,7 @@ import torch
 
 from agent.loop.asked import InputError
 from agent.loop.executor import ToolRunner, Work
-from agent.loop.jobs import Job, WorkersError
+from agent.loop.jobs import Done, Job, WorkersError
 from agent.loop.null_twins import no_such_null
 from agent.loop.provenance import code_version
 from agent.loop.record import RunRecord
@@ -34,15 +34,6 @@ RETRIES, READY = (
     600,
 )  # times that a job is tried again after its worker died; seconds until the first worker must be there
 HERE = frozenset({"experiment"})  # tools that stay: a planner's own code runs in the sandbox of this process
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a worker answers: a result and where an unexpected error came from, or why the call cannot be made."""
-
-    result: Result | None
-    traceback: str = ""
-    refused: str = ""
 
 
 class Computer:
@@ -64,6 +55,7 @@ class Computer:
         self.subject = load_subject(name, device=device, dtype=dtype).without(refused)
         self.subject.engine = engine
         self.nulls: dict[tuple[str, int], Subject] = {}
+        self.played: Any = None  # the last session that was rehearsed
 
     def about(self) -> dict[str, str]:
         """What has to be the same everywhere, and which process this is."""
@@ -88,6 +80,13 @@ class Computer:
         except ToolInputError as error:
             return Done(None, refused=str(error))
         return Done(result, trace)
+
+    def rehearse(self, asked: argparse.Namespace) -> dict[tuple[Any, ...], Done]:
+        """Play a run by itself, in a database that is thrown away: what it asked for and what came of it, by the job's key."""
+        from agent.loop.rehearsing import rehearse
+
+        made, self.played = rehearse(asked, self.subject, self.compute, self.played)
+        return made
 
     def _null(self, null: tuple[str, int]) -> Subject:
         if null not in self.nulls:
@@ -130,6 +129,8 @@ class Workers:
             asked = (name, device, dtype, refused, subject.engine, threads, str(Path.cwd()))
             self.actors = [_Actor(actor.remote(*asked)) for _ in range(count or max(1, able))]
             self.pending: dict[tuple[Any, ...], tuple[_Actor, Any]] = {}
+            self.rehearsing: dict[int, Any] = {}
+            self.foreseen: dict[tuple[Any, ...], Done] = {}
             self._agree(ray, subject, threads, gpus)
         except BaseException:
             self.close()
@@ -161,23 +162,52 @@ class Workers:
         return tool not in HERE
 
     def begin(self, job: Job) -> None:
-        """Hand a job to the worker that has the fewest, unless it is under way."""
-        if job.key in self.pending:
+        """Hand a job to the worker that has the fewest, unless it is under way or what comes of it is known."""
+        if job.key in self.pending or job.key in self.foreseen:
             return
+        chosen = self._least()
+        ref = chosen.handle.compute.remote(job)
+        chosen.waiting.add(ref)
+        self.pending[job.key] = chosen, ref
+
+    def _least(self) -> _Actor:
+        """The worker that has the fewest things to do."""
         ray = _ray()
         for a in self.actors:
             if a.waiting:
                 a.waiting -= set(ray.wait(list(a.waiting), num_returns=len(a.waiting), timeout=0)[0])
-        chosen = min(self.actors, key=lambda a: len(a.waiting))
-        ref = chosen.handle.compute.remote(job)
+        return min(self.actors, key=lambda a: len(a.waiting))
+
+    @property
+    def count(self) -> int:
+        """How many workers there are."""
+        return len(self.actors)
+
+    def rehearse(self, number: int, asked: argparse.Namespace) -> None:
+        """Have a worker play a run of this number by itself. It has its jobs all the same when it comes to nothing."""
+        chosen = self._least()
+        self.rehearsing[number] = ref = chosen.handle.rehearse.remote(asked)
         chosen.waiting.add(ref)
-        self.pending[job.key] = chosen, ref
+
+    def rehearsed(self, number: int) -> None:
+        """Wait until a run has been rehearsed, if it is; only what that came to is foreseen from here on."""
+        ray, ref = _ray(), self.rehearsing.pop(number, None)
+        self.foreseen = {}
+        if ref is not None:
+            while not ray.wait([ref], timeout=0.2)[0]:  # so that an interrupt is minded
+                pass
+            with suppress(
+                ray.exceptions.RayError
+            ):  # its worker died, or has not the script or tasks: computed when it is asked for
+                self.foreseen = ray.get(ref)
 
     def finish(self, job: Job, check: Callable[[], None]) -> tuple[Result, str]:
         """The answer to a job: a result, and where an unexpected error came from. ToolInputError where it cannot be made.
 
         check is called several times a second; what it raises ends the worker's job, and this.
         """
+        if job.key in self.foreseen:
+            return self.foreseen[job.key].told()
         ray = _ray()
         self.begin(job)
         actor, ref = self.pending.pop(job.key)
@@ -192,9 +222,7 @@ class Workers:
         except ray.exceptions.RayError as error:
             text = f"{job.tool} failed: its worker died or gave up {RETRIES + 1} times: {_last_line(error)[:400]}"
             return Result(status="failed", text=text), str(error)
-        if done.result is None:
-            raise ToolInputError(done.refused)
-        return done.result, done.traceback
+        return done.told()
 
     def _drop(self, actor: _Actor) -> None:
         """End what a worker computes and what waits there; Ray starts the worker again."""

@@ -70,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.freeze()  # what was imported stays, and a page makes many small records: looking through them again and again
     gc.set_threshold(100_000, 50, 50)  # made large pages several times slower
     server = uvicorn.Server(uvicorn.Config(make_app(store), log_level="warning", access_log=False, lifespan="off"))
-    with contextlib.suppress(KeyboardInterrupt), interrupts.working("agent.review"):  # uvicorn raises it again once it has shut down
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        interrupts.working("agent.review"),
+    ):  # uvicorn raises it again once it has shut down
         server.run(sockets=[listening])
     return 0
 
