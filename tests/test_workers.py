@@ -101,7 +101,9 @@ def workers():
     from agent.loop import workers
     from tools.subjects import load_subject
 
+    before = signal.getsignal(signal.SIGTERM)
     workers._start(ray, 7)
+    assert signal.getsignal(signal.SIGTERM) == before  # which ends a run with its report
     yield workers.Workers("demo", "cpu", "float32", load_subject("demo"), {}, 4)
     ray.shutdown()
 

@@ -9,6 +9,8 @@ is written.
 import argparse
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -260,6 +262,7 @@ def _ray() -> Any:
 def _start(ray: Any, processors: int | None) -> None:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine alone."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    before = signal.getsignal(signal.SIGTERM)
     try:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(**quiet)
@@ -268,6 +271,9 @@ def _start(ray: Any, processors: int | None) -> None:
             ray.init(address="local", num_cpus=processors, **alone, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise WorkersError(f"Ray cannot be started or reached: {_last_line(error)}") from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray puts one there that ends the process at once
 
 
 def _last_line(error: BaseException) -> str:
