@@ -1,10 +1,8 @@
 """Tuned lenses: an affine translator for every depth that turns a state into what the last block would have made of it.
 
-Fitted in two steps on a corpus: weighted ridge regression onto the last state in closed form, then KL steps on the output
-distribution, taken in coordinates in which the states have unit variance in every direction: in the model's own, a few
-directions are so much longer that steps along the others hardly move. Source: Belrose et al. 2023, Eliciting Latent
-Predictions from Transformers with the Tuned Lens; they train by SGD from zero for 250 steps of 2^18 tokens. Fitted lenses are
-kept on disk under the content of what they depend on.
+Source: Belrose et al. 2023, Eliciting Latent Predictions from Transformers with the Tuned Lens; they train by SGD from zero for
+250 steps of 2^18 tokens. Fitted lenses are kept on disk under the content of what they depend on. How they are fitted
+is in `lens_fitting`, and at the end of this file how it was done before, for the replay of results of that time.
 """
 
 import hashlib
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from experiments_db.records import canonical_json
 from tools.engine.sites import Edit, Site
+from tools.methods.lens_fitting import fit
 from tools.methods.measuring import load_examples
 from tools.methods.tool import Context, ToolInputError
 from tools.statistics import Groups
@@ -29,6 +28,8 @@ from tools.subjects import Subject
 from tools.tasks import Example, Split
 
 TRAIN_SHARE = 0.8
+SINCE = 3  # the first version of the engine whose lenses are fitted as in `lens_fitting`
+RATE = 0.2
 RIDGE = 1e-3
 FLOOR = 0.1  # of the mean variance of a state's directions: no direction is stretched as if it had less
 BATCH_ROWS = 256
@@ -106,17 +107,20 @@ def states(subject: Subject, rows: Sequence[Sequence[int]], max_tokens: int, *, 
     """States of the rows; with `last` only each row's last token."""
     spec = subject.spec()
     sites = [Site(spec.name, b, "resid_pre") for b in range(len(spec.blocks))]
-    parts: list[tuple[int, Tensor]] = []
+    sites.append(Site(spec.name, len(spec.blocks) - 1, "resid_post"))
+    taken = [1 if last else len(row) for row in rows]
+    starts = np.cumsum([0, *taken])
+    h = torch.empty(len(sites), int(starts[-1]), spec.width, device=subject.device)
     with subject.evaluating():
         for group in _groups(rows, max_tokens):
-            run = subject.run(subject.inputs([rows[i] for i in group]), capture=sites)
-            h = torch.stack([*(run.captured[s] for s in sites), run.final]).float()
-            for j, i in enumerate(group):
-                n = len(rows[i])
-                parts.append((i, h[:, j, n - 1 : n] if last else h[:, j, :n]))
-    parts.sort(key=lambda p: p[0])
-    owner = np.concatenate([np.full(h.shape[1], i) for i, h in parts])
-    return States(torch.cat([h for _, h in parts], 1), owner)
+            longest = len(rows[group[-1]])
+            to = torch.cat([torch.arange(starts[i], starts[i + 1]) for i in group]).to(h.device)
+            ends = [(j * longest + len(rows[i]), taken[i]) for j, i in enumerate(group)]
+            at = torch.cat([torch.arange(end - n, end) for end, n in ends]).to(h.device)
+            captured = subject.activations(subject.inputs([rows[i] for i in group]), sites)
+            for depth, site in enumerate(sites):
+                h[depth, to] = captured[site].flatten(0, 1)[at].float()
+    return States(h, np.repeat(np.arange(len(rows)), taken))
 
 
 def split_rows(c: Corpus, seed: int) -> tuple[Corpus, Corpus]:
@@ -143,17 +147,18 @@ def logprobs(subject: Subject, h: Tensor) -> Tensor:
 
 
 def fitted(
-    ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start = "ridge", rate: float = 0.2
+    ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start = "ridge"
 ) -> Float[Tensor, "depths width1 width"]:
     """Translators for all depths but the last, from disk if they were fitted before on the same model and texts.
 
     With `ctx.fresh`, as in a replay, they are fitted by this process.
     """
     subject = ctx.subject
+    now = subject.engine >= SINCE
     identity = {
         "subject": subject.fingerprint, "rows": [list(r) for r in rows], "steps": steps, "start": start,
-        "rate": rate, "seed": ctx.seed,
-        "dtype": str(subject.dtype), "device": subject.device.type, "version": VERSION,
+        "rate": RATE, "seed": ctx.seed,
+        "dtype": str(subject.dtype), "device": subject.device.type, "version": SINCE if now else VERSION,
     }  # fmt: skip
     key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]
     keep = not subject.fingerprint.startswith("random") and not ctx.fresh
@@ -164,7 +169,8 @@ def fitted(
     if keep and path.exists():
         lens = load_file(path)["lens"].to(subject.device)
     else:
-        lens = _fit(ctx, rows, steps, start, rate)
+        h = states(subject, rows, ctx.max_tokens).h
+        lens = fit(subject, h, steps, ctx.seed, zero=start == "zero") if now else _fit(ctx, h, steps, start)
         if keep:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}.tmp")
@@ -180,9 +186,16 @@ def _folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "locus" / "lenses"
 
 
-def _fit(ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start, rate: float) -> Tensor:
-    s = states(ctx.subject, rows, ctx.max_tokens)
-    h, target = s.h[:-1], s.h[-1]
+def kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) in nats of log probabilities, over the last axis."""
+    return (p.exp() * (p - q)).sum(-1)
+
+
+# -- before version 3 of the engine -------------------------------------------------------------------------------------
+
+
+def _fit(ctx: Context, made: Tensor, steps: int, start: Start) -> Tensor:
+    h, target = made[:-1], made[-1]
     width = h.shape[-1]
     first = torch.zeros(h.shape[0], width + 1, width, device=h.device) if start == "zero" else _ridge(h, target)
     if steps == 0:
@@ -190,7 +203,7 @@ def _fit(ctx: Context, rows: Sequence[tuple[int, ...]], steps: int, start: Start
     with torch.no_grad():
         truth = logprobs(ctx.subject, target)
     with torch.enable_grad():
-        lens = _descend(ctx, h, truth, first, steps, rate)
+        lens = _descend(ctx, h, truth, first, steps)
     # A translator that KL steps made worse than none at all is not one: keep the better by depth, on the fitting texts.
     with torch.no_grad():
         candidates = [torch.zeros_like(first), first, lens]
@@ -211,14 +224,14 @@ def _ridge(h: Tensor, target: Tensor) -> Tensor:
     return torch.linalg.solve(a, c).float()
 
 
-def _descend(ctx: Context, h: Tensor, truth: Tensor, start: Tensor, steps: int, rate: float) -> Tensor:
+def _descend(ctx: Context, h: Tensor, truth: Tensor, start: Tensor, steps: int) -> Tensor:
     stretch, back = _whitening(h)
     lens = (back @ start).requires_grad_()
-    optimizer = torch.optim.Adam([lens], lr=rate, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam([lens], lr=RATE, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(ctx.seed)
     n = h.shape[1]
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
         rows = torch.randint(0, n, (min(n, BATCH_ROWS),), generator=generator).to(h.device)
         here = h[:, rows]
         out = logprobs(ctx.subject, here + torch.baddbmm(stretch[:, -1:], here, stretch[:, :-1]) @ lens)
@@ -245,8 +258,3 @@ def _loss(ctx: Context, h: Tensor, truth: Tensor, lens: Tensor) -> Tensor:
             for d in range(h.shape[0])
         ]
     )
-
-
-def kl(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p || q) in nats of log probabilities, over the last axis."""
-    return (p.exp() * (p - q)).sum(-1)
