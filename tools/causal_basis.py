@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from experiments_db.records import Measurement, Outcome
@@ -65,6 +64,8 @@ class Args(ToolArgs):
 
 def run(args: Args, ctx: Context) -> Outcome:
     """Extract the basis on some texts, and compare lens and model on others."""
+    from scipy.stats import spearmanr
+
     ctx.subject.require("next_token")
     place = one_component(ctx.subject, args.components)
     if place.part != "resid_pre" or place.units or place.anchor or place.stack != ctx.subject.spec().name:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.stats import rankdata
 
 from experiments_db.records import Control, Outcome
 from tools import statistics
@@ -99,6 +98,8 @@ def run(args: Args, ctx: Context) -> Outcome:
 
 def _auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     """The share of pairs in which the positive scores higher, ties counting one half."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(scores)
     positives = int(labels.sum())
     wins = ranks[labels].sum() - positives * (positives + 1) / 2

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from tools import statistics
 from tools.findings.contrast import Contrast, Quantity
@@ -48,6 +47,8 @@ class Features:
 
 def features(contrasts: Sequence[Contrast], alpha: float) -> Features:
     """Read from contrasts on explore examples; alpha: what a test may spend."""
+    from scipy import stats
+
     largest = max(c.p() for c in contrasts)
     beyond = stats.norm.isf(np.clip(largest, 1e-12, 1 - 1e-12)) - stats.norm.isf(alpha)
     return Features(
@@ -89,6 +90,8 @@ def _power(c: Contrast, alpha: float) -> float:
 
 def _one_power(c: Contrast, q: Quantity, sign: float, bound: float, alpha: float) -> float:
     """Of the one-sided t test, by the noncentral t distribution: quick, and close to the exact test's where both exist."""
+    from scipy import stats
+
     groups = statistics.Groups.of(list(c.groups))
     units = sign * groups.sums(q.values) / groups.sizes
     mean = float(units.mean()) if c.against is None else sign * _mean(c, q.values)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from experiments_db.records import Control, Measurement
 from tools import statistics
@@ -285,6 +284,8 @@ def over_draws(draws: Rows, groups: Groups, bounds: tuple[float, float] | None =
 
 
 def _widened(estimate: Estimate, means: Rows, bounds: tuple[float, float] | None) -> Estimate:
+    from scipy import stats
+
     k = len(means)
     between = np.inf if k < 2 else stats.t.ppf(0.975, k - 1) * float(means.std(ddof=1)) / np.sqrt(k)
     low, high = (

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tools.engine.sites import Site
 from tools.methods.scoring import microbatches
@@ -100,6 +99,8 @@ def follows(q: Rows, k: Rows, *, causal: bool) -> float:
     """Spearman between nearness and dot product over the keys that each query sees, both less their means over these, on which
     attention does not depend; NaN for too few.
     """
+    from scipy.stats import rankdata
+
     seen = np.tri(len(q), len(k), dtype=bool) if causal else np.ones((len(q), len(k)), dtype=bool)
     dot = q @ k.T
     a, b = (_less_mean(x, seen)[seen] for x in (2 * dot - (k**2).sum(-1)[None], dot))

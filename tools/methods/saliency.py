@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.stats import rankdata
 from torch import Tensor
 
 from tools.methods.features import random_twin
@@ -73,6 +71,8 @@ def seen(subject: Subject, examples: Sequence[Example], max_tokens: int) -> Seen
 
 def changed(subject: Subject, given: Seen, regions: Sequence[Mask]) -> NDArray[np.bool_]:
     """Whether each image's answer is another one where a region of it is blurred, with a margin, so that its outline goes too."""
+    from scipy import ndimage
+
     margin = max(1, round(MARGIN * min(given.pixels.shape[-2:])))
     out = torch.from_numpy(np.stack([ndimage.binary_dilation(r, iterations=margin) for r in regions]))[:, None]
     left = torch.where(out, blurred(given.pixels), given.pixels)
@@ -104,6 +104,8 @@ def baseline(pixels: Pixels, subject: Subject, name: str, seed: int) -> Pixels:
 
 def blurred(pixels: Pixels) -> Pixels:
     """Each image under a Gaussian blur."""
+    from scipy import ndimage
+
     spread = BLUR * min(pixels.shape[-2:])
     made = ndimage.gaussian_filter(pixels.double().numpy(), (0, 0, spread, spread), mode="nearest")
     return torch.from_numpy(made).to(pixels)
@@ -173,6 +175,8 @@ def gradients(subject: Subject, pixels: Pixels, classes: Int[Tensor, " batch"], 
 
 def edges(pixels: Pixels) -> Maps:
     """How strongly each pixel differs from those around it (Sobel), of any model the same."""
+    from scipy import ndimage
+
     channels = [[np.hypot(ndimage.sobel(c, 0), ndimage.sobel(c, 1)) for c in x] for x in pixels.double().numpy()]
     return np.array(channels).sum(1)  # one channel of one image at a time: the filter smooths over every other axis
 
@@ -187,6 +191,8 @@ def centre(pixels: Pixels) -> Maps:
 
 def rank_correlation(a: Maps, b: Maps) -> NDArray[np.float64]:
     """Spearman over the pixels of each image; 0 where one map is the same everywhere."""
+    from scipy.stats import rankdata
+
     out: list[float] = []
     for x, y in zip(a, b, strict=True):
         p, q = (np.asarray(rankdata(m.ravel()), dtype=np.float64) for m in (x, y))

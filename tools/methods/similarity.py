@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
 
 from tools.statistics import Estimate, Groups
 
@@ -58,6 +57,8 @@ def jackknifed(
 
     Efron and Stein 1981; Student's t. For smooth statistics; nothing is said where there are fewer than 5 groups.
     """
+    from scipy import stats
+
     values = statistics(np.ones(groups.n, dtype=bool))
     parts = np.array_split(np.random.default_rng(0).permutation(groups.count), min(FOLDS, groups.count))
     kept = [~np.isin(groups.codes, part) for part in parts]

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Num
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import minimum_spanning_tree
-from scipy.stats import rankdata
 
 from experiments_db.places import Component
 from tools.engine.sites import HEADED, channels_of
@@ -162,6 +160,8 @@ def _words(subject: Subject, example: Example, tree: Tree, stack: str, h: torch.
 
 def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> float:
     """Spearman correlation; 0 where one of the two does not vary: it then says nothing about the other."""
+    from scipy.stats import rankdata
+
     x, y = rankdata(a), rankdata(b)
     x, y = x - x.mean(), y - y.mean()
     norm = np.sqrt((x @ x) * (y @ y))
@@ -170,6 +170,8 @@ def spearman(a: Num[np.ndarray, " n"], b: Num[np.ndarray, " n"]) -> float:
 
 def spanning_arcs(distances: Num[np.ndarray, "words words"]) -> set[tuple[int, int]]:
     """The minimum spanning tree of distances, as pairs of words, the earlier first."""
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
     above = distances - distances.min() + 1.0  # an edge of weight 0 would be none; adding a constant keeps the tree
     found = minimum_spanning_tree(np.triu(above, 1)).tocoo()
     return {(min(i, j), max(i, j)) for i, j in zip(found.row.tolist(), found.col.tolist(), strict=True)}

@@ -1,7 +1,6 @@
 """How likely a test is to show what a planner expects, said before it is run."""
 
 import numpy as np
-from scipy import stats
 
 from tools.statistics import gaffke
 from tools.statistics.estimate import MINIMUM, Array, Bounds, Number
@@ -28,6 +27,8 @@ def power(
     fall to alpha. With bounds the exact test is simulated: on the pilot, moved to the effect; without one on differences of
     0/1 data for (-1, 1), and on Beta values otherwise. The simulation's own standard error is at most .025.
     """
+    from scipy import stats
+
     if groups < MINIMUM["test" if bounds is None else "test of bounded"]:
         return 0.0
     sd = float(np.std(spread, ddof=1)) if isinstance(spread, np.ndarray) else spread

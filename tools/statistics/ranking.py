@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from tools.statistics import skewed
 from tools.statistics.estimate import (
@@ -56,6 +55,8 @@ def aurocs(scores: ArrayLike, labels: ArrayLike, groups: Labels, level: Number =
 
 def _placements(s: Array, y: NDArray[np.bool_]) -> Array:
     """For each positive the share of negatives below it, for each negative the share of positives above it."""
+    from scipy.stats import rankdata
+
     m, n = y.sum(), (~y).sum()
     overall = rankdata(s, axis=-1)
     out = np.empty_like(overall)
