@@ -77,6 +77,25 @@ def test_command_lines_import_nothing_heavy(module):
     assert done.stdout.strip() == "[]"
 
 
+SLOW = {"scipy.stats", "scipy.ndimage", "scipy.sparse", "scipy.cluster", "sklearn", "statsmodels", "pandas", "matplotlib"}
+
+
+def at_import(tree: ast.Module) -> set[str]:
+    """What a module imports as soon as it is imported: packages, modules and names, each with what it lies in."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {".".join(name.split(".")[: i + 1]) for name in found for i in range(name.count(".") + 1)}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if "subjects" not in p.parts], ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_takes_long_to_import_is_imported_where_something_is_computed_with_it(path):
+    assert not at_import(ast.parse(path.read_text())) & SLOW
+
+
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 PACKAGES = ("agent", "tools", "experiments_db", "prompts")
 
