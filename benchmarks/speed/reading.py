@@ -14,7 +14,7 @@ from benchmarks.speed.jobs import LAYERS, Bench
 from benchmarks.speed.timing import HOOKS, LENS, OURS, Job, clocked
 from tools.methods.offline import Nothing, OfflineTasks
 from tools.methods.tool import Context
-from tools.methods.translators import SINCE, States, corpus, fitted, kl, logprobs, split_rows, states, translate
+from tools.methods.translators import States, corpus, fitted, kl, logprobs, split_rows, states, translate
 from tools.subjects import load_subject
 
 ROUNDS = 3
@@ -31,8 +31,8 @@ def lenses(bench: Bench) -> Iterator[Job]:
         OURS: lambda: bench.subject.unembed(h),
         HOOKS: lambda: torch.stack([head(final(x)) for x in h]),
     }
-    if bench.bridge is not None:
-        ways[LENS] = lambda: torch.stack([bench.bridge.unembed(bench.bridge.ln_final(x)) for x in h])
+    if (bridge := bench.bridge) is not None:
+        ways[LENS] = lambda: torch.stack([bridge.unembed(bridge.ln_final(x)) for x in h])
     weight = head.weight
     yield Job(
         "logit lens at the last position, all depths",
@@ -64,7 +64,6 @@ def tuned(modules: dict[str, Any], seed: int = 0) -> list[Fit]:
     The package fits for 250 steps on batches of texts drawn from all, with Adam and with its SGD; the model runs at every step.
     """
     subject = load_subject("demo")
-    subject.engine = max(subject.engine, SINCE)
     ctx = Context(subject, OfflineTasks([]), Nothing(), seed=seed, fresh=True)
     train, held_out = split_rows(corpus(ctx, TASKS, "explore", EXAMPLES), seed)
     mixed = torch.randperm(len(train.rows), generator=torch.Generator().manual_seed(seed)).tolist()
