@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import TypeCheckError
 
 from tools.methods.similarity import cka
+from tools.statistics.calibration import Bin
+from tools.statistics.multiplicity import adjusted_in_round
 
 ROOT = Path(__file__).parent.parent
 TOOLS = sorted(p for p in (ROOT / "tools").glob("*.py") if not p.name.startswith("_"))
@@ -58,6 +61,15 @@ def test_a_wrong_shape_is_an_error(request):
         pytest.skip("the checks are switched off")
     with pytest.raises(TypeCheckError, match="similarity.cka"):
         cka(np.ones((3, 2)), np.ones((4, 2)))
+
+
+def test_a_wrong_type_is_an_error_where_no_shape_is_stated_too(request):
+    if not request.config.option.jaxtyping_packages:
+        pytest.skip("the checks are switched off")
+    with pytest.raises(BeartypeCallHintViolation, match="number"):
+        adjusted_in_round([0.5], "1")
+    with pytest.raises(BeartypeCallHintViolation, match="n='many'"):
+        Bin("many", 0.5, 0.5)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -46,7 +46,7 @@ def sites(subject: Subject, blocks: Sequence[int] = BLOCKS) -> list[Site]:
 # -- the model as it is -----------------------------------------------------------------------------------------------
 
 
-def test_every_class_that_a_family_names_has_a_random_model_in_conftest(
+def test_every_class_that_a_family_names_has_a_random_model(
     model_kinds: list[str], model_named: Any
 ) -> None:
     tested = {type(model_named(kind)).__name__ for kind in model_kinds}
