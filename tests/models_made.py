@@ -1,6 +1,8 @@
 """What tests are given: no network, and a tiny random model for every class that is supported."""
 
 import ipaddress
+import json
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -162,21 +164,26 @@ def no_null_twins() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compared_once() -> Iterator[None]:
-    """A run begins by holding its model against the plain one. Here that is done once for each model, as often as it is loaded;
-    `compared_anew` does it each time, where a test changes what is compared.
+def compared_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A run begins by holding its model against the plain one. Here that is done once for each model, as often as it is loaded and
+    by whichever worker; `compared_anew` does it each time, where a test changes what is compared.
     """
     from agent.loop import session
     from agent.review.workbench import bench
     from tools.findings import integrity
+    from tools.findings.integrity_report import IntegrityReport
 
-    made: dict[Any, Any] = {}
+    own = tmp_path_factory.getbasetemp()  # a worker's lies in that of the session
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "compared"
+    folder.mkdir(exist_ok=True)
 
     def check(subject: Subject) -> Any:
-        key = subject.fingerprint, subject.dtype, subject.device
-        if key not in made:
-            made[key] = integrity.check(subject)
-        return made[key]
+        kept = folder / f"{subject.fingerprint}-{subject.dtype}-{subject.device}.json".replace("/", "-")
+        if not kept.exists():
+            part = kept.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(integrity.check(subject).as_json()))
+            part.replace(kept)
+        return IntegrityReport.from_json(json.loads(kept.read_text()))
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (session, bench):

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     tokenizer.save_pretrained(path)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,  # it reads all tools
         max_position_embeddings=32768, eos_token_id=tokenizer.eos_token_id, bos_token_id=None, initializer_range=0.5,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(path)

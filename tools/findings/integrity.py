@@ -53,23 +53,24 @@ class Ask:
 
     def of(self, before: Tensor) -> Tensor:
         """What the activation (batch, seq, channels) is to become."""
+        rows = torch.arange(len(before))[:, None]
+        at = torch.arange(before.shape[1]).expand(len(before), -1) if self.at is None else self.at.cpu()[:, None]
+        old, value = (x[rows, at][..., self.channels].double() for x in (before, self.value))
+        match self.op:
+            case "set":
+                new = value
+            case "add":
+                new = old + value
+            case "scale":
+                new = old * FACTOR
+            case "project_out":
+                pairs = zip(old.flatten(0, 1), value.flatten(0, 1))
+                shares = torch.stack([(x.clone() @ (v := y.clone())) / (v @ v) for x, y in pairs])
+                new = old - shares.reshape(*at.shape, 1) * value
+            case "self":
+                new = old
         after = before.clone()
-        for row in range(before.shape[0]):
-            for position in range(before.shape[1]) if self.at is None else [int(self.at[row])]:
-                old = before[row, position, self.channels].double()
-                value = self.value[row, position, self.channels].double()
-                match self.op:
-                    case "set":
-                        new = value
-                    case "add":
-                        new = old + value
-                    case "scale":
-                        new = old * FACTOR
-                    case "project_out":
-                        new = old - (old @ value) / (value @ value) * value
-                    case "self":
-                        new = old
-                after[row, position, self.channels] = new.to(after.dtype)
+        after[rows[..., None], at[..., None], torch.tensor(self.channels)] = new.to(after.dtype)
         return after
 
     def edit(self) -> Edit:
