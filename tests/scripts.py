@@ -45,3 +45,8 @@ def write(path: Path, turns: list[dict[str, Any]] = TURNS) -> Path:
     """The script as a file for `--planner scripted:FILE`."""
     path.write_text("".join(json.dumps(t) + "\n" for t in turns))
     return path
+
+
+def places(folder: Path) -> list[str]:
+    """Options of a quiet run whose database and report lie in a folder."""
+    return ["--db", str(folder / "e.db"), "--out", str(folder / "t"), "--device", "cpu", "--quiet"]

@@ -48,17 +48,7 @@ def runner(demo, tmp_path):
 
 def investigated(folder, turns, *more):
     script = scripts.write(folder / "script.jsonl", turns)
-    argv = [
-        "--planner",
-        f"scripted:{script}",
-        "--db",
-        str(folder / "e.db"),
-        "--out",
-        str(folder / "t"),
-        "--device",
-        "cpu",
-        "--quiet",
-    ]
+    argv = ["--planner", f"scripted:{script}", *scripts.places(folder)]
     status = run.main(["--goal", "can the demo add", *argv, *more])
     store = Store(folder / "e.db")
     (name,) = store.runs()

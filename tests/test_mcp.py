@@ -22,20 +22,7 @@ CALLS = [c for turn in scripts.TURNS for c in turn["calls"]]
 
 
 def begin(folder, *more):
-    args = served.parser().parse_args(
-        [
-            "--goal",
-            "can it add?",
-            "--db",
-            str(folder / "e.db"),
-            "--out",
-            str(folder / "t"),
-            "--device",
-            "cpu",
-            "--quiet",
-            *more,
-        ]
-    )
+    args = served.parser().parse_args(["--goal", "can it add?", *scripts.places(folder), *more])
     args.planner = "mcp"
     planner = External()
     return Session.begin(args, {}, planner), planner

@@ -23,19 +23,7 @@ from tools.subjects import DEMO
 def arguments(folder, *more):
     script = folder / "script.jsonl"
     scripts.write(script)
-    base = [
-        "--planner",
-        f"scripted:{script}",
-        "--db",
-        str(folder / "e.db"),
-        "--out",
-        str(folder / "t"),
-        "--device",
-        "cpu",
-        "--null-twins",
-        "0",
-    ]
-    return [*base, "--quiet", *more]
+    return ["--planner", f"scripted:{script}", "--null-twins", "0", *scripts.places(folder), *more]
 
 
 @pytest.fixture(scope="module")

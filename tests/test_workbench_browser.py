@@ -141,11 +141,23 @@ def test_a_person_finds_by_hand_which_block_carries_the_operands_and_has_a_repor
     assert (folder / "out" / name / "report.md").read_text() == text
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_use_it_and_nothing_is_cut(page, width, scheme):
+@pytest.fixture(params=[(w, s) for s in ("light", "dark") for w in (1280, 390)], ids=lambda p: f"{p[1]}-{p[0]}")
+def seen(request, page):
+    """The width at which the page is looked at, in a scheme of colours."""
+    width, scheme = request.param
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 844})
+    return width
+
+
+def assert_usable(page, width):
+    """Everybody can use what is shown, and nothing is cut."""
+    found = Axe().run(page)
+    assert [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found.response["violations"]] == []
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_everybody_can_use_it_and_nothing_is_cut(page, seen):
     choose(page, "addition")
     page.get_by_role("button", name="block 1 attention", exact=True).click()
     expect(page.locator("#answers .column")).to_have_count(2)
@@ -153,16 +165,10 @@ def test_everybody_can_use_it_and_nothing_is_cut(page, width, scheme):
     page.locator("form.tool").wait_for()
     for summary in page.locator("main details > summary").all():
         summary.click()
-    found = Axe().run(page)
-    assert [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found.response["violations"]] == []
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    assert_usable(page, seen)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_task_is_checked_before_a_run(page, width, scheme):
-    page.emulate_media(color_scheme=scheme)
-    page.set_viewport_size({"width": width, "height": 844})
+def test_a_task_is_checked_before_a_run(page, seen):
     choose(page, "addition")
     page.get_by_text("Check a task before a run").click()
     checked = page.locator("#checked")
@@ -174,9 +180,7 @@ def test_a_task_is_checked_before_a_run(page, width, scheme):
     expect(checked.locator("[data-about=example]")).to_contain_text("'The' 'dog' 'to' 'the' 'cars' -> ' is'")
     expect(checked.locator("[data-about=forecast]")).to_contain_text("(patch), on 72 examples: about")
     expect(page.get_by_role("combobox", name="task", exact=True)).to_have_value("addition")  # what is looked at is another matter
-    found = Axe().run(page)
-    assert [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found.response["violations"]] == []
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    assert_usable(page, seen)
     assert page.evaluate("() => document.querySelector('#checked .scroll').scrollWidth <= document.querySelector('#checked .scroll').clientWidth")
 
 

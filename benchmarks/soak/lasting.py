@@ -71,17 +71,7 @@ def play(folder: Path, model: Path, experiments: int) -> list[Stretch]:
             print(found[-1], flush=True)
             last[:] = number, time.process_time()
 
-    places = [
-        "--db",
-        str(folder / "e.db"),
-        "--out",
-        str(folder / "t"),
-        "--device",
-        "cpu",
-        "--null-twins",
-        "0",
-        "--quiet",
-    ]
+    places = ["--db", str(folder / "e.db"), "--out", str(folder / "t"), "--device", "cpu", "--null-twins", "0", "--quiet"]
     args: argparse.Namespace = parser().parse_args(
         ["--goal", "describe the model", "--subject", str(model), "--max-experiments", str(experiments + 1), *places]
     )
