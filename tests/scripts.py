@@ -48,5 +48,5 @@ def write(path: Path, turns: list[dict[str, Any]] = TURNS) -> Path:
 
 
 def places(folder: Path) -> list[str]:
-    """Options of a quiet run whose database and report lie in a folder."""
-    return ["--db", str(folder / "e.db"), "--out", str(folder / "t"), "--device", "cpu", "--quiet"]
+    """Options of a run whose database and report lie in a folder."""
+    return ["--db", str(folder / "e.db"), "--out", str(folder / "t"), "--device", "cpu"]

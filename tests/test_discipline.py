@@ -69,17 +69,7 @@ def answers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("discipline")
     turns = [{"text": "", "calls": [c for c, _, _ in STEPS[i : i + 4]]} for i in range(0, len(STEPS), 4)]
     script = scripts.write(folder / "s.jsonl", turns)
-    argv = [
-        "--goal",
-        "where is addition done",
-        "--planner",
-        f"scripted:{script}",
-        "--db",
-        str(folder / "e.db"),
-        "--device",
-        "cpu",
-    ]
-    assert run.main([*argv, "--out", str(folder / "t"), "--quiet"]) == 0
+    assert run.main(["--goal", "where is addition done", "--planner", f"scripted:{script}", "--quiet", *scripts.places(folder)]) == 0
     store = Store(folder / "e.db")
     name = store.runs()[0]
     return store, name, [e.payload for e in store.events(name) if e.kind == "answer"]

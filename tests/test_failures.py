@@ -48,7 +48,7 @@ def runner(demo, tmp_path):
 
 def investigated(folder, turns, *more):
     script = scripts.write(folder / "script.jsonl", turns)
-    argv = ["--planner", f"scripted:{script}", *scripts.places(folder)]
+    argv = ["--planner", f"scripted:{script}", "--quiet", *scripts.places(folder)]
     status = run.main(["--goal", "can the demo add", *argv, *more])
     store = Store(folder / "e.db")
     (name,) = store.runs()
@@ -315,17 +315,7 @@ def test_replay_asks_for_everything_anew(tmp_path, monkeypatch, capsys):
 def test_a_run_begins_with_the_gate_and_its_report_shows_it(tmp_path, capsys):
     turns = [{"text": "End.", "calls": [scripts.call("finish", answer="unclear", words="Nothing.")]}]
     script = scripts.write(tmp_path / "script.jsonl", turns)
-    argv = [
-        "--planner",
-        f"scripted:{script}",
-        "--db",
-        str(tmp_path / "e.db"),
-        "--out",
-        str(tmp_path / "t"),
-        "--device",
-        "cpu",
-    ]
-    assert run.main(["--goal", "can the demo add", *argv]) == 0
+    assert run.main(["--goal", "can the demo add", "--planner", f"scripted:{script}", *scripts.places(tmp_path)]) == 0
     assert "comparisons with the plain model" in capsys.readouterr().out
     store = Store(tmp_path / "e.db")
     (name,) = store.runs()
@@ -370,18 +360,7 @@ def test_a_model_that_the_gate_refuses_as_a_whole_is_refused_in_one_line(tmp_pat
     from tools.subjects.family import Family
 
     monkeypatch.setattr(Family, "finish", lambda self, model, stack, h: h)
-    argv = [
-        "--goal",
-        "can the demo add",
-        "--db",
-        str(tmp_path / "e.db"),
-        "--out",
-        str(tmp_path / "t"),
-        "--device",
-        "cpu",
-        "--quiet",
-    ]
-    assert run.main(argv) == 2
+    assert run.main(["--goal", "can the demo add", "--quiet", *scripts.places(tmp_path)]) == 2
     line = capsys.readouterr().err
     assert "demo cannot be studied: the identity program" in line
     assert line.count("\n") == 1

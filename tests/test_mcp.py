@@ -22,7 +22,7 @@ CALLS = [c for turn in scripts.TURNS for c in turn["calls"]]
 
 
 def begin(folder, *more):
-    args = served.parser().parse_args(["--goal", "can it add?", *scripts.places(folder), *more])
+    args = served.parser().parse_args(["--goal", "can it add?", "--quiet", *scripts.places(folder), *more])
     args.planner = "mcp"
     planner = External()
     return Session.begin(args, {}, planner), planner
@@ -128,18 +128,7 @@ def test_after_the_end_a_call_is_answered_and_not_run(tmp_path):
 
 
 def test_the_command_serves_over_standard_input_and_output(tmp_path):
-    argv = [
-        "-m",
-        "agent.mcp",
-        "--goal",
-        "look",
-        "--db",
-        str(tmp_path / "e.db"),
-        "--out",
-        str(tmp_path / "t"),
-        "--device",
-        "cpu",
-    ]
+    argv = ["-m", "agent.mcp", "--goal", "look", *scripts.places(tmp_path)]
     server = StdioServerParameters(command=sys.executable, args=argv, env=dict(os.environ))
 
     async def use():

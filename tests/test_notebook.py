@@ -53,17 +53,7 @@ def answers(tmp_path_factory):
     """(the run's record, texts and statuses of all answers in order)."""
     folder = tmp_path_factory.mktemp("notebook")
     script = scripts.write(folder / "s.jsonl", TURNS)
-    argv = [
-        "--goal",
-        "try the notebook",
-        "--planner",
-        f"scripted:{script}",
-        "--db",
-        str(folder / "e.db"),
-        "--device",
-        "cpu",
-    ]
-    assert run.main([*argv, "--out", str(folder / "t"), "--quiet"]) == 0
+    assert run.main(["--goal", "try the notebook", "--planner", f"scripted:{script}", "--quiet", *scripts.places(folder)]) == 0
     store = Store(folder / "e.db")
     name = store.runs()[0]
     given = [e.payload for e in store.events(name) if e.kind == "answer"]

@@ -23,7 +23,7 @@ from tools.subjects import DEMO
 def arguments(folder, *more):
     script = folder / "script.jsonl"
     scripts.write(script)
-    return ["--planner", f"scripted:{script}", "--null-twins", "0", *scripts.places(folder), *more]
+    return ["--planner", f"scripted:{script}", "--null-twins", "0", "--quiet", *scripts.places(folder), *more]
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,7 @@ def test_what_cannot_be_resumed_is_said_in_one_line(tmp_path, capsys):
 
 
 def test_ctrl_c_ends_with_a_report_and_nobody_else_may_drive_a_run_that_is_under_way(tmp_path):
-    argv = [
-        "--goal",
-        "find where addition happens",
-        "--db",
-        str(tmp_path / "e.db"),
-        "--out",
-        str(tmp_path / "t"),
-        "--device",
-        "cpu",
-    ]
+    argv = ["--goal", "find where addition happens", *scripts.places(tmp_path)]
     command = [sys.executable, "-m", "agent.run"]
     interruptible = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from agent import run; sys.exit(run.main())"
     process = subprocess.Popen([sys.executable, "-c", interruptible, *argv, "--quiet"])
