@@ -58,7 +58,10 @@ def unquoted(said: str, tasks: Callable[[], Sequence[Task]], n: int, used: Set[s
     parts = {v.strip() for e in sealed for v in (*e.rights, *e.candidates, e.foil or "")} - {""}
 
     def told(m: re.Match[str]) -> str:
-        inside = str(ast.literal_eval(m[0]))
+        try:
+            inside = str(ast.literal_eval(m[0]))
+        except (SyntaxError, ValueError):  # quoted by somebody else
+            inside = m[0]
         return "(unseen)" if inside.strip() in parts or any(t in inside for t in whole) else m[0]
 
     return QUOTED.sub(told, said)
