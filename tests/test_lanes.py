@@ -1,5 +1,6 @@
 """Batches of a sweep run side by side: in any number of lanes the same bits, the same order of what waits, the same errors."""
 
+import gc
 import os
 import signal
 import threading
@@ -7,13 +8,15 @@ import time
 
 import pytest
 import torch
+from models_made import random_model
 
 from tools.engine.executor import Variant
 from tools.engine.kept import Kept
 from tools.engine.lanes import Step, lane, lanes, run_steps, side_by_side, undivided
 from tools.engine.sites import Edit, Site
+from tools.engine.suffix import _Whole
 from tools.methods.scoring import score
-from tools.subjects import load_subject
+from tools.subjects import load_subject, wrap
 from tools.tasks import get_task
 
 FAMILIES = ["gpt2", "llama", "bert", "whisper", "marian", "vit"]
@@ -145,6 +148,43 @@ def test_lanes_share_the_weights_and_leave_a_block_with_somebody_s_hook_alone(su
     assert {*seen, *map(int, where)} == {0}
 
 
+def test_what_transformers_hangs_on_a_block_for_good_and_what_cannot_be_copied(batch, rows, threads):
+    subject, other = (wrap(random_model("llama"), name=name) for name in ("one", "other"))
+    other.spec().blocks[0].mlp.held = threading.Lock()
+    inputs = batch(subject, rows)
+    threads(2)
+
+    def where(model):
+        with model.evaluating():
+            read, _ = model.sweep(inputs, variants_of(model), lambda *_: torch.tensor(lane()), max_tokens=32)
+        return {int(n) for n in read}
+
+    subject.model(**inputs.fields, output_hidden_states=True)
+    assert any(m._forward_hooks for m in subject.spec().blocks.modules())
+    assert {1, 2} <= where(subject)
+    assert where(other) == {0}
+    for a, b in zip(swept(subject, inputs, max_tokens=32)[0], swept(other, inputs, max_tokens=32)[0], strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_sweep_leaves_nothing_for_the_garbage_collector(subject_named, batch, rows, threads, count):
+    subject = subject_named("gpt2")
+    inputs = batch(subject, rows)
+    threads(count)
+    swept(subject, inputs, max_tokens=32)
+    gc.collect()
+    gc.disable()
+    try:
+        swept(subject, inputs, max_tokens=32)
+        with pytest.raises(ZeroDivisionError), subject.evaluating():
+            subject.sweep(inputs, variants_of(subject), lambda *_: 1 // 0, max_tokens=32)
+        left = [o for o in gc.get_objects() if type(o) is _Whole]
+    finally:
+        gc.enable()
+    assert not left
+
+
 def test_steps_wait_for_those_they_need_and_errors_end_them_where_they_were_asked_for(threads):
     threads(4)
     done: list[int] = []
@@ -170,6 +210,13 @@ def test_steps_wait_for_those_they_need_and_errors_end_them_where_they_were_aske
     with pytest.raises(ValueError, match="cannot be computed"):
         run_steps(steps, 4)
     assert len(started) < 200
+
+    def fail_late():
+        time.sleep(0.1)
+        raise KeyError("the earlier step, later in time")
+
+    with pytest.raises(KeyError, match="earlier step"):
+        run_steps([Step(fail_late), Step(lambda: time.sleep(0.01)), Step(fail)], 2)
     assert side_by_side([lambda n=n: n * n for n in range(50)], 4) == [n * n for n in range(50)]  # and lanes go on
 
 

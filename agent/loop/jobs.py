@@ -42,7 +42,7 @@ class Job:
             self.lifted,
             self.null,
         )
-        return (*same, *(t.sha for t in self.tasks))
+        return (*same, *((t.name, t.sha) for t in self.tasks))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ def fused(on: bool) -> Generator[None]:
         _fused.reset(token)
 
 
+def is_fused() -> bool:
+    """Whether they are here."""
+    return _fused.get()
+
+
 class OnePass(NewGELUActivation):
     """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), to the last bit what its parent gives (Hendrycks, Gimpel 2016).
 

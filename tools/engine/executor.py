@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tools.engine.activations import is_fused
 from tools.engine.adapter import Call, run_block
 from tools.engine.kept import Kept
 from tools.engine.lanes import Step, run_steps
@@ -96,6 +97,7 @@ class Node:
             self.parent.left -= 1
             if self.parent.left == 0:
                 self.parent.state = None
+        self.parent = None
         return state
 
 
@@ -309,7 +311,7 @@ def run_unchanged(
         if not (others or onward):
             return h
         capture = others
-    key = (call.key, path, torch.get_num_threads())  # the bits of a product may depend on how it is divided
+    key = (call.key, path, torch.get_num_threads(), is_fused())  # the bits may depend on how products are divided
     known = kept.get(key)
     missing: dict[Kind, Site] = {}
     for kind, site in capture.items():

@@ -49,14 +49,17 @@ def lanes() -> int:
 @contextmanager
 def undivided() -> Generator[None]:
     """Let what this thread computes in torch have one thread for the time of the context, and lanes as many as there were."""
-    before, outer = torch.get_num_threads(), getattr(_here, "threads", 0)
-    _here.threads = outer or before
-    _divide(1, before)
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
     try:
+        _here.threads = before
+        _divide(1, before)
         yield
     finally:
-        _divide(before, before)
-        _here.threads = outer
+        torch.set_num_threads(before)  # and for threads that are still to come, wherever an interrupt fell
+        _here.threads = 0
 
 
 def _divide(threads: int, elsewhere: int) -> None:
@@ -76,64 +79,85 @@ def run_steps(steps: Sequence[Step], wide: int) -> None:
     """Run every step once, each after those that it waits for, which stand before it.
 
     wide: how many at once; each gets its share of the threads. What a step raises ends the others at their next step, and is
-    raised here. Gradients are not recorded in lanes.
+    raised here, of several errors that of the earliest step. Gradients are not recorded in lanes.
     """
     depth: dict[Step, int] = {}
     for step in steps:
         depth[step] = 1 + max((depth[before] for before in step.after), default=0)
-    chain = max(depth.values(), default=0)
-    if wide < 2 or len(steps) <= chain or (torch.get_num_threads() > 1 and len(steps) < SIDE * chain):
-        for step in steps:
-            step.run()
-            step.done = True
-        return
-    todo, changed = list(steps), threading.Condition()
-    failed: list[BaseException] = []
-    left = min(wide, len(steps))
-    whole, threads = lanes(), max(1, lanes() // wide)
-    inference = torch.is_inference_mode_enabled()
+    chain, divided = max(depth.values(), default=0), torch.get_num_threads() > 1
+    try:
+        if wide < 2 or len(steps) <= chain or (divided and len(steps) < SIDE * chain):
+            for step in steps:
+                step.run()
+        else:
+            _Lanes(steps, max(1, lanes() // wide) if divided else 1).run(min(wide, len(steps)))
+    finally:
+        for step in steps:  # steps and what they compute with hold one another, and would stay until all memory is looked through
+            step.run, step.after = _nothing, ()
 
-    def take() -> Step | None:
+
+class _Lanes:
+    """Steps, and the lanes that take them. threads: of arithmetic, for each lane."""
+
+    def __init__(self, steps: Sequence[Step], threads: int) -> None:
+        self.todo, self.threads, self.whole = list(enumerate(steps)), threads, lanes()
+        self.changed, self.begun, self.ended = threading.Condition(), 0, 0
+        self.failed: list[tuple[int, BaseException]] = []
+        self.inference = torch.is_inference_mode_enabled()
+
+    def run(self, wide: int) -> None:
+        """Have so many lanes work, and wait for them."""
+        try:
+            for queue in _lanes(wide):
+                queue.put(partial(copy_context().run, self._work))
+            with self.changed:
+                while self.ended < wide:
+                    self.changed.wait()
+        except BaseException as error:  # Ctrl-C: the lanes end before what they write to is left behind
+            with self.changed:
+                self.failed.append((-1, error))
+                self.changed.notify_all()
+                while self.ended < self.begun:
+                    self.changed.wait()
+            raise
+        if self.failed:
+            raise min(self.failed, key=lambda found: found[0])[1]
+
+    def _work(self) -> None:
+        with self.changed:
+            if self.failed and self.failed[-1][0] < 0:  # nobody waits any more
+                return
+            self.begun += 1
+        at = len(self.todo)
+        try:
+            _divide(self.threads, self.whole)
+            with torch.inference_mode(self.inference), torch.no_grad():
+                while found := self._take():
+                    at, step = found
+                    step.run()
+                    with self.changed:
+                        step.done = True
+                        self.changed.notify_all()
+        except BaseException as error:  # noqa: BLE001  # raised where the steps were asked for
+            with self.changed:
+                self.failed.append((at, error))
+        with self.changed:
+            self.ended += 1
+            self.changed.notify_all()
+
+    def _take(self) -> tuple[int, Step] | None:
         """The first step that can begin; None once there is nothing more to do."""
-        with changed:
-            while todo and not failed:
-                for at, step in enumerate(todo):
+        with self.changed:
+            while self.todo and not self.failed:
+                for place, (_, step) in enumerate(self.todo):
                     if all(before.done for before in step.after):
-                        return todo.pop(at)
-                changed.wait()
+                        return self.todo.pop(place)
+                self.changed.wait()
             return None
 
-    def work() -> None:
-        nonlocal left
-        try:
-            _divide(threads, whole)
-            with torch.inference_mode(inference), torch.no_grad():
-                while step := take():
-                    step.run()
-                    with changed:
-                        step.done = True
-                        changed.notify_all()
-        except BaseException as error:  # noqa: BLE001  # raised where the steps were asked for
-            failed.append(error)
-        with changed:
-            left -= 1
-            changed.notify_all()
 
-    for queue in _lanes(left):
-        queue.put(partial(copy_context().run, work))
-    try:
-        with changed:
-            while left:
-                changed.wait()
-    except BaseException as error:  # Ctrl-C: the lanes end before what they write to is left behind
-        with changed:
-            failed.append(error)
-            changed.notify_all()
-            while left:
-                changed.wait()
-        raise
-    if failed:
-        raise failed[0]
+def _nothing() -> None:
+    """What a step does that is over."""
 
 
 def side_by_side(jobs: Sequence[Callable[[], T]], wide: int) -> list[T]:

@@ -3,7 +3,9 @@
 import copy
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+COLLECTING = "transformers.utils.output_capturing"  # its hooks stay once outputs were asked for, and do nothing by themselves
 
 
 class Shells:
@@ -27,13 +29,19 @@ class Shells:
             within = vars(module)
             modules += [m for m in within["_modules"].values() if m is not None]
             weights += [t for kind in ("_parameters", "_buffers") for t in within[kind].values() if t is not None]
-            plain = plain and not (within["_forward_hooks"] or within["_forward_pre_hooks"] or "forward" in within)
+            weights += [t for t in within.values() if isinstance(t, Tensor)]
+            hooks = [*within["_forward_hooks"].values(), *within["_forward_pre_hooks"].values()]
+            plain = plain and "forward" not in within and all(getattr(h, "__module__", "") == COLLECTING for h in hooks)
         known: list[object] = [*modules, *weights]
         if not plain:
             self._made, self._of = [], []
             return False
         if len(known) != len(self._of) or any(a is not b for a, b in zip(known, self._of, strict=True)):
             self._made, self._of = [], known
-        while len(self._made) < count:
-            self._made.append(copy.deepcopy(blocks, {id(w): w for w in weights}))
+        try:
+            while len(self._made) < count:
+                self._made.append(copy.deepcopy(blocks, {id(w): w for w in weights}))
+        except Exception:  # noqa: BLE001  # whatever a block holds that cannot be copied
+            self._made, self._of = [], []
+            return False
         return True

@@ -80,7 +80,7 @@ def across(
         resume, narrow = partial(resumed, subject, inputs) if text else None, subject.engine >= NARROW
         return sweep_suffixes(resume, call or subject.call(inputs), variants, read, narrow=narrow, **options)
     read_from = options.pop("read_from", 0)
-    total, values = SweepCost(), dict[int, Tensor]()
+    costs, values = list[SweepCost](), dict[int, Tensor]()
     for edit in (e for v in variants for e in v.edits):
         subject.stacks.get(edit.site.stack, subject.stacks[subject.readout]).check_edit(edit)
 
@@ -96,13 +96,11 @@ def across(
             return h.new_empty(0)
 
         _, cost = sweep(subject.call(inputs, name, upstream), heads, onward, **options)
-        total.calls += cost.calls
-        total.edges += cost.edges
-        total.naive_edges += sum(len(h.blocks) * len(s) for h, s in zip(heads, shared, strict=True))
-        total.peak_live_states = max(total.peak_live_states, cost.peak_live_states)
+        cost.naive_edges = sum(len(h.blocks) * len(s) for h, s in zip(heads, shared, strict=True))
+        costs.append(cost)
 
     descend(list(subject.stacks), {}, list(enumerate(variants)))
-    return [values[i] for i in range(len(variants))], total
+    return [values[i] for i in range(len(variants))], sum(costs, SweepCost())
 
 
 def _alike(
