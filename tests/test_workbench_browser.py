@@ -214,6 +214,7 @@ def test_keys_alone_switch_look_and_undo(page):
     expect(page.locator("#on")).to_contain_text("nothing")
     page.get_by_role("button", name="Undo").press("Enter")
     expect(page.locator("#on")).to_contain_text("zero decoder.0.mlp.out@answer")
+    expect(page.locator("#answers")).to_contain_text("zero decoder.0.mlp.out@answer")  # which draws what is lit anew
     page.locator(".lit").first.focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#lens output")).to_contain_text("block 5, at")
