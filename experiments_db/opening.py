@@ -69,8 +69,8 @@ def writing(db: sqlite_utils.Database) -> Generator[None]:
         with db.atomic():
             yield
         return
-    db.execute("BEGIN IMMEDIATE")
-    with db.conn:  # commits, or rolls back
+    with db.conn:  # commits, or rolls back; also where an interrupt comes as soon as the right to write is there
+        db.execute("BEGIN IMMEDIATE")
         yield
 
 

@@ -93,8 +93,8 @@ def count(store: Store, table: Table, run: str) -> int:
 @contextmanager
 def transaction(store: Store, begin: str) -> Generator[None]:
     """One view of the database ("BEGIN"), or the only one who writes ("BEGIN IMMEDIATE")."""
-    store.db.execute(begin)
     try:
+        store.db.execute(begin)
         yield
     except BaseException:
         store.db.conn.rollback()

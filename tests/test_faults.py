@@ -15,6 +15,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import scripts
@@ -27,6 +28,7 @@ from experiments_db import __main__ as command
 from experiments_db import opening, store
 from experiments_db.faults import WORDS, FaultError
 from experiments_db.records import Note, Run
+from experiments_db.run_tables import transaction
 from experiments_db.store import Store
 from tools.findings import integrity
 from tools.methods.tool import discover
@@ -199,6 +201,24 @@ HOLDING = """
 import sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1]); db.execute("BEGIN EXCLUSIVE"); print("held", flush=True); time.sleep(600)
 """
+
+
+@pytest.mark.parametrize("begin", [opening.writing, lambda db: transaction(SimpleNamespace(db=db), "BEGIN IMMEDIATE")], ids=["writing", "transaction"])
+def test_an_interrupt_as_soon_as_the_right_to_write_is_there_leaves_nothing_open(begin, tmp_path, monkeypatch):
+    with closing(opening.connect(tmp_path / "e.db")) as db:
+        real = db.execute
+
+        def interrupted(*asked):
+            real(*asked)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(db, "execute", interrupted)
+            with pytest.raises(KeyboardInterrupt), begin(db):
+                pass
+        assert not db.conn.in_transaction
+        with opening.writing(db):
+            assert db.conn.in_transaction
 
 
 def test_a_writer_that_lets_go_in_time_is_only_waited_for(tmp_path):
