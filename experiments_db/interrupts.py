@@ -30,6 +30,9 @@ class Interrupts:
         self.name, self.words = name, words
         self.working = False  # whether there is something to put away
         self.asked = 0
+        self.ending = (
+            False  # whether more was asked for than the end of what is under way: SIGTERM, or a closed terminal
+        )
         self.status: int | None = None  # the program's own, once all is said
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -38,6 +41,7 @@ class Interrupts:
             _no_terminal()
         if not self.working:
             self.leave()
+        self.ending = self.ending or number != signal.SIGINT
         if not self.asked:
             self.asked = 1
             self._interrupt(frame)
@@ -112,13 +116,27 @@ def working(name: str, words: Callable[[], str] = lambda: "interrupted") -> Gene
         yield own
         return
     before = _take(own)
-    own.words, own.working, own.asked = words, True, 0
+    own.words, own.working, own.asked, own.ending = words, True, 0, False
     try:
         yield own
     finally:
         own.working = False
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def heeded() -> bool:
+    """After a part that one Ctrl-C may have ended alone: whether the rest goes on, and then the next Ctrl-C is the first again.
+
+    It does not after a second one, a request to end, or a terminal that closed.
+    """
+    own = _in_force()
+    if own is None or threading.current_thread() is not threading.main_thread():
+        return True
+    if own.asked > 1 or own.ending:
+        return False
+    own.asked = 0
+    return True
 
 
 def ended(status: int) -> int:

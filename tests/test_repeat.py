@@ -1,16 +1,19 @@
 """One question asked several times: what the runs share is matched as data, resumable, and derived from the database."""
 
+import signal
 
 import pytest
 import scripts
 from starlette.testclient import TestClient
 
 from agent import run
+from agent.loop import null_twins
 from agent.loop.repeats import group, group_named, groups, planned
 from agent.loop.session import Session
 from agent.report.__main__ import main as report
 from agent.report.repeated import combined, key
 from agent.review.app import make_app
+from experiments_db import interrupts
 from experiments_db.findings import Statement
 from experiments_db.store import Store
 
@@ -153,6 +156,43 @@ def test_a_group_that_was_killed_keeps_what_is_done_and_goes_on(tmp_path, monkey
     assert "3 of 3" in capsys.readouterr().out
     assert run.main(arguments(tmp_path, "--resume", name)) == 2
     assert "all 3 runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "status", "made"),
+    [
+        (signal.SIGINT, None, 0, 3),
+        (signal.SIGINT, signal.SIGINT, 130, 1),
+        (signal.SIGINT, signal.SIGTERM, 130, 1),
+        (signal.SIGTERM, None, 130, 1),
+        (signal.SIGHUP, None, 130, 1),
+    ],
+)
+def test_one_ctrl_c_in_null_twins_skips_those_alone_and_more_ends_all_repeats(first, then, status, made, tmp_path, monkeypatch, capsys):
+    asked = scripts.call("examine", kind="necessary", task="addition", components=["decoder.0.mlp.out@answer"], examples=48)
+    script = scripts.write(tmp_path / "s.jsonl", [{"text": "", "calls": [asked]}, *turns("copying")[1:]])
+    skip, counts = null_twins.skip, []
+
+    def trial(*given):
+        del given
+        signal.raise_signal(first)
+
+    def skipped(*given):
+        skip(*given)
+        counts.append(given)
+        if then is not None:
+            signal.raise_signal(then)
+
+    monkeypatch.setattr(null_twins, "trial", trial)
+    monkeypatch.setattr(null_twins, "skip", skipped)
+    monkeypatch.setattr(interrupts, "_no_terminal", lambda: None)
+    argv = ["--goal", "what does it need", "--repeat", "3", "--planner", f"scripted:{script}", "--null-twins", "1"]
+    assert run.main(arguments(tmp_path, *argv)) == status
+    store = Store(tmp_path / "e.db", create=False)
+    (name,) = groups(store)
+    assert [r.status for r in group(store, name).runs.values()] == ["finished"] * made
+    assert len(counts) == made
+    assert (f"go on with all repeats: python -m agent.run --resume {name}" in capsys.readouterr().err) == (status == 130)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from agent.loop.session import InputError, Session, options_of, slug
 from agent.loop.workers import Workers
 from agent.planners import PlannerChoiceError, make_planner
 from agent.report.repeated import combined, write_repeated
+from experiments_db import interrupts
 from experiments_db.records import TaskData
 from experiments_db.store import Store, StoreError
 from tools.tasks import TaskError, read_jsonl
@@ -88,8 +89,8 @@ def resume(args: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
         status = session.investigate()
         if isinstance(session.elsewhere, Workers):
             session.elsewhere.close()  # those of the others begin with them
-        if status:
-            return _stopped(store, name, status)
+        if status or (not interrupts.heeded() and found.waiting):
+            return _stopped(store, name, status or interrupts.LEFT)
     again.resume = None
     return _run(again, environ, name, found.plan, found.waiting, files)
 
@@ -129,8 +130,8 @@ def _run(
                 print("         its experiments are computed ahead by a worker …", flush=True)
             workers.rehearsed(number)
         status = session.investigate()
-        if status:
-            return _stopped(session.store, name, status)
+        if status or (not interrupts.heeded() and number != numbers[-1]):  # one Ctrl-C skips the null twins alone
+            return _stopped(session.store, name, status or interrupts.LEFT)
         write_repeated(session.store, name)
     store = Store(args.db, create=False)
     _said(store, group(store, name))
