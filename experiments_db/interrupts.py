@@ -21,6 +21,7 @@ AT_ONCE = 3  # Ctrl-C so many times leaves whatever is under way
 WAIT = 0.02  # seconds until an interrupt that came at a bad moment is tried again
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 IMPORTING = "<frozen importlib._bootstrap>"
+_Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupts:
@@ -28,17 +29,21 @@ class Interrupts:
 
     def __init__(self, name: str, words: Callable[[], str] = lambda: "interrupted") -> None:
         self.name, self.words = name, words
+        self.minded = False  # whether the process is this command line's own, which may leave it
         self.working = False  # whether there is something to put away
+        self.beneath = 0  # frames of the import under way when the work began, which does not end before it
+        self.alarm: tuple[_Handler, tuple[float, float]] | None = None  # of somebody else, while this one is set
         self.asked = 0
-        self.ending = (
-            False  # whether more was asked for than the end of what is under way: SIGTERM, or a closed terminal
-        )
+        self.ending = False  # whether SIGTERM or a closed terminal asked for the end of all that is under way
         self.status: int | None = None  # the program's own, once all is said
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Raise, answer, or leave."""
         if number == getattr(signal, "SIGHUP", None):
             _no_terminal()
+        if not self.working and not self.minded:  # its place is being given back: raised after that
+            self.asked += 1
+            return
         if not self.working:
             self.leave()
         self.ending = self.ending or number != signal.SIGINT
@@ -57,7 +62,9 @@ class Interrupts:
             os.write(2, f"\n{self.name}: {text}\n".encode())
 
     def leave(self) -> NoReturn:
-        """End the process, with no tidying up that could fail or take its time."""
+        """End the process, with no tidying up that could fail or take its time; one that is somebody else's is interrupted."""
+        if not self.minded:
+            raise KeyboardInterrupt
         if self.status is None:
             self.say(self.words())
         os._exit(LEFT if self.status is None else self.status)
@@ -77,16 +84,23 @@ class Interrupts:
 
     def _interrupt(self, frame: FrameType | None) -> None:
         """KeyboardInterrupt, once the imports that are under way have ended."""
-        while frame is not None:
-            if frame.f_code.co_filename == IMPORTING and hasattr(signal, "setitimer"):
-                self._later()
-                return
-            frame = frame.f_back
+        if hasattr(signal, "setitimer") and _importing(frame) > self.beneath:
+            self._later()
+            return
         raise KeyboardInterrupt
 
     def _later(self) -> None:
-        signal.signal(signal.SIGALRM, self._again)
-        signal.setitimer(signal.ITIMER_REAL, WAIT)
+        before = signal.signal(signal.SIGALRM, self._again), signal.setitimer(signal.ITIMER_REAL, WAIT)
+        self.alarm = self.alarm or before
+
+    def restore(self) -> None:
+        """Give somebody's alarm back to them."""
+        if self.alarm is not None:
+            handler, left = self.alarm
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
+            signal.setitimer(signal.ITIMER_REAL, *left)
+            self.alarm = None
 
     def _again(self, number: int, frame: FrameType | None) -> None:
         del number
@@ -97,7 +111,8 @@ class Interrupts:
 def mind(name: str, words: str = "interrupted") -> None:
     """For this process from now on, which runs the command line of this name: to be called first thing."""
     own = Interrupts(name, lambda: words)
-    _take(own)
+    own.minded = True
+    _take(own, {})
     sys.excepthook, sys.unraisablehook = own.uncaught, own.unraisable
     atexit.register(_over)  # registered first, so that it is called last
 
@@ -106,7 +121,8 @@ def mind(name: str, words: str = "interrupted") -> None:
 def working(name: str, words: Callable[[], str] = lambda: "interrupted") -> Generator[Interrupts]:
     """Inside, there is something to put away: the first signal is a KeyboardInterrupt. words: what is on record, and how to go on.
 
-    In another thread than the main one, which gets no signals, nothing is changed; nor is a signal that somebody ignores.
+    In another thread than the main one, which gets no signals, nothing is changed; nor is a signal that somebody ignores. A program
+    that was not minded from its first line is somebody else's: all is as it was afterwards, and it is interrupted, never left.
     """
     if threading.current_thread() is not threading.main_thread():
         yield Interrupts(name)
@@ -115,14 +131,21 @@ def working(name: str, words: Callable[[], str] = lambda: "interrupted") -> Gene
     if own.working:  # a command line that calls another
         yield own
         return
-    before = _take(own)
-    own.words, own.working, own.asked, own.ending = words, True, 0, False
+    import inspect  # here, since it takes longer than the rest of this file
+
+    before: dict[signal.Signals, _Handler] = {}
     try:
+        own.words, own.asked, own.ending, own.beneath = words, 0, False, _importing(inspect.currentframe())
+        own.working = True
+        _take(own, before)
         yield own
     finally:
-        own.working = False
+        own.working, asked = False, own.asked
+        own.restore()
         for number, handler in before.items():
             signal.signal(number, handler)
+        if own.asked > asked:
+            raise KeyboardInterrupt
 
 
 def heeded() -> bool:
@@ -153,10 +176,22 @@ def _in_force() -> Interrupts | None:
     return next((h for s in SIGNALS if isinstance(h := signal.getsignal(s), Interrupts)), None)
 
 
-def _take(own: Interrupts) -> "dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None]":
-    """Put a handler in the place of those that Python has by itself; returns these. What nohup has ignored stays so."""
+def _take(own: Interrupts, before: "dict[signal.Signals, _Handler]") -> None:
+    """Put a handler in the place of those that Python has by itself, kept in `before`. What nohup has ignored stays so."""
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    return {s: signal.signal(s, own) for s in SIGNALS if signal.getsignal(s) in usual}
+    for number in SIGNALS:
+        if (handler := signal.getsignal(number)) in usual:
+            before[number] = handler
+            signal.signal(number, own)
+
+
+def _importing(frame: FrameType | None) -> int:
+    """How many frames of imports under way are beneath a frame."""
+    found = 0
+    while frame is not None:
+        found += frame.f_code.co_filename == IMPORTING
+        frame = frame.f_back
+    return found
 
 
 def _over() -> None:
