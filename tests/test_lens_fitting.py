@@ -9,7 +9,7 @@ from tools.engine.sites import Site
 from tools.methods import lens_fitting, translators
 from tools.methods.lens_fitting import Moments, fit
 from tools.methods.offline import Nothing, OfflineTasks
-from tools.methods.tool import Context
+from tools.methods.tool import Context, ToolInputError
 from tools.methods.translators import SINCE, corpus, fitted, kl, logprobs, split_rows, states, translate
 from tools.subjects import load_subject
 
@@ -105,6 +105,20 @@ def test_where_steps_do_harm_the_start_is_kept(demo, monkeypatch):
     h = states(demo, corpus(ctx, ["addition"], "explore", 64).rows, 2048).h
     monkeypatch.setattr(lens_fitting, "RATE", math.inf)
     assert torch.equal(fit(demo, h, 2, 0), fit(demo, h, 0, 0))
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+@pytest.mark.parametrize("depth", [2, -1])
+def test_a_model_that_overflows_is_told_where_and_what_would_help(demo, depth, bad):
+    ctx = Context(demo, OfflineTasks([]), Nothing())
+    h = states(demo, corpus(ctx, ["addition"], "explore", 16).rows, 2048).h
+    depth %= len(h)
+    h[depth, 5, 3] = bad
+    where = rf"at depth {depth}, decoder\.{depth - 1}\.resid_post, the model's states overflow or are undefined in "
+    with pytest.raises(ToolInputError, match=where + "float32$"):
+        fit(demo, h, 2, 0)
+    with pytest.raises(ToolInputError, match=where + "float16: load it in bfloat16 or float32"):
+        fit(load_subject("demo", device="cpu", dtype="float16"), h, 2, 0)
 
 
 def test_a_record_of_an_earlier_engine_gets_the_lens_of_its_time(demo, tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tools.methods.layout import depth_component
+from tools.methods.tool import ToolInputError
 from tools.subjects import Subject
 
 RIDGE = 1e-3  # of the mean second moment
@@ -86,7 +88,11 @@ class Moments:
 def fit(
     subject: Subject, states: Float[Tensor, "depths rows width"], steps: int, seed: int, *, zero: bool = False
 ) -> Float[Tensor, "depths_but_one width1 width"]:
-    """Translators for all depths but the last, whose states are the model's own; from zero instead of the regression on request."""
+    """Translators for all depths but the last, whose states are the model's own; from zero instead of the regression on request.
+
+    ToolInputError where a state is not finite.
+    """
+    _check_finite(subject, states)
     h, target = states[:-1], states[-1]
     with torch.no_grad():
         moments = Moments.of(h, target)
@@ -99,6 +105,17 @@ def fit(
         lens = _descend(subject, states, stretch.float(), (back @ first).float(), length, steps, seed)
         # A translator that KL steps made worse than none at all is not one: keep the better by depth, on the fitting texts.
         return _best(subject, states, (torch.zeros_like(lens), first.float(), lens))
+
+
+def _check_finite(subject: Subject, states: Tensor) -> None:
+    finite = torch.stack([h.isfinite().all() for h in states]).tolist()
+    if not all(finite):
+        depth, dtype = finite.index(False), str(subject.dtype).removeprefix("torch.")
+        more = ": load it in bfloat16 or float32, whose range is wider (--dtype)" if dtype == "float16" else ""
+        where = f"at depth {depth}, {depth_component(subject, depth)}"
+        raise ToolInputError(
+            f"no lens can be fitted: {where}, the model's states overflow or are undefined in {dtype}{more}"
+        )
 
 
 def _descend(
