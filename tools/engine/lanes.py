@@ -92,7 +92,9 @@ def run_steps(steps: Sequence[Step], wide: int) -> None:
         else:
             _Lanes(steps, max(1, lanes() // wide) if divided else 1).run(min(wide, len(steps)))
     finally:
-        for step in steps:  # steps and what they compute with hold one another, and would stay until all memory is looked through
+        for step in (
+            steps
+        ):  # steps and what they compute with hold one another, and would stay until all memory is looked through
             step.run, step.after = _nothing, ()
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-COLLECTING = "transformers.utils.output_capturing"  # its hooks stay once outputs were asked for, and do nothing by themselves
+COLLECTING = (
+    "transformers.utils.output_capturing"  # its hooks stay once outputs were asked for, and do nothing by themselves
+)
 
 
 class Shells:
