@@ -111,7 +111,7 @@ def _decided(
     found = decide(ctx, task, examples, own, judged, smallest, controls)
     base = where_of(ctx, task, args.among)
     wheres: list[Where] = [{**base, "component": str(s), "intervention": str(how)} for s in sets]
-    measurements = decision_measurements(found, judged, wheres, base, RANDOM_VECTOR)
+    measurements = decision_measurements(found, judged, wheres, base, [RANDOM_VECTOR] * len(sets))
     shown = [judged.name, f"{judged.name}.delta"]
     text = (
         f"{how} of each of these on {examples_of(task, args.among)} ({ctx.split}, sequential: each until its interval, which "

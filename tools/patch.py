@@ -20,7 +20,9 @@ from pydantic import Field
 
 from experiments_db.places import ComponentSet, Intervention
 from experiments_db.records import Measurement, Outcome
-from tools.methods.arguments import AMONG, DEPTH, DIRECTION, EXAMPLES, Direction, Mode, check_size, components
+from tools.findings.kind import SMALLEST
+from tools.methods.arguments import AMONG, DEPTH, DIRECTION, EXAMPLES, AblationMode, Direction, check_size, components
+from tools.methods.deciding import USUAL_SHARE, decide, decision_measurements, decisions_text
 from tools.methods.effects import OTHER_WEIGHTS, RANDOM_VECTOR, Condition, score_under, sets_of
 from tools.methods.forecasting import Work
 from tools.methods.layout import chosen_components
@@ -39,15 +41,17 @@ from tools.methods.measuring import (
 )
 from tools.methods.saying import beside, examples_of
 from tools.methods.tables import as_array, component_array, grid, place_text, text_table
-from tools.methods.tool import Context, ToolArgs
+from tools.methods.tool import Context, ToolArgs, ToolInputError
 from tools.methods.twins import donor_margin, load_pairs, whole_gap
 from tools.methods.written import UNITS, rates, whose_words, written_under
-from tools.ports import Scores, port_of
+from tools.ports import Objective, Scores, flipped, port_of
 from tools.statistics import Estimate, Groups
+from tools.tasks import Example, Task
 
 KIND: Literal["experiment"] = "experiment"
 LOCALISES = True
 EXAMPLE = {"task": "addition", "components": ["resid_pre@each"]}
+FLIPPED = Objective("flipped", "share of examples", flipped, lambda _: 0.0, (0.0, 1.0))
 TWIN = Intervention(op="resample", source="twin")
 
 
@@ -56,8 +60,10 @@ class Args(ToolArgs):
 
     task: str = Field(description="a task spec; see list_tasks. Examples without a twin get another example for one")
     components: list[str] = components(["resid_pre@each"], "what is patched; @each is every position by itself")
-    mode: Mode = Field(
-        default="each", description="each: one component at a time; together: all at once; cumulative: more and more"
+    mode: AblationMode = Field(
+        default="each",
+        description="each: one component at a time; together: all at once; cumulative: more and more; decide: each on no more "
+        "examples than show whether it flips answers, to explore",
     )
     direction: Direction = DIRECTION
     weights: list[Annotated[float, Field(ge=0, le=1)]] = Field(
@@ -82,7 +88,8 @@ def work(args: Args, ctx: Context) -> list[Work]:
     task, receivers = load_pairs(ctx, args.task, args.examples, args.direction, args.among)
     sets = sets_of(chosen_components(ctx.subject, args.components, receivers, args.depth), args.mode)
     changes = [(s, _resampled(w)) for s in sets for w in sorted(set(args.weights))]
-    return [Work(task, receivers, [Condition.of(s, how, control=c) for c in (0, 1) for s, how in changes])]
+    conditions = [Condition.of(s, how, control=c) for c in (0, 1) for s, how in changes]
+    return [Work(task, receivers, conditions, USUAL_SHARE if args.mode == "decide" else 1.0)]
 
 
 def run(args: Args, ctx: Context) -> Outcome:
@@ -93,15 +100,17 @@ def run(args: Args, ctx: Context) -> Outcome:
     changes = [(s, _resampled(w)) for s in sets for w in weights]
     check_size(len(changes), "conditions")
     conditions = [Condition.of(s, how, control=c) for c in (0, 1) for s, how in changes]
+    where = {**where_of(ctx, task, args.among), "variant": args.direction}
+    wheres: list[Where] = [{**where, "component": str(s), "intervention": str(how)} for s, how in changes]
+    if weights != [1.0]:
+        wheres = [{**at, "dose": w} for at, w in zip(wheres, weights * len(sets), strict=True)]
+    if args.mode == "decide":
+        return _decided(args, ctx, task, receivers, conditions, wheres)
     base, *scores = score_under(ctx, task, receivers, conditions, kl=True)
     own, controls = scores[: len(changes)], scores[len(changes) :]
     donor, groups = donor_margin(ctx, receivers), groups_of(receivers)
     gap = whole_gap(base.foil_margin, donor, task.name)
     unit = port_of(ctx.subject).margin_unit.partition(",")[0]
-    where = {**where_of(ctx, task, args.among), "variant": args.direction}
-    wheres: list[Where] = [{**where, "component": str(s), "intervention": str(how)} for s, how in changes]
-    if weights != [1.0]:
-        wheres = [{**at, "dose": w} for at, w in zip(wheres, weights * len(sets), strict=True)]
     measurements = [
         measured("margin.base", unit, average(base.foil_margin, groups), **where),
         measured("margin.donor", unit, average(donor, groups), **where),
@@ -129,9 +138,39 @@ def run(args: Args, ctx: Context) -> Outcome:
     return Outcome(text=head + text, measurements=tuple(measurements), arrays=tuple(arrays))
 
 
+def _decided(
+    args: Args,
+    ctx: Context,
+    task: Task,
+    receivers: Sequence[Example],
+    conditions: Sequence[Condition],
+    wheres: list[Where],
+) -> Outcome:
+    """Which patches flip more than a tenth of the answers."""
+    if args.written:
+        raise ToolInputError(
+            "mode decide only reads which of two answers is ahead: leave out written, or use mode each"
+        )
+    own, controls = conditions[: len(wheres)], conditions[len(wheres) :]
+    found = decide(ctx, task, receivers, own, FLIPPED, SMALLEST, controls, read=_flips)
+    where, kinds = where_of(ctx, task, args.among), [_control_kind(c.changes[0][0]) for c in own]
+    measurements = decision_measurements(found, FLIPPED, wheres, where, kinds, of_intact=False)
+    text = (
+        f"{args.direction} patching on {examples_of(task, args.among)} ({ctx.split}, sequential: each until its interval, which "
+        f"holds at every look, says whether more than {SMALLEST:.0%} of the answers flip; at most {len(receivers)} examples)"
+        f"{beside(measurements)}\n{decisions_text(found, wheres)}"
+    )
+    return Outcome(text=text, measurements=tuple(measurements), arrays=(component_array(measurements, FLIPPED.name),))
+
+
 def _resampled(weight: float) -> Intervention:
     """The twin's activation, or what lies that share of the way to it."""
     return TWIN if weight == 1.0 else Intervention(op="resample", source="twin", dose=weight)
+
+
+def _flips(scores: Scores, base: Scores) -> np.ndarray:
+    """Whether the answer changes over between the two, 0 or 1 an example."""
+    return ((scores.foil_margin > 0) != (base.foil_margin > 0)).astype(float)
 
 
 def _control_kind(components: ComponentSet) -> str:
@@ -165,13 +204,7 @@ def _effects(
 
         return three
 
-    flips = Quantity(
-        "flipped",
-        "share of examples",
-        lambda s: ((s.foil_margin > 0) != (base.foil_margin > 0)).astype(float),
-        (0.0, 1.0),
-        binary=True,
-    )
+    flips = Quantity(FLIPPED.name, FLIPPED.unit, lambda s: _flips(s, base), FLIPPED.bounds, binary=True)
     kl = Quantity("kl", "nats from the unpatched run", lambda s: s.kl)
     plain = tuple(q for q in (flips, PROBABILITY, NLL, ACCURACY, kl) if q.name not in base.lacks)
     out: list[list[Measurement]] = [[] for _ in own]

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tools.engine.activations import is_fused
 from tools.engine.adapter import Call, run_block
 from tools.engine.kept import Kept
+from tools.engine.kernels import in_use
 from tools.engine.lanes import Step, run_steps
 from tools.engine.narrow import Narrow, is_narrow
 from tools.engine.sites import Edit, Kind, Site
@@ -311,7 +311,7 @@ def run_unchanged(
         if not (others or onward):
             return h
         capture = others
-    key = (call.key, path, torch.get_num_threads(), is_fused())  # the bits may depend on how products are divided
+    key = (call.key, path, torch.get_num_threads(), in_use())  # the bits may depend on how products are divided
     known = kept.get(key)
     missing: dict[Kind, Site] = {}
     for kind, site in capture.items():

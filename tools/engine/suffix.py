@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tools.engine.activations import is_fused
 from tools.engine.adapter import Call, run_block
 from tools.engine.attention import INNER
 from tools.engine.decoding import Clock, with_cache
 from tools.engine.executor import Node, SweepCost, Variant, as_steps, plan, sweep
+from tools.engine.kernels import in_use
 from tools.engine.lanes import Step, run_steps
 from tools.engine.narrow import FEWEST, Before, Narrow, Resume, is_narrow, worthwhile
 from tools.engine.sites import Edit
@@ -252,7 +252,7 @@ def _run_whole(resume: Resume, blocks: Sequence[int], cost: SweepCost) -> _Whole
     call = resume(0, clock)
     whole, kept = _Whole(call, [call.start], []), None if torch.is_grad_enabled() else call.kept
     for at, block in enumerate(blocks):
-        key = (call.key, "resumed", tuple(blocks[: at + 1]), torch.get_num_threads(), is_fused())
+        key = (call.key, "resumed", tuple(blocks[: at + 1]), torch.get_num_threads(), in_use())
         cost.calls += 1
         cost.edges += 1
         if kept is not None and (known := kept.get(key)):

@@ -5,12 +5,14 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from tools.engine.activations import fused
+from tools.engine.kernels import Kernels, using
 from tools.engine.lanes import undivided
 
-ENGINE = 3  # of results that are computed now
+ENGINE = 4  # of results that are computed now
 NARROW = 2  # the first one that runs a variant's last block only where it is read: before, over every position
 LANES = 3  # the first one that runs a sweep's batches side by side, and activation functions by torch's own kernels
+SPARING = 4  # the first one whose sequential sweeps run a control only beside what does something
+PRODUCTS = 4  # the first one that multiplies with oneDNN where a processor gains by it
 SMALL = 512  # channels up to which dividing a product among threads costs more than it gives
 
 
@@ -18,5 +20,6 @@ SMALL = 512  # channels up to which dividing a product among threads costs more 
 def evaluating(engine: int, device: torch.device, width: int) -> Generator[None]:
     """Inference without gradients; where blocks of this width are too small to be divided, with one thread."""
     small = engine >= LANES and device.type == "cpu" and width <= SMALL
-    with torch.inference_mode(), fused(engine >= LANES), undivided() if small else nullcontext():
+    kernels = Kernels(activations=engine >= LANES, products=engine >= PRODUCTS)
+    with torch.inference_mode(), using(kernels), undivided() if small else nullcontext():
         yield

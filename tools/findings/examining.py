@@ -18,9 +18,10 @@ from tools.methods.pairing import auto_twins
 from tools.methods.scoring import microbatches
 from tools.methods.tool import Context, ToolInputError
 from tools.statistics import Groups
-from tools.tasks import Example, TaskError
+from tools.tasks import TaskError
 
 WHOLE = "whole statement, by its largest p value (intersection-union test): p = "
+EACH_QUANTITY = 4  # the first version of the engine whose texts name every quantity that can decide
 CONFIRMED_WITH = 4  # findings in a first round: what the power that is said assumes
 
 
@@ -72,7 +73,7 @@ def examine(statement: Statement, ctx: Context) -> Outcome:
     rows += _decisions(contrasts, bench, where)
     if ctx.split == "explore":
         rows += _prospects(contrasts, bench, where)
-    return Outcome(text=_text(statement, contrasts, rows, bench.examples), measurements=tuple(rows))
+    return Outcome(text=_text(statement, contrasts, rows, bench), measurements=tuple(rows))
 
 
 def without_capability(bench: Bench) -> Bench:
@@ -215,7 +216,7 @@ def _prospects(contrasts: Sequence[Contrast], bench: Bench, where: Mapping[str, 
     ]
 
 
-def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measurement], examples: Sequence[Example]) -> str:
+def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measurement], bench: Bench) -> str:
     """What was found, one line a contrast, effect and control side by side."""
     first = {m.name: m for m in rows[:3]}
     smallest, intact = first["smallest"], ""
@@ -223,16 +224,14 @@ def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measuremen
         m = rows[0]
         said = percent(m) if m.name == "accuracy" else f"{m.value:.3g} {m.unit}"
         intact = f"intact {m.name} {said}, chance {first['chance'].value:.2f}; "
-    about = f"on {s.task}{f' among {s.among}' if s.among else ''}" if examples else "on sequences of its own"
+    about = f"on {s.task}{f' among {s.among}' if s.among else ''}" if bench.examples else "on sequences of its own"
     lines = [
         f"{s.kind} {about} ({smallest.split}, n={smallest.n}, {smallest.groups} independent groups): {intact}smallest effect that "
         f"counts {smallest.value:.3g} ({smallest.unit})"
     ]
     for c in contrasts:
-        e, p = c.estimate(), c.p()
-        shown = f"{c.quantities[0].values.mean():.3f}" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
         must = {"exceed": ">", "stay": "within", "below": "<"}[c.must]
-        lines.append(f"  {c.words}: {shown}, has to be {must} {c.bound:.3g}: p = {p:.2g}")
+        lines.append(f"  {c.words}: {_shown(c, bench)} {must} {c.bound:.3g}: p = {c.p():.2g}")
     named = {m.name: m.value for m in rows if m.component is None and m.variant is None}
     holds = max(c.p() for c in contrasts)
     lines.append(f"{WHOLE}{holds:.2g}")
@@ -242,3 +241,15 @@ def _text(s: Statement, contrasts: Sequence[Contrast], rows: Sequence[Measuremen
             f"{named['probability']:.2f}"
         )
     return "\n".join(lines)
+
+
+def _shown(c: Contrast, bench: Bench) -> str:
+    """The mean of a contrast with its interval; where any of several quantities decides, of each of them."""
+    told: list[str] = []
+    for i, q in enumerate(c.quantities):
+        e = c.estimate(i)
+        told.append(f"{q.values.mean():.3f}" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]")
+    if len(told) == 1 or bench.ctx.subject.engine < EACH_QUANTITY:
+        return f"{told[0]}, has to be"
+    named = ", ".join(f"{q.name} {text}" for q, text in zip(c.quantities, told, strict=True))
+    return f"{named}, one of which has to be (its p times {len(told)})"

@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tools.engine.activations import quicken
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.decoding import decode_cached, decode_uncached, edit_of_rows
 from tools.engine.executor import SweepCost, Variant, trace
 from tools.engine.kept import Kept
+from tools.engine.kernels import quicken
 from tools.engine.lanes import lanes
 from tools.engine.programs import LayerProgram
 from tools.engine.sites import Edit, Site

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.activations import NewGELUActivation
 
-from tools.engine.activations import OnePass, quicken
+from tools.engine.kernels import OnePass, quicken
 from tools.engine.kept import Kept
 from tools.engine.sites import Edit, Site, SiteError
 from tools.subjects import Subject, SubjectError, load_subject

@@ -1,0 +1,145 @@
+"""What a processor computes slowly the way a model does it, computed by other kernels: an activation function, and products.
+
+GPT-2's own `gelu_new` makes eight tensors of the MLP's width, one after the other; in blocks of a few hundred channels that takes
+as long as their matrix products. Torch's own kernel takes a sixth of that and rounds otherwise in the last bit of one value in a
+hundred. Where a record asks for the bits of the eight steps, they run in the same order on pieces that stay in the cache.
+
+Products in single precision go to MKL, which leaves half the width of AMD's AVX-512 processors idle. There oneDNN, which torch
+has for other types of number, takes less than half the time and rounds otherwise in the last bits.
+"""
+
+import math
+import platform
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
+
+PIECE = 2**16  # elements
+SCALE = math.sqrt(2.0 / math.pi)
+LEAST = 2**20  # multiplications, below which calling oneDNN takes longer than it saves
+NEAR = 1e-5
+
+
+class Kernels(NamedTuple):
+    """Which of them are in use."""
+
+    activations: bool = False
+    products: bool = False
+
+
+_kernels: ContextVar[Kernels] = ContextVar("kernels", default=Kernels())  # noqa: B039  # a tuple
+
+
+@contextmanager
+def using(kernels: Kernels) -> Generator[None]:
+    """Let models compute with these kernels for the time of the context, and else as they are written."""
+    token = _kernels.set(kernels)
+    try:
+        yield
+    finally:
+        _kernels.reset(token)
+
+
+def in_use() -> Kernels:
+    """Those of this context; products only where this processor gains by them."""
+    chosen = _kernels.get()
+    return chosen if not chosen.products or gains() else chosen._replace(products=False)
+
+
+@cache
+def gains() -> bool:
+    """Whether oneDNN multiplies with twice the width that MKL has here, and rightly: on AMD's processors with AVX-512."""
+    wide = "AVX512" in torch.backends.cpu.get_cpu_capability() and "AuthenticAMD" in _maker()
+    there = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    if not (wide and there and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    x, weight = (torch.linspace(-1, 1, n * 64).sin().view(n, 64) for n in (32, 48))
+    with torch.no_grad():
+        return bool(((_product(x, weight, weight[0, :48]) - x @ weight.T - weight[0, :48]).abs() < NEAR).all())
+
+
+def _maker() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line for line in lines if line.startswith("vendor_id")), "") or platform.processor()
+
+
+def _product(
+    x: Float[Tensor, "*rows channels"], weight: Float[Tensor, "out channels"], bias: Float[Tensor, " out"] | None
+) -> Float[Tensor, "*rows out"]:
+    """X times the transposed weights, plus a bias that has no gaps, by oneDNN."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # what compiled models call
+
+
+def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether a product is one that oneDNN takes less time for."""
+    if torch.is_grad_enabled() or not in_use().products or x.numel() // max(1, x.shape[-1]) * weight.numel() < LEAST:
+        return False
+    of = [t for t in (x, weight, bias) if t is not None]
+    single = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in of)
+    return single and (bias is None or bias.is_contiguous())
+
+
+class QuickLinear(nn.Linear):
+    """A linear map, its product by oneDNN where that is in use and gains."""
+
+    def forward(self, input: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows out"]:  # noqa: A002
+        """The map of every row."""
+        quick = _suits(input, self.weight, self.bias)
+        return _product(input, self.weight, self.bias) if quick else super().forward(input)
+
+
+class QuickConv1D(Conv1D):
+    """The same for GPT-2's own, whose weights are (channels, out)."""
+
+    def forward(self, x: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows out"]:
+        """The map of every row."""
+        return _product(x, self.weight.T, self.bias) if _suits(x, self.weight, self.bias) else super().forward(x)
+
+
+class OnePass(NewGELUActivation):
+    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), to the last bit what its parent gives (Hendrycks, Gimpel 2016).
+
+    Unless torch's kernel is in use. Where gradients flow, away from the CPU and for tensors with gaps, the parent does it.
+    """
+
+    def forward(self, input: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:  # noqa: A002  # the parent's name
+        """The function of every element."""
+        x = input
+        if _kernels.get().activations:
+            return functional.gelu(x, approximate="tanh")
+        if x.device.type != "cpu" or not x.is_contiguous() or (torch.is_grad_enabled() and x.requires_grad):
+            return super().forward(x)
+        out = torch.empty_like(x)
+        half = x.new_empty(min(PIECE, x.numel()))
+        for piece, given in zip(out.view(-1).split(PIECE), x.view(-1).split(PIECE), strict=True):
+            torch.pow(given, 3.0, out=piece)
+            piece.mul_(0.044715).add_(given).mul_(SCALE).tanh_().add_(1.0)
+            piece.mul_(torch.mul(given, 0.5, out=half[: given.numel()]))
+        return out
+
+
+QUICK: dict[type[nn.Module], type[nn.Module]] = {
+    NewGELUActivation: OnePass,
+    nn.Linear: QuickLinear,
+    Conv1D: QuickConv1D,
+}
+
+
+def quicken(model: nn.Module) -> None:
+    """Let a model's `gelu_new` and linear modules run so; nothing else of it is touched."""
+    for module in model.modules():
+        if type(module) in QUICK:
+            module.__class__ = QUICK[type(module)]
