@@ -561,3 +561,24 @@ def test_what_is_read_over_a_vocabulary_has_the_same_bits_in_any_number_of_piece
     base, among = logits.flip(0)[:7].mul(0.5).log_softmax(-1), torch.arange(3, 3 + k) % min(7, k)
     wanted = (base[among].exp() * (base[among] - logits.log_softmax(-1))).sum(-1)
     assert torch.equal(vocabulary.divergence(base, among, logits), wanted)
+
+
+@pytest.mark.parametrize(("k", "vocab"), [(1, 9), (3, 9), (130, 2**15), (257, 2**14 + 3)])
+@pytest.mark.parametrize("compared", [False, True])
+def test_what_is_read_quickly_is_the_same_and_does_not_depend_on_the_pieces(k, vocab, compared):
+    logits = 4 * torch.randn(k, vocab, generator=torch.Generator().manual_seed(k))
+    logits[0, 3:5] = 99.0  # two that are likeliest: the first counts, and neither is above the other
+    targets = torch.arange(k) % 7 + 3
+    base, among = logits.flip(0)[:7].mul(0.5).log_softmax(-1), torch.arange(3, 3 + k) % min(7, k)
+    nll, said, above, kl = vocabulary.quickly(logits, targets, *((base, among) if compared else (None, None)))
+    own = logits.gather(1, targets[:, None])
+    torch.testing.assert_close(nll, logits.double().logsumexp(-1).float() - own[:, 0], rtol=1e-5, atol=1e-5)
+    assert torch.equal(said, logits.argmax(-1))
+    assert torch.equal(above, (logits > own).sum(-1))
+    if compared:
+        torch.testing.assert_close(kl, vocabulary.divergence(base, among, logits), rtol=1e-5, atol=1e-5)
+    else:
+        assert kl.isnan().all()
+    alone = [vocabulary.quickly(logits[i : i + 1], targets[i : i + 1], None, None) for i in range(min(k, 20))]
+    for i, row in enumerate(alone):
+        assert all(torch.equal(a[0], b[i]) for a, b in zip(row[:3], (nll, said, above), strict=True))

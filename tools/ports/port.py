@@ -16,7 +16,7 @@ from torch import Tensor
 
 from experiments_db.places import parse_anchor
 from tools.ports.objectives import ANSWERS, Objective
-from tools.ports.vocabulary import divergence, over_vocabulary, several_right
+from tools.ports.vocabulary import QUICK, divergence, over_vocabulary, quickly, several_right
 from tools.subjects import Inputs, Subject, SubjectError
 from tools.tasks import Example, Given, Task, chance_of
 
@@ -257,18 +257,22 @@ class Port(ABC):
         """
         logits = subject.unembed(states).float()
         own = logits.gather(1, asked.targets[:, None])
-        whole, said, above = over_vocabulary(logits, own)
+        kl = torch.full_like(own[:, 0], torch.nan)
+        if subject.engine >= QUICK:
+            nll, said, above, kl = quickly(logits, asked.targets, asked.base, asked.among)
+        else:
+            whole, said, above = over_vocabulary(logits, own)
+            nll = whole - own[:, 0]
+            if asked.base is not None and asked.among is not None:
+                kl = divergence(asked.base, asked.among, logits)
         top = said == asked.targets
         if asked.closed is not None:  # the first token decides; the rest of the answer follows from it
             among = logits.gather(1, asked.closed)
             top = (among.amax(-1) == own[:, 0]) | ~asked.first
             said = torch.where(asked.first, asked.closed.gather(1, among.argmax(-1)[:, None])[:, 0], asked.targets)
         other = logits.gather(1, asked.foils[:, None])[:, 0]
-        kl = torch.full_like(own[:, 0], torch.nan)
-        if asked.base is not None and asked.among is not None:
-            kl = divergence(asked.base, asked.among, logits)
         columns = {
-            "nll": whole - own[:, 0],
+            "nll": nll,
             "rank": above + 1,
             "top": top,
             "said": said,
