@@ -16,10 +16,12 @@ from tools.engine.lanes import side_by_side
 from tools.engine.version import LANES
 from tools.ports import Asked, Batch, Encoded, Port, Scores, make_batch, port_of
 from tools.ports import batch_of as _batch_of
+from tools.ports.vocabulary import QUICK
 from tools.subjects import Subject
 from tools.tasks import Example
 
 UNEMBED_ROWS = 2048
+FEW_ROWS, LOGITS = 96, 2**22  # that are read out in one piece: rows, below which products are slow, and numbers
 READ_BYTES, COPIES = 4 * 2**30, 2  # that pieces read out side by side may take; of what is read, at once
 NEARLY = 1.1
 MakeVariants = Callable[[Batch], Sequence[Variant]]
@@ -60,7 +62,11 @@ def batch_of(subject: Subject, examples: Sequence[Example]) -> Batch:
 def read_at_once(subject: Subject, max_tokens: int) -> int:
     """How many states are read out in one piece: fewer where pieces lie side by side in memory."""
     rows = min(UNEMBED_ROWS, max_tokens)
-    return max(1, rows // 4) if subject.engine >= LANES else rows
+    if subject.engine >= LANES:
+        rows = max(1, rows // 4)
+    if subject.engine >= QUICK:  # pieces of a large vocabulary are small, so that every lane has its share of a few answers
+        rows = min(rows, max(FEW_ROWS, LOGITS // read_width(subject)))
+    return rows
 
 
 def read_width(subject: Subject) -> int:
