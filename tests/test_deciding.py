@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tools import ablate, statistics
+from tools import ablate, patch, statistics
 from tools.methods.deciding import decide, looks
 from tools.methods.effects import Condition, score_under
 from tools.methods.measuring import load_examples
@@ -95,10 +95,67 @@ def test_every_number_says_that_it_is_sequential_and_how_many_examples_it_took(o
     deltas = {m.component: m for m in outcome.measurements if m.name == "accuracy.delta"}
     assert {m.variant for m in outcome.measurements} == {"sequential"}
     assert len({m.n for m in deltas.values()}) > 1
-    assert all(m.control is not None and m.control.n == m.n for m in deltas.values())
+    decided = {m.component: m.value for m in outcome.measurements if m.name == "decided"}
+    for component, m in deltas.items():
+        assert (m.control is None) == (decided.get(component) == 0), "where nothing happens there is nothing to explain"
+        assert m.control is None or m.control.n == m.n
     assert all(f"n={m.n}" in outcome.text for m in deltas.values())
     assert "sequential" in outcome.text
     assert "nll" not in {m.name.partition(".")[0] for m in outcome.measurements}  # nothing that has no such interval
+
+
+def test_a_control_answers_as_in_a_sweep_over_all_examples(ctx):
+    task, examples = load_examples(ctx, "addition", 64)
+    sets = [ablate.ComponentSet.parse(f"decoder.0.{p}@answer") for p in ("attn.z[0]", "attn.z[1]", "attn.z[3]")]
+    own, controls = ([Condition.of(s, "zero", control=c) for s in sets] for c in (0, 1))
+    found = decide(ctx, task, examples, own, ANSWERS["accuracy"], 0.1, controls)
+    assert [d.verdict for d in found.decisions] == ["beyond", "within", "beyond"]
+    assert found.decisions[1].control is None
+    _, *whole = score_under(ctx, task, examples, controls)
+    place = {e.shown: i for i, e in enumerate(examples)}
+    at = [place[e.shown] for e in found.examples]
+    for d, scores in zip(found.decisions, whole, strict=True):
+        if d.control is not None:
+            np.testing.assert_array_equal(d.control, scores.correct[at[: d.n]])
+
+
+def test_a_record_of_an_earlier_engine_has_its_controls_everywhere(ctx, outcome):
+    subject = replace(ctx, subject=ctx.subject.watched(lambda: None))
+    subject.subject.engine = 3
+    before = ablate.run(ablate.Args(**ARGS), subject)
+    assert all(m.control is not None for m in before.measurements if m.name == "accuracy.delta")
+    assert [m.key for m in before.measurements] == [m.key for m in outcome.measurements]
+
+
+# -- patching ----------------------------------------------------------------------------------------------------------
+
+PATCHES = {"task": "addition", "components": ["decoder.1,3.resid_pre@each", "decoder.0.attn.z[*]@answer"], "examples": 72}
+
+
+def test_patches_are_decided_as_a_whole_sweep_finds_them(ctx):
+    whole = {m.component: m for m in patch.run(patch.Args(**PATCHES), ctx).measurements if m.name == "flipped"}
+    found = patch.run(patch.Args(**PATCHES, mode="decide"), ctx)
+    decided = {m.component: m.value for m in found.measurements if m.name == "decided"}
+    assert {c for c, beyond in decided.items() if beyond} == {c for c, m in whole.items() if m.value > 0.3}
+    assert {m.name for m in found.measurements} == {"flipped", "decided"}, "of nothing else is there such an interval"
+    for m in (m for m in found.measurements if m.name == "flipped"):
+        assert m.variant == "noise, sequential"
+        assert (m.control is None) == (decided.get(m.component) == 0)
+        assert m.n < 72
+
+
+def test_a_patch_decides_how_strong_it_has_to_be(ctx):
+    asked = {**PATCHES, "components": ["decoder.1.resid_pre@answer"], "mode": "decide", "weights": [0.05, 1.0]}
+    weak, strong = (m for m in patch.run(patch.Args(**asked), ctx).measurements if m.name == "flipped")
+    assert (weak.dose, strong.dose) == (0.05, 1.0)
+    assert weak.value < 0.1 < strong.value
+
+
+def test_what_the_model_writes_is_not_decided(ctx):
+    with pytest.raises(ToolInputError, match="leave out written, or use mode each"):
+        patch.run(patch.Args(**PATCHES, mode="decide", written=True), ctx)
+    with pytest.raises(ToolInputError, match="for exploring only"):
+        patch.run(patch.Args(**PATCHES, mode="decide"), replace(ctx, split="confirm"))
 
 
 def test_what_is_undecided_has_no_decision_and_took_all_there_are(ctx):

@@ -1,13 +1,15 @@
-"""Activations are read with no block run after them, and the one function that is computed in another way keeps its bits."""
+"""Other kernels compute the same functions, keep the bits where a record asks for them, and no block runs in vain."""
 
 import copy
 
 import pytest
 import torch
 from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
-from tools.engine.kernels import OnePass, quicken
+from tools.engine import kernels
 from tools.engine.kept import Kept
+from tools.engine.kernels import Kernels, OnePass, QuickConv1D, QuickLinear, quicken, using
 from tools.engine.sites import Edit, Site, SiteError
 from tools.subjects import Subject, SubjectError, load_subject
 
@@ -46,6 +48,120 @@ def test_a_loaded_model_runs_it_and_another_activation_is_left_alone(demo: Subje
     other = torch.nn.Sequential(torch.nn.GELU())
     quicken(other)
     assert type(other[0]) is torch.nn.GELU
+
+
+# -- products -------------------------------------------------------------------------------------------------------------
+
+PRODUCTS = Kernels(products=True)
+needs_onednn = pytest.mark.skipif(
+    not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")), reason="no oneDNN"
+)
+
+
+@pytest.fixture
+def gaining(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that gains by oneDNN, wherever the tests run."""
+    monkeypatch.setattr(kernels, "gains", lambda: True)
+
+
+def made(kind: str, bias: bool = True) -> torch.nn.Module:
+    """A quickened linear map of 256 to 384 channels, by the seed."""
+    torch.manual_seed(3)
+    module = Conv1D(384, 256) if kind == "conv1d" else torch.nn.Linear(256, 384, bias=bias)
+    torch.nn.init.normal_(module.weight)
+    if module.bias is not None:
+        torch.nn.init.normal_(module.bias)
+    holder = torch.nn.Sequential(module)
+    quicken(holder)
+    assert type(holder[0]) is (QuickConv1D if kind == "conv1d" else QuickLinear)
+    return holder[0]
+
+
+def in_double(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    weight = module.weight.double() if isinstance(module, Conv1D) else module.weight.double().T
+    return x.double() @ weight + (0 if module.bias is None else module.bias.double())
+
+
+@pytest.mark.usefixtures("gaining")
+@needs_onednn
+@pytest.mark.parametrize("kind", ["linear", "linear without bias", "conv1d"])
+@pytest.mark.parametrize("given", ["rows", "batch", "transposed", "every second", "one row", "none"])
+def test_a_product_is_the_same_map_however_its_input_lies_in_memory(kind: str, given: str) -> None:
+    module = made(kind.split()[0], bias="without" not in kind)
+    x = torch.randn(6, 40, 512, generator=torch.Generator().manual_seed(5))
+    rows = {
+        "rows": x[0, :, :256], "batch": x[..., :256], "transposed": x[..., :256].transpose(0, 1), "every second": x[..., ::2],
+        "one row": x[0, :1, :256], "none": x[:0, :, :256],
+    }[given]  # fmt: skip
+    with torch.inference_mode():
+        own = module(rows.contiguous())
+        with using(PRODUCTS):
+            quick = module(rows)
+    assert quick.shape == own.shape
+    torch.testing.assert_close(quick, in_double(module, rows).float(), rtol=1e-4, atol=1e-4)
+    if given == "one row":
+        assert torch.equal(quick, own), "a product so small is left where it is"
+
+
+@pytest.mark.usefixtures("gaining")
+@needs_onednn
+def test_a_bias_with_gaps_is_not_given_to_a_kernel_that_would_read_across_them() -> None:
+    module, x = made("linear"), torch.randn(64, 256, generator=torch.Generator().manual_seed(6))
+    module.bias = torch.nn.Parameter(torch.randn(384, 5)[:, 2])
+    with torch.inference_mode(), using(PRODUCTS):
+        torch.testing.assert_close(module(x), in_double(module, x).float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("gaining")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["linear", "conv1d"])
+def test_other_types_of_number_are_multiplied_as_the_model_does_it(kind: str, dtype: torch.dtype) -> None:
+    module, x = made(kind).to(dtype), torch.randn(64, 256, generator=torch.Generator().manual_seed(7)).to(dtype)
+    with torch.inference_mode():
+        own = module(x)
+        with using(PRODUCTS):
+            assert torch.equal(module(x), own)
+
+
+@pytest.mark.usefixtures("gaining")
+@pytest.mark.parametrize("kind", ["linear", "conv1d"])
+def test_gradients_flow_through_the_model_s_own_product(kind: str) -> None:
+    module, x = made(kind), torch.randn(64, 256, generator=torch.Generator().manual_seed(8), requires_grad=True)
+    with using(PRODUCTS):
+        module(x).sum().backward()
+    assert x.grad is not None
+    axis = 1 if isinstance(module, Conv1D) else 0
+    torch.testing.assert_close(x.grad, module.weight.sum(axis).expand(64, -1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["numbers", "maker", "width"])
+def test_where_it_gains_nothing_or_is_wrong_products_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setattr(kernels, "_maker", lambda: "GenuineIntel" if wrong == "maker" else "AuthenticAMD")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2" if wrong == "width" else "AVX512")
+    if wrong == "numbers":
+        monkeypatch.setattr(kernels, "_product", lambda x, w, b: x @ w.T + b + 1e-3)
+    assert not kernels.gains.__wrapped__()
+
+
+def test_a_record_is_computed_again_with_the_kernels_of_its_version(demo: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "gains", lambda: True)
+    inputs, used = demo.inputs([demo.tokens("3 + 4 = 7, 12 + 9 =")] * 40), list[bool]()
+    product = kernels._product
+    monkeypatch.setattr(kernels, "_product", lambda *a: used.append(True) or product(*a))
+    found: dict[int, torch.Tensor] = {}
+    for engine in (1, 3, 4):
+        demo.engine = engine
+        used.clear()
+        with demo.evaluating():
+            found[engine] = demo.run(inputs).logits
+        assert bool(used) == (engine >= 4)
+    demo.engine = 4
+    with torch.inference_mode():
+        assert torch.equal(found[1], demo.model(**inputs.fields).logits)
+    torch.testing.assert_close(found[4], found[3], rtol=1e-4, atol=1e-4)
+
+
+# -- activations that are read ---------------------------------------------------------------------------------------------
 
 
 def test_no_block_runs_after_the_last_activation_that_is_asked_for(demo: Subject) -> None:

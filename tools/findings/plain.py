@@ -19,6 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tools.engine.adapter import StackSpec
 from tools.engine.attention import CROSS, INNER
+from tools.engine.kernels import Kernels, using
 from tools.engine.sites import Kind, Site
 from tools.subjects import Inputs, Subject
 from tools.subjects.family import readout
@@ -66,8 +67,12 @@ class Plain:
         """The logits of transformers' own forward pass, (batch, seq, vocab).
 
         Of a model that reads one position, its head on the states that its own forward pass ends with, at every position;
-        an error where the logits it gives are not among them. Rows without padding only.
+        an error where the logits it gives are not among them. Rows without padding only. By the model's own kernels.
         """
+        with using(Kernels()):
+            return self._logits(fields)
+
+    def _logits(self, fields: Mapping[str, Tensor]) -> Tensor:
         if self.family.read == "every":
             return self.model(**fields).logits
         states: list[Tensor] = []

@@ -64,7 +64,9 @@ def read_at_once(subject: Subject, max_tokens: int) -> int:
     rows = min(UNEMBED_ROWS, max_tokens)
     if subject.engine >= LANES:
         rows = max(1, rows // 4)
-    if subject.engine >= QUICK:  # pieces of a large vocabulary are small, so that every lane has its share of a few answers
+    if (
+        subject.engine >= QUICK
+    ):  # pieces of a large vocabulary are small, so that every lane has its share of a few answers
         rows = min(rows, max(FEW_ROWS, LOGITS // read_width(subject)))
     return rows
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from tools.methods.anchors import span_positions
 from tools.methods.completing import completions
+from tools.methods.fitness import check_fit
 from tools.methods.tool import ToolInputError
 from tools.ports import Shown, port_of
 from tools.subjects import Subject, SubjectError
@@ -17,10 +18,13 @@ def worked_example(subject: Subject, task: Task, seed: int) -> dict[str, Any]:
     """The first of eight explore examples that the model, and its twin too, answers right; else the first of them.
 
     Plain data: input and twin as lists of tokens, the right answer of each, and what the model says (None where it cannot
-    write); anchors: name of a role -> its places among the input's tokens; `chosen` says how it was chosen.
+    write); anchors: name of a role -> its places among the input's tokens; `chosen` says how it was chosen. ToolInputError
+    where the model cannot read the task.
     """
     examples = task.examples("explore", LOOKED_AT, seed)
-    said, twins = _said(subject, examples), _said(subject, [_twin(e) for e in examples])
+    check_fit(subject, task, examples)
+    both_said = _said(subject, [*examples, *map(_twin, examples)])
+    said, twins = both_said[: len(examples)], both_said[len(examples) :]
     right = [s is not None and e.is_right(s) for s, e in zip(said, examples, strict=True)]
     both = [
         r and (e.twin is None or t == (e.foil or "").strip()) for r, e, t in zip(right, examples, twins, strict=True)
