@@ -13,7 +13,7 @@ from agent.loop.record import RunRecord, RunTasks
 from agent.loop.task_check import task
 from experiments_db.records import Run
 from experiments_db.store import Store
-from tools.engine import activations, suffix
+from tools.engine import suffix
 from tools.engine import executor as sweeps
 from tools.methods import forecasting
 from tools.methods.forecasting import Forecast, Pace, Work, forecast, measure
@@ -61,16 +61,14 @@ def test_it_counts_the_blocks_and_positions_that_then_run(ctx, name, args, monke
     said = forecast(ctx, tool.work(parsed, ctx), POSITIONS).seconds
     said -= forecasting.PER_CONDITION * len(tool.work(parsed, ctx)[0].conditions)
     ran = 0
-    for module in (sweeps, suffix, activations):
-        original = getattr(module, "run_block", None)
-        if original is not None:
+    for module in (sweeps, suffix):
 
-            def counted(call, block, h, *rest, original=original, **more):
-                nonlocal ran
-                ran += h.shape[0] * h.shape[1]
-                return original(call, block, h, *rest, **more)
+        def counted(call, block, h, *rest, original=module.run_block, **more):
+            nonlocal ran
+            ran += h.shape[0] * h.shape[1]
+            return original(call, block, h, *rest, **more)
 
-            monkeypatch.setattr(module, "run_block", counted)
+        monkeypatch.setattr(module, "run_block", counted)
     tool.run(parsed, ctx)
     assert 0.6 * ran <= said <= 1.67 * ran
 

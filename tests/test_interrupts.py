@@ -34,9 +34,15 @@ def stays(monkeypatch):
         return [signal.getsignal(s) for s in (*interrupts.SIGNALS, signal.SIGALRM)]
 
     monkeypatch.setattr(os, "_exit", left)
+    outside = {s: signal.getsignal(s) for s in interrupts.SIGNALS}  # a shell's background jobs ignore Ctrl-C
+    for s in interrupts.SIGNALS:
+        signal.signal(s, signal.default_int_handler if s == signal.SIGINT else signal.SIG_DFL)
     before = handlers()
     yield
-    assert handlers() == before
+    after = handlers()
+    for s, handler in outside.items():
+        signal.signal(s, handler)
+    assert after == before
 
 
 def test_work_begun_while_a_module_is_imported_is_interrupted(tmp_path, monkeypatch):

@@ -197,4 +197,19 @@ MENDS: tuple[Mend, ...] = (
         "test_integrity.py::test_is_causal_false_is_honoured_in_a_batch_with_padding_and_refused_for_the_next_token[gpt2]",
         ("tools/subjects/family.py", 'lambda config: getattr(config, "is_causal", True) is not False', "lambda config: True"),
     ),
+    mend(
+        "a bias with gaps is read across them by the quick product",
+        "test_kernels.py::test_a_bias_with_gaps_is_not_given_to_a_kernel_that_would_read_across_them",
+        ("tools/engine/kernels.py", "return single and (bias is None or bias.is_contiguous())", "return single"),
+    ),
+    mend(
+        "records of an earlier engine are multiplied by the kernels of this one",
+        "test_kernels.py::test_a_record_is_computed_again_with_the_kernels_of_its_version",
+        ("tools/engine/version.py", "products=engine >= PRODUCTS", "products=True"),
+    ),
+    mend(
+        "a sequential sweep runs no control beside what does something",
+        "test_deciding.py::test_a_control_answers_as_in_a_sweep_over_all_examples",
+        ("tools/methods/deciding.py", 'if verdict != "within"}', 'if verdict == "undecided"}'),
+    ),
 )  # fmt: skip
