@@ -13,8 +13,8 @@ from agent.loop.record import RunRecord, RunTasks
 from agent.loop.task_check import task
 from experiments_db.records import Run
 from experiments_db.store import Store
-from tools.engine import suffix
 from tools.engine import executor as sweeps
+from tools.engine import suffix
 from tools.methods import forecasting
 from tools.methods.forecasting import Forecast, Pace, Work, forecast, measure
 from tools.methods.measuring import load_examples
