@@ -1,11 +1,15 @@
 """Sweeps that stop when they have decided: intervals that hold at every look, the same numbers, and only to explore."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tools import ablate, patch, statistics
+from agent.report.plots import plots
+from experiments_db.records import Result
+from tools import ablate, examine, patch, statistics
+from tools.methods import deciding
 from tools.methods.deciding import decide, looks
 from tools.methods.effects import Condition, score_under
 from tools.methods.measuring import load_examples
@@ -146,9 +150,32 @@ def test_patches_are_decided_as_a_whole_sweep_finds_them(ctx):
 
 def test_a_patch_decides_how_strong_it_has_to_be(ctx):
     asked = {**PATCHES, "components": ["decoder.1.resid_pre@answer"], "mode": "decide", "weights": [0.05, 1.0]}
-    weak, strong = (m for m in patch.run(patch.Args(**asked), ctx).measurements if m.name == "flipped")
+    found = patch.run(patch.Args(**asked), ctx)
+    weak, strong = (m for m in found.measurements if m.name == "flipped")
     assert (weak.dose, strong.dose) == (0.05, 1.0)
     assert weak.value < 0.1 < strong.value
+    (array,) = found.arrays
+    assert array.shape == (1, 2)
+    np.testing.assert_array_equal(np.frombuffer(array.data, array.dtype), [weak.value, strong.value])
+    assert "decoder.1.resid_pre@answer x 0.05  within" in found.text
+    assert "decoder.1.resid_pre@answer x 1     beyond" in found.text
+
+
+def test_a_margin_that_is_no_number_decides_nothing(ctx, monkeypatch):
+    def overflowing(*args, score=deciding.score, **more):
+        found, cost = score(*args, **more)
+        found[-1].foil_margin[0] = np.nan
+        return found, cost
+
+    monkeypatch.setattr(deciding, "score", overflowing)
+    with pytest.raises(ToolInputError, match="some examples have no flipped: use mode each"):
+        patch.run(patch.Args(**PATCHES, mode="decide"), ctx)
+
+
+def test_what_was_decided_is_drawn(ctx):
+    found = patch.run(patch.Args(**PATCHES, mode="decide"), ctx)
+    drawn = plots("patch", Result(status="ok", text=found.text, measurements=found.measurements))
+    assert drawn[0].name == "flipped"
 
 
 def test_what_the_model_writes_is_not_decided(ctx):
@@ -217,3 +244,20 @@ def test_where_it_would_prove_nothing_it_is_refused(ctx, change, says):
 def test_on_confirm_examples_the_tool_says_what_to_use_instead(ctx):
     with pytest.raises(ToolInputError, match="mode decide .* is for exploring only"):
         ablate.run(ablate.Args(**{**ARGS, "examples": 16}), replace(ctx, split="confirm"))
+
+
+# -- what examining says ------------------------------------------------------------------------------------------------
+
+
+def test_where_any_of_several_quantities_tells_a_control_apart_the_text_names_them_all(ctx):
+    asked = {"kind": "necessary", "task": "addition", "components": ["decoder.0.mlp.out@answer"], "interventions": ["zero"], "examples": 64}
+    text = examine.run(examine.Args(**asked), ctx).text
+    line = next(x for x in text.splitlines() if "the difference from" in x)
+    assert re.search(
+        r": accuracy -?\d\.\d{3} \[.*\], probability -?\d\.\d{3} \[.*\], .*one of which has to be \(its p times \d\) > 0: p = ", line
+    )
+    assert "one of which" not in next(x for x in text.splitlines() if "the effect under" in x)
+    before = replace(ctx, subject=ctx.subject.watched(lambda: None))
+    before.subject.engine = 3
+    old = next(x for x in examine.run(examine.Args(**asked), before).text.splitlines() if "the difference from" in x)
+    assert re.search(r": -?\d\.\d{3} \[[^]]*\], has to be > 0: p = ", old)

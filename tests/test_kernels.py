@@ -143,6 +143,19 @@ def test_where_it_gains_nothing_or_is_wrong_products_stay_as_they_are(monkeypatc
     assert not kernels.gains.__wrapped__()
 
 
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_whether_it_gains_does_not_depend_on_when_that_is_asked(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(kernels, "_maker", lambda: "AuthenticAMD")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert kernels.gains.__wrapped__() == torch.backends.mkl.is_available()
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_a_record_is_computed_again_with_the_kernels_of_its_version(demo: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "gains", lambda: True)
     inputs, used = demo.inputs([demo.tokens("3 + 4 = 7, 12 + 9 =")] * 40), list[bool]()

@@ -19,12 +19,12 @@ from tools.engine.executor import Variant
 from tools.engine.sites import Edit, Site
 from tools.findings.null_twins import null_twin
 from tools.methods.features import random_twin
-from tools.methods.scoring import score
+from tools.methods.scoring import microbatches, score
 from tools.ports import PortError, batch_of, port_of, ports, vocabulary
 from tools.ports.seq2seq import edits, judged
 from tools.ports.text import said_in
-from tools.subjects import Subject
-from tools.tasks import Example, Signal, Task
+from tools.subjects import Subject, load_subject
+from tools.tasks import Example, Signal, Task, get_task
 
 TWO_STACKS = ("m2m100", "m2m100_front", "marian", "whisper", "translator", "speech")
 
@@ -570,7 +570,7 @@ def test_what_is_read_quickly_is_the_same_and_does_not_depend_on_the_pieces(k, v
     logits[0, 3:5] = 99.0  # two that are likeliest: the first counts, and neither is above the other
     targets = torch.arange(k) % 7 + 3
     base, among = logits.flip(0)[:7].mul(0.5).log_softmax(-1), torch.arange(3, 3 + k) % min(7, k)
-    nll, said, above, kl = vocabulary.quickly(logits, targets, *((base, among) if compared else (None, None)))
+    nll, said, above, kl = vocabulary.quickly(logits, targets, *(((base, base.exp()), among) if compared else (None, None)))
     own = logits.gather(1, targets[:, None])
     torch.testing.assert_close(nll, logits.double().logsumexp(-1).float() - own[:, 0], rtol=1e-5, atol=1e-5)
     assert torch.equal(said, logits.argmax(-1))
@@ -582,3 +582,18 @@ def test_what_is_read_quickly_is_the_same_and_does_not_depend_on_the_pieces(k, v
     alone = [vocabulary.quickly(logits[i : i + 1], targets[i : i + 1], None, None) for i in range(min(k, 20))]
     for i, row in enumerate(alone):
         assert all(torch.equal(a[0], b[i]) for a, b in zip(row[:3], (nll, said, above), strict=True))
+
+
+def test_batches_have_rows_of_nearly_one_length_but_for_the_first_few_and_as_they_were_in_earlier_records():
+    subject = load_subject("demo").watched(lambda: None)
+    examples = get_task("addition").examples("explore", 128)
+    sizes = [port_of(subject).encode(subject, e).size for e in examples]
+    for engine, alike in ((4, True), (3, False)):
+        subject.engine = engine
+        found = microbatches(subject, examples)
+        assert sorted(i for b in found for i in b.indices) == list(range(128))
+        spread = [max(sizes[i] for i in b.indices) / min(sizes[i] for i in b.indices) for b in found]
+        assert (max(spread) <= 1.1) == alike
+    subject.engine = 4
+    few = [examples[i] for i in sorted(range(128), key=lambda i: sizes[i])[::12]]
+    assert [len(b.indices) for b in microbatches(subject, few)] == [8, 3], "eight rows are enough for a batch, and no fewer"

@@ -48,6 +48,18 @@ def test_what_cannot_be_told_from_its_control_or_did_nothing_itself_is_not_calle
     assert beside([intact, did]).startswith("strongest, with 95% interval and control:")
 
 
+def test_what_a_sweep_decided_to_do_nothing_is_not_called_strong():
+    intact, spared = measured(None, 1.0, program="intact"), measured("decoder.0.mlp.out@answer", 0.93, low=0.86, high=0.97)
+    flipped = measured("decoder.1.resid_pre@answer", 0.06, name="flipped", low=0.01, high=0.09)
+    for rows, said in (([intact, spared], "accuracy 0.93"), ([flipped], "flipped 0.06")):
+        assert strongest(rows, 9) == rows[-1:]
+        decided = rows[-1].model_copy(update={"name": "decided", "value": 0.0, "low": None, "high": None})
+        assert strongest([*rows, decided], 9) == []
+        assert in_a_line([*rows, decided]).startswith(f"nothing stood out; farthest: {said}")
+        elsewhere = decided.model_copy(update={"component": "decoder.5.mlp.out@answer"})
+        assert strongest([*rows, elsewhere], 9) == rows[-1:]
+
+
 def test_what_is_cut_or_left_out_comes_with_the_call_that_shows_it():
     rows = [measured(f"decoder.{b}.mlp.out@answer", 0.1, 0.9, low=0.05, high=0.2) for b in range(300)]
     for text, hint in (("x" * 9000, "characters more): recall E7 shows it whole"), ("short", "")):

@@ -152,7 +152,7 @@ def _decided(
             "mode decide only reads which of two answers is ahead: leave out written, or use mode each"
         )
     own, controls = conditions[: len(wheres)], conditions[len(wheres) :]
-    found = decide(ctx, task, receivers, own, FLIPPED, SMALLEST, controls, read=_flips)
+    found = decide(ctx, task, receivers, own, FLIPPED, SMALLEST, controls, read=_flips_seen)
     where, kinds = where_of(ctx, task, args.among), [_control_kind(c.changes[0][0]) for c in own]
     measurements = decision_measurements(found, FLIPPED, wheres, where, kinds, of_intact=False)
     text = (
@@ -160,7 +160,12 @@ def _decided(
         f"holds at every look, says whether more than {SMALLEST:.0%} of the answers flip; at most {len(receivers)} examples)"
         f"{beside(measurements)}\n{decisions_text(found, wheres)}"
     )
-    return Outcome(text=text, measurements=tuple(measurements), arrays=(component_array(measurements, FLIPPED.name),))
+    if "dose" not in wheres[0]:
+        array = component_array(measurements, FLIPPED.name)
+    else:
+        rows, columns, values = grid(measurements, FLIPPED.name, "component", "dose")
+        array = as_array(FLIPPED.name, values, [("component", rows), ("weight", columns)])
+    return Outcome(text=text, measurements=tuple(measurements), arrays=(array,))
 
 
 def _resampled(weight: float) -> Intervention:
@@ -171,6 +176,12 @@ def _resampled(weight: float) -> Intervention:
 def _flips(scores: Scores, base: Scores) -> np.ndarray:
     """Whether the answer changes over between the two, 0 or 1 an example."""
     return ((scores.foil_margin > 0) != (base.foil_margin > 0)).astype(float)
+
+
+def _flips_seen(scores: Scores, base: Scores) -> np.ndarray:
+    """The same, not a number where a margin is none."""
+    there = np.isfinite(scores.foil_margin) & np.isfinite(base.foil_margin)
+    return np.where(there, _flips(scores, base), np.nan)
 
 
 def _control_kind(components: ComponentSet) -> str:

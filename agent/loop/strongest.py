@@ -1,6 +1,7 @@
 """What an experiment found, in a line: its strongest effects and their places, each beside its control.
 
 An effect stands out where its interval excludes its control and what the intact model does, and a share differs by a twentieth.
+What a sequential sweep decided to be within the smallest effect never does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from experiments_db.records import Measurement
 
 MOST = 3
 CHANGES = ("effect", "recovered", "flipped")  # quantities that are nothing where nothing happens
+DECIDED = "decided"
 LEAST = 0.05  # of a share: less is seen in the table, and is no strong effect
 Intact = Mapping[tuple[str, str | None, str | None], float]
 PLACES = ("component", "program", "intervention", "label", "token", "among", "task")
@@ -31,15 +33,27 @@ def _farthest(measurements: Sequence[Measurement]) -> list[tuple[Measurement, bo
     if not gaps:
         return None
     mine = [(g, m) for g, m in gaps if m.name == gaps[0][1].name]
-    return [(m, _stands_out(m, g, intact)) for g, m in sorted(mine, key=lambda pair: -pair[0])]
+    within = {_place(m) for m in measurements if m.name == DECIDED and not m.value}
+    return [
+        (m, _place(m) not in within and _stands_out(m, g, intact)) for g, m in sorted(mine, key=lambda pair: -pair[0])
+    ]
+
+
+def _place(m: Measurement) -> tuple[object, ...]:
+    return m.component, m.program, m.intervention, m.variant, m.dose, m.task, m.among
 
 
 def _gap(m: Measurement, intact: Intact) -> float | None:
     """How far from its control, else from the intact model; None where neither is there."""
     if m.control is not None:
         return abs(m.value - m.control.value)
-    plain = intact.get((m.name, m.task, m.among))
+    plain = intact.get((m.name, m.task, m.among), _nothing(m))
     return abs(m.value - plain) if plain is not None and _changed(m) else None
+
+
+def _nothing(m: Measurement) -> float | None:
+    """What is measured where nothing happens, if that is known of itself."""
+    return 0.0 if m.name in CHANGES or m.name.endswith(".delta") else None
 
 
 def _stands_out(m: Measurement, gap: float, intact: Intact) -> bool:
@@ -47,7 +61,7 @@ def _stands_out(m: Measurement, gap: float, intact: Intact) -> bool:
     is_share = m.unit.startswith(("share of", "of the"))
     if is_share and gap < LEAST:
         return False
-    plain = intact.get((m.name, m.task, m.among), 0.0 if m.name in CHANGES or m.name.endswith(".delta") else None)
+    plain = intact.get((m.name, m.task, m.among), _nothing(m))
     if plain is not None and (not _excludes(m, plain) or (is_share and abs(m.value - plain) < LEAST)):
         return False
     c = m.control

@@ -19,7 +19,7 @@ from experiments_db.records import COORDINATES, Measurement, Place, Result
 FIRST = {
     "ablate": ("accuracy",), "attribute": ("attribution", "exact"), "attribute_regions": ("sic", "aic", "hit", "decides"),
     "examine": ("effect",), "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"),
-    "lens": ("accuracy", "rank", "top1"), "loss": ("accuracy",), "minimal_set": ("accuracy",), "patch": ("recovered",),
+    "lens": ("accuracy", "rank", "top1"), "loss": ("accuracy",), "minimal_set": ("accuracy",), "patch": ("recovered", "flipped"),
     "path_patch": ("recovered",), "probe": ("accuracy", "r2", "code_length", "erased.delta"), "rewrite": ("set_errors",),
     "steer": ("probability",), "tuned_lens": ("accuracy", "kl", "top1"),
 }  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from benchmarks.planted.facts import component
 from benchmarks.planted.posed import Posed
@@ -140,7 +141,7 @@ def _norm(subject: Subject, name: str) -> float:
         return float(last.weight.detach().float().norm())
     module = block.get_submodule(spec.o_proj)
     weight: torch.Tensor = module.weight.detach().float()
-    weight = weight if type(module).__name__ == "Conv1D" else weight.T  # rows: what comes in
+    weight = weight if isinstance(module, Conv1D) else weight.T  # rows: what comes in
     if ".head." in where:
         width, head = weight.shape[0] // spec.n_heads, int(where.rpartition(".")[2])
         weight = weight[head * width : (head + 1) * width]

@@ -63,8 +63,8 @@ def gains() -> bool:
     there = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     if not (wide and there and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
-    x, weight = (torch.linspace(-1, 1, n * 64).sin().view(n, 64) for n in (32, 48))
-    with torch.no_grad():
+    x, weight = (torch.linspace(-1, 1, n * 64, dtype=torch.float32, device="cpu").sin().view(n, 64) for n in (32, 48))
+    with torch.inference_mode():
         return bool(((_product(x, weight, weight[0, :48]) - x @ weight.T - weight[0, :48]).abs() < NEAR).all())
 
 
@@ -85,7 +85,11 @@ def _product(
 
 def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a product is one that oneDNN takes less time for."""
-    if torch.is_grad_enabled() or not in_use().products or x.numel() // max(1, x.shape[-1]) * weight.numel() < LEAST:
+    if (
+        not torch.is_inference_mode_enabled()
+        or not in_use().products
+        or x.numel() // max(1, x.shape[-1]) * weight.numel() < LEAST
+    ):
         return False
     of = [t for t in (x, weight, bias) if t is not None]
     single = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in of)

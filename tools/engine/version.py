@@ -13,6 +13,7 @@ NARROW = 2  # the first one that runs a variant's last block only where it is re
 LANES = 3  # the first one that runs a sweep's batches side by side, and activation functions by torch's own kernels
 SPARING = 4  # the first one whose sequential sweeps run a control only beside what does something
 PRODUCTS = 4  # the first one that multiplies with oneDNN where a processor gains by it
+ALIKE = 4  # the first one whose batches have rows of nearly one length
 SMALL = 512  # channels up to which dividing a product among threads costs more than it gives
 
 

@@ -256,7 +256,7 @@ def _estimated(
 
 def decisions_text(found: Decided, wheres: Sequence[Where]) -> str:
     """What was decided about each condition, how sure and on how many examples; and how many runs of an example it took."""
-    names = [str(at["component"]) for at in wheres]
+    names = [str(at["component"]) + (f" x {at['dose']:g}" if "dose" in at else "") for at in wheres]
     width, n = max(map(len, names)), len(found.intact)
     spent, each = sum(d.n for d in found.decisions), [d.n for d in found.decisions]
     lines = [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tools.engine.executor import SweepCost, Variant
 from tools.engine.lanes import side_by_side
-from tools.engine.version import LANES
+from tools.engine.version import ALIKE, LANES
 from tools.ports import Asked, Batch, Encoded, Port, Scores, make_batch, port_of
 from tools.ports import batch_of as _batch_of
 from tools.ports.vocabulary import QUICK
@@ -23,7 +23,7 @@ from tools.tasks import Example
 UNEMBED_ROWS = 2048
 FEW_ROWS, LOGITS = 96, 2**22  # that are read out in one piece: rows, below which products are slow, and numbers
 READ_BYTES, COPIES = 4 * 2**30, 2  # that pieces read out side by side may take; of what is read, at once
-NEARLY = 1.1
+NEARLY, ROWS = 1.1, 8  # times as long may rows of a batch be that has as many
 MakeVariants = Callable[[Batch], Sequence[Variant]]
 Columns = dict[str, np.ndarray]
 
@@ -39,16 +39,19 @@ def microbatches(
 ) -> list[Batch]:
     """Sort by length and cut into batches of at most `max_tokens` positions (at least one example each).
 
-    among: a few of the examples, by their place in the sample, which the batches' indices keep; all of them by default. Of a
-    few, batches have rows of nearly one length: many variants fill them, and what stands before an edit is not run.
+    among: a few of the examples, by their place in the sample, which the batches' indices keep; all of them by default. Batches
+    have rows of nearly one length, but for the first few: many variants fill them, there is little padding, and what stands
+    before an edit is not run. Before version ALIKE of the engine only those of a few examples have, whatever their number.
     """
+    few = 1 if subject.engine < ALIKE else ROWS
+    alike = among is not None or subject.engine >= ALIKE
     port, encoded = port_of(subject), encoded_all(subject, examples)
     port.require(subject)
     order = sorted(range(len(examples)) if among is None else among, key=lambda i: encoded[i].size)
     groups: list[list[int]] = []
     for i in order:
-        longer = among is not None and bool(groups) and encoded[i].size > NEARLY * encoded[groups[-1][0]].size
-        if not groups or longer or encoded[i].size * (len(groups[-1]) + 1) > max_tokens:
+        longer = alike and bool(groups) and encoded[i].size > NEARLY * encoded[groups[-1][0]].size
+        if not groups or (longer and len(groups[-1]) >= few) or encoded[i].size * (len(groups[-1]) + 1) > max_tokens:
             groups.append([])
         groups[-1].append(i)
     return [make_batch(port, subject, g, [examples[i] for i in g], [encoded[i] for i in g]) for g in groups]
@@ -171,6 +174,7 @@ def _read_out(
     targets, foils, differs, first = (t.repeat(len(states)) for t in (batch.targets, foils, differs, first))
     choices, right = (None if t is None else t[batch.rows].repeat(len(states), 1) for t in (closed, accepted))
     base = port.distribution(subject, stacked[:k]) if kl else None
+    probable = None if base is None or subject.engine < QUICK else base.exp()
 
     def read(at: int) -> dict[str, Tensor]:
         part = slice(at, at + rows)
@@ -178,7 +182,7 @@ def _read_out(
         shut = None if choices is None else choices[part]
         accept = None if right is None else right[part]
         among = None if base is None else torch.arange(at, at + len(here), device=device) % k
-        asked = Asked(targets[part], foils[part], differs[part], first[part], shut, base, accept, among)
+        asked = Asked(targets[part], foils[part], differs[part], first[part], shut, base, accept, among, probable)
         return port.read(subject, here, asked)
 
     wide = max(1, min(subject.lanes(), READ_BYTES // (COPIES * 4 * rows * read_width(subject))))

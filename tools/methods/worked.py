@@ -23,8 +23,7 @@ def worked_example(subject: Subject, task: Task, seed: int) -> dict[str, Any]:
     """
     examples = task.examples("explore", LOOKED_AT, seed)
     check_fit(subject, task, examples)
-    both_said = _said(subject, [*examples, *map(_twin, examples)])
-    said, twins = both_said[: len(examples)], both_said[len(examples) :]
+    said, twins = _said(subject, examples), _said(subject, [_twin(e) for e in examples])
     right = [s is not None and e.is_right(s) for s, e in zip(said, examples, strict=True)]
     both = [
         r and (e.twin is None or t == (e.foil or "").strip()) for r, e, t in zip(right, examples, twins, strict=True)

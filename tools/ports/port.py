@@ -88,8 +88,8 @@ class Asked:
 
     targets, foils: (k,) ids, or numbers. differs: (k,) whether the foil is another answer there. first: (k,) whether it is
     the first of an example's targets. closed: (k, choices) ids to choose among there. base: (m, vocab) log-probabilities to
-    measure the divergence from, and `among`: (k,) which row of them. accepted: (k, most) ids that are right there, -1 beyond
-    as many as there are.
+    measure the divergence from, probable: the probabilities, and `among`: (k,) which row of them. accepted: (k, most) ids
+    that are right there, -1 beyond as many as there are.
     """
 
     targets: Tensor
@@ -100,6 +100,7 @@ class Asked:
     base: Tensor | None = None
     accepted: Tensor | None = None
     among: Tensor | None = None
+    probable: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,8 @@ class Port(ABC):
         own = logits.gather(1, asked.targets[:, None])
         kl = torch.full_like(own[:, 0], torch.nan)
         if subject.engine >= QUICK:
-            nll, said, above, kl = quickly(logits, asked.targets, asked.base, asked.among)
+            compared = None if asked.base is None or asked.probable is None else (asked.base, asked.probable)
+            nll, said, above, kl = quickly(logits, asked.targets, compared, asked.among)
         else:
             whole, said, above = over_vocabulary(logits, own)
             nll = whole - own[:, 0]

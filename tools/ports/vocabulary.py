@@ -38,31 +38,31 @@ def divergence(
 def quickly(
     logits: Float[Tensor, "k vocab"],
     targets: Int[Tensor, " k"],
-    base: Float[Tensor, "m vocab"] | None,
+    base: tuple[Float[Tensor, "m vocab"], Float[Tensor, "m vocab"]] | None,
     among: Int[Tensor, " k"] | None,
 ) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"], Int[Tensor, " k"], Float[Tensor, " k"]]:
     """(nll of the target, likeliest id, how many logits are above the target's, KL from the base as in `divergence`) of each row.
 
-    KL is not a number without a base. The same as the two above with other bits, in a third of the time: one kernel for what is
-    exponentiated, numpy's for the likeliest on a processor, and counts added up as floats, which is exact up to 2^24 of them.
+    base: log-probabilities and probabilities; KL is not a number without one. The same as the two above with other bits, in a
+    third of the time: one kernel for what is exponentiated, numpy's for the likeliest on a processor, and counts added up as
+    floats, which is exact up to 2^24 of them.
     """
-    probable, found = None if base is None else base.exp(), list[tuple[Tensor, ...]]()
+    found = list[tuple[Tensor, ...]]()
     parts = [t.tensor_split(_pieces(logits)) for t in (logits, targets[:, None], targets if among is None else among)]
     for row, target, at in zip(*parts, strict=True):
         log = row.log_softmax(-1)
         above = torch.gt(row, row.gather(1, target), out=torch.empty_like(row)).sum(-1).long()
-        nll = -log.gather(1, target)[:, 0]
-        if probable is None or base is None:
-            apart = torch.full_like(nll, torch.nan)
-        else:
-            apart = torch.sub(base[at], log, out=log).mul_(probable[at]).sum(-1)
+        nll = 0.0 - log.gather(1, target)[:, 0]
+        apart = torch.full_like(nll, torch.nan)
+        if base is not None:
+            apart = torch.sub(base[0][at], log, out=log).mul_(base[1][at]).sum(-1)
         found.append((nll, _likeliest(row), above, apart))
     nll, said, above, apart = (torch.cat(column) for column in zip(*found, strict=True))
     return nll, said, above, apart
 
 
 def _likeliest(rows: Float[Tensor, "k vocab"]) -> Int[Tensor, " k"]:
-    return torch.from_numpy(rows.numpy().argmax(-1)) if rows.device.type == "cpu" else rows.argmax(-1)
+    return torch.from_numpy(rows.detach().numpy().argmax(-1)) if rows.device.type == "cpu" else rows.argmax(-1)
 
 
 def _pieces(logits: Tensor) -> int:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from tools.engine.kernels import QuickLinear
 from tools.subjects._bart import reads_source, stacks, writes_answer
 from tools.subjects.family import Family
 
 
-class _Head(nn.Linear):
+class _Head(QuickLinear):
     """The output embeddings, and added to their logits, so that low precision rounds as in the model, its final bias."""
 
     def __init__(self, model: Any) -> None:
