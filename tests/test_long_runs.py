@@ -1,14 +1,19 @@
 """What a turn of a long run costs: history and notebook are read to the end of what is asked for, and no further."""
 
+import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from agent import run
 from agent.loop import history as loop_history
 from agent.loop.history import Exchanges, history
 from agent.loop.notebook import notebook_text
-from agent.loop.record import RunRecord
-from agent.planners.base import Answer, Exchange, ToolCall, Turn
+from agent.loop.record import Handles, RunRecord
+from agent.loop.session import Session
+from agent.planners.base import Answer, Exchange, PlannerError, ToolCall, Turn
+from benchmarks.planted.train import FOLDER
 from experiments_db.records import Experiment, Measurement, Note, Result, Run
 from experiments_db.store import Store
 
@@ -121,3 +126,53 @@ def test_an_experiment_asked_before_in_another_run_has_no_handle_in_this_one(rec
     store.link_experiment("other", experiment.id, store.experiment("long", "E7").result_id, cached=True, seq=1, why="")
     assert RunRecord(store, "other").handle_of(experiment.id) == "E1"
     assert record.handle_of(experiment.id) == "E7"
+
+
+class Weighed:
+    """Asks for another experiment each turn; in some turns it writes and recalls instead, and keeps the KiB at the peak of each of those."""
+
+    name = "weighed"
+    knows_price = True
+
+    def __init__(self, when: tuple[int, ...]) -> None:
+        self.when, self.peaks, self.answers = when, [], []
+
+    async def propose(self, view):
+        number = len(view.exchanges)
+        if tracemalloc.is_tracing():
+            self.peaks.append(tracemalloc.get_traced_memory()[1] / 1024)
+            tracemalloc.stop()
+            self.answers += [a.status for a in view.exchanges[-1].answers]
+        if number in self.when:
+            asked = {"note": {"text": "As before.", "experiments": ["E2"]}, "hypothesis": {"statement": "It copies."},
+                     "recall": {"handle": "E2"}}  # fmt: skip
+            tracemalloc.start()
+        elif number > max(self.when):
+            raise PlannerError("that was all")
+        else:
+            asked = {"generate": {"prompts": [f"{number % 24} ? {number // 24} ="], "max_new_tokens": 1, "operation": "skip", "blocks": [0]}}
+        return Turn(tuple(ToolCall(f"{name}{number}", name, json.dumps(given)) for name, given in asked.items()), "")
+
+
+def test_what_a_turn_takes_of_memory_does_not_grow_with_what_the_run_has_on_record(tmp_path):
+    planner = Weighed((65, 70, 250))
+    argv = ["--goal", "describe the model", "--subject", str(FOLDER / "lookup-a1-m2"), "--db", str(tmp_path / "e.db"), "--out",
+            str(tmp_path), "--device", "cpu", "--null-twins", "0", "--quiet", "--max-experiments", "300"]  # fmt: skip
+    Session.begin(run.parser().parse_args(argv), {}, planner).investigate()
+    assert planner.answers == ["ok"] * 9
+    _, early, late = planner.peaks
+    assert late < early + 100, f"{early:.0f} KiB after 70 turns, {late:.0f} after 250"
+
+
+def test_handles_are_those_of_the_record_and_no_experiment_is_read_for_them(record, monkeypatch):
+    expected = {"E": [e.handle for e in record.experiments()], "N": [f"N{i + 1}" for i in range(len(record.notes()))]}
+    monkeypatch.setattr(record.store, "experiments", None)
+    monkeypatch.setattr(record.store, "notes", None)
+    for letter, handles in expected.items():
+        found = record.handles(letter)
+        assert list(found) == handles
+        assert (len(found), found[0], found[-1], found[-20:], found[3:50:7]) == (len(handles), handles[0], handles[-1], handles[-20:], handles[3:50:7])
+        assert all(h in found for h in handles)
+        for other in (f"{letter}0", f"{letter}{len(handles) + 1}", f"{letter}01", f"{letter}-1", f"{letter}1\n", "H1", letter, "", 1, f"{letter}{'9' * 5000}"):
+            assert other not in found
+    assert list(Handles("E", 0)) == Handles("E", 0)[-20:] == []

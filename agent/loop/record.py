@@ -1,7 +1,8 @@
 """One run's part of the store, as tools may read it and as the loop writes it."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from agent.report.references import UnresolvedReference, find, resolve
 from experiments_db.findings import Claim, Finding, Question
@@ -12,6 +13,28 @@ from tools.methods.own import address
 from tools.tasks import Task
 
 PAGE = 120  # measurements that recall shows at a time
+
+
+class Handles(Sequence[str]):
+    """The handles of what is numbered without gaps, such as E1 to E900; none of them is held."""
+
+    def __init__(self, letter: str, count: int) -> None:
+        self._letter, self._numbers = letter, range(1, count + 1)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        found = self._numbers[index]
+        return f"{self._letter}{found}" if isinstance(found, int) else [f"{self._letter}{n}" for n in found]
+
+    def __contains__(self, handle: object) -> bool:
+        found = re.fullmatch(r"([A-Z])([1-9][0-9]{0,8})", handle) if isinstance(handle, str) else None
+        return found is not None and found[1] == self._letter and int(found[2]) in self._numbers
 
 
 class RunRecord:
@@ -72,11 +95,11 @@ class RunRecord:
         """What was asked under a handle."""
         return self.store.experiment(self.run, handle).experiment
 
-    def handles(self, letter: str) -> list[str]:
+    def handles(self, letter: str) -> Sequence[str]:
         """The handles of one kind so far: E, N, H, F, C or Q."""
         match letter:
             case "E":
-                return [e.handle for e in self.experiments()]
+                return Handles("E", self.count())
             case "H":
                 return [h.handle for h in self.hypotheses()]
             case "F":
@@ -84,7 +107,7 @@ class RunRecord:
             case "Q":
                 return [q.handle for q in self.questions()]
             case "N":
-                return [f"N{i}" for i in range(1, len(self.notes()) + 1)]
+                return Handles("N", self.noted())
             case "C":
                 return [f"C{i}" for i in range(1, len(self.claims()) + 1)]
             case _:

@@ -40,7 +40,7 @@ class Nothing:
         del handle, page
         self._refuse()
 
-    def handles(self, letter: str) -> list[str]:
+    def handles(self, letter: str) -> Sequence[str]:
         """Refuses."""
         del letter
         self._refuse()

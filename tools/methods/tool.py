@@ -81,7 +81,7 @@ class History(Protocol):
         """
         ...
 
-    def handles(self, letter: str) -> list[str]:
+    def handles(self, letter: str) -> Sequence[str]:
         """The handles of one kind so far: E, N, H, F, C or Q."""
         ...
 
