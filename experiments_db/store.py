@@ -289,11 +289,10 @@ class Store:
                     self._write("INSERT INTO run_tasks VALUES (?, ?, ?, ?)", run, entry.name, entry.sha, seq)
                     return entry.name
 
-    def notes(self, run: str, since: int = 1) -> list[Note]:
-        """A run's notes in order: N1, N2 ...; those from number `since` on."""
-        rows = self.rows(
-            "SELECT text, experiments FROM notes WHERE run = ? AND number >= ? ORDER BY number", run, since
-        )
+    def notes(self, run: str, since: int = 1, most: int = -1) -> list[Note]:
+        """A run's notes in order: N1, N2 ...; those from number `since` on, `most` of them where that is not negative."""
+        sql = "SELECT text, experiments FROM notes WHERE run = ? AND number >= ? ORDER BY number LIMIT ?"
+        rows = self.rows(sql, run, since, most)
         return [Note.model_validate(lists_of(r, "experiments")) for r in rows]
 
     def findings(self, run: str) -> list[Finding]:

@@ -176,3 +176,18 @@ def test_handles_are_those_of_the_record_and_no_experiment_is_read_for_them(reco
         for other in (f"{letter}0", f"{letter}{len(handles) + 1}", f"{letter}01", f"{letter}-1", f"{letter}1\n", "H1", letter, "", 1, f"{letter}{'9' * 5000}"):
             assert other not in found
     assert list(Handles("E", 0)) == Handles("E", 0)[-20:] == []
+
+
+def test_what_is_recalled_is_read_alone(record, monkeypatch):
+    read, experiments, notes = [], record.store.experiments, record.store.notes
+    monkeypatch.setattr(record.store, "experiments", lambda *a, **k: read.append(experiments(*a, **k)) or read[-1])
+    monkeypatch.setattr(record.store, "notes", lambda *a, **k: read.append(notes(*a, **k)) or read[-1])
+    assert record.recall("N2") == 'N2: {"text":"Note of 3.","experiments":[]}'
+    assert record.recall("N30").startswith('N30: {"text":"Note of 87."')
+    assert record.recall("E7").startswith("E7: loss {'n': 6}")
+    assert [len(r) for r in read] == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"there is no 'N31'; there are N11, N12, .*, N30$"):
+        record.recall("N31")
+    with pytest.raises(ValueError, match=r"there is no 'E91'; there are E71, E72, .*, E90$"):
+        record.recall("E91")
+    assert len(read) == 3

@@ -154,8 +154,10 @@ class RunRecord:
             raise ValueError(f"there is no {handle!r}; there are {', '.join(known[-20:]) or 'none yet'}")
         if letter == "E":
             return self._recall_experiment(handle, page)
-        if letter in "NC":
-            record = (self.notes() if letter == "N" else self.claims())[int(number) - 1]
+        if letter == "N":
+            (record,) = self.store.notes(self.run, int(number), 1)
+        elif letter == "C":
+            record = self.claims()[int(number) - 1]
         else:
             record = next(r for r in [*self.hypotheses(), *self.findings(), *self.questions()] if r.handle == handle)
         return f"{handle}: {record.model_dump_json()}"
