@@ -16,6 +16,8 @@ from agent.planners.base import Answer, Exchange, PlannerError, ToolCall, Turn
 from benchmarks.planted.train import FOLDER
 from experiments_db.records import Experiment, Measurement, Note, Result, Run
 from experiments_db.store import Store
+from tools.findings.gate import capability
+from tools.ports import ANSWERS
 
 TURNS, FEW = 90, 8
 
@@ -191,3 +193,27 @@ def test_what_is_recalled_is_read_alone(record, monkeypatch):
     with pytest.raises(ValueError, match=r"there is no 'E91'; there are E71, E72, .*, E90$"):
         record.recall("E91")
     assert len(read) == 3
+
+
+def test_what_the_intact_model_does_is_found_without_reading_the_record_through(monkeypatch):
+    curated = Store(Path(__file__).parent.parent / "transcripts" / "curated" / "experiments.db", read_only=True)
+    met = 0
+    for name_ in curated.runs():
+        record = RunRecord(curated, name_)
+        rows = [(h, m) for h in record.handles("E") for m in record.measurements_of(h) if m.split == "explore" and m.among is None]
+        beside = {(h, m.task) for h, m in rows if m.name == "chance"}
+        best: dict[tuple[str, str], tuple[int, str]] = {}
+        for h, m in rows:
+            if m.program == "intact" and m.task and (h, m.task) in beside and m.n > best.get((m.task, m.name), (0, ""))[0]:
+                best[m.task, m.name] = (m.n, h)
+        found = {(t, name): record.intact(t, name) for _, m in rows if (t := m.task) for name in (m.name, "chance")}
+        assert {k: h for k, h in found.items() if h} == {k: h for k, (_, h) in best.items()}
+        for (task, name), (n, handle) in best.items():
+            if name in ANSWERS:
+                read = list[str]()
+                monkeypatch.setattr(record, "measurements_of", lambda h, of=record.measurements_of, read=read: read.append(h) or of(h))
+                known = capability(record, task, ANSWERS[name])
+                monkeypatch.undo()
+                assert known and (known.experiment, known.measured.n, read) == (handle, n, [handle])
+                met += 1
+    assert met > 8

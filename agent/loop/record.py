@@ -37,6 +37,16 @@ class Handles(Sequence[str]):
         return found is not None and found[1] == self._letter and int(found[2]) in self._numbers
 
 
+INTACT = """
+    SELECT x.number AS number FROM measurements c
+    CROSS JOIN run_experiments x ON x.result = c.result AND x.run = ?
+    CROSS JOIN measurements m ON m.result = c.result AND m.name = ? AND m.task = c.task
+    WHERE c.name = 'chance' AND c.task = ? AND c.split = 'explore' AND c.among IS NULL
+        AND m.split = 'explore' AND m.among IS NULL AND m.program = 'intact'
+    ORDER BY m.n DESC, x.number LIMIT 1
+"""
+
+
 class RunRecord:
     """Reads the record of one run; implements what `tools.methods.tool.History` asks for."""
 
@@ -94,6 +104,14 @@ class RunRecord:
     def experiment(self, handle: str) -> Experiment:
         """What was asked under a handle."""
         return self.store.experiment(self.run, handle).experiment
+
+    def intact(self, task: str, name: str) -> str | None:
+        """The experiment that measured a quantity of the intact model, beside chance, on most explore examples of a task.
+
+        The first of several; asked before every call that localises, so nothing else of the record is read.
+        """
+        found = self.store.rows(INTACT, self.run, name, task)
+        return f"E{found[0]['number']}" if found else None
 
     def handles(self, letter: str) -> Sequence[str]:
         """The handles of one kind so far: E, N, H, F, C or Q."""

@@ -1,6 +1,5 @@
 """Capability first: where a task is done can be asked only once the intact model is known to do it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments_db.records import Measurement
@@ -28,14 +27,11 @@ def capability(history: History, task: str, judged: Objective) -> Capability | N
     """How well the intact model does on a task's explore examples, in the objective that its answers are judged by, where `loss`
     or `examine` measured it: with most examples.
     """
-    found = [
-        c for h in history.handles("E") if (c := _measured(h, history.measurements_of(h), task, judged)) is not None
-    ]
-    return max(found, key=lambda c: c.measured.n) if found else None
-
-
-def _measured(handle: str, rows: Sequence[Measurement], task: str, judged: Objective) -> Capability | None:
+    handle = history.intact(task, judged.name)
+    if handle is None:
+        return None
+    rows = history.measurements_of(handle)
     mine = [m for m in rows if m.task == task and m.split == "explore" and m.among is None]
-    own = next((m for m in mine if m.name == judged.name and m.program == "intact"), None)
-    chance = next((m for m in mine if m.name == "chance"), None)
-    return None if own is None or chance is None else Capability(handle, own, chance.value, judged.sign)
+    own = next(m for m in mine if m.name == judged.name and m.program == "intact")
+    chance = next(m for m in mine if m.name == "chance")
+    return Capability(handle, own, chance.value, judged.sign)

@@ -45,6 +45,11 @@ class Nothing:
         del letter
         self._refuse()
 
+    def intact(self, task: str, name: str) -> str | None:
+        """Refuses."""
+        del task, name
+        self._refuse()
+
     def hypotheses(self) -> list[Hypothesis]:
         """Refuses."""
         self._refuse()

@@ -85,6 +85,10 @@ class History(Protocol):
         """The handles of one kind so far: E, N, H, F, C or Q."""
         ...
 
+    def intact(self, task: str, name: str) -> str | None:
+        """The experiment that measured a quantity of the intact model, beside chance, on most explore examples of a task."""
+        ...
+
     def hypotheses(self) -> list[Hypothesis]:
         """The latest state of each hypothesis."""
         ...
