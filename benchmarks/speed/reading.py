@@ -26,27 +26,29 @@ HERE = tuple((texts, steps) for texts in (200, 500) for steps in (0, 20, 30, 40,
 def lenses(bench: Bench) -> Iterator[Job]:
     """The last position of one prompt read at every depth, its states given."""
     h = torch.randn(LAYERS + 1, 1, bench.subject.spec().width)
-    final, head = bench.model.transformer.ln_f, bench.model.lm_head
+    final, head, own = bench.model.transformer.ln_f, bench.model.lm_head, bench.subject.model.lm_head
+
+    def here() -> Tensor:
+        with bench.subject.evaluating():
+            return bench.subject.unembed(h)
+
+    def least() -> float:
+        with bench.subject.evaluating():
+            return min(clocked(lambda: own(h[:, 0])) for _ in range(3))
+
     ways: dict[str, Callable[[], Tensor]] = {
-        OURS: lambda: bench.subject.unembed(h),
+        OURS: here,
         HOOKS: lambda: torch.stack([head(final(x)) for x in h]),
     }
     if (bridge := bench.bridge) is not None:
         ways[LENS] = lambda: torch.stack([bridge.unembed(bridge.ln_final(x)) for x in h])
-    weight = head.weight
     yield Job(
         "logit lens at the last position, all depths",
         LAYERS + 1,
         ways,
-        lambda: _reading(weight, h),
+        least,
         {LENS: 7, HOOKS: 7},
     )
-
-
-def _reading(weight: Tensor, h: Tensor) -> float:
-    """Seconds of one product of all states with the unembedding."""
-    flat = h[:, 0]
-    return min(clocked(lambda: flat @ weight.T) for _ in range(3))
 
 
 @dataclass(frozen=True)
