@@ -76,20 +76,16 @@ def _maker() -> str:
     return next((line for line in lines if line.startswith("vendor_id")), "") or platform.processor()
 
 
-def _product(
-    x: Float[Tensor, "*rows channels"], weight: Float[Tensor, "out channels"], bias: Float[Tensor, " out"] | None
-) -> Float[Tensor, "*rows out"]:
-    """X times the transposed weights, plus a bias that has no gaps, by oneDNN."""
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """X, (*rows, channels), times the transposed weights, (out, channels), plus a bias that has no gaps, by oneDNN."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # what compiled models call
 
 
 def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a product is one that oneDNN takes less time for."""
-    if (
-        not torch.is_inference_mode_enabled()
-        or not in_use().products
-        or x.numel() // max(1, x.shape[-1]) * weight.numel() < LEAST
-    ):
+    if not (_kernels.get().products and torch.is_inference_mode_enabled() and gains()):
+        return False
+    if x.numel() // max(1, x.shape[-1]) * weight.numel() < LEAST:
         return False
     of = [t for t in (x, weight, bias) if t is not None]
     single = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in of)
@@ -97,10 +93,13 @@ def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 
 class QuickLinear(nn.Linear):
-    """A linear map, its product by oneDNN where that is in use and gains."""
+    """A linear map, its product by oneDNN where that is in use and gains.
 
-    def forward(self, input: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows out"]:  # noqa: A002
-        """The map of every row."""
+    Called so often that shapes are not annotated, which would be checked at each call of a test.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """(*rows, channels) to (*rows, out)."""
         quick = _suits(input, self.weight, self.bias)
         return _product(input, self.weight, self.bias) if quick else super().forward(input)
 
@@ -108,8 +107,8 @@ class QuickLinear(nn.Linear):
 class QuickConv1D(Conv1D):
     """The same for GPT-2's own, whose weights are (channels, out)."""
 
-    def forward(self, x: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows out"]:
-        """The map of every row."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(*rows, channels) to (*rows, out)."""
         return _product(x, self.weight.T, self.bias) if _suits(x, self.weight, self.bias) else super().forward(x)
 
 
