@@ -18,6 +18,7 @@ from tests.ports_made import BUILT_IN, RANDOM, Case, built_in_case, by_hand, pic
 from tools.engine.executor import Variant
 from tools.engine.sites import Edit, Site
 from tools.findings.null_twins import null_twin
+from tools.methods import scoring
 from tools.methods.features import random_twin
 from tools.methods.scoring import microbatches, score
 from tools.ports import PortError, batch_of, port_of, ports, vocabulary
@@ -597,3 +598,39 @@ def test_batches_have_rows_of_nearly_one_length_but_for_the_first_few_and_as_the
     subject.engine = 4
     few = [examples[i] for i in sorted(range(128), key=lambda i: sizes[i])[::12]]
     assert [len(b.indices) for b in microbatches(subject, few)] == [8, 3], "eight rows are enough for a batch, and no fewer"
+
+
+def test_examples_of_several_tasks_share_batches_and_each_is_answered_as_by_itself(monkeypatch):
+    subject = load_subject("demo").watched(lambda: None)
+    names = ("addition", "agreement", "copying", "indirect_object")
+    asked = [(get_task(n), get_task(n).examples("explore", 24)) for n in names]
+    kinds = {None if (c := scoring.closed_tokens(subject, e, t.choices)) is None else c.shape[1] for t, e in asked}
+    assert len(kinds) > 1, "some are chosen among choices, and others are not"
+    variants = [subject.variant(), subject.variant({subject.readout: (0, 2, 3)})]
+    ran = list[int]()
+    sweep = Subject.sweep
+    monkeypatch.setattr(Subject, "sweep", lambda s, inputs, *a, **k: ran.append(1) or sweep(s, inputs, *a, **k))
+    alone = [score(subject, e, lambda _: variants, choices=t.choices)[0] for t, e in asked]
+    apart, ran[:] = len(ran), []
+    together = scoring.score_tasks(subject, asked, variants)
+    assert len(ran) < apart
+    for one, other in zip(alone, together, strict=True):
+        for a, b in zip(one, other, strict=True):
+            for name in ("correct", "tokens", "rank", "token_owner"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
+            for name in ("nll", "foil_margin", "token_logits"):
+                np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-4, err_msg=name)
+            assert a.said == b.said
+    subject.engine = 3
+    before = [score(subject, e, lambda _: variants, choices=t.choices)[0] for t, e in asked]
+    for one, other in zip(before, scoring.score_tasks(subject, asked, variants), strict=True):
+        assert all(np.array_equal(a.nll, b.nll) for a, b in zip(one, other, strict=True))
+
+
+def test_a_task_with_several_right_answers_shares_no_batch_with_one_whose_answers_are_several_tokens():
+    subject = load_subject("demo")
+    task, two = get_task("addition"), get_task("addition:digits=2x2")
+    several = [replace(e, accepted=(e.target, " 0")) for e in task.examples("explore", 8)]
+    found = scoring.score_tasks(subject, [(task, several), (two, two.examples("explore", 8))], [subject.variant()])
+    assert [len(s[0].nll) for s in found] == [8, 8]
+    assert "set_errors" in found[0][0].others and "set_errors" not in found[1][0].others

@@ -24,7 +24,7 @@ from tools.methods.measuring import (
     where_of,
 )
 from tools.methods.saying import examples_of
-from tools.methods.scoring import score
+from tools.methods.scoring import score_tasks
 from tools.methods.tables import as_array
 from tools.methods.tool import Context, ToolInputError
 from tools.ports import port_of
@@ -55,13 +55,12 @@ def run(args: Args, ctx: Context) -> Outcome:
     measurements: list[Measurement] = []
     lines: list[str] = []
     arrays = []
-    for name in dict.fromkeys(args.tasks):
-        task, examples = _loaded(args, name, ctx)
-        changed = ctx.subject.variant({args.stack_of(ctx): program.blocks})
-        variants = [ctx.subject.variant(), *([] if program.is_identity else [changed])]
-        scores, _ = score(
-            ctx.subject, examples, lambda _, v=variants: v, choices=task.choices, max_tokens=ctx.max_tokens
-        )
+    names = list(dict.fromkeys(args.tasks))
+    asked = [_loaded(args, name, ctx) for name in names]
+    changed = ctx.subject.variant({args.stack_of(ctx): program.blocks})
+    variants = [ctx.subject.variant(), *([] if program.is_identity else [changed])]
+    scored = score_tasks(ctx.subject, asked, variants, ctx.max_tokens)
+    for name, (task, examples), scores in zip(names, asked, scored, strict=True):
         keep(
             ctx,
             task,

@@ -14,6 +14,7 @@ LANES = 3  # the first one that runs a sweep's batches side by side, and activat
 SPARING = 4  # the first one whose sequential sweeps run a control only beside what does something
 PRODUCTS = 4  # the first one that multiplies with oneDNN where a processor gains by it
 ALIKE = 4  # the first one whose batches have rows of nearly one length
+TOGETHER = 4  # the first one in whose batches examples of several tasks lie together
 SMALL = 512  # channels up to which dividing a product among threads costs more than it gives
 
 

@@ -3,7 +3,9 @@
 The scored positions are selected first, stacked over all variants, and read out once at the end.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,12 +15,12 @@ from torch import Tensor
 
 from tools.engine.executor import SweepCost, Variant
 from tools.engine.lanes import side_by_side
-from tools.engine.version import ALIKE, LANES
+from tools.engine.version import ALIKE, LANES, TOGETHER
 from tools.ports import Asked, Batch, Encoded, Port, Scores, make_batch, port_of
 from tools.ports import batch_of as _batch_of
 from tools.ports.vocabulary import QUICK
 from tools.subjects import Subject
-from tools.tasks import Example
+from tools.tasks import Example, Task
 
 UNEMBED_ROWS = 2048
 FEW_ROWS, LOGITS = 96, 2**22  # that are read out in one piece: rows, below which products are slow, and numbers
@@ -143,6 +145,41 @@ def score(
             for variant, table in enumerate(tables):
                 collected[variant].append((batch, table))
     return [_assemble(port, parts, order) for parts in collected], total
+
+
+def score_tasks(
+    subject: Subject,
+    tasks: Sequence[tuple[Task, Sequence[Example]]],
+    variants: Sequence[Variant],
+    max_tokens: int = 2048,
+) -> list[list[Scores]]:
+    """Score the same variants on several tasks: for each of them one Scores for each variant, as `score` gives them.
+
+    Examples of all tasks share batches, but for those of tasks whose answers are chosen among another number of choices, or are
+    several. Before version TOGETHER of the engine each task had its own.
+    """
+    if subject.engine < TOGETHER:
+        return [
+            score(subject, examples, lambda _: variants, choices=task.choices, max_tokens=max_tokens)[0]
+            for task, examples in tasks
+        ]
+    alike = defaultdict[tuple[int, bool], list[int]](list)
+    for at, (task, examples) in enumerate(tasks):
+        closed = closed_tokens(subject, examples, task.choices)
+        alike[0 if closed is None else closed.shape[1], any(e.accepted for e in examples)].append(at)
+    out: dict[int, list[Scores]] = {}
+    for (choices, _), members in alike.items():
+        joined = [
+            replace(e, choices=tuple(e.choices or tasks[at][0].choices) if choices else ())
+            for at in members
+            for e in tasks[at][1]
+        ]
+        found, _ = score(subject, joined, lambda _: variants, max_tokens=max_tokens)
+        end = 0
+        for at in members:
+            first, end = end, end + len(tasks[at][1])
+            out[at] = [s.part(first, end) for s in found]
+    return [out[at] for at in range(len(tasks))]
 
 
 def _read_out(

@@ -1,7 +1,7 @@
 """How one variant of a model answers: arrays with one value an example."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -35,3 +35,12 @@ class Scores:
     lacks: frozenset[str] = frozenset()
     units: Mapping[str, str] = field(default_factory=dict[str, str])
     said: tuple[tuple[int, ...], ...] = ()
+
+    def part(self, first: int, end: int) -> "Scores":
+        """Those of some of the examples, from the first on."""
+        here, mine = slice(first, end), (self.token_owner >= first) & (self.token_owner < end)
+        return replace(
+            self, nll=self.nll[here], tokens=self.tokens[here], correct=self.correct[here], rank=self.rank[here],
+            foil_margin=self.foil_margin[here], token_logits=self.token_logits[mine], token_owner=self.token_owner[mine] - first,
+            kl=self.kl[here], others={name: values[here] for name, values in self.others.items()}, said=self.said[here],
+        )  # fmt: skip
