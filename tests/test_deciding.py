@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agent.report.plots import plots
+from agent.report.plots import main_plots, plots
 from experiments_db.records import Result
 from tools import ablate, examine, patch, statistics
 from tools.methods import deciding
@@ -175,7 +175,10 @@ def test_a_margin_that_is_no_number_decides_nothing(ctx, monkeypatch):
 def test_what_was_decided_is_drawn(ctx):
     found = patch.run(patch.Args(**PATCHES, mode="decide"), ctx)
     drawn = plots("patch", Result(status="ok", text=found.text, measurements=found.measurements))
-    assert drawn[0].name == "flipped"
+    assert {p.name for p in main_plots("patch", drawn)} == {"flipped"}
+    whole = patch.run(patch.Args(**PATCHES), ctx)
+    drawn = plots("patch", Result(status="ok", text=whole.text, measurements=whole.measurements))
+    assert {p.name for p in main_plots("patch", drawn)} == {"recovered"}
 
 
 def test_what_the_model_writes_is_not_decided(ctx):

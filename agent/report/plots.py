@@ -19,10 +19,11 @@ from experiments_db.records import COORDINATES, Measurement, Place, Result
 FIRST = {
     "ablate": ("accuracy",), "attribute": ("attribution", "exact"), "attribute_regions": ("sic", "aic", "hit", "decides"),
     "examine": ("effect",), "layer_program": ("accuracy", "cer", "wer", "repeated", "not_there"),
-    "lens": ("accuracy", "rank", "top1"), "loss": ("accuracy",), "minimal_set": ("accuracy",), "patch": ("recovered", "flipped"),
+    "lens": ("accuracy", "rank", "top1"), "loss": ("accuracy",), "minimal_set": ("accuracy",), "patch": ("recovered",),
     "path_patch": ("recovered",), "probe": ("accuracy", "r2", "code_length", "erased.delta"), "rewrite": ("set_errors",),
     "steer": ("probability",), "tuned_lens": ("accuracy", "kl", "top1"),
 }  # fmt: skip
+INSTEAD = {"patch": ("flipped",)}  # where none of the first was measured: a sequential sweep has no other
 UNITS = tuple(sorted({p.unit for p in PARTS.values() if p.unit}))
 # States of one stream, steps along one direction, blocks left out at the end: joined by a line; parts are drawn as dots.
 ALONG = ("depth", "dose", "missing")
@@ -118,7 +119,8 @@ def main_plots(tool: str, found: Sequence[Plot]) -> list[Plot]:
     ):
         return spread
     first = FIRST.get(tool) or tuple(p.name for p in found[:1])
-    return [p for p in found if p.name in first][:6]
+    shown = [p for p in found if p.name in first] or [p for p in found if p.name in INSTEAD.get(tool, ())]
+    return shown[:6]
 
 
 def _labels(result: Result) -> dict[str, tuple[str, ...]]:
