@@ -1,6 +1,7 @@
 """Other kernels compute the same functions, keep the bits where a record asks for them, and no block runs in vain."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -64,10 +65,10 @@ def gaining(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "gains", lambda: True)
 
 
-def made(kind: str, bias: bool = True) -> torch.nn.Module:
-    """A quickened linear map of 256 to 384 channels, by the seed."""
+def made(kind: str, channels: int = 256, out: int = 384) -> torch.nn.Module:
+    """A quickened linear map, by the seed."""
     torch.manual_seed(3)
-    module = Conv1D(384, 256) if kind == "conv1d" else torch.nn.Linear(256, 384, bias=bias)
+    module = Conv1D(out, channels) if kind == "conv1d" else torch.nn.Linear(channels, out, bias="without" not in kind)
     torch.nn.init.normal_(module.weight)
     if module.bias is not None:
         torch.nn.init.normal_(module.bias)
@@ -87,7 +88,7 @@ def in_double(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["linear", "linear without bias", "conv1d"])
 @pytest.mark.parametrize("given", ["rows", "batch", "transposed", "every second", "one row", "none"])
 def test_a_product_is_the_same_map_however_its_input_lies_in_memory(kind: str, given: str) -> None:
-    module = made(kind.split()[0], bias="without" not in kind)
+    module = made(kind)
     x = torch.randn(6, 40, 512, generator=torch.Generator().manual_seed(5))
     rows = {
         "rows": x[0, :, :256], "batch": x[..., :256], "transposed": x[..., :256].transpose(0, 1), "every second": x[..., ::2],
@@ -110,6 +111,68 @@ def test_a_bias_with_gaps_is_not_given_to_a_kernel_that_would_read_across_them()
     module.bias = torch.nn.Parameter(torch.randn(384, 5)[:, 2])
     with torch.inference_mode(), using(PRODUCTS):
         torch.testing.assert_close(module(x), in_double(module, x).float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("gaining")
+@needs_onednn
+@pytest.mark.parametrize("kind", ["linear", "linear without bias", "conv1d"])
+def test_weights_that_are_kept_in_order_are_those_that_the_module_has_now(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(kernels, "_ordered", ordered := kernels._Ordered())
+    module = made(kind)
+    x = torch.randn(40, 256, generator=torch.Generator().manual_seed(3))
+    with using(PRODUCTS):
+        with torch.inference_mode():
+            first = module(x)
+            assert torch.equal(module(x), first) and len(ordered._known) == 1
+        with torch.no_grad():
+            module.weight[3:9] *= 2
+        with torch.inference_mode():
+            edited = module(x)
+        module.weight.data = module.weight.detach().flip(1)
+        with torch.inference_mode():
+            swapped = module(x)
+            torch.testing.assert_close(swapped, in_double(module, x).float(), rtol=1e-4, atol=1e-4)
+    assert len(ordered._known) == 1
+    assert not torch.allclose(first, edited) and not torch.allclose(edited, swapped)
+    del module
+    gc.collect()
+    assert not len(ordered._known)
+
+
+@pytest.mark.usefixtures("gaining")
+@needs_onednn
+def test_no_more_weights_are_kept_in_order_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_ordered", ordered := kernels._Ordered())
+    modules, x = [made("linear") for _ in range(3)], torch.ones(40, 256)
+    ordered.room = 2 * modules[0].weight.nbytes
+    with torch.inference_mode(), using(PRODUCTS):
+        for module in modules:
+            torch.testing.assert_close(module(x), in_double(module, x).float(), rtol=1e-4, atol=1e-4)
+    assert len(ordered._known) == 2
+
+
+@pytest.mark.skipif(not kernels.gains(), reason="products are the model's own here")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["linear", "linear without bias", "conv1d"])
+@pytest.mark.parametrize(("channels", "out"), [(512, 300), (768, 3072), (3072, 768), (129, 5001)])
+def test_the_bits_of_a_product_do_not_depend_on_the_order_of_the_weights(
+    monkeypatch: pytest.MonkeyPatch, kind: str, channels: int, out: int, threads: int
+) -> None:
+    module, before = made(kind, channels, out), torch.get_num_threads()
+    nothing = kernels._Ordered()
+    nothing.room = 0
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode(), using(PRODUCTS):
+            for rows in (1, 2, 3, 8, 17, 72, 300):
+                x = torch.randn(rows, channels)
+                found = module(x)
+                with monkeypatch.context() as without:
+                    without.setattr(kernels, "_ordered", nothing)
+                    assert torch.equal(module(x), found)
+        assert module.weight in kernels._ordered._known and not len(nothing._known)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("gaining")

@@ -5,11 +5,13 @@ as long as their matrix products. Torch's own kernel takes a sixth of that and r
 hundred. Where a record asks for the bits of the eight steps, they run in the same order on pieces that stay in the cache.
 
 Products in single precision go to MKL, which leaves half the width of AMD's AVX-512 processors idle. There oneDNN, which torch
-has for other types of number, takes less than half the time and rounds otherwise in the last bits.
+has for other types of number, takes less than half the time and rounds otherwise in the last bits. It wants weights in an order
+of its own, and puts them so at every product; where memory allows, weights in that order are kept, with which bits are the same.
 """
 
 import math
 import platform
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,8 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.weak import WeakIdKeyDictionary
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
+
+from tools.engine.kept import share_of_free
 
 PIECE = 2**16  # elements
 SCALE = math.sqrt(2.0 / math.pi)
@@ -81,6 +86,44 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # what compiled models call
 
 
+class _Ordered:
+    """Weights in oneDNN's order, kept as long as they are there and are not written to."""
+
+    def __init__(self) -> None:
+        self.room = -1  # bytes; not known yet
+        self._known = WeakIdKeyDictionary()
+        self._lock = threading.Lock()
+
+    def of(self, weight: Tensor, mapping: Tensor) -> Tensor:
+        """What a product with these weights is to be given: `mapping`, which is (out, channels), in order, or as it is."""
+        if not isinstance(weight, nn.Parameter) or weight.is_inference():  # of other tensors no change is counted
+            return mapping
+        state = weight.data_ptr(), weight._version
+        known = self._known.get(weight)
+        return known[1] if known is not None and known[0] == state else self._put(weight, mapping, state)
+
+    def _put(self, weight: Tensor, mapping: Tensor, state: tuple[int, int]) -> Tensor:
+        with self._lock:
+            if self.room < 0:
+                self.room = share_of_free(weight.device)  # when the first are put in order
+            held = sum(size for _, _, size in self._known.values())
+            size = weight.numel() * weight.element_size()
+            if held + size > self.room:
+                return mapping
+            made = torch.ops.mkldnn._reorder_linear_weight(mapping, None)
+            self._known[weight] = state, made, size
+            return made
+
+
+_ordered = _Ordered()
+
+
+def _quick(x: Tensor, weight: Tensor, mapping: Tensor, bias: Tensor | None) -> Tensor:
+    """A product by oneDNN. mapping: the weights, (out, channels), maybe transposed."""
+    alone = x.numel() == x.shape[-1]  # of one row it computes by another kernel where weights are in order
+    return _product(x, mapping if alone else _ordered.of(weight, mapping), bias)
+
+
 def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a product is one that oneDNN takes less time for."""
     if not (_kernels.get().products and torch.is_inference_mode_enabled() and gains()):
@@ -101,7 +144,7 @@ class QuickLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(*rows, channels) to (*rows, out)."""
         quick = _suits(input, self.weight, self.bias)
-        return _product(input, self.weight, self.bias) if quick else super().forward(input)
+        return _quick(input, self.weight, self.weight, self.bias) if quick else super().forward(input)
 
 
 class QuickConv1D(Conv1D):
@@ -109,7 +152,8 @@ class QuickConv1D(Conv1D):
 
     def forward(self, x: Tensor) -> Tensor:
         """(*rows, channels) to (*rows, out)."""
-        return _product(x, self.weight.T, self.bias) if _suits(x, self.weight, self.bias) else super().forward(x)
+        quick = _suits(x, self.weight, self.bias)
+        return _quick(x, self.weight, self.weight.T, self.bias) if quick else super().forward(x)
 
 
 class OnePass(NewGELUActivation):
