@@ -20,7 +20,7 @@ from tools.methods.answers import INTACT, keep
 from tools.methods.arguments import AblationMode
 from tools.methods.interventions import activations, select
 from tools.methods.narrowing import SomeOnlyError
-from tools.methods.scoring import batch_of, encoded_all, microbatches, score
+from tools.methods.scoring import FEW, batch_of, encoded_all, microbatches, score
 from tools.methods.tool import Context, ToolInputError
 from tools.ports import Batch, PortError, Scores, port_of
 from tools.subjects import Subject
@@ -167,7 +167,8 @@ def score_under(
     example. ToolInputError where more than one example in twenty has no donor.
     """
     prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
-    scores, _ = score(ctx.subject, examples, prepared.variants, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl)
+    run, few = prepared.variants, len(conditions) <= FEW
+    scores, _ = score(ctx.subject, examples, run, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl, few=few)
     own = {c.words: s for c, s in zip(conditions, scores[1:], strict=True) if not c.control}
     keep(ctx, task, examples, {INTACT: scores[0], **own})
     return scores

@@ -3,6 +3,7 @@
 The scored positions are selected first, stacked over all variants, and read out once at the end.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from tools.engine.executor import SweepCost, Variant
 from tools.engine.lanes import side_by_side
-from tools.engine.version import ALIKE, LANES, TOGETHER
+from tools.engine.version import ALIKE, APART, LANES, SMALL, TOGETHER
 from tools.ports import Asked, Batch, Encoded, Port, Scores, make_batch, port_of
 from tools.ports import batch_of as _batch_of
 from tools.ports.vocabulary import QUICK
@@ -26,6 +27,8 @@ UNEMBED_ROWS = 2048
 FEW_ROWS, LOGITS = 96, 2**22  # that are read out in one piece: rows, below which products are slow, and numbers
 READ_BYTES, COPIES = 4 * 2**30, 2  # that pieces read out side by side may take; of what is read, at once
 NEARLY, ROWS = 1.1, 8  # times as long may rows of a batch be that has as many
+FEW = 4  # conditions, up to which a sweep has too few batches of blocks to run side by side
+PIECES, ENOUGH = 4, 16  # batches that such a sample is cut into, and the examples of one below which products are slow
 MakeVariants = Callable[[Batch], Sequence[Variant]]
 Columns = dict[str, np.ndarray]
 
@@ -37,13 +40,18 @@ def encoded_all(subject: Subject, examples: Sequence[Example]) -> list[Encoded]:
 
 
 def microbatches(
-    subject: Subject, examples: Sequence[Example], max_tokens: int = 2048, among: Sequence[int] | None = None
+    subject: Subject,
+    examples: Sequence[Example],
+    max_tokens: int = 2048,
+    among: Sequence[int] | None = None,
+    most: int | None = None,
 ) -> list[Batch]:
     """Sort by length and cut into batches of at most `max_tokens` positions (at least one example each).
 
     among: a few of the examples, by their place in the sample, which the batches' indices keep; all of them by default. Batches
     have rows of nearly one length, but for the first few: many variants fill them, there is little padding, and what stands
     before an edit is not run. Before version ALIKE of the engine only those of a few examples have, whatever their number.
+    most: examples of one batch; as many as fit by default.
     """
     few = 1 if subject.engine < ALIKE else ROWS
     alike = among is not None or subject.engine >= ALIKE
@@ -53,7 +61,8 @@ def microbatches(
     groups: list[list[int]] = []
     for i in order:
         longer = alike and bool(groups) and encoded[i].size > NEARLY * encoded[groups[-1][0]].size
-        if not groups or (longer and len(groups[-1]) >= few) or encoded[i].size * (len(groups[-1]) + 1) > max_tokens:
+        full = bool(groups) and (len(groups[-1]) == most or encoded[i].size * (len(groups[-1]) + 1) > max_tokens)
+        if not groups or full or (longer and len(groups[-1]) >= few):
             groups.append([])
         groups[-1].append(i)
     return [make_batch(port, subject, g, [examples[i] for i in g], [encoded[i] for i in g]) for g in groups]
@@ -115,36 +124,52 @@ def score(
     kl: bool = False,
     on_progress: Callable[[int], None] | None = None,
     among: Sequence[int] | None = None,
+    few: bool = False,
 ) -> tuple[list[Scores], SweepCost]:
     """Score every variant on every example.
 
     make_variants: called once for each batch, so that edits can carry per-example values; it must return the same
     number of variants each time. among: which of the examples, by their place in the sample; all of them by default.
+    few: whether variants are so few that smaller batches of examples had better run side by side than what is in one.
     Returns one Scores for each variant, examples in the order given.
     """
     order = range(len(examples)) if among is None else among
     port, total = port_of(subject), SweepCost()
     collected: list[list[tuple[Batch, Columns]]] = []
     closed, accepted = closed_tokens(subject, examples, choices), accepted_tokens(subject, examples)
+    rows, apart = read_at_once(subject, max_tokens), few and _suits_apart(subject)
+    most = max(ENOUGH, math.ceil(len(order) / PIECES)) if apart else None
+
+    def scored(batch: Batch, variants: Sequence[Variant]) -> tuple[list[Columns], SweepCost]:
+        first = int(batch.columns.min())
+        states, cost = subject.sweep(
+            batch.inputs,
+            variants,
+            lambda h, _: h[batch.rows, batch.columns - first],
+            read_from=first,
+            max_tokens=max_tokens,
+            on_progress=on_progress,
+        )
+        own, right = (None if t is None else t[list(batch.indices)] for t in (closed, accepted))
+        return _read_out(port, subject, batch, states, own, right, rows=rows, kl=kl), cost
+
     with subject.evaluating():
-        for batch in microbatches(subject, examples, max_tokens, among):
-            variants, first = make_variants(batch), int(batch.columns.min())
-            states, cost = subject.sweep(
-                batch.inputs,
-                variants,
-                lambda h, _, b=batch, first=first: h[b.rows, b.columns - first],
-                read_from=first,
-                max_tokens=max_tokens,
-                on_progress=on_progress,
-            )
+        batches = microbatches(subject, examples, max_tokens, among, most)
+        todo = (partial(scored, batch, make_variants(batch)) for batch in batches)
+        wide = min(_read_wide(subject, rows), *(spec.lanes() for spec in subject.stacks.values())) if apart else 1
+        found = side_by_side(list(todo), wide) if apart else (run() for run in todo)
+        for batch, (tables, cost) in zip(batches, found, strict=True):
             total = total + cost
-            own, right = (None if t is None else t[list(batch.indices)] for t in (closed, accepted))
-            rows = read_at_once(subject, max_tokens)
-            tables = _read_out(port, subject, batch, states, own, right, rows=rows, kl=kl)
-            collected = collected or [[] for _ in variants]
+            collected = collected or [[] for _ in tables]
             for variant, table in enumerate(tables):
                 collected[variant].append((batch, table))
     return [_assemble(port, parts, order) for parts in collected], total
+
+
+def _suits_apart(subject: Subject) -> bool:
+    """Whether blocks are so wide that running them side by side gains, on a processor; decided by the model alone."""
+    wide = min(spec.width for spec in subject.stacks.values()) > SMALL
+    return wide and subject.engine >= APART and subject.device.type == "cpu"
 
 
 def score_tasks(
@@ -222,10 +247,14 @@ def _read_out(
         asked = Asked(targets[part], foils[part], differs[part], first[part], shut, base, accept, among, probable)
         return port.read(subject, here, asked)
 
-    wide = max(1, min(subject.lanes(), READ_BYTES // (COPIES * 4 * rows * read_width(subject))))
-    parts = side_by_side([partial(read, at) for at in range(0, len(stacked), rows)], wide)
+    parts = side_by_side([partial(read, at) for at in range(0, len(stacked), rows)], _read_wide(subject, rows))
     joined = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
     return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
+
+
+def _read_wide(subject: Subject, rows: int) -> int:
+    """How many pieces of so many states are read out side by side: as memory allows."""
+    return max(1, min(subject.lanes(), READ_BYTES // (COPIES * 4 * rows * read_width(subject))))
 
 
 def _assemble(port: Port, parts: Sequence[tuple[Batch, Columns]], order: Sequence[int]) -> Scores:
