@@ -80,9 +80,10 @@ def changed(subject: Subject, given: Seen, regions: Sequence[Mask]) -> NDArray[n
 
 
 def answers(subject: Subject, pixels: Pixels, most: int) -> Float[Tensor, "batch classes"]:
-    """Logits of the classes, at most `most` images at once."""
+    """Logits of the classes, at most `most` images at once; nothing of it is kept, for hardly one is asked about twice."""
+    once = subject.keeping(None)
     with torch.no_grad():
-        parts = [class_logits(subject, pixels[i : i + most]) for i in range(0, len(pixels), most)]
+        parts = [class_logits(once, pixels[i : i + most]) for i in range(0, len(pixels), most)]
         return torch.cat(parts).float().cpu()
 
 
