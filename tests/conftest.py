@@ -7,6 +7,9 @@ packages before this file is read.
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported, so it has to come first
+# Read by OpenMP and OpenBLAS when they are loaded, by numpy, scipy and scikit-learn as by torch, here and in the processes that tests
+# start: as many tests run at once as there are processors, and threads that wait for each other's are busy waiting.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import importlib
 from pathlib import Path

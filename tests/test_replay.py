@@ -1,6 +1,7 @@
 """Replay notices whatever was changed; a branch shares what was done before; another planner gets the same question."""
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -190,14 +191,15 @@ for words in json.loads(sys.argv[1]):
 
 
 def test_every_curated_transcript_replays_as_recorded_and_its_report_is_what_the_database_says(tmp_path):
-    """In one other process, which has as many threads as those on record."""
+    """In one other process, which has as many threads as those on record: as torch takes by itself."""
     shutil.copytree(CURATED, tmp_path / "c")
     db = tmp_path / "c" / "experiments.db"
     store = Store(db)
     assert store.verify() == []
     asked = [[n, "--db", str(db), *(["--allow-code"] if store.run(n).settings.get("allow_code") else [])] for n in store.runs()]
+    environ = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     done = subprocess.run(
-        [sys.executable, "-c", AGAIN, json.dumps(asked)], capture_output=True, text=True, cwd=CURATED.parent.parent
+        [sys.executable, "-c", AGAIN, json.dumps(asked)], capture_output=True, text=True, cwd=CURATED.parent.parent, env=environ
     )  # fmt: skip
     said = re.split(r"^== (.*)\n", done.stdout, flags=re.MULTILINE)
     assert said[1::2] == [f"{name}: 0" for name in store.runs()], done.stdout + done.stderr
