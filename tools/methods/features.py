@@ -64,7 +64,8 @@ def labels_named(examples: Sequence[Example], name: str) -> list[str]:
     """
     if not name.endswith(".*"):
         return [name]
-    shared = [n for n in examples[0].values if all(n in e.values for e in examples)] if examples else []
+    known = [e.values for e in examples]
+    shared = [n for n in known[0] if all(n in values for values in known)] if known else []
     families = {f: members for f, members in label_families(shared).items() if f.endswith(".*")}
     if name not in families:
         raise ToolInputError(
@@ -81,16 +82,11 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
     a whole number's remainder (parity is `% 2`).
     """
     base, _, modulus = (part.strip() for part in name.partition("%"))
-    known = sorted(set.intersection(*(set(e.values) for e in examples))) if examples else []
-    texts = [e for e in examples if isinstance(next(iter(e.inputs.values())), str)]  # a stretch of a signal has no name
-    shared = (
-        set.intersection(*(set(e.spans) for e in examples)) if examples and len(texts) == len(examples) else set[str]()
-    )
-    spans = sorted(shared - set(known))
-    if base not in known and base not in DERIVED and base not in spans:
-        raise ToolInputError(
-            f"label: this task has no {base!r}; its examples have {', '.join([*label_families(known), *spans, *DERIVED])}"
-        )
+    known = bool(examples) and all(base in e.labels or base in e.metadata for e in examples)
+    if not known and base not in DERIVED and base not in (spans := _spans_of_all(examples)):
+        named = sorted(set.intersection(*(set(e.values) for e in examples))) if examples else []
+        others = [*label_families(named), *sorted(spans - set(named)), *DERIVED]
+        raise ToolInputError(f"label: this task has no {base!r}; its examples have {', '.join(others)}")
     values: list[Label] = []
     for e in examples:
         value: Label
@@ -101,11 +97,11 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
                 value = e.answer.strip()[:1]
             case "prompt_length":
                 value = len(e.shown)
-            case _ if base in spans:
+            case _ if known:
+                value = e.labels[base] if base in e.labels else e.metadata[base]
+            case _:
                 start, end = e.spans[base]
                 value = str(next(iter(e.inputs.values())))[start:end].strip()
-            case _:
-                value = e.values[base]
         values.append(value)
     if not modulus:
         return values
@@ -114,6 +110,12 @@ def labels_of(examples: Sequence[Example], name: str) -> list[Label]:
         return [int(v) % k for v in values]
     except (ValueError, ZeroDivisionError):
         raise ToolInputError(f"label: {name!r} needs whole numbers and a whole number above 0 after %") from None
+
+
+def _spans_of_all(examples: Sequence[Example]) -> set[str]:
+    """Spans of texts that every example has: a stretch of a signal has no name."""
+    texts = bool(examples) and all(isinstance(next(iter(e.inputs.values())), str) for e in examples)
+    return set.intersection(*(set(e.spans) for e in examples)) if texts else set[str]()
 
 
 def two_classes(

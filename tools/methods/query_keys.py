@@ -117,7 +117,18 @@ def nearest(q: Rows, k: Rows, own: NDArray[np.int64], whose: NDArray[np.int64], 
     """Of each query the `count` nearest keys of other sequences, (queries, count). own, whose: the sequences of both."""
     far = ((q**2).sum(-1)[:, None] + (k**2).sum(-1)[None] - 2 * q @ k.T).astype(np.float64)
     far[own[:, None] == whose[None]] = np.inf
-    return np.argsort(far, axis=1, kind="stable")[:, :count]
+    return _smallest(far, count)
+
+
+def _smallest(rows: Rows, count: int) -> NDArray[np.int64]:
+    """Where each row's `count` smallest values are, the smallest first and of equal ones the first: as a stable sort has them."""
+    if not 0 < count < rows.shape[1]:
+        return np.argsort(rows, axis=1, kind="stable")[:, :count]
+    found = np.empty((len(rows), count), dtype=np.int64)
+    for i, (row, bound) in enumerate(zip(rows, np.partition(rows, count - 1, axis=1)[:, count - 1], strict=True)):
+        at = np.flatnonzero(~(row > bound))  # what is no number is kept, and comes last
+        found[i] = at[np.argsort(row[at], kind="stable")[:count]]
+    return found
 
 
 def apart_from(
@@ -132,7 +143,7 @@ def apart_from(
     far = (b**2).sum(-1)[None] - 2 * a @ b.T
     left = (sequence[:, None] != sequence[None]) & (own[:, None] != its[None])
     far[~left] = np.inf
-    near = np.argsort(far, axis=1, kind="stable")[:, :NEIGHBOURS]
+    near = _smallest(far, NEIGHBOURS)
     same = (mine[:, None] == theirs[None]) & left
     there = np.take_along_axis(left, near, 1)
     found = (
