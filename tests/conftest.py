@@ -26,6 +26,8 @@ LONG = frozenset(
         "scripts scripts_modalities soak systematic systematic_depth terminal workbench_browser"
     ).split()
 )
+# Those with tests or fixtures of half a minute and more, which start first: at the end no worker waits long for the other's last one.
+FIRST = tuple(f"test_{name}.py" for name in "goals scripts_modalities scripts replay fuzz own planted_scoring row_trees".split())
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,7 +47,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark long tests."""
+    """Mark long tests, and let those that take longest come first, each file's in their order."""
     for item in items:
         if item.path.name in LONG:
             item.add_marker(pytest.mark.long)
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
