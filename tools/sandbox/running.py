@@ -70,7 +70,7 @@ class Given:
         rows: list[Tensor] = []
         for part, inputs in self._parts():
             with torch.no_grad():
-                h = self.subject.run(inputs, capture=[site]).captured[site].float()
+                h = self.subject.activations(inputs, [site])[site].float()
             heads = spec.n_heads if site.kind in HEADED else h.shape[-1]
             h = h[..., channels_of(c.units or None, h.shape[-1] // heads)]
             mask = torch.zeros(h.shape[:2])
