@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.planners.systematic import pictures
 from agent.run import main
 from experiments_db.findings import Finding
 from experiments_db.store import Store
@@ -90,8 +91,14 @@ def test_a_model_that_was_taught_with_a_decoy_reads_the_decoy_and_not_the_shape(
     assert not any(k.startswith(("carries", "attends")) and k.endswith("object") for k in found)
 
 
-@pytest.mark.parametrize(("name", "role", "other"), [("shapes", "object", "decoy"), ("shapes-decoy", "decoy", "object")])
-def test_what_in_the_image_decides_the_shape(tmp_path: Path, name: str, role: str, other: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "role", "other", "images"), [("shapes", "object", "decoy", pictures.IMAGES), ("shapes-decoy", "decoy", "object", 8)]
+)
+def test_what_in_the_image_decides_the_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, role: str, other: str, images: int
+) -> None:
+    """images: of how many the attributions are drawn, from which the roles are taken that are then examined and confirmed."""
+    monkeypatch.setattr(pictures, "IMAGES", images)
     found, report = asked(tmp_path, "what in the image decides the shape?", "--subject", name)
     assert "**Found.**" in report
     assert {k for k in found if k.startswith(("capability", "cannot"))} == (
