@@ -136,6 +136,7 @@ class SequenceToSequence(Port):
         rows = [list(e.fields["prefix"]) for e in encoded]
         start, end, banned = len(rows[0]), end_token(subject), never_written(subject)
         most = getattr(subject.model.config, "max_target_positions", None) or subject.max_positions or limit + start
+        once = subject.keeping(None)  # nobody asks again about a text that is half written
         with subject.evaluating():
             inputs = self._inputs(subject, read, rows, lengths)
             before = subject.upstream(inputs, program, edits)
@@ -144,7 +145,7 @@ class SequenceToSequence(Port):
                     {**inputs.fields, "decoder_input_ids": torch.tensor(rows, device=subject.device)},
                     tuple(map(len, rows)), inputs.elsewhere,
                 )  # fmt: skip
-                logits = subject.read(inputs, before, program.get(subject.readout), edits)[:, -1]
+                logits = once.read(inputs, before, program.get(subject.readout), edits)[:, -1]
                 logits[:, banned] = -torch.inf
                 chosen = logits.argmax(-1).tolist()
                 for row, token in zip(rows, chosen, strict=True):

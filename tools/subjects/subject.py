@@ -202,7 +202,8 @@ class Subject:
                 upstream[name] = self.run_stack(inputs, name, None, (), (), upstream)[0]
         made = self.recorded(spec, inputs.fields, upstream)
         doubled = {k: torch.cat([v, v]) for k, v in upstream.items()}
-        mark_batched(made, self.recorded(spec, inputs.map(lambda t: torch.cat([t, t])), doubled))
+        twice = inputs.map(lambda t: torch.cat([t, t]))
+        mark_batched(made, self.keeping(None).recorded(spec, twice, doubled))  # only looked at
         return made
 
     def run(
