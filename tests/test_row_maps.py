@@ -75,6 +75,16 @@ def test_distance_follows_the_dot_product_exactly_where_all_keys_are_equally_lon
     assert np.isnan(query_keys.follows(np.ones((2, 3)), np.ones((2, 3)), causal=False))
 
 
+def test_the_nearest_come_as_a_stable_sort_of_all_would_give_them():
+    rng = np.random.default_rng(0)
+    for columns in range(1, 12):
+        far = rng.integers(0, 4, size=(40, columns)).astype(float)  # with many that are equally far
+        far[rng.random(far.shape) < 0.3] = np.inf
+        far[rng.random(far.shape) < 0.1] = np.nan
+        for count in (1, 2, 5, 20):
+            assert query_keys._smallest(far, count).tolist() == np.argsort(far, axis=1, kind="stable")[:, :count].tolist()
+
+
 def test_the_nearest_keys_are_those_of_other_sequences():
     q = k = np.arange(6.0)[:, None]
     own = np.array([0, 0, 0, 1, 1, 1])
