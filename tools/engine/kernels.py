@@ -96,7 +96,7 @@ class _Ordered:
 
     def of(self, weight: Tensor, mapping: Tensor) -> Tensor:
         """What a product with these weights is to be given: `mapping`, which is (out, channels), in order, or as it is."""
-        if not isinstance(weight, nn.Parameter) or weight.is_inference():  # of other tensors no change is counted
+        if type(weight) is not nn.Parameter or weight.is_inference():  # of other tensors no change is counted
             return mapping
         state = weight.data_ptr(), weight._version
         known = self._known.get(weight)

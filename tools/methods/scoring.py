@@ -4,6 +4,7 @@ The scored positions are selected first, stacked over all variants, and read out
 """
 
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -238,18 +239,26 @@ def _read_out(
     base = port.distribution(subject, stacked[:k]) if kl else None
     probable = None if base is None or subject.engine < QUICK else base.exp()
 
-    def read(at: int) -> dict[str, Tensor]:
+    # What is read lies in tensors of all pieces: small ones, kept between pieces' logits, would leave gaps that no logits fit in.
+    joined, filling = dict[str, Tensor](), threading.Lock()
+
+    def read(at: int) -> None:
         part = slice(at, at + rows)
         here = stacked[part]
         shut = None if choices is None else choices[part]
         accept = None if right is None else right[part]
         among = None if base is None else torch.arange(at, at + len(here), device=device) % k
         asked = Asked(targets[part], foils[part], differs[part], first[part], shut, base, accept, among, probable)
-        return port.read(subject, here, asked)
+        found = port.read(subject, here, asked)
+        with filling:
+            for name, column in found.items():
+                if name not in joined:
+                    joined[name] = column.new_empty(len(stacked))
+                joined[name][part] = column
 
-    parts = side_by_side([partial(read, at) for at in range(0, len(stacked), rows)], _read_wide(subject, rows))
-    joined = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
-    return [{n: c[v * k : (v + 1) * k] for n, c in joined.items()} for v in range(len(states))]
+    side_by_side([partial(read, at) for at in range(0, len(stacked), rows)], _read_wide(subject, rows))
+    columns = {name: whole.cpu().numpy() for name, whole in joined.items()}
+    return [{n: c[v * k : (v + 1) * k] for n, c in columns.items()} for v in range(len(states))]
 
 
 def _read_wide(subject: Subject, rows: int) -> int:
