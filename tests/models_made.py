@@ -265,7 +265,8 @@ def subject_named() -> Callable[[str], Subject]:
 
     def get(name: str) -> Subject:
         if name not in made:
-            made[name] = wrap(random_model(name), name=name)
+            with torch.inference_mode(mode=False):  # whichever test asks first: gradients of its weights may be asked for later
+                made[name] = wrap(random_model(name), name=name)
         return made[name]
 
     return get

@@ -6,15 +6,18 @@ import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 from models_made import random_model
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from tools.engine.executor import Variant
 from tools.engine.kept import Kept
 from tools.engine.lanes import Step, lane, lanes, run_steps, side_by_side, undivided
 from tools.engine.sites import Edit, Site
 from tools.engine.suffix import _Whole
+from tools.engine.version import APART, ENGINE, SMALL
 from tools.methods.scoring import score
 from tools.subjects import load_subject, wrap
 from tools.tasks import get_task
@@ -81,6 +84,49 @@ def test_scores_are_the_same_in_any_number_of_lanes_and_whatever_is_kept(threads
             assert (a.nll == b.nll).all()
             assert (a.kl == b.kl).all()
             assert (a.rank == b.rank).all()
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A GPT-2 of two blocks, wide enough that batches of a few examples run side by side."""
+    torch.manual_seed(5)
+    demo = load_subject("demo")
+    config = GPT2Config(vocab_size=demo.model.config.vocab_size, n_positions=64, n_embd=2 * SMALL, n_layer=2, n_head=4)
+    return wrap(GPT2LMHeadModel(config).eval(), tokenizer=demo.tokenizer, name="wide")
+
+
+def without_mlps(subject, batch):
+    """The intact model, and without the MLP of each of the first two blocks."""
+    blocks = tuple(range(len(subject.spec().blocks)))
+    gone = [Edit(Site("decoder", b, "mlp.out"), "scale", torch.zeros(())) for b in blocks[:2]]
+    return [Variant(blocks), *(Variant(blocks, (e,)) for e in gone)]
+
+
+@pytest.mark.parametrize(("name", "engine", "few"), [("wide", ENGINE, True), ("wide", ENGINE, False), ("wide", APART - 1, True), ("demo", ENGINE, True)])
+def test_few_conditions_of_a_wide_model_are_scored_in_small_batches_side_by_side(threads, wide, monkeypatch, name, engine, few):
+    subject = wide if name == "wide" else load_subject("demo")
+    examples, apart = get_task("addition").examples("explore", 96), (name, engine, few) == ("wide", ENGINE, True)
+    monkeypatch.setattr(subject, "engine", engine)
+    found, where, sizes = {}, set(), set()
+
+    def variants(batch):
+        sizes.add(len(batch.indices))
+        return without_mlps(subject, batch)
+
+    monkeypatch.setattr(
+        subject, "sweep", lambda *given, run=subject.sweep, **options: (where.add(lane()), run(*given, **options))[1]
+    )
+    for count in (1, 2, 5):
+        threads(count)
+        found[count], _ = score(subject, examples, variants, kl=True, few=few)
+    assert (max(sizes) <= 24) == apart
+    assert (len(where - {0}) > 1) == apart, "whole sweeps run in lanes"
+    plain, _ = score(subject, examples, variants, kl=True)
+    for one, two, five, whole in zip(found[1], found[2], found[5], plain, strict=True):
+        for other in (two, five):
+            same = (one.nll == other.nll).all() and (one.kl == other.kl).all() and (one.rank == other.rank).all()
+            assert same or not apart, "the same bits with any number of threads"
+        np.testing.assert_allclose(one.nll, whole.nll, rtol=1e-4)
 
 
 def test_what_was_computed_before_lanes_is_computed_without_them(subject_named, batch, rows, threads):
