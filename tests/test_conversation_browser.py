@@ -105,6 +105,19 @@ def test_who_speaks_is_read_beside_the_conversation_and_a_pin_changes_the_next_a
     expect(page.locator("#talk-problem")).to_contain_text("one {} stands where the words go")
 
 
+def test_an_answer_that_comes_late_does_not_undo_what_is_read_of_a_newer_turn(page):
+    held = []
+    page.route("**/conversation.json*", lambda route: held.append(route))
+    page.get_by_role("button", name="Begin anew").click()
+    say(page, f"{CUES} what of rain please ?")
+    assert "child" in read(page, "user age")
+    with page.expect_response("**/conversation.json*") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 100))")
+    assert "child" in read(page, "user age")
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (390, "light"), (1280, "dark")])
 def test_everybody_can_follow_it_and_nothing_is_cut(page, width, scheme):
     page.emulate_media(color_scheme=scheme)

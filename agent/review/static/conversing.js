@@ -6,7 +6,7 @@
   const { el } = window.drawings, $ = (id) => document.getElementById(id);
   const offered = JSON.parse($("offered").textContent), log = $("talk-log"), form = $("talk-say");
   const pins = {};
-  let soFar = "", turns = [];
+  let soFar = "", turns = [], asked = 0;  // asked: counts what the board was asked for, so that a late answer does not undo a newer one
 
   async function post(path, body) {
     const response = await fetch(`/workbench/${path}`, { method: "POST", headers: { "Content-Type": "application/json", "X-CSRF-Token": offered.csrf }, body: JSON.stringify(body) });
@@ -65,6 +65,7 @@
       said("model", found.reply, given.pins.length ? `(${given.pins.join(", ")} pinned; with nothing pinned: ${found.plain})` : "");
       turns.push(says);
       soFar = found.so_far;
+      asked += 1;
       board(found);
       form.elements.says.value = "";
       if (found.kept) await keep(given);
@@ -75,6 +76,7 @@
   });
 
   async function begin() {
+    const mine = ++asked;
     turns = [];
     soFar = "";
     log.replaceChildren();
@@ -82,6 +84,7 @@
       const response = await fetch(`/workbench/conversation.json?task=${encodeURIComponent($("talk-task").value)}&at=${encodeURIComponent($("talk-at").value.trim())}`), found = await response.json();
       if (!response.ok) throw new Error(found.error);
       problem("");
+      if (mine !== asked) return;
       if (!$("talk-begin").value) $("talk-begin").value = found.begins;
       board(found);
     } catch (error) { problem(error.message); }
