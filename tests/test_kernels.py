@@ -117,6 +117,7 @@ def test_a_bias_with_gaps_is_not_given_to_a_kernel_that_would_read_across_them()
 @needs_onednn
 @pytest.mark.parametrize("kind", ["linear", "linear without bias", "conv1d"])
 def test_weights_that_are_kept_in_order_are_those_that_the_module_has_now(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(kernels, "_order_keeps_bits", lambda: True)  # wherever the tests run
     monkeypatch.setattr(kernels, "_ordered", ordered := kernels._Ordered())
     module = made(kind)
     x = torch.randn(40, 256, generator=torch.Generator().manual_seed(3))
@@ -149,6 +150,17 @@ def test_no_more_weights_are_kept_in_order_than_there_is_room_for(monkeypatch: p
         for module in modules:
             torch.testing.assert_close(module(x), in_double(module, x).float(), rtol=1e-4, atol=1e-4)
     assert len(ordered._known) == 2
+
+
+@pytest.mark.usefixtures("gaining")
+@needs_onednn
+def test_where_the_order_of_weights_moves_bits_none_are_kept_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_ordered", ordered := kernels._Ordered())
+    monkeypatch.setattr(kernels, "_order_keeps_bits", lambda: False)
+    module, x = made("linear"), torch.ones(40, 256)
+    with torch.inference_mode(), using(PRODUCTS):
+        torch.testing.assert_close(module(x), in_double(module, x).float(), rtol=1e-4, atol=1e-4)
+    assert not len(ordered._known)
 
 
 @pytest.mark.skipif(not kernels.gains(), reason="products are the model's own here")

@@ -168,7 +168,7 @@ def score(
 
 
 def _suits_apart(subject: Subject) -> bool:
-    """Whether blocks are so wide that running them side by side gains, on a processor; decided by the model alone."""
+    """Whether blocks are so wide that running them side by side gains, on a processor: however many cores it has."""
     wide = min(spec.width for spec in subject.stacks.values()) > SMALL
     return wide and subject.engine >= APART and subject.device.type == "cpu"
 
@@ -251,10 +251,10 @@ def _read_out(
         asked = Asked(targets[part], foils[part], differs[part], first[part], shut, base, accept, among, probable)
         found = port.read(subject, here, asked)
         with filling:
-            for name, column in found.items():
-                if name not in joined:
-                    joined[name] = column.new_empty(len(stacked))
-                joined[name][part] = column
+            if not joined:
+                joined.update({name: column.new_empty(len(stacked)) for name, column in found.items()})
+            for name, whole in joined.items():
+                whole[part] = found[name]
 
     side_by_side([partial(read, at) for at in range(0, len(stacked), rows)], _read_wide(subject, rows))
     columns = {name: whole.cpu().numpy() for name, whole in joined.items()}
