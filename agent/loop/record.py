@@ -252,14 +252,19 @@ def own_experiments(record: RunRecord, run: Run) -> int:
 
 
 class RunTasks:
-    """The tasks a run can use: the program's, and those kept with the run."""
+    """The tasks a run can use: the program's, and those kept with the run, which are read anew when one is added."""
 
     def __init__(self, store: Store, run: str) -> None:
         self.store, self.run = store, run
+        self._read: tuple[list[tuple[str, str]], list[TaskData]] = [], []
 
     def made(self) -> list[TaskData]:
         """Tasks that are not part of the program."""
-        return self.store.task_data(self.run)
+        rows = self.store.rows("SELECT name, sha FROM run_tasks WHERE run = ? ORDER BY rowid", self.run)
+        there = [(r["name"], r["sha"]) for r in rows]
+        if self._read[0] != there:
+            self._read = there, self.store.task_data(self.run)
+        return [*self._read[1]]
 
     def get(self, spec: str) -> Task:
         """A task by its spec. ToolInputError names what there is."""

@@ -8,7 +8,7 @@ import torch
 from tools.engine.kernels import Kernels, using
 from tools.engine.lanes import undivided
 
-ENGINE = 5  # of results that are computed now
+ENGINE = 6  # of results that are computed now
 NARROW = 2  # the first one that runs a variant's last block only where it is read: before, over every position
 LANES = 3  # the first one that runs a sweep's batches side by side, and activation functions by torch's own kernels
 SPARING = 4  # the first one whose sequential sweeps run a control only beside what does something
@@ -16,6 +16,7 @@ PRODUCTS = 4  # the first one that multiplies with oneDNN where a processor gain
 ALIKE = 4  # the first one whose batches have rows of nearly one length
 TOGETHER = 4  # the first one in whose batches examples of several tasks lie together
 APART = 5  # the first one whose contrasts of a few conditions run batches of a few examples side by side
+ONCE = 6  # the first one that reads the intact model of a finding once, for however many conditions
 SMALL = 512  # channels up to which dividing a product among threads costs more than it gives
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from experiments_db.findings import Statement
 from experiments_db.places import Component, ComponentSet, Intervention
+from tools.engine.version import ONCE
 from tools.findings.contrast import Contrast, Quantity, Values
 from tools.methods.effects import Condition, score_under
 from tools.methods.tool import Context, ToolInputError
@@ -112,11 +113,20 @@ class Bench:
         return self.task.examples("explore", max(FIT, self.statement.examples), self.ctx.seed)
 
     def scores(self, conditions: Sequence[Condition], directions: Mapping[str, Tensor] | None = None) -> list[Scores]:
-        """Scores under conditions, all of those not yet known in one sweep; directions as in `score_under`."""
-        new = [c for c in dict.fromkeys(conditions) if c not in self.known]
-        if new:
-            intact, *found = score_under(self.ctx, self.task, self.examples, new, directions=directions)
-            self.known |= {Condition(): intact, **dict(zip(new, found, strict=True))}
+        """Scores under conditions, all of those not yet known in one sweep; directions as in `score_under`.
+
+        The intact model is scored once and by itself; before version ONCE of the engine it was along with every sweep.
+        """
+        new, intact = [c for c in dict.fromkeys(conditions) if c not in self.known], Condition()
+        if new and self.ctx.subject.engine < ONCE:
+            found = score_under(self.ctx, self.task, self.examples, new, directions=directions)
+            self.known |= dict(zip([intact, *new], found, strict=True))
+        elif new:
+            if intact not in self.known:
+                (self.known[intact],) = score_under(self.ctx, self.task, self.examples, [])
+            if changed := [c for c in new if c != intact]:
+                found = score_under(self.ctx, self.task, self.examples, changed, directions=directions, intact=False)
+                self.known |= dict(zip(changed, found, strict=True))
         return [self.known[c] for c in conditions]
 
     def intact_on(self, examples: Sequence[Example]) -> Scores:

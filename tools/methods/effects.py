@@ -160,18 +160,19 @@ def score_under(
     *,
     directions: Mapping[str, Tensor] | None = None,
     kl: bool = False,
+    intact: bool = True,
 ) -> list[Scores]:
-    """The intact model's scores, then those under each condition, on the same examples.
+    """The intact model's scores, if they are wanted, then those under each condition, on the same examples.
 
     directions: vectors by the name that interventions give them, (channels,) each, or (n, channels) with one for each
     example. ToolInputError where more than one example in twenty has no donor.
     """
     prepared = _Prepared(ctx, list(examples), conditions, dict(directions or {}))
-    run, few = prepared.variants, len(conditions) <= FEW
-    scores, _ = score(ctx.subject, examples, run, choices=task.choices, max_tokens=ctx.max_tokens, kl=kl, few=few)
-    own = {c.words: s for c, s in zip(conditions, scores[1:], strict=True) if not c.control}
-    keep(ctx, task, examples, {INTACT: scores[0], **own})
-    return scores
+    run, few, unread, most = prepared.variants, len(conditions) <= FEW, int(not intact), ctx.max_tokens
+    found, _ = score(ctx.subject, examples, run, choices=task.choices, max_tokens=most, kl=kl, few=few, unread=unread)
+    named = [*([INTACT] if intact else []), *(None if c.control else c.words for c in conditions)]
+    keep(ctx, task, examples, {name: s for name, s in zip(named, found, strict=True) if name})
+    return found
 
 
 def edits_of(
@@ -232,10 +233,8 @@ class _Prepared:
         """The number of each example's key among the port's."""
         subject, numbers = self.ctx.subject, dict[tuple[Hashable, ...], int]()
         port = port_of(subject)
-        keys = [
-            port.baseline_key(subject, e, x)
-            for e, x in zip(self.examples, encoded_all(subject, self.examples), strict=True)
-        ]
+        pairs = zip(self.examples, encoded_all(subject, self.examples), strict=True)
+        keys = [port.baseline_key(subject, e, x) for e, x in pairs]
         return [numbers.setdefault(k, len(numbers)) for k in keys]
 
     def _means(self, wanted: Sequence[tuple[Site, str]]) -> dict[tuple[Site, str], Tensor]:

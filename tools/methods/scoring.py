@@ -126,13 +126,15 @@ def score(
     on_progress: Callable[[int], None] | None = None,
     among: Sequence[int] | None = None,
     few: bool = False,
+    unread: int = 0,
 ) -> tuple[list[Scores], SweepCost]:
     """Score every variant on every example.
 
     make_variants: called once for each batch, so that edits can carry per-example values; it must return the same
     number of variants each time. among: which of the examples, by their place in the sample; all of them by default.
     few: whether variants are so few that smaller batches of examples had better run side by side than what is in one.
-    Returns one Scores for each variant, examples in the order given.
+    unread: how many of the first variants are run, for what others share with them, and not scored.
+    Returns one Scores for each other variant, examples in the order given.
     """
     order = range(len(examples)) if among is None else among
     port, total = port_of(subject), SweepCost()
@@ -152,7 +154,7 @@ def score(
             on_progress=on_progress,
         )
         own, right = (None if t is None else t[list(batch.indices)] for t in (closed, accepted))
-        return _read_out(port, subject, batch, states, own, right, rows=rows, kl=kl), cost
+        return _read_out(port, subject, batch, states[unread:], own, right, rows=rows, kl=kl), cost
 
     with subject.evaluating():
         batches = microbatches(subject, examples, max_tokens, among, most)
