@@ -17,6 +17,7 @@ ALIKE = 4  # the first one whose batches have rows of nearly one length
 TOGETHER = 4  # the first one in whose batches examples of several tasks lie together
 APART = 5  # the first one whose contrasts of a few conditions run batches of a few examples side by side
 ONCE = 6  # the first one that reads the intact model of a finding once, for however many conditions
+NAMED = 6  # the first one whose `@each` leaves out positions that are named beside it
 SMALL = 512  # channels up to which dividing a product among threads costs more than it gives
 
 

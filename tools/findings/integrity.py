@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tools.engine.adapter import StackSpec
 from tools.engine.executor import Variant
+from tools.engine.kept import Kept, share_of_free
 from tools.engine.sites import HEADED, Edit, Site
 from tools.findings.integrity_inputs import Given
 from tools.findings.integrity_report import Check, IntegrityReport, Verdict
@@ -328,6 +329,7 @@ def _ask(site: Site, way: Way, before: Tensor, heads: int, generator: torch.Gene
 
 def _edits(subject: Subject, plain: Plain, inputs: Inputs, seen: Seen, asks: list[Ask], book: _Book) -> None:
     """Each edit by itself: what stands at its part afterwards, and what becomes of the logits, alone and in a sweep."""
+    subject = subject.keeping(Kept(share_of_free(subject.device)))  # as in experiments
     for part in _chunks(asks):
         wanted = plain.changed(inputs.fields, [Change(a.site, a.of) for a in part], seen)
         swept = _sweep(subject, inputs, part, book)

@@ -52,7 +52,9 @@ def _positions(subject: Subject, batch: Batch, anchor: str, name: str, *, twin: 
     return torch.tensor(filled, dtype=torch.long, device=subject.device)
 
 
-def _row(subject: Subject, example: Example, encoded: Encoded, anchor: Anchor, stack: str, *, twin: bool) -> list[int]:
+def _row(
+    subject: Subject, example: Example, encoded: Encoded, anchor: Anchor, stack: str, *, twin: bool = False
+) -> list[int]:
     length = length_in(subject, encoded, stack)
     if anchor.position is not None:
         at = anchor.position if anchor.position >= 0 else length + anchor.position
@@ -90,6 +92,17 @@ def having(subject: Subject, anchors: Sequence[str], *, stack: str | None = None
             return False
 
     return lambda examples: [has(e) for e in examples]
+
+
+def same_positions(subject: Subject, examples: Sequence[Example], stack: str, a: str, b: str) -> bool:
+    """Whether two anchors are the same positions in each of some examples, and in its twin."""
+    whole = [*examples, *(e.as_twin(e.target) for e in examples if e.twin is not None)]
+    one, other = parse_anchor(a), parse_anchor(b)
+    try:
+        rows = zip(whole, encoded_all(subject, whole), strict=True)
+        return all(_row(subject, e, c, one, stack) == _row(subject, e, c, other, stack) for e, c in rows)
+    except ToolInputError:
+        return False
 
 
 def length_in(subject: Subject, encoded: Encoded, stack: str) -> int:

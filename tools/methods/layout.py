@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache, partial
 
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from experiments_db.places import (
     parse_anchor,
 )
 from tools.engine.adapter import StackSpec
-from tools.methods.anchors import length_in
+from tools.engine.version import NAMED
+from tools.methods.anchors import length_in, same_positions
 from tools.methods.scoring import encoded_all
 from tools.methods.tool import ToolInputError
 from tools.ports import port_of
@@ -74,11 +76,22 @@ def _where_it_lies(subject: Subject, found: Sequence[Component]) -> Sequence[Com
 def chosen_components(
     subject: Subject, texts: Sequence[str], examples: Sequence[Example], depth: int = 8, what: str = "components"
 ) -> list[Component]:
-    """The components that selectors mean, `@each` as every position from -1 back to -`depth` that all examples have there."""
+    """The components that selectors mean, `@each` as every position from -1 back to -`depth` that all examples have there.
+
+    A position that another selector names, as `@answer` does the last one before it, is not named again by `@each`; before
+    version NAMED of the engine it was.
+    """
     encoded, out = encoded_all(subject, examples), list[Component]()
-    for c in select_components(subject, texts, what):
+    selected = select_components(subject, texts, what)
+    named = (
+        {c for c in selected if c.anchor not in ("", "all", "each")} if subject.engine >= NAMED else set[Component]()
+    )
+    alike = cache(partial(same_positions, subject, examples))
+    for c in selected:
         shortest = min(length_in(subject, e, c.stack) for e in encoded) if c.anchor == "each" else 1
-        out += expand_anchors([c], [str(-1 - i) for i in range(min(depth, shortest))])
+        wide = expand_anchors([c], [str(-1 - i) for i in range(min(depth, shortest))])
+        names = [n.anchor for n in named if c.anchor == "each" and n.at("each") == c]
+        out += [p for p in wide if not any(alike(c.stack, p.anchor, name) for name in names)]
     return list(dict.fromkeys(out))
 
 

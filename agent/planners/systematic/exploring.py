@@ -111,8 +111,8 @@ def _sublayers(desk: Desk, seen: Seen) -> Part[None]:
 
 
 def _heads(desk: Desk, seen: Seen) -> Part[None]:
-    """The heads of each attention that both interventions single out, or of which a head brings the twin's answer."""
-    needed = [p for p in seen.layers.both if component(p).part in ATTENTIONS]
+    """The heads of each attention that both interventions single out beyond noise, or of which a head brings the twin's answer."""
+    needed = [p for p in seen.layers.specific if component(p).part in ATTENTIONS]
     brings = sorted((-flip.beyond, str(c)) for c, flip in seen.head_map.items() if flip.beyond >= SEEN)
     homes = list(dict.fromkeys([*needed, *(head_home(text) for _, text in brings)]))[:MOST_HEADED]
     calls = ablations(seen, [every_head(p) for p in homes], desk.screen) if homes else []

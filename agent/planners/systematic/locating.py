@@ -32,8 +32,11 @@ def locate(desk: Desk, seen: Seen) -> Part[None]:
 
 
 def _needed(desk: Desk, seen: Seen) -> Part[None]:
-    """Heads and MLPs, the largest effect first; a whole attention only where none of its heads is shown to be needed."""
-    heads, layers = seen.heads.both, seen.layers.both
+    """Heads and MLPs, the largest effect first; a whole attention only where none of its heads is shown to be needed.
+
+    Only what does more than noise of the same size: the rest could not be confirmed.
+    """
+    heads, layers = seen.heads.specific, seen.layers.specific
     size = {**{p: seen.layers.size(p) for p in layers}, **{h: seen.heads.size(h) for h in heads}}
     homes = {head_home(h) for h in heads}
     order = sorted([*heads, *(p for p in layers if p not in homes)], key=lambda p: (-size[p], p))[:MOST]
@@ -42,7 +45,8 @@ def _needed(desk: Desk, seen: Seen) -> Part[None]:
         return [Candidate("necessary", seen.task, (p,), (), seen.among) for p in places]
 
     found = yield from desk.examine(
-        "Each place that both kinds of removal single out, with its controls.", needed(order)
+        "Each place that both kinds of removal single out beyond noise of the same size, with its controls.",
+        needed(order),
     )
     found = [*found, *(yield from desk.insist(found))]
     shown = {head_home(e.candidate.components[0]) for e in found if e.promises and e.candidate.components[0] in heads}

@@ -9,6 +9,7 @@ from experiments_db.records import Measurement
 
 SMALLEST = 0.1  # of what separates the model from chance: less does not count
 SEEN = 1.5 * SMALLEST  # on a first look the effect has to be somewhat larger, or no test would find it again
+NEARLY_ALL = 0.9  # of what there is to lose, beyond which a control cannot be told from what it controls
 
 
 def reference(answer: Answer, m: Measurement) -> str:
@@ -78,11 +79,15 @@ class Ability:
 
 @dataclass(frozen=True)
 class Drop:
-    """What is lost when something is removed, as a share of what separates the model from chance."""
+    """What is lost when something is removed, as a share of what separates the model from chance.
+
+    noise: a change of the same size without information loses as much, and leaves enough that it might have lost less.
+    """
 
     value: float
     low: float
     high: float
+    noise: bool = False
 
     @property
     def clear(self) -> bool:
@@ -102,8 +107,15 @@ def drops(answer: Answer, gap: float, judged: Judged) -> dict[str, Drop]:
         if m.name == f"{judged.objective}.delta" and m.component:
             low, high = (m.value if x is None else x for x in (m.low, m.high))
             ends = sorted((-judged.better * high / gap, -judged.better * low / gap))
-            out[m.component] = Drop(-judged.better * m.value / gap, *ends)
+            out[m.component] = Drop(-judged.better * m.value / gap, *ends, noise=_as_control(m, gap, judged))
     return out
+
+
+def _as_control(m: Measurement, gap: float, judged: Judged) -> bool:
+    if m.control is None or m.control.difference is None:
+        return False
+    told = -judged.better * m.control.value / gap < NEARLY_ALL
+    return told and judged.better * m.control.difference >= 0
 
 
 def component(text: str) -> Component:
@@ -142,6 +154,11 @@ class Pair:
         """What both single out, the largest effect first."""
         found = [p for p in self.places if self.resample[p].clear and self.zero[p].clear]
         return sorted(found, key=lambda p: (-self.size(p), p))
+
+    @property
+    def specific(self) -> list[str]:
+        """Of those what is lost under both beyond what noise of the same size loses."""
+        return [p for p in self.both if not (self.resample[p].noise or self.zero[p].noise)]
 
     def size(self, place: str) -> float:
         """The smaller of the two effects."""
