@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.loop.task_check import check
 from tools.methods.anchors import anchor_names, positions, span_positions
+from tools.methods.layout import chosen_components
 from tools.methods.offline import Nothing
 from tools.methods.scoring import batch_of
 from tools.methods.tool import Context, ToolInputError
@@ -102,6 +103,23 @@ def test_answer_is_every_position_that_predicts_one_of_its_tokens_and_short_rows
     assert at(demo, examples, "answer") == [[5, 5, 5], [2, 3, 4]]
     assert at(demo, examples, "answer.first") == [[5], [2]]
     assert at(demo, examples, "answer.last") == [[5], [4]]
+
+
+def test_each_leaves_out_a_position_that_is_named_beside_it(demo):
+    examples = get_task("addition:digits=1x1,format=spaced,shots=0").examples("explore", 8)
+
+    def chosen(*texts, engine=demo.engine):
+        subject = demo.keeping(None)
+        subject.engine = engine
+        return [str(c).removeprefix("decoder.1.resid_pre@") for c in chosen_components(subject, [f"*.1.{t}" for t in texts], examples, 3)]
+
+    assert chosen("resid_pre@each") == ["-1", "-2", "-3"]
+    assert chosen("resid_pre@each", "resid_pre@answer") == ["-2", "-3", "answer"]
+    assert chosen("resid_pre@answer", "resid_pre@each") == ["answer", "-2", "-3"]
+    assert chosen("resid_pre@each", "resid_pre@-2") == ["-1", "-3", "-2"]
+    assert chosen("resid_pre@each", "attn.z[0]@answer")[:3] == ["-1", "-2", "-3"]  # another part there is another place
+    assert chosen("resid_pre@each", "resid_pre@operand1")[:3] == ["-1", "-2", "-3"]  # which lies further back
+    assert chosen("resid_pre@each", "resid_pre@answer", engine=5) == ["-1", "-2", "-3", "answer"]  # as it was recorded
 
 
 def test_a_role_is_found_in_every_row_and_its_policies_are_its_ends(demo):

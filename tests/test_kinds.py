@@ -8,8 +8,10 @@ import benches
 import numpy as np
 import pytest
 
+from tools.engine.version import ENGINE, ONCE
 from tools.findings.contrast import Contrast, Quantity, p_absent
 from tools.findings.kind import kinds
+from tools.methods.scoring import score
 from tools.methods.tool import ToolInputError
 
 ALPHA = benches.ALPHA
@@ -192,6 +194,25 @@ def test_nothing_is_confirmed_of_a_model_that_has_learnt_nothing(program, kind, 
     with contextlib.suppress(ToolInputError):
         empty = benches.untrained(subject, 1)
         assert benches.p_of(empty, task, kind, benches.swapped(task), **filled(case, true)) > ALPHA
+
+
+@pytest.mark.parametrize(("engine", "read"), [(ENGINE, [1, 4]), (ONCE - 1, [5])])
+def test_the_intact_model_of_a_finding_is_scored_once_with_the_same_result(monkeypatch, engine, read):
+    case, subject, task = benches.compiled("previous")
+    asked: list[int] = []
+
+    def counted(*args, **options):
+        scores, cost = score(*args, **options)
+        asked.append(len(scores))
+        return scores, cost
+
+    monkeypatch.setattr("tools.methods.effects.score", counted)
+    fields = filled(case, {"components": "{copy.z}@answer"})
+    now = benches.p_of(subject, task, "necessary", **fields)
+    monkeypatch.setattr(subject, "engine", engine)
+    asked.clear()
+    assert benches.p_of(subject, task, "necessary", **fields) == pytest.approx(now)
+    assert asked == read  # intact, and two removals with two controls
 
 
 def test_an_untrained_model_cannot():

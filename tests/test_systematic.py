@@ -16,14 +16,14 @@ from agent.planners.base import Answer, Known, PlannerError, View
 from agent.planners.systematic import Systematic
 from agent.planners.systematic.asking import heads_asked
 from agent.planners.systematic.exploring import set_of
-from agent.planners.systematic.reading import Ability, Flip, carrying
+from agent.planners.systematic.reading import Ability, Flip, Judged, Pair, carrying
 from benchmarks.planted.__main__ import GOAL, task_name, write_task
 from benchmarks.planted.cases import CASES
 from benchmarks.planted.compiled import write_case
 from benchmarks.planted.scoring import claimed
 from benchmarks.planted.train import FOLDER
 from experiments_db.places import Component
-from experiments_db.records import Measurement, Run, TaskData
+from experiments_db.records import Control, Measurement, Run, TaskData
 from experiments_db.store import Store
 from tools.methods.offline import OfflineTasks
 from tools.methods.tool import discover
@@ -268,6 +268,27 @@ def test_a_model_just_above_chance_by_less_than_counts_is_not_able():
     assert not ability(0.9, 0.5).able
     assert not ability(0.54, 0.52).able
     assert Ability.read(Answer("1", "no such task", "rejected")) is None
+
+
+def removed(**controls):
+    """What removing places does, each of which loses 0.6: by place the accuracy that its control loses, None where it has none."""
+    return Answer("1", "", measurements=tuple(
+        Measurement(
+            name="accuracy.delta", value=-0.6, low=-0.7, high=-0.5, unit="share", n=72, component=f"decoder.{place[1:]}.mlp.out@answer",
+            control=None if lost is None else Control(kind="noise", value=-lost, n=72, difference=lost - 0.6),
+        )
+        for place, lost in controls.items()
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(("gap", "kept"), [(1.0, [0, 2]), (0.65, [0, 1, 2])])  # where there was hardly more to lose, nobody can tell
+def test_what_noise_of_its_size_does_as_well_is_not_examined(gap, kept):
+    pair = Pair.read(removed(b0=0.1, b1=0.6, b2=None), removed(b0=0.5, b1=0.2, b2=None), gap, Judged())
+    places = [f"decoder.{b}.mlp.out@answer" for b in (0, 1, 2)]
+    assert sorted(pair.both) == places
+    assert sorted(pair.specific) == [places[b] for b in kept]
+    less = Pair.read(removed(b0=0.1, b1=0.2), removed(b0=0.1, b1=0.7), gap, Judged())
+    assert less.specific == ([places[0]] if gap == 1.0 else places[:2])
 
 
 def test_a_search_that_found_nothing_has_no_set():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -83,6 +84,8 @@ class StackSpec:
 
     def lanes(self) -> int:
         """How many batches can run through the blocks side by side from here; 1 where they cannot be copied for that."""
+        if lanes() < 2 and not lane():
+            return 1
         with self.lock:
             able = self.shells.prepare(self.blocks, max(lanes(), lane()))
         return lanes() if able else 1
@@ -154,14 +157,16 @@ class Call:
     """One captured call of a stack: the residual stream that enters it and each block's own arguments.
 
     start: (batch, seq, width). arguments: per block (positional, keyword) without the residual stream.
-    batched: per block, for each tensor among the arguments, whether its first axis is the batch.
+    batched: per block, for each tensor among the arguments, whether its first axis is the batch; none where none is. again:
+    captures the same call at twice the batch size, from which that is seen once copies of the batch are asked for.
     kept, key: where unchanged states of this call are kept, and under what; None where nothing is.
     """
 
     spec: StackSpec
     start: Float[Tensor, "batch seq width"]
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
-    batched: list[list[bool]]
+    batched: list[list[bool]] = field(default_factory=list[list[bool]])
+    again: "Callable[[], Call] | None" = None
     kept: Kept | None = None
     key: Hashable = None
     _expanded: dict[int, Tensor] = field(default_factory=dict)
@@ -178,7 +183,11 @@ class Call:
         """The block's arguments for a batch that holds the captured batch `copies` times over."""
         if copies == 1:
             return self.arguments[block]
-        flags = iter(self.batched[block])
+        with self.spec.lock:
+            if self.again is not None:
+                mark_batched(self, self.again())
+                self.again = None
+        flags = iter(self.batched[block]) if self.batched else repeat(False)
         return tree_map(self.arguments[block], lambda t: self._expand(t, copies) if next(flags) else t)
 
     def _expand(self, tensor: Tensor, copies: int) -> Tensor:
@@ -202,7 +211,6 @@ def record(spec: StackSpec, forward: Callable[[], object]) -> Call:
         spec,
         calls[0][0],
         [(calls[i][1], calls[i][2]) for i in range(len(spec.blocks))],
-        [[False] * len(tree_leaves((calls[i][1], calls[i][2]))) for i in range(len(spec.blocks))],
     )
 
 
@@ -223,11 +231,10 @@ def mark_batched(call: Call, other: Call) -> None:
 
     `shape[0] == batch` alone is ambiguous whenever another axis happens to have that length.
     """
-    for block, (mine, theirs) in enumerate(zip(call.arguments, other.arguments, strict=True)):
-        call.batched[block] = [
-            a.dim() > 0 and a.shape[0] != b.shape[0]
-            for a, b in zip(tree_leaves(mine), tree_leaves(theirs), strict=True)
-        ]
+    call.batched = [
+        [a.dim() > 0 and a.shape[0] != b.shape[0] for a, b in zip(tree_leaves(mine), tree_leaves(theirs), strict=True)]
+        for mine, theirs in zip(call.arguments, other.arguments, strict=True)
+    ]
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def chosen_components(
     for c in selected:
         shortest = min(length_in(subject, e, c.stack) for e in encoded) if c.anchor == "each" else 1
         wide = expand_anchors([c], [str(-1 - i) for i in range(min(depth, shortest))])
-        names = [n.anchor for n in named if c.anchor == "each" and n.at("each") == c]
+        names = [n.anchor for n in named if c.anchor == "each" and n.but(anchor="") == c.but(anchor="")]
         out += [p for p in wide if not any(alike(c.stack, p.anchor, name) for name in names)]
     return list(dict.fromkeys(out))
 

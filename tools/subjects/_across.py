@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from tools.engine.adapter import Call, StackSpec, mark_batched, record
+from tools.engine.adapter import Call, StackSpec, record
 from tools.engine.decoding import Clock
 from tools.engine.executor import SweepCost, Variant, sweep, trace
 from tools.engine.kept import Kept, batch_key
@@ -152,7 +152,7 @@ def resumed(subject: Stacked, inputs: Any, position: int, clock: Clock) -> Call:
         return record(subject.spec(), run)
 
     made = captured(1)
-    mark_batched(made, captured(2))
+    made.again = partial(captured, 2)
     return made if position else kept_by(subject, made, inputs.fields, {})
 
 

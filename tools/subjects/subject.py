@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tools.engine.adapter import Call, StackSpec, mark_batched, record
+from tools.engine.adapter import Call, StackSpec, record
 from tools.engine.decoding import decode_cached, decode_uncached, edit_of_rows
 from tools.engine.executor import SweepCost, Variant, trace
 from tools.engine.kept import Kept
@@ -200,11 +200,12 @@ class Subject:
                 break
             if name not in upstream:
                 upstream[name] = self.run_stack(inputs, name, None, (), (), upstream)[0]
-        made = self.recorded(spec, inputs.fields, upstream)
-        doubled = {k: torch.cat([v, v]) for k, v in upstream.items()}
-        twice = inputs.map(lambda t: torch.cat([t, t]))
-        mark_batched(made, self.keeping(None).recorded(spec, twice, doubled))  # only looked at
-        return made
+
+        def again() -> Call:
+            doubled = {k: torch.cat([v, v]) for k, v in upstream.items()}
+            return self.keeping(None).recorded(spec, inputs.map(lambda t: torch.cat([t, t])), doubled)  # only looked at
+
+        return replace(self.recorded(spec, inputs.fields, upstream), again=again)
 
     def run(
         self,
