@@ -91,7 +91,7 @@ def wide():
     """A GPT-2 of two blocks, wide enough that batches of a few examples run side by side."""
     torch.manual_seed(5)
     demo = load_subject("demo")
-    config = GPT2Config(vocab_size=demo.model.config.vocab_size, n_positions=64, n_embd=2 * SMALL, n_layer=2, n_head=4)
+    config = GPT2Config(vocab_size=demo.model.config.vocab_size, n_positions=64, n_embd=SMALL + 64, n_layer=2, n_head=4)
     return wrap(GPT2LMHeadModel(config).eval(), tokenizer=demo.tokenizer, name="wide")
 
 
