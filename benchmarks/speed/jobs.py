@@ -5,6 +5,7 @@ for the last position's logits only: the quickest that transformers alone does. 
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -67,12 +68,15 @@ class Bench:
         """Last logits of the model as it is, by transformers."""
         return self.model(self.ids, use_cache=False, logits_to_keep=1).logits[:, -1]
 
-    def least(self, units: float, variants: int) -> float:
-        """Seconds of so many blocks x positions, and of one product that reads out the variants' last positions."""
+    def least(self, units: float, variants: int, alike: int) -> float:
+        """Seconds of so many blocks x positions, and of one product that reads out the variants' last positions.
+
+        alike: runs of a block that do not need one another, at most: no batch can hold more of them.
+        """
         product = partial(self.subject.unembed, torch.randn(variants * self.batch, WIDTH))
         with self.subject.evaluating():
             product()
-            block = units * self.batch * block_seconds(self.subject.spec().blocks[0], WIDTH, SEQ)
+            block = units * self.batch * block_seconds(self.subject.spec().blocks[0], WIDTH, SEQ, alike * self.batch)
             return block + min(clocked(product) for _ in range(3))
 
 
@@ -159,7 +163,8 @@ def programs(bench: Bench) -> Iterator[Job]:
         ends = len([p for p in set(found) if p and not any(e[:-1] == p for e in edges)])
         units = len(edges) * SEQ - ends * (SEQ - 1) * (1 - SHARE_OF_KEYS)
         naive = sum(len(p) * SEQ - bool(p) * (SEQ - 1) * (1 - SHARE_OF_KEYS) for p in found)
-        yield Job(title, len(found), ways, partial(bench.least, units, len(found)), floors, bound, naive / units)
+        alike = max(Counter((len(e), e[-1]) for e in edges).values())
+        yield Job(title, len(found), ways, partial(bench.least, units, len(found), alike), floors, bound, naive / units)
 
 
 def _bridge_logits(bench: Bench) -> Tensor:
@@ -220,7 +225,7 @@ def edits(bench: Bench) -> Iterator[Job]:
             units += (LAYERS - e.site.block) * after - last
             naive += LAYERS * SEQ - (SEQ - 1) * (1 - SHARE_OF_KEYS)
         yield Job(
-            title, len(found), ways, partial(bench.least, units, len(found)), floors, 1.3, naive / units, rounds=3
+            title, len(found), ways, partial(bench.least, units, len(found), len(found)), floors, 1.3, naive / units, rounds=3
         )
 
 

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 OURS, LENS, NNSIGHT, HOOKS = "here", "TransformerLens", "nnsight", "transformers"
 AGREE = 1e-3
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def clocked(way: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def block_seconds(block: nn.Module, width: int, seq: int, batches: Sequence[int] = (1, 2, 4, 8, 16, 32, 64)) -> float:
-    """Seconds that one position of one prompt takes in one block, at the batch at which that is least."""
+def block_seconds(block: nn.Module, width: int, seq: int, most: int) -> float:
+    """Seconds that one position of one prompt takes in one block, at the batch, of up to `most`, at which that is least."""
     best = float("inf")
-    for batch in batches:
+    for batch in (b for b in BATCHES if b <= most):
         h = torch.randn(batch, seq, width)
         block(h)
         found = statistics.median(clocked(lambda h=h: block(h)) for _ in range(max(3, 32 // batch)))

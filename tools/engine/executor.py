@@ -241,6 +241,8 @@ def sweep(
         is_last,
         lambda n: n.block,
     )
+    if narrow and any(narrowly for narrowly, _ in parts):
+        narrow.ready()
     run_steps(as_steps(parts, run), call.lanes(max_tokens) if lanes else 1)
     return [v for v in values if v is not None], cost
 

@@ -83,6 +83,11 @@ class Narrow:
             self._calls[position] = self.resume(position, clock), clock
         return self._calls[position]
 
+    def ready(self) -> None:
+        """Capture now what runs over all positions need: beside the stack's own call, whose code is in the processor's caches."""
+        self._call(0)
+        self._call(self.read_from)
+
     def run(
         self, block: int, h: Float[Tensor, "rows seq width"], copies: int, before: tuple[Tensor, Tensor] | None = None
     ) -> Float[Tensor, "rows read width"]:
