@@ -71,6 +71,19 @@ def test_a_sweep_gives_the_same_bits_in_any_number_of_lanes(subject_named, batch
                 assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_what_prompts_begin_with_is_shared_with_the_same_bits_in_any_number_of_lanes(subject_named, batch, rows, threads, monkeypatch, name):
+    subject, found = subject_named(name), {}
+    inputs = batch(subject, [[*rows[0][:4], *row] for row in ([5, 6, 7], [9, 8], [3, 4, 2], [11])])
+    monkeypatch.setattr("tools.engine.shared.SAVED", 8)
+    for count in (1, 2, 5):
+        threads(count)
+        for kept in (None, Kept(2**24)):
+            found[count, kept is None], _ = swept(subject.keeping(kept), inputs, read_from=4, max_tokens=48)
+    first, *others = found.values()
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+
+
 def test_scores_are_the_same_in_any_number_of_lanes_and_whatever_is_kept(threads):
     demo, examples, scores = load_subject("demo"), get_task("addition").examples("explore", 24), {}
     variants = [Variant(tuple(range(6))), *(Variant((*range(6), *[5] * k)) for k in range(1, 24))]

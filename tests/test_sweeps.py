@@ -13,8 +13,9 @@ from torch.testing import assert_close
 from tools.engine import programs
 from tools.engine.adapter import Call, StackSpec, mark_batched, record
 from tools.engine.executor import Variant, sweep
+from tools.engine.shared import alike, sweep_shared
 from tools.engine.sites import HEADED, Edit, Site, SiteError
-from tools.engine.version import ENGINE
+from tools.engine.version import BEGUN, ENGINE
 from tools.subjects import Inputs, Subject
 
 Batch = Callable[[Subject, Sequence[Sequence[int]]], Inputs]
@@ -270,6 +271,49 @@ def test_where_most_positions_are_read_or_few_variants_run_no_block_is_cut_short
         plain, _ = subject.sweep(inputs, some, state, read_from=first)
         subject.engine = ENGINE
         assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+
+
+@pytest.mark.parametrize("max_tokens", [1, 20, 2048])
+def test_what_all_prompts_begin_with_runs_once_for_each_program(
+    text_subject: Subject, batch: Batch, rows: list[list[int]], monkeypatch: pytest.MonkeyPatch, max_tokens: int
+) -> None:
+    subject, every = text_subject, tuple(range(N))
+    able = "cached_generation" in subject.capabilities and len(subject.stacks) == 1
+    begin = rows[0][:4]
+    inputs = batch(subject, [[*begin, *row] for row in ([5, 6, 7], [9, 8], [3, 4, 2], [11])])
+    orders = [(), (N - 1,), *(tuple(b for b in every if b != gone) for gone in every), every[::-1], (0, 0, *every)]
+    edit = Edit(Site(subject.readout, 1, "mlp.out"), "scale", torch.tensor(0.0))
+    variants = [Variant(every), *map(Variant, orders), Variant(every[:2]), Variant(every, (edit,)), Variant(every[1:], (edit,))]
+    monkeypatch.setattr("tools.engine.shared.SAVED", 8)
+    shared: list[int] = []
+
+    def noted(resume: Any, beginning: Any, some: Sequence[Variant], *others: Any, **options: Any) -> Any:
+        shared.append(len(some))
+        return sweep_shared(resume, beginning, some, *others, **options)
+
+    monkeypatch.setattr("tools.engine.suffix.sweep_shared", noted)
+
+    def swept(engine: int, read_from: int = 4) -> list[Tensor]:
+        monkeypatch.setattr(subject, "engine", engine)
+        return subject.sweep(inputs, variants, state, read_from=read_from, max_tokens=max_tokens)[0]
+
+    values, before = swept(ENGINE), swept(BEGUN - 1)
+    swept(ENGINE, 1)  # one position begins alike before what is read: that is not worth it
+    assert shared == [6] * able  # what has no edits and is no part of the intact run
+    for variant, value, old in zip(variants, values, before, strict=True):
+        alone = subject.run(inputs, variant.blocks, variant.edits).final[:, 4:]
+        for found in (value, old):
+            assert_close(found, alone, atol=1e-5 * max(1.0, alone.abs().max().item()), rtol=1e-4)
+    assert torch.equal(values[0], before[0])  # the intact run, whose states may be kept, is computed as before
+
+
+def test_prompts_begin_alike_as_far_as_all_of_them_do_before_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = torch.tensor([[1, 2, 3, 4, 9], [1, 2, 3, 5, 9], [1, 2, 3, 4, 9]])
+    monkeypatch.setattr("tools.engine.shared.SAVED", 4)
+    assert [alike(ids, most) for most in (0, 1, 2, 3, 5)] == [0, 0, 2, 3, 3]
+    assert alike(ids[:1], 5) == 0
+    monkeypatch.setattr("tools.engine.shared.SAVED", 7)
+    assert alike(ids, 5) == 0
 
 
 def test_a_sweep_reads_each_variant_once_under_its_own_number_and_reports_progress(

@@ -104,7 +104,8 @@ class Node:
 _counting = threading.Lock()
 
 
-def _trie(call: Call, variants: Sequence[Variant]) -> Node:
+def trie(call: Call, variants: Sequence[Variant]) -> Node:
+    """The root of the variants' trie; SiteError for an edit that the stack cannot take."""
     root = Node(path=())
     for index, variant in enumerate(variants):
         for edit in variant.edits:
@@ -229,7 +230,7 @@ def sweep(
     def is_last(node: Node) -> bool:
         return narrow is not None and node.path != intact and is_narrow(node.children, node.leaves, node.edits)
 
-    root = _trie(call, variants)
+    root = trie(call, variants)
     done(root.leaves, call.start[:, read_from:])
     root.keep(call.start, shared=False)
     parts = plan(

@@ -23,22 +23,11 @@ from tools.engine.executor import Node, SweepCost, Variant, as_steps, plan, swee
 from tools.engine.kernels import in_use
 from tools.engine.lanes import Step, run_steps
 from tools.engine.narrow import FEWEST, Before, Narrow, Resume, is_narrow, worthwhile
+from tools.engine.shared import FEWEST as PROGRAMS
+from tools.engine.shared import Beginning, Noted, sweep_shared
 from tools.engine.sites import Edit
 
 Key = tuple[tuple[int, ...], int]
-
-
-class _Kept(Clock):
-    """A cache that keeps what one block adds to it."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-        self.made: tuple[Tensor, Tensor] | None = None
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Keep keys and values, (batch, heads, seq, head width) each, and hand them on."""
-        self.made = (key_states, value_states)
-        return self.made
 
 
 @dataclass
@@ -89,6 +78,7 @@ def sweep_suffixes(
     *,
     read_from: int = 0,
     narrow: bool = False,
+    beginning: Beginning | None = None,
     lanes: bool = False,
     max_state_bytes: int = 2**30,
     **options: Any,
@@ -96,19 +86,30 @@ def sweep_suffixes(
     """As `executor.sweep`: variants whose edits begin at a later position run from there on, the others as a whole.
 
     resume: the stack's call from a position on, given the cache that stands for what comes before it; None where the stack
-    has no caches. narrow: whether last blocks run only where they are read, where that saves something.
+    has no caches. narrow: whether last blocks run only where they are read, where that saves something. beginning: what all rows
+    begin with, which programs run once; None where that is nothing.
     """
     narrow = narrow and len(variants) >= FEWEST and worthwhile(read_from, call.start.shape[1])
     last = Narrow(resume, read_from) if resume and narrow and not torch.is_grad_enabled() else None
-    options |= {"read_from": read_from, "narrow": last, "lanes": lanes}
+    options |= {"read_from": read_from, "lanes": lanes}
     groups = _worthwhile(call, variants, max_state_bytes) if resume else {}
     found, cost = dict[int, Tensor](), SweepCost()
     if resume and groups:
-        found, cost = _sweep_groups(resume, groups, variants, read, max_state_bytes=max_state_bytes, **options)
+        found, cost = _sweep_groups(
+            resume, groups, variants, read, narrow=last, max_state_bytes=max_state_bytes, **options
+        )
     rest = [i for i in range(len(variants)) if i not in found]
+    alike = [i for i in rest if beginning and beginning.takes(variants[i], len(call.spec.blocks))]
+    if resume and beginning and len(alike) >= PROGRAMS and not torch.is_grad_enabled():
+        chosen = [variants[i] for i in alike]
+        options["max_state_bytes"] = max_state_bytes
+        begun, spent = sweep_shared(resume, beginning, chosen, lambda h, at: read(h, alike[at]), **options)
+        found.update(zip(alike, begun, strict=True))
+        cost, rest = cost + spent, [i for i in rest if i not in found]
     if rest:
         chosen = [variants[i] for i in rest]
-        whole, spent = sweep(call, chosen, lambda h, at: read(h, rest[at]), max_state_bytes=max_state_bytes, **options)
+        options |= {"narrow": last, "max_state_bytes": max_state_bytes}
+        whole, spent = sweep(call, chosen, lambda h, at: read(h, rest[at]), **options)
         found.update(zip(rest, whole, strict=True))
         cost = cost + spent
     return [found[i] for i in range(len(variants))], cost
@@ -260,7 +261,7 @@ def _run_whole(resume: Resume, blocks: Sequence[int], cost: SweepCost) -> _Whole
             whole.states.append(state)
             whole.kept.append((slots[0], slots[1]))
             continue
-        slot = _Kept()
+        slot = Noted()
         arguments = with_cache(call.arguments_for(block, 1), clock, slot)
         whole.states.append(run_block(call, block, whole.states[-1], arguments=arguments))
         assert slot.made is not None, "a block of a family with cached generation adds to its cache"

@@ -18,6 +18,7 @@ TOGETHER = 4  # the first one in whose batches examples of several tasks lie tog
 APART = 5  # the first one whose contrasts of a few conditions run batches of a few examples side by side
 ONCE = 6  # the first one that reads the intact model of a finding once, for however many conditions
 NAMED = 6  # the first one whose `@each` leaves out positions that are named beside it
+BEGUN = 6  # the first one whose layer programs run once what all prompts of a batch begin with
 SMALL = 512  # channels up to which dividing a product among threads costs more than it gives
 
 

@@ -3,6 +3,7 @@ the later ones once on each output, and activations, for which nothing runs afte
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,9 +15,10 @@ from tools.engine.decoding import Clock
 from tools.engine.executor import SweepCost, Variant, sweep, trace
 from tools.engine.kept import Kept, batch_key
 from tools.engine.programs import LayerProgram
+from tools.engine.shared import Beginning, alike
 from tools.engine.sites import Edit, Site
 from tools.engine.suffix import sweep_suffixes
-from tools.engine.version import LANES, NARROW
+from tools.engine.version import BEGUN, LANES, NARROW
 
 
 @runtime_checkable
@@ -77,8 +79,10 @@ def across(
     options["lanes"] = subject.engine >= LANES
     if len(subject.stacks) == 1:
         text = "cached_generation" in subject.capabilities and set(inputs.fields) == {"input_ids", "attention_mask"}
-        resume, narrow = partial(resumed, subject, inputs) if text else None, subject.engine >= NARROW
-        return sweep_suffixes(resume, call or subject.call(inputs), variants, read, narrow=narrow, **options)
+        resume, options["narrow"] = partial(resumed, subject, inputs) if text else None, subject.engine >= NARROW
+        if text and subject.engine >= BEGUN:
+            options["beginning"] = _beginning(subject, inputs, options.get("read_from", 0))
+        return sweep_suffixes(resume, call or subject.call(inputs), variants, read, **options)
     read_from = options.pop("read_from", 0)
     costs, values = list[SweepCost](), dict[int, Tensor]()
     for edit in (e for v in variants for e in v.edits):
@@ -101,6 +105,15 @@ def across(
 
     descend(list(subject.stacks), {}, list(enumerate(variants)))
     return [values[i] for i in range(len(variants))], sum(costs, SweepCost())
+
+
+def _beginning(subject: Stacked, inputs: Any, read_from: int) -> Beginning | None:
+    """What all rows of a text begin with, before what is read; None where that is too little."""
+    length = alike(inputs.fields["input_ids"], read_from)
+    if not length:
+        return None
+    one = replace(inputs, fields={k: v[:1, :length] for k, v in inputs.fields.items()}, lengths=(length,))
+    return Beginning(length, partial(resumed, subject, one, 0))
 
 
 def _alike(
