@@ -16,7 +16,7 @@ from benchmarks.speed.reading import lenses, tuned, tuned_table
 from benchmarks.speed.timing import HOOKS, LENS, NNSIGHT, OURS, Timed, timed
 from tools.engine.threads import share_the_machine
 
-ROUNDS, PROMPTS, FEW = 5, 16, 8
+ROUNDS, PROMPTS, FEW, ALIKE = 5, 16, 8, 24
 COLUMNS = (LENS, NNSIGHT, HOOKS)
 
 
@@ -34,8 +34,8 @@ def main() -> int:
     print(f"| job | variants | here, s | {' | '.join(COLUMNS)} | cap of a batched loop | against the bound |")
     print(f"|---|---|---|{'---|' * len(COLUMNS)}---|---|")
     with torch.no_grad():
-        for make, prompts in ((programs, PROMPTS), (edits, FEW), (lenses, 1)):
-            for job in make(Bench(modules, prompts)):
+        for make, prompts, begin in ((programs, PROMPTS, 0), (programs, PROMPTS, ALIKE), (edits, FEW, 0), (lenses, 1, 0)):
+            for job in make(Bench(modules, prompts, begin)):
                 if asked.only in job.name:
                     print(line(timed(job, asked.rounds)), flush=True)
     if asked.only in "tuned lens":

@@ -31,10 +31,10 @@ SHARE_OF_KEYS = 1 / 6  # of a block's multiplications those that make keys and v
 class Bench:
     """One model under every library, and prompts.
 
-    modules: the peers that are installed.
+    modules: the peers that are installed. begin: how many tokens all prompts begin with.
     """
 
-    def __init__(self, modules: dict[str, Any], batch: int) -> None:
+    def __init__(self, modules: dict[str, Any], batch: int, begin: int = 0) -> None:
         torch.manual_seed(0)
         config = GPT2Config(
             n_embd=WIDTH,
@@ -47,7 +47,8 @@ class Bench:
         )
         self.model = GPT2LMHeadModel(config).eval()
         self.subject = wrap(copy.deepcopy(self.model))  # which alters how an activation function is computed
-        self.ids = torch.randint(1, WORDS, (batch, SEQ))
+        self.ids, self.begin = torch.randint(1, WORDS, (batch, SEQ)), begin
+        self.ids[:, :begin] = self.ids[:1, :begin]
         self.inputs = Inputs({"input_ids": self.ids, "attention_mask": torch.ones_like(self.ids)}, (SEQ,) * batch)
         self.blocks = list(self.model.transformer.h)
         self.bridge = peers.bridge_of(copy.deepcopy(self.model)) if LENS in modules else None
@@ -139,6 +140,8 @@ def programs(bench: Bench) -> Iterator[Job]:
         ("swap_adjacent", "swap neighbours", {LENS: 2.4, NNSIGHT: 2}, 1.15),
         ("repeat_each", "repeat each block", {LENS: 2.4, NNSIGHT: 2}, 1.15),
     ]
+    if bench.begin:
+        wanted = [("skip_ranges", f"skip every contiguous range, {bench.begin} tokens alike", {}, 1.5)]
     for name, title, floors, bound in wanted:
         found = [p.blocks for p in SWEEPS[name](LAYERS)]
         skips = name in ("drop_last", "skip_ranges")
@@ -161,7 +164,8 @@ def programs(bench: Bench) -> Iterator[Job]:
         # The last block of a program that ends there has to give one position, and keys and values of the others.
         edges = {p[: i + 1] for p in found for i in range(len(p))}
         ends = len([p for p in set(found) if p and not any(e[:-1] == p for e in edges)])
-        units = len(edges) * SEQ - ends * (SEQ - 1) * (1 - SHARE_OF_KEYS)
+        own = SEQ - bench.begin * (1 - 1 / bench.batch)  # positions, a prompt's share of what all begin with among them
+        units = len(edges) * own - ends * (own - 1) * (1 - SHARE_OF_KEYS)
         naive = sum(len(p) * SEQ - bool(p) * (SEQ - 1) * (1 - SHARE_OF_KEYS) for p in found)
         alike = max(Counter((len(e), e[-1]) for e in edges).values())
         yield Job(title, len(found), ways, partial(bench.least, units, len(found), alike), floors, bound, naive / units)

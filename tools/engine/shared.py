@@ -68,11 +68,8 @@ def sweep_shared(
     check: Callable[[], None] | None = None,
 ) -> tuple[list[Tensor], SweepCost]:
     """As `executor.sweep`, of programs without edits; what is read lies behind the beginning."""
-    at, values, cost = (
-        beginning.length,
-        dict[int, Tensor](),
-        SweepCost(naive_edges=sum(len(v.blocks) for v in variants)),
-    )
+    values, cost = dict[int, Tensor](), SweepCost(naive_edges=sum(len(v.blocks) for v in variants))
+    at = beginning.length
     clock, passed = Clock(0), Clock(at)
     first, call = beginning.call(clock), resume(at, passed)
     batch, seq, width = call.start.shape
